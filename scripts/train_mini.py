@@ -1,0 +1,363 @@
+"""Train ``mini``, the small MACE that ships inside mace-bounds.
+
+Run on every core, one process each (gradients are averaged over processes)::
+
+    python -m torch.distributed.run --nproc-per-node 2 scripts/train_mini.py \
+        --data ../shared/data --out runs/mini --minutes 100
+
+Energies come from every source, forces and stresses from the sources that sample
+them off equilibrium.  Compositions whose hash falls above ``BACKBONE_FRACTION`` are
+never shown to the network: they belong to the head (DESIGN 6, three-way split).
+The learning rate follows the share of the time budget that is spent, so a run fits
+any machine; a checkpoint per epoch lets it be stopped and resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gzip
+import hashlib
+import io
+import json
+import math
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+warnings.filterwarnings("ignore")
+
+import ase.io  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+from ase import Atoms  # noqa: E402
+from mace import data as mace_data  # noqa: E402
+from mace import modules  # noqa: E402
+from mace.tools import AtomicNumberTable, torch_geometric  # noqa: E402
+from pymatgen.core import Composition, Structure  # noqa: E402
+
+ATOMIC_NUMBERS = [*range(1, 84), *range(89, 95)]  # the 89 elements of MACE-MPA-0
+SPLIT_SALT = "mace-bounds/mini"
+BACKBONE_FRACTION, VALIDATION_FRACTION = 0.70, 0.02
+SOURCE_WEIGHT = {"alexandria_pressure_P025": 0.5, "alexandria_pressure_P050": 0.5, "tp": 0.3, "mp_entries": 2.0}
+ARCHITECTURE = {
+    "r_max": 5.0,
+    "num_bessel": 8,
+    "num_polynomial_cutoff": 5,
+    "max_ell": 2,
+    "interaction_cls": "RealAgnosticDensityResidualInteractionBlock",
+    "interaction_cls_first": "RealAgnosticDensityResidualInteractionBlock",
+    "num_interactions": 2,
+    "hidden_irreps": "64x0e",
+    "MLP_irreps": "16x0e",
+    "correlation": 3,
+    "radial_type": "bessel",
+    "radial_MLP": [64, 64],
+    "pair_repulsion": True,
+    "distance_transform": "Agnesi",
+    "use_reduced_cg": False,
+}
+DTYPE = torch.float32
+MAX_ATOMS, MAX_FORCE_EV_A, MAX_STRESS_GPA = 120, 25.0, 100.0
+EV_A3_IN_GPA = 160.21766208
+EDGES_PER_BATCH, GRAPHS_PER_BATCH = 8000, 32
+LEARNING_RATE, WEIGHT_DECAY, EMA_DECAY, CLIP = 0.008, 5e-3, 0.999, 10.0
+
+
+@dataclass
+class Frame:
+    """One labelled structure; stress is None where it is absent or unphysical."""
+
+    id: str
+    source: str
+    atoms: Atoms
+    formula: str
+    energy_ev: float
+    forces_ev_a: np.ndarray | None = None
+    stress_ev_a3: np.ndarray | None = None
+
+
+def split_fraction(formula: str) -> float:
+    """Deterministic position of a composition in [0, 1)."""
+    digest = hashlib.sha256(f"{SPLIT_SALT}:{formula}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def read_frames(folder: Path) -> list[Frame]:
+    """Every usable frame of the three extxyz sources and the MP entries."""
+    frames = []
+    for name in ("mptrj", "high_temperature_pressure", "alexandria"):
+        text = gzip.open(folder / f"{name}_frames.extxyz.gz", "rt").read()
+        for atoms in ase.io.read(io.StringIO(text), ":", format="extxyz"):
+            forces, stress = None, None
+            if name != "alexandria":
+                forces = atoms.arrays["REF_forces"]
+                if np.abs(forces).max() > MAX_FORCE_EV_A:
+                    continue
+                stress = atoms.info.get("REF_stress")
+                limit = MAX_STRESS_GPA * (1 if name == "mptrj" else 10)
+                if stress is not None and np.abs(stress).max() * EV_A3_IN_GPA > limit:
+                    stress = None
+            source = "tp" if name == "high_temperature_pressure" else atoms.info["source"]
+            formula = Composition(atoms.get_chemical_formula()).reduced_formula
+            plain = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+            frames.append(Frame(atoms.info["id"], source, plain, formula, atoms.info["REF_energy"], forces, stress))
+    for entry in json.load(gzip.open(folder / "mp_entries.json.gz")):
+        structure = Structure.from_dict(entry["structure"])
+        numbers = [site.specie.Z for site in structure]
+        atoms = Atoms(numbers, positions=structure.cart_coords, cell=structure.lattice.matrix, pbc=True)
+        formula = structure.composition.reduced_formula
+        frames.append(Frame(entry["entry_id"], "mp_entries", atoms, formula, entry["energy"]))
+    known = set(ATOMIC_NUMBERS)
+    return [f for f in frames if len(f.atoms) <= MAX_ATOMS and set(f.atoms.numbers) <= known]
+
+
+def fit_atomic_energies(counts: np.ndarray, energies: np.ndarray, ridge: float = 1e-3) -> np.ndarray:
+    """Ridge regression of energy per atom on atomic fractions, eV per atom of each element."""
+    fractions = counts / counts.sum(1, keepdims=True)
+    per_atom = energies / counts.sum(1)
+    gram = fractions.T @ fractions + ridge * np.eye(counts.shape[1])
+    return np.linalg.solve(gram, fractions.T @ per_atom)
+
+
+def build_model(atomic_energies: np.ndarray, scale: float, neighbours: float) -> torch.nn.Module:
+    torch.manual_seed(0)
+    torch.set_default_dtype(DTYPE)
+    from e3nn import o3
+
+    options = dict(ARCHITECTURE)
+    for key in ("hidden_irreps", "MLP_irreps"):
+        options[key] = o3.Irreps(options[key])
+    for key in ("interaction_cls", "interaction_cls_first"):
+        options[key] = modules.interaction_classes[options[key]]
+    return modules.ScaleShiftMACE(
+        **options,
+        num_elements=len(ATOMIC_NUMBERS),
+        gate=torch.nn.functional.silu,
+        atomic_energies=atomic_energies,
+        avg_num_neighbors=neighbours,
+        atomic_numbers=ATOMIC_NUMBERS,
+        atomic_inter_scale=scale,
+        atomic_inter_shift=0.0,
+    )
+
+
+def make_batches(indices: np.ndarray, edges: np.ndarray) -> list[list[int]]:
+    batches, current, total = [], [], 0
+    for i in indices:
+        if current and (total + edges[i] > EDGES_PER_BATCH or len(current) >= GRAPHS_PER_BATCH):
+            batches.append(current)
+            current, total = [], 0
+        current.append(int(i))
+        total += edges[i]
+    return [*batches, current] if current else batches
+
+
+def epoch_batches(
+    indices: np.ndarray, frames: list[Frame], edges: np.ndarray, rng: np.random.Generator, ranks: int
+) -> list[list[list[int]]]:
+    """Steps of one epoch: a batch per rank, all of one kind (with or without forces).
+
+    Half of the frames at pressure are left out of each epoch: they repeat the crystals at 0 GPa.
+    """
+    at_pressure = np.array([frames[i].source.endswith(("P025", "P050")) for i in indices])
+    kept = rng.permutation(indices[~at_pressure | (rng.random(len(indices)) < 0.5)])
+    with_forces = np.array([frames[i].forces_ev_a is not None for i in kept])
+    steps = []
+    for group in (kept[with_forces], kept[~with_forces]):
+        batches = make_batches(group, edges)
+        steps += [batches[k : k + ranks] for k in range(0, len(batches) - ranks + 1, ranks)]
+    return [steps[k] for k in rng.permutation(len(steps))]
+
+
+def learning_rate(progress: float) -> float:
+    if progress < 0.02:
+        return LEARNING_RATE * progress / 0.02
+    return LEARNING_RATE * max(1e-3, 0.5 * (1 + math.cos(math.pi * (progress - 0.02) / 0.98)))
+
+
+class Trainer:
+    """Model, its running average, optimiser and graphs of one process."""
+
+    def __init__(self, frames: list[Frame], train: np.ndarray) -> None:
+        self.frames = frames
+        position = {z: i for i, z in enumerate(ATOMIC_NUMBERS)}
+        counts = np.zeros((len(frames), len(ATOMIC_NUMBERS)))
+        for row, frame in zip(counts, frames, strict=True):
+            np.add.at(row, [position[z] for z in frame.atoms.numbers], 1)
+        self.n_atoms = counts.sum(1)
+        energies = np.array([f.energy_ev for f in frames])
+        calm = train[[f.source not in ("tp",) for f in (frames[i] for i in train)]]
+        self.atomic_energies = fit_atomic_energies(counts[calm], energies[calm])
+        self.target = (energies - counts @ self.atomic_energies) / self.n_atoms
+        self.plausible = np.abs(self.target) < 6.0
+        scale = float(np.sqrt(np.mean(np.minimum(self.target[train] ** 2, 4.0))))
+        torch.set_default_dtype(DTYPE)
+        table = AtomicNumberTable(ATOMIC_NUMBERS)
+        self.graphs = [
+            mace_data.AtomicData.from_config(
+                mace_data.config_from_atoms(f.atoms), z_table=table, cutoff=ARCHITECTURE["r_max"]
+            )
+            for f in frames
+        ]
+        self.edges = np.array([g.edge_index.shape[1] for g in self.graphs])
+        neighbours = float(self.edges[train].sum() / self.n_atoms[train].sum())
+        self.config = {"scale": scale, "avg_num_neighbors": neighbours}
+        self.model = build_model(self.atomic_energies, scale, neighbours)
+        self.average = copy.deepcopy(self.model)
+        decayed = [p for n, p in self.model.named_parameters() if p.requires_grad and ("products" in n or "skip" in n)]
+        others = [p for p in self.model.parameters() if p.requires_grad and all(p is not q for q in decayed)]
+        self.parameters = decayed + others
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}],
+            lr=LEARNING_RATE,
+            amsgrad=True,
+        )
+
+    def loss(self, batch: list[int]) -> torch.Tensor:
+        frames = [self.frames[i] for i in batch]
+        forces = frames[0].forces_ev_a is not None
+        data = torch_geometric.Batch.from_data_list([self.graphs[i] for i in batch]).to_dict()
+        out = self.model(data, training=True, compute_force=forces, compute_stress=forces)
+        n_atoms = torch.tensor(self.n_atoms[batch], dtype=DTYPE)
+        target = torch.tensor(self.target[batch], dtype=DTYPE)
+        weight = torch.tensor([SOURCE_WEIGHT.get(f.source, 1.0) for f in frames], dtype=DTYPE)
+        huber = torch.nn.functional.huber_loss
+        error = huber(out["interaction_energy"] / n_atoms, target, delta=0.03, reduction="none")
+        loss = 100.0 * (weight * error).mean()
+        if forces:
+            wanted = torch.tensor(np.concatenate([f.forces_ev_a for f in frames]), dtype=DTYPE)
+            loss = loss + 5.0 * huber(out["forces"], wanted, delta=0.1)
+            known = torch.tensor([f.stress_ev_a3 is not None for f in frames])
+            if known.any():
+                stress = torch.tensor(np.array([f.stress_ev_a3 for f in frames if f.stress_ev_a3 is not None]), dtype=DTYPE)
+                loss = loss + 200.0 * huber(out["stress"][known], stress.reshape(-1, 3, 3), delta=0.01)
+        return loss
+
+    def step(self, batch: list[int], rate: float, ranks: int) -> None:
+        gradients = torch.autograd.grad(self.loss(batch), self.parameters, allow_unused=True)
+        flat = torch.cat([
+            (torch.zeros_like(p) if g is None else g).reshape(-1)
+            for p, g in zip(self.parameters, gradients, strict=True)
+        ])
+        if ranks > 1:
+            dist.all_reduce(flat)
+            flat /= ranks
+        if not torch.isfinite(flat).all():
+            return
+        for parameter, piece in zip(self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True):
+            parameter.grad = piece.view_as(parameter)
+        torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(value, 1 - EMA_DECAY)
+
+    def errors_mev_per_atom(self, indices: np.ndarray) -> np.ndarray:
+        """Errors of the averaged model on frames, in the order of ``indices``."""
+        errors = np.zeros(len(self.frames))
+        with torch.no_grad():
+            for batch in make_batches(indices, self.edges):
+                data = torch_geometric.Batch.from_data_list([self.graphs[i] for i in batch]).to_dict()
+                energy = self.average(data, compute_force=False)["interaction_energy"].double().numpy()
+                errors[batch] = 1e3 * (energy / self.n_atoms[batch] - self.target[batch])
+        return errors[indices]
+
+    def error_table(self, indices: np.ndarray) -> dict[str, dict[str, float]]:
+        errors = self.errors_mev_per_atom(indices)
+        sources = np.array([self.frames[i].source for i in indices])
+        return {
+            str(source): {
+                "n": int((k := sources == source).sum()),
+                "mae_mev_per_atom": round(float(np.abs(errors[k]).mean()), 2),
+                "rmse_mev_per_atom": round(float(np.sqrt((errors[k] ** 2).mean())), 2),
+                "median_mev_per_atom": round(float(np.median(np.abs(errors[k]))), 2),
+            }
+            for source in sorted(set(sources))
+        }
+
+
+def log(path: Path, text: str) -> None:
+    print(text, flush=True)
+    with open(path, "a") as handle:
+        handle.write(text + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=100.0)
+    args = parser.parse_args()
+    ranks, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    torch.set_num_threads(1)
+    if ranks > 1:
+        dist.init_process_group("gloo")
+    args.out.mkdir(parents=True, exist_ok=True)
+    checkpoint, journal = args.out / "checkpoint.pt", args.out / "log.txt"
+    frames = read_frames(args.data)
+    fraction = np.array([split_fraction(f.formula) for f in frames])
+    train = np.flatnonzero(fraction < BACKBONE_FRACTION)
+    trainer = Trainer(frames, train)
+    train = train[trainer.plausible[train]]
+    held_out = np.flatnonzero((fraction >= BACKBONE_FRACTION + VALIDATION_FRACTION) & trainer.plausible)
+    watched = np.flatnonzero(
+        (fraction >= BACKBONE_FRACTION) & (fraction < BACKBONE_FRACTION + VALIDATION_FRACTION) & trainer.plausible
+    )
+    spent, epoch, steps = 0.0, 0, 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        trainer.model.load_state_dict(state["model"])
+        trainer.average.load_state_dict(state["average"])
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        spent, epoch, steps = state["spent"], state["epoch"], state["steps"]
+    if rank == 0:
+        n_parameters = sum(p.numel() for p in trainer.parameters)
+        log(journal, f"frames {len(frames)} train {len(train)} held out {len(held_out)} parameters {n_parameters}")
+    budget = 60 * args.minutes
+    while spent < budget:
+        rng = np.random.default_rng((1, epoch))
+        for step in epoch_batches(train, frames, trainer.edges, rng, ranks):
+            started = time.monotonic()
+            trainer.step(step[rank], learning_rate(spent / budget), ranks)
+            elapsed = torch.tensor([time.monotonic() - started])
+            if ranks > 1:
+                dist.all_reduce(elapsed, dist.ReduceOp.MAX)
+            spent, steps = spent + float(elapsed), steps + 1
+            if spent >= budget:
+                break
+        epoch += 1
+        if rank == 0:
+            log(journal, f"epoch {epoch} steps {steps} spent {spent:.0f} s {json.dumps(trainer.error_table(watched))}")
+            state = {"model": trainer.model.state_dict(), "average": trainer.average.state_dict()}
+            state |= {"optimizer": trainer.optimizer.state_dict(), "spent": spent, "epoch": epoch, "steps": steps}
+            torch.save(state, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").rename(checkpoint)
+    if rank == 0:
+        result = {
+            "architecture": ARCHITECTURE | trainer.config,
+            "atomic_numbers": ATOMIC_NUMBERS,
+            "atomic_energies_ev": trainer.atomic_energies.tolist(),
+            "epochs": epoch,
+            "steps": steps,
+            "minutes": round(spent / 60, 1),
+            "processes": ranks,
+            "train_formulas": sorted({frames[i].formula for i in train}),
+            "unseen": trainer.error_table(held_out),
+            "seen": trainer.error_table(np.random.default_rng(0).permutation(train)[:3000]),
+        }
+        log(journal, json.dumps({k: v for k, v in result.items() if k != "train_formulas"}))
+        (args.out / "result.json").write_text(json.dumps(result, indent=1))
+        torch.save(trainer.average.state_dict(), args.out / "average.pt")
+    if ranks > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Honest error bounds for MACE energies."""
