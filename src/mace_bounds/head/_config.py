@@ -1,0 +1,115 @@
+"""The settings of a POPS fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from mace_bounds.errors import HeadError
+
+
+@dataclass(frozen=True)
+class PopsConfig:
+    """Settings of a POPS fit; the defaults are the ones the project measured.
+
+    Attributes
+    ----------
+    leverage_percentile : float
+        Rows at or above this percentile of leverage make the posterior, in [0, 100).
+    clip_percent : float
+        Percentage cut from each end of the corrections along every principal axis, in [0, 50].
+    mode_threshold : float
+        Principal axes whose second moment is not above this fraction of the largest get no width.
+    posterior : {"hypercube", "ensemble"}
+        What ``misspecification_std`` and drawn coefficients mean: uniform on the clipped box, or the second
+        moment of the corrections themselves.
+    standardize : bool
+        Centre (with ``fit_intercept``) and scale the columns before the fit.
+    fit_intercept : bool
+        Append a constant column, which takes part in prior and posterior like any other.
+    alpha_1, alpha_2, lambda_1, lambda_2 : float
+        Gamma hyperpriors of noise and weight precision, as in scikit-learn's ``BayesianRidge``.
+    max_iter : int
+        Largest number of steps of the evidence iteration (scikit-learn's 300 in compatibility mode).
+    relative_tolerance : float
+        The evidence iteration stops when both precisions change by less than this, relatively.
+    compatible : bool
+        Reproduce ``popsregression`` 0.4.0 and scikit-learn's ``BayesianRidge``: their start (unscaled
+        residuals), stop (L1 change of the coefficients below 1e-3, 300 steps), sum of weights as sample
+        count, every column and row kept, no standardisation (``standardize`` is ignored).
+    huber : bool
+        True in a head fitted by :func:`fit_robust`: rows were down-weighted by Huber's rule on leave-one-out
+        residuals.
+    huber_threshold : float
+        Residuals beyond this many robust standard deviations lose weight (1.345: 95 % efficiency for Gaussian
+        noise).
+    huber_max_iter : int
+        Largest number of re-weighting steps.
+    huber_tolerance : float
+        Re-weighting stops when no weight changes by more than this.
+    """
+
+    leverage_percentile: float = 50.0
+    clip_percent: float = 0.5
+    mode_threshold: float = 1e-8
+    posterior: Literal["hypercube", "ensemble"] = "hypercube"
+    standardize: bool = True
+    fit_intercept: bool = True
+    alpha_1: float = 1e-6
+    alpha_2: float = 1e-6
+    lambda_1: float = 1e-6
+    lambda_2: float = 1e-6
+    max_iter: int = 20_000
+    relative_tolerance: float = 1e-12
+    compatible: bool = False
+    huber: bool = False
+    huber_threshold: float = 1.345
+    huber_max_iter: int = 30
+    huber_tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Refuse settings outside their range."""
+        checks = {
+            "leverage_percentile": 0.0 <= self.leverage_percentile < 100.0,
+            "clip_percent": 0.0 <= self.clip_percent <= 50.0,
+            "mode_threshold": self.mode_threshold > 0.0,
+            "posterior": self.posterior in ("hypercube", "ensemble"),
+            "max_iter": self.max_iter >= 1,
+            "relative_tolerance": self.relative_tolerance > 0.0,
+            "huber_threshold": self.huber_threshold > 0.0,
+            "huber_max_iter": self.huber_max_iter >= 1,
+            "huber_tolerance": self.huber_tolerance > 0.0,
+        } | {name: getattr(self, name) > 0.0 for name in ("alpha_1", "alpha_2", "lambda_1", "lambda_2")}
+        for name, good in checks.items():
+            if not good:
+                raise HeadError(
+                    f"PopsConfig.{name} is {getattr(self, name)!r}, which is outside its range; see its "
+                    "documentation."
+                )
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether columns are standardised, which compatibility mode never does."""
+        return self.standardize and not self.compatible
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PopsConfig:
+        """Build the settings from :meth:`to_dict`'s values; unknown or ill-typed ones raise ``HeadError``."""
+        known = {f.name: f.default for f in fields(cls)}
+        for name, value in values.items():
+            if name not in known:
+                raise HeadError(
+                    f"the head's settings hold {name!r}, which this version does not know; upgrade "
+                    "mace-bounds."
+                )
+            expected: tuple[type, ...] = (int, float) if type(known[name]) is float else (type(known[name]),)
+            if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
+                raise HeadError(
+                    f"the head's setting {name!r} is {value!r}, of the wrong type; fit the head again."
+                )
+        return cls(**values)

@@ -1,0 +1,205 @@
+"""The folder of a head: ``head.safetensors``, ``config.json``, ``README.md``; reading it runs no code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mace_bounds.errors import HeadError
+
+FORMAT = "mace-bounds-head"
+FORMAT_VERSION = 1
+TENSORS, CONFIG, CARD = "head.safetensors", "config.json", "README.md"
+_MAX_TENSOR_BYTES = 1 << 30
+_MAX_CONFIG_BYTES = 16 << 20
+_DTYPES = ("float64", "float32", "int64", "int32", "uint8", "bool")
+_RESERVED = ("format", "format_version", "digest")
+
+
+def write_head(
+    folder: str | os.PathLike[str],
+    tensors: Mapping[str, NDArray[Any]],
+    config: Mapping[str, Any],
+    card: str,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write a head folder in one step: it is complete or not there.
+
+    Parameters
+    ----------
+    folder : path
+        Where the head goes; its parent is created.
+    tensors : mapping of str to ndarray
+        The numbers: float64, float32, int64, int32, uint8 or bool, no NaN.
+    config : mapping
+        JSON values; ``format``, ``format_version`` and ``digest`` are added.
+    card : str
+        The model card, Markdown.
+    overwrite : bool
+        Replace a head that is already there; a folder that is not a head is never replaced.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    HeadError
+        If the folder may not be replaced, or a tensor or setting cannot be stored.
+    """
+    from safetensors.numpy import save
+
+    target = Path(folder)
+    _check_target(target, overwrite)
+    arrays = {name: _storable(name, array) for name, array in sorted(tensors.items())}
+    data = save(arrays)
+    reserved = [name for name in _RESERVED if name in config]
+    if reserved:
+        raise HeadError(
+            f"the head's config may not hold {reserved[0]!r}, which the file format sets; rename it."
+        )
+    content = {**config, "format": FORMAT, "format_version": FORMAT_VERSION}
+    content["digest"] = _digest(content, data)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        made = work / "new"
+        made.mkdir()
+        for name, blob in (
+            (TENSORS, data),
+            (CONFIG, _json(content, indent=2) + b"\n"),
+            (CARD, card.encode("utf-8")),
+        ):
+            with (made / name).open("wb") as stream:
+                stream.write(blob)
+                stream.flush()
+                os.fsync(stream.fileno())
+        if target.exists():
+            target.rename(work / "old")
+        made.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def read_head_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read a head folder without running code from it.
+
+    Parameters
+    ----------
+    folder : path
+        A folder that :func:`write_head` made.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray
+        The numbers.
+    config : dict
+        The settings, with ``format``, ``format_version`` and ``digest``.
+
+    Raises
+    ------
+    HeadError
+        If the folder is no head, of a newer format, too large, truncated or changed since it was written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = Path(folder)
+    if not path.is_dir():
+        raise HeadError(f"expected a head folder at {path}, found none; fit one or check the path.")
+    text = _read(path / CONFIG, _MAX_CONFIG_BYTES)
+    data = _read(path / TENSORS, _MAX_TENSOR_BYTES)
+    try:
+        config = json.loads(text.decode("utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError):
+        raise HeadError(f"{path / CONFIG} is not valid JSON; fit or download the head again.") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise HeadError(f"{path / CONFIG} does not describe a {FORMAT}; check the path.")
+    if config.get("format_version") != FORMAT_VERSION:
+        raise HeadError(
+            f"the head at {path} has format {config.get('format_version')!r}, this version reads "
+            f"{FORMAT_VERSION}; "
+            "upgrade mace-bounds or fit the head again."
+        )
+    if config.get("digest") != _digest(config, data):
+        raise HeadError(
+            f"the head at {path} is damaged or was changed after it was written; fit or download it again."
+        )
+    try:
+        tensors: dict[str, NDArray[Any]] = load(data)
+    except (SafetensorError, KeyError, ValueError, TypeError):
+        raise HeadError(
+            f"{path / TENSORS} is not a safetensors file; fit or download the head again."
+        ) from None
+    return {name: _storable(name, array) for name, array in sorted(tensors.items())}, config
+
+
+def is_head_folder(folder: str | os.PathLike[str]) -> bool:
+    """Whether the folder looks like a head (its config says so); says nothing about its contents."""
+    try:
+        config = json.loads(_read(Path(folder) / CONFIG, _MAX_CONFIG_BYTES))
+    except (HeadError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and config.get("format") == FORMAT
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not is_head_folder(target):
+        raise HeadError(f"{target} exists and is not a head folder; choose another place.")
+    if not overwrite:
+        raise HeadError(f"{target} already holds a head; choose another place or allow overwriting.")
+
+
+def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    a = np.asarray(array)
+    if a.dtype.name not in _DTYPES:
+        raise HeadError(
+            f"tensor {name!r} has dtype {a.dtype}, expected one of {', '.join(_DTYPES)}; convert it."
+        )
+    if a.dtype.kind == "f" and np.isnan(a).any():
+        raise HeadError(f"tensor {name!r} holds NaN; fit the head again.")
+    return np.array(a, dtype=a.dtype.newbyteorder("="), order="C", copy=True)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise HeadError(
+                f"{path} has {size} bytes, expected at most {limit}; it is not a head of this project."
+            )
+        return path.read_bytes()
+    except OSError:
+        raise HeadError(f"{path} cannot be read; expected a head folder, fit or download one.") from None
+
+
+def _json(content: Mapping[str, Any], indent: int | None = None) -> bytes:
+    try:
+        text = json.dumps(content, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise HeadError(
+            f"the head's config is not plain JSON ({error}); use numbers, texts, lists and mappings."
+        ) from None
+    return text.encode("utf-8")
+
+
+def _digest(content: Mapping[str, Any], data: bytes) -> str:
+    """SHA-256 over the settings (without the digest) and the tensors."""
+    rest = {name: value for name, value in content.items() if name != "digest"}
+    sha = hashlib.sha256(_json(rest))
+    sha.update(hashlib.sha256(data).digest())
+    return sha.hexdigest()
