@@ -1,5 +1,23 @@
-"""Reading structures: files in, records out."""
+"""Reading structures: files and objects in, records out."""
 
+from mace_bounds.structures._check import check, structure_flags
+from mace_bounds.structures._labels import (
+    DEFAULT_ENERGY_KEYS,
+    guard_energy_key,
+    guard_label,
+    suspect_label,
+)
+from mace_bounds.structures._reader import read
 from mace_bounds.structures._record import Crystal, Record
 
-__all__ = ["Crystal", "Record"]
+__all__ = [
+    "DEFAULT_ENERGY_KEYS",
+    "Crystal",
+    "Record",
+    "check",
+    "guard_energy_key",
+    "guard_label",
+    "read",
+    "structure_flags",
+    "suspect_label",
+]

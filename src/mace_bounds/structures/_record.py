@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass, field
-from functools import cached_property
-from math import gcd
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
     from pymatgen.core import Structure
+
+
+@lru_cache(maxsize=65536)
+def _reduced_formula(counts: tuple[tuple[int, int], ...]) -> str:
+    """Return pymatgen's reduced formula of (atomic number, number of atoms) pairs."""
+    from pymatgen.core import Composition
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # noble gases have no electronegativity to sort by
+        return str(Composition({chemical_symbols[z]: n for z, n in counts}).reduced_formula)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +53,8 @@ class Crystal:
 
     @cached_property
     def formula(self) -> str:
-        """Reduced formula, elements in alphabetical order (``"Cl1 Na1"`` is written ``"ClNa"``)."""
-        divisor = gcd(*self.counts.values())
-        parts = sorted((chemical_symbols[z], n // divisor) for z, n in self.counts.items())
-        return "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in parts)
+        """Reduced formula as pymatgen writes it (``"NaCl"``, ``"LiFePO4"``, ``"O2"``)."""
+        return _reduced_formula(tuple(self.counts.items()))
 
     @cached_property
     def chemical_system(self) -> str:
@@ -103,6 +111,9 @@ class Record:
         Things a user should know (``"yb_3_potential"``, ``"licence_by_nc"``, ...).
     reason : str or None
         One sentence why the record cannot be scored; None for a good record.
+    label_reason : str or None
+        One sentence why a label that the source offers was not taken (or was not found under the key that
+        the user named); such a record can still be scored.
     """
 
     id: str
@@ -113,3 +124,4 @@ class Record:
     run_type: str | None = None
     flags: tuple[str, ...] = field(default=())
     reason: str | None = None
+    label_reason: str | None = None

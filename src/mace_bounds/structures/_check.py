@@ -1,0 +1,200 @@
+"""Whether a crystal can be scored at all: cheap, and safe for absurd cells."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mace_bounds.errors import StructureError
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from numpy.typing import NDArray
+
+    from mace_bounds.structures._record import Crystal
+
+MIN_DISTANCE_ANGSTROM = 0.5
+MAX_CELL_ANGSTROM = 1_000.0
+MAX_POSITION_ANGSTROM = 1e5
+MIN_VOLUME_CUBIC_ANGSTROM = 0.1
+NEIGHBOUR_RADIUS_ANGSTROM = 6.0
+MAX_NEIGHBOURS = 2_000
+_MIN_FLATNESS = 1e-6  # volume over the product of the lengths; flatter cells lose all digits
+_PAIRS_PER_CHUNK = 500_000
+_TIE = 1e-9
+_NEXT_IMAGES = np.array(list(product((-1, 0, 1), repeat=3)), dtype=np.float64)
+_NO_IMAGE = np.zeros((1, 3))
+
+
+def check(crystal: Crystal, *, elements: AbstractSet[int] | None = None, max_atoms: int = 500) -> None:
+    """Refuse a crystal that cannot be scored, in one sentence.
+
+    Parameters
+    ----------
+    crystal : Crystal
+        The structure.
+    elements : set of int, optional
+        Atomic numbers that the model knows; None accepts all.
+    max_atoms : int
+        Largest number of atoms in the cell.
+
+    Raises
+    ------
+    StructureError
+        For an empty or too large cell, elements missing in the model, numbers that are not finite or absurd,
+        a cell without volume, atoms closer than 0.5 Å (periodic images included), or a density that gives
+        more than 2,000 neighbours within 6 Å.
+    """
+    n_atoms = len(crystal.numbers)
+    if n_atoms == 0:
+        raise StructureError("expected at least one atom, got an empty structure; check the source")
+    if n_atoms > max_atoms:
+        raise StructureError(
+            f"expected at most {max_atoms} atoms, got {n_atoms}; raise --max-atoms to accept it"
+        )
+    if elements is not None and not elements >= crystal.counts.keys():
+        names = ", ".join(chemical_symbols[z] for z in crystal.counts if z not in elements)
+        raise StructureError(f"expected elements that the model knows, got {names}; choose another model")
+    _check_numbers(crystal)
+    cell = reduced_cell(crystal.cell)
+    _check_density(crystal)
+    _check_distances(crystal.positions, cell)
+
+
+def structure_flags(crystal: Crystal) -> tuple[str, ...]:
+    """Return ``("isolated_atoms",)`` if some atom of a checked crystal has no neighbour within 6 Å."""
+    if crystal.volume / len(crystal.numbers) < 100.0:  # even a body-centred gas has neighbours within 6 Å
+        return ()
+    cell = reduced_cell(crystal.cell)
+    if np.linalg.norm(cell[0]) < NEIGHBOUR_RADIUS_ANGSTROM:
+        return ()
+    inverse, steps = np.linalg.inv(cell), _NEXT_IMAGES @ cell
+    for i in range(len(crystal.positions)):
+        difference = np.delete(crystal.positions, i, axis=0) - crystal.positions[i]
+        difference -= np.rint(difference @ inverse) @ cell
+        distances = np.linalg.norm(difference[:, None] + steps[None], axis=-1)
+        if distances.size == 0 or distances.min() > NEIGHBOUR_RADIUS_ANGSTROM:
+            return ("isolated_atoms",)
+    return ()
+
+
+def reduced_cell(cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the lattice with its shortest vectors (pairwise and triple size reduction).
+
+    Parameters
+    ----------
+    cell : ndarray, shape (3, 3)
+        Finite lattice vectors as rows, Å, with a volume.
+
+    Returns
+    -------
+    ndarray, shape (3, 3)
+        Vectors of the same lattice, sorted by length, none of which another one or the sum of two shortens.
+
+    References
+    ----------
+    Semaev, "A 3-dimensional lattice reduction algorithm", CaLC 2001.
+    """
+    vectors = cell
+    for _ in range(1_000):
+        gram = (vectors @ vectors.T).tolist()
+        order = sorted(range(3), key=lambda i: gram[i][i])
+        step = _reduction_step(gram, *order)
+        if step is None:
+            return np.ascontiguousarray(vectors[order])
+        i, combination = step
+        shorter = np.array(combination, dtype=float) @ vectors
+        if shorter @ shorter >= gram[i][i] * (1 - _TIE):  # round-off: nothing gained
+            return np.ascontiguousarray(vectors[order])
+        vectors = vectors.copy()
+        vectors[i] = shorter
+    raise StructureError(
+        "expected a cell that can be reduced, got an extremely skewed one; use a standard cell"
+    )
+
+
+def _reduction_step(
+    gram: list[list[float]], i: int, j: int, k: int
+) -> tuple[int, tuple[float, float, float]] | None:
+    """Return which vector to replace by which integer combination; i, j, k go from short to long."""
+    for long, short in ((j, i), (k, i), (k, j)):
+        factor = gram[long][short] / gram[short][short]
+        if abs(factor) > 0.5 + _TIE:
+            combination = [0.0, 0.0, 0.0]
+            combination[long], combination[short] = 1.0, -float(round(factor))
+            return long, (combination[0], combination[1], combination[2])
+    for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        change = gram[i][i] + gram[j][j] + 2 * (a * gram[k][i] + b * gram[k][j] + a * b * gram[i][j])
+        if change < -_TIE * gram[k][k]:
+            combination = [0.0, 0.0, 0.0]
+            combination[i], combination[j], combination[k] = float(a), float(b), 1.0
+            return k, (combination[0], combination[1], combination[2])
+    return None
+
+
+def _check_numbers(crystal: Crystal) -> None:
+    if not (np.isfinite(crystal.positions).all() and np.isfinite(crystal.cell).all()):
+        raise StructureError("expected finite coordinates and cell, got NaN or infinity; correct the source")
+    largest = float(np.abs(crystal.positions).max())
+    if largest > MAX_POSITION_ANGSTROM:
+        raise StructureError(
+            f"expected positions within {MAX_POSITION_ANGSTROM:g} Å, got {largest:.3g} Å; check the units"
+        )
+    lengths = [math.hypot(*vector) for vector in crystal.cell.tolist()]
+    if max(lengths) > MAX_CELL_ANGSTROM:
+        raise StructureError(
+            f"expected lattice vectors up to {MAX_CELL_ANGSTROM:g} Å, got {max(lengths):.3g} Å; "
+            "check the units"
+        )
+    volume = crystal.volume
+    if volume < MIN_VOLUME_CUBIC_ANGSTROM or volume < _MIN_FLATNESS * math.prod(lengths):
+        raise StructureError(
+            f"expected a cell with a volume, got {volume:.3g} Å³; correct the lattice vectors"
+        )
+
+
+def _check_density(crystal: Crystal) -> None:
+    sphere = 4.0 / 3.0 * np.pi * NEIGHBOUR_RADIUS_ANGSTROM**3
+    neighbours = len(crystal.numbers) / crystal.volume * sphere
+    if neighbours > MAX_NEIGHBOURS:
+        raise StructureError(
+            f"expected at most {MAX_NEIGHBOURS} neighbours within {NEIGHBOUR_RADIUS_ANGSTROM:g} Å of an "
+            f"atom, got about {neighbours:.0f}; check the cell's units"
+        )
+
+
+def _check_distances(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> None:
+    """Refuse pairs closer than the limit; in a reduced cell only the next images can matter."""
+    own = math.sqrt(cell[0] @ cell[0])  # the first vector of a reduced cell is the shortest of the lattice
+    if own < MIN_DISTANCE_ANGSTROM:
+        raise StructureError(
+            f"expected atoms at least {MIN_DISTANCE_ANGSTROM:g} Å apart, got a periodic image at {own:.3g} Å"
+            "; correct the cell"
+        )
+    n = len(positions)
+    if n < 2:
+        return
+    inverse = np.linalg.inv(cell)
+    thinnest = 1.0 / math.sqrt((inverse * inverse).sum(axis=0).max())  # smallest distance of lattice planes
+    # in a cell thicker than twice the limit, a pair that is too close is its own nearest wrapped image
+    steps = _NO_IMAGE if thinnest > 2.1 * MIN_DISTANCE_ANGSTROM else _NEXT_IMAGES @ cell
+    rows = max(1, _PAIRS_PER_CHUNK // (n * len(steps)))
+    for start in range(0, n - 1, rows):
+        stop = min(start + rows, n)
+        difference = positions[start:stop, None] - positions[None, start:]
+        difference -= np.rint(difference @ inverse) @ cell
+        images = difference[:, :, None] + steps
+        squared = np.einsum("ijsx,ijsx->ijs", images, images).min(axis=-1)
+        local = np.arange(stop - start)
+        squared[local, local] = np.inf
+        worst = float(squared.min())
+        if worst < MIN_DISTANCE_ANGSTROM**2:
+            raise StructureError(
+                f"expected atoms at least {MIN_DISTANCE_ANGSTROM:g} Å apart, got {np.sqrt(worst):.3g} Å; "
+                "remove duplicate or overlapping atoms"
+            )

@@ -1,0 +1,230 @@
+"""A streaming parser of extended XYZ: frames in, drafts out."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mace_bounds.errors import LabelError, StructureError
+from mace_bounds.structures._draft import Draft, crystal_of, numbers_of, require_periodic
+from mace_bounds.structures._labels import find_label, licence_flags, require_known_functional
+from mace_bounds.structures._text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Quotes and brackets may open anywhere in a token and a backslash escapes, as in ase.io.extxyz.
+_PIECE = re.compile(
+    r"""\\(?P<escaped>.)
+      | "(?P<double>(?:\\.|[^"\\])*)"
+      | '(?P<single>(?:\\.|[^'\\])*)'
+      | \{(?P<curly>(?:\\.|[^}\\])*)\}
+      | \[(?P<square>(?:\\.|[^\]\\])*)\]
+      | (?P<blank>\s+)
+      | (?P<equals>=)
+      | (?P<open>["'{\[\\].*)
+      | (?P<plain>[^\s="'{\[\\]+)""",
+    re.VERBOSE | re.DOTALL,
+)
+# What nearly every line consists of: KEY=WORD or KEY="WORDS".
+_ORDINARY = re.compile(r"""([^\s="'{\[\\]+)=(?:"([^"\\]*)"|([^\s="'{\[\\]+))(?:\s+|$)""")
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_TRUE = {"T", "True", "true", "TRUE", "1"}
+_FALSE = {"F", "False", "false", "FALSE", "0"}
+_ID_KEYS = ("id", "material_id", "mat_id", "name")
+_DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
+_MAX_LINE = 1_000_000
+
+
+def parse_comment(line: str) -> dict[str, str]:
+    """Return the key=value pairs of an extxyz comment line, values as text.
+
+    Parameters
+    ----------
+    line : str
+        The second line of a frame. Quotes (single or double) and brackets delimit values, a backslash escapes
+        the next character, a key without value means true (``"T"``).
+
+    Returns
+    -------
+    dict of str to str
+        Keys in the order of the line; a repeated key keeps its last value.
+
+    References
+    ----------
+    The rules of ``ase.io.extxyz.key_val_str_to_dict``.
+    """
+    line = line.strip()
+    pairs: dict[str, str] = {}
+    end = 0
+    for match in _ORDINARY.finditer(line):
+        if match.start() != end:
+            break
+        end = match.end()
+        pairs[match[1]] = match[3] or match[2] or ""
+    if end == len(line):
+        return pairs
+    return _parse_any_comment(line)
+
+
+def _parse_any_comment(line: str) -> dict[str, str]:
+    """Parse with all rules: quotes within words, escapes, brackets, keys without value."""
+    pairs: dict[str, str] = {}
+    parts: list[list[str]] = [[]]  # text of the key, then of the value (split at '=')
+
+    def close() -> None:
+        if parts != [[]]:
+            key = "".join(parts[0])
+            pairs[key] = "=".join("".join(part) for part in parts[1:]) if len(parts) > 1 else "T"
+
+    for match in _PIECE.finditer(line):
+        kind = match.lastgroup
+        if kind == "blank":
+            close()
+            parts = [[]]
+        elif kind == "equals":
+            parts.append([])
+        else:
+            text = match[kind] if kind is not None else ""
+            if kind == "open":
+                text = text[1:]
+            if kind not in ("plain", "escaped") and "\\" in text:
+                text = _ESCAPE.sub(r"\1", text)
+            parts[-1].append(text)
+    close()
+    return pairs
+
+
+def parse_extxyz(
+    lines: Iterator[str], *, energy_key: str | None = None, max_atoms: int | None = None
+) -> Iterator[Draft]:
+    """Yield one draft per frame; a damaged frame gives a reason, a lost rhythm ends the file with one.
+
+    Parameters
+    ----------
+    lines : iterator of str
+        Lines of the file, with or without line ends.
+    energy_key : str, optional
+        Key of the label; None looks for ``REF_energy``, ``dft_energy`` and ``energy`` in this order.
+    max_atoms : int, optional
+        Frames with more atoms are skipped unread.
+    """
+    frame = 0
+    for header in lines:
+        text = header[:_MAX_LINE].strip()
+        if not text:
+            continue
+        if not (text.isascii() and text.isdecimal() and len(text) < 12):
+            yield Draft(
+                reason=f"expected the number of atoms of frame {frame}, got {clean(text, 40)!r}; "
+                "check that the file is (extended) XYZ and not damaged"
+            )
+            return
+        n_atoms = int(text)
+        comment = next(lines, None)
+        if max_atoms is not None and n_atoms > max_atoms:
+            n_read = sum(1 for _ in islice(lines, n_atoms))
+            reason = f"expected at most {max_atoms} atoms, got {n_atoms}; raise --max-atoms to accept it"
+            yield Draft(reason=reason if n_read == n_atoms else _cut(frame, n_read, n_atoms))
+        else:
+            rows = list(islice(lines, n_atoms))
+            if comment is None or len(rows) < n_atoms:
+                yield Draft(reason=_cut(frame, len(rows), n_atoms))
+                return
+            yield _parse_frame(comment, rows, energy_key)
+        frame += 1
+
+
+def _cut(frame: int, n_read: int, n_atoms: int) -> str:
+    return f"expected {n_atoms} atoms in frame {frame}, got {n_read}; the file is cut off, fetch it again"
+
+
+def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Draft:
+    info = parse_comment(comment)
+    name = next((info[key] for key in _ID_KEYS if info.get(key)), None)
+    source = info.get("source")
+    try:
+        has_cell = "Lattice" in info
+        require_periodic(_parse_pbc(info.get("pbc"), has_cell=has_cell), has_cell=has_cell)
+        cell = _parse_lattice(info["Lattice"])
+        numbers, positions, flags = _parse_rows(rows, info.get("Properties", _DEFAULT_PROPERTIES))
+        crystal = crystal_of(numbers, positions, cell)
+    except StructureError as error:
+        return Draft(id=name, source=source, reason=str(error))
+    run_type = info.get("run_type")
+    flags += licence_flags(name, info.get("licence") or info.get("license"))
+    energy, kind, why = find_label(info, energy_key)
+    if energy is not None:
+        try:
+            require_known_functional(run_type, info.get("thermo_type"))
+        except LabelError as error:
+            energy, kind, why = None, None, str(error)
+    return Draft(name, source, crystal, energy, kind, run_type, flags, None, why)
+
+
+def _parse_pbc(text: str | None, *, has_cell: bool) -> list[bool]:
+    if text is None:
+        return [has_cell] * 3
+    words = text.replace(",", " ").split()
+    if len(words) not in (1, 3) or any(word not in _TRUE | _FALSE for word in words):
+        raise StructureError(f"expected pbc as 'T T T', got {clean(text, 40)!r}; correct the comment line")
+    return [word in _TRUE for word in words]
+
+
+def _parse_lattice(text: str) -> list[list[float]]:
+    try:
+        values = [float(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        values = []
+    if len(values) != 9:
+        raise StructureError(
+            f"expected nine numbers in Lattice, got {clean(text, 60)!r}; correct the comment line"
+        )
+    return [values[0:3], values[3:6], values[6:9]]
+
+
+def _columns(properties: str) -> tuple[int, int, int]:
+    """Return the column of the element, that of x, and the length of a row."""
+    fields = properties.split(":")
+    element = x = None
+    column = 0
+    try:
+        for name, kind, width in zip(fields[0::3], fields[1::3], map(int, fields[2::3]), strict=True):
+            if kind not in ("S", "R", "I", "L") or not 1 <= width <= 10_000:
+                raise ValueError(name)
+            if name in ("species", "symbols") or (name in ("Z", "numbers") and element is None):
+                element = column
+            elif name in ("pos", "positions") and width == 3:
+                x = column
+            column += width
+    except ValueError:
+        element = None
+    if element is None or x is None:
+        raise StructureError(
+            f"expected Properties with species and pos, got {clean(properties, 60)!r}; "
+            "correct the comment line"
+        )
+    return element, x, column
+
+
+def _parse_rows(
+    rows: list[str], properties: str
+) -> tuple[list[int], np.ndarray[tuple[int, ...], np.dtype[np.float64]], tuple[str, ...]]:
+    element, x, width = _columns(properties)
+    words = [row.split() for row in rows]
+    if any(len(row) < width for row in words):
+        short = next(i for i, row in enumerate(words) if len(row) < width)
+        raise StructureError(
+            f"expected {width} columns in the row of atom {short}, got {len(words[short])}; correct the row"
+        )
+    try:
+        positions = np.array([[float(row[x]), float(row[x + 1]), float(row[x + 2])] for row in words])
+    except ValueError:
+        raise StructureError(
+            "expected numbers as positions, got text; correct the rows of the frame"
+        ) from None
+    numbers, flags = numbers_of([row[element] for row in words])
+    return numbers, positions, flags

@@ -1,0 +1,197 @@
+"""The label guard: only uncorrected PBE(+U) total energies are comparable with the model's energy.
+
+MACE-MPA-0 was trained on the uncorrected PBE or PBE+U total energy of the same calculation as the geometry.
+Corrected energies, other functionals and energies per atom are other quantities (0.1 to 25 eV/atom away).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from mace_bounds.errors import LabelError
+from mace_bounds.structures._text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DEFAULT_ENERGY_KEYS = ("REF_energy", "dft_energy", "energy")
+"""Keys tried for a label where the user names none; ``free_energy`` holds smearing entropy: left out."""
+
+_COMPARABLE = {"GGA", "GGA+U", "PBE", "PBE+U"}
+_COMPARABLE_THERMO = {"GGA_GGA+U", "GGA_GGA_U"} | _COMPARABLE
+_FOREIGN_KEY = re.compile(
+    r"(?<!un)corrected|per_?atom|hull|formation|cohesive|atomi[sz]ation|e_form|correction|r2scan|scan|hse",
+    re.IGNORECASE,
+)
+_ID_RUN_TYPE = re.compile(r"-(GGA\+U|GGA|R2SCAN|SCAN|HSE\w*|PBEsol\w*)$", re.IGNORECASE)
+
+
+def guard_energy_key(key: str) -> None:
+    """Refuse a key that by its name is no uncorrected total energy.
+
+    Raises
+    ------
+    LabelError
+        For corrected energies, energies per atom, hull distances, formation energies and other functionals.
+    """
+    if _FOREIGN_KEY.search(key):
+        raise LabelError(
+            f"expected the key of an uncorrected PBE(+U) total energy in eV, got {clean(key, 60)!r}; "
+            "name the key of the total energy of the same calculation, without corrections"
+        )
+
+
+def find_label(
+    info: Mapping[str, Any], energy_key: str | None
+) -> tuple[float | None, str | None, str | None]:
+    """Look for a label among named values.
+
+    Parameters
+    ----------
+    info : mapping
+        Values by name (text or numbers), for example the comment line of a frame.
+    energy_key : str or None
+        The key that the user named, else the default keys are tried.
+
+    Returns
+    -------
+    energy_ev : float or None
+        The label, eV.
+    label_kind : str or None
+        The key it came from.
+    label_reason : str or None
+        Why there is none although one was asked for, or although a key is there.
+    """
+    keys = DEFAULT_ENERGY_KEYS if energy_key is None else (energy_key,)
+    key = next((k for k in keys if info.get(k) is not None), None)
+    if key is None:
+        if energy_key is None:
+            return None, None, None
+        return None, None, f"expected the energy key {clean(energy_key, 60)!r}, got none; check --energy-key"
+    energy = to_energy(info[key])
+    if energy is None:
+        why = f"expected a finite energy in eV under {clean(key, 60)!r}, got {clean(info[key], 40)!r}"
+        return None, None, why + "; correct the source"
+    return energy, clean(key, 60), None
+
+
+def to_energy(value: Any) -> float | None:
+    """Return a finite float, or None if the value is none."""
+    if isinstance(value, bool):
+        return None
+    try:
+        energy = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return energy if math.isfinite(energy) else None
+
+
+def require_known_functional(run_type: str | None, thermo_type: str | None = None) -> None:
+    """Refuse labels whose source says that they are not PBE or PBE+U.
+
+    Raises
+    ------
+    LabelError
+        For r2SCAN, SCAN, hybrid, mixed and every other run or thermo type; silence passes.
+    """
+    for what, value, known in (
+        ("run type", run_type, _COMPARABLE),
+        ("thermo type", thermo_type, _COMPARABLE_THERMO),
+    ):
+        if value is not None and _canonical(value) not in known:
+            raise LabelError(
+                f"expected a GGA or GGA+U energy, got the {what} {clean(value, 40)!r}; take structure and "
+                "uncorrected energy of the same GGA_GGA+U entry"
+            )
+
+
+def guard_label(
+    energy_ev: Any,
+    *,
+    run_type: str | None = None,
+    thermo_type: str | None = None,
+    functional: str | None = None,
+) -> tuple[float, str]:
+    """Let an uncorrected PBE(+U) energy of an entry pass, and say what it is.
+
+    Parameters
+    ----------
+    energy_ev : number
+        Uncorrected total energy of the cell, eV.
+    run_type, thermo_type : str, optional
+        What the source says (``"GGA+U"``, ``"GGA_GGA+U"``).
+    functional : str, optional
+        The functional of the pseudopotentials (``"PBE"``, ``"PBE_54"``).
+
+    Returns
+    -------
+    energy_ev : float
+        The label, eV.
+    label_kind : str
+        For example ``"uncorrected GGA+U"``.
+
+    Raises
+    ------
+    LabelError
+        If the energy is another quantity or no finite number.
+    """
+    require_known_functional(run_type, thermo_type)
+    if functional is not None and not _is_pbe(functional):
+        raise LabelError(
+            f"expected PBE pseudopotentials, got {clean(functional, 40)!r}; take the entry's PBE calculation"
+        )
+    energy = to_energy(energy_ev)
+    if energy is None:
+        raise LabelError(
+            f"expected a finite energy in eV, got {clean(energy_ev, 40)!r}; correct the source's energy"
+        )
+    return energy, f"uncorrected {clean(run_type, 40)}" if run_type else "uncorrected, run type not stated"
+
+
+def run_type_of(parameters: Mapping[str, Any], data: Mapping[str, Any], entry_id: str | None) -> str | None:
+    """Return the run type that an entry states in its parameters, its data or the end of its id."""
+    for place in (parameters, data):
+        value = place.get("run_type")
+        if isinstance(value, str) and value:
+            return value
+    match = _ID_RUN_TYPE.search(entry_id or "")
+    return match[1] if match else None
+
+
+def licence_flags(name: str | None, licence: object = None) -> tuple[str, ...]:
+    """Return ``("licence_by_nc",)`` where id or licence say that commercial use is excluded."""
+    text = str(licence or "").upper().replace("_", "-").replace(" ", "-")
+    non_commercial = (name or "").lower().startswith("gnome") or "BY-NC" in text
+    return ("licence_by_nc",) if non_commercial else ()
+
+
+def ytterbium_flags(name: str | None, numbers: Sequence[int], potentials: Sequence[str]) -> tuple[str, ...]:
+    """Flag Materials Project entries with Yb: their potential changed from Yb_2 to Yb_3 after training."""
+    if 70 not in numbers or any("Yb_2" in str(p) for p in potentials):
+        return ()
+    from_mp = (name or "").startswith(("mp-", "mvc-")) or any("Yb_3" in str(p) for p in potentials)
+    return ("yb_3_potential",) if from_mp else ()
+
+
+def suspect_label(residual_ev_per_atom: float, *, limit_ev_per_atom: float = 3.0) -> bool:
+    """Tell whether a label is so far from the model that it is rather another quantity than an error.
+
+    Parameters
+    ----------
+    residual_ev_per_atom : float
+        (E_label - E_model) / n_atoms, eV/atom.
+    limit_ev_per_atom : float
+        Distance from which a label is suspect, eV/atom.
+    """
+    return not abs(residual_ev_per_atom) <= limit_ev_per_atom
+
+
+def _canonical(text: str) -> str:
+    upper = text.strip().upper()
+    return upper.replace("GGA_U", "GGA+U").replace("PBE_U", "PBE+U")
+
+
+def _is_pbe(functional: str) -> bool:
+    return re.match(r"PBE(?!SOL|0|_SOL)", functional.strip(), re.IGNORECASE) is not None

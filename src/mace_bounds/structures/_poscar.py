@@ -1,0 +1,106 @@
+"""VASP's POSCAR and CONTCAR."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from mace_bounds.errors import StructureError
+from mace_bounds.structures._draft import Draft, crystal_of, numbers_of
+from mace_bounds.structures._text import clean
+
+_SYMBOL = re.compile(r"[A-Z][a-z]?(?![a-z])")
+
+
+def parse_poscar(text: str, *, max_atoms: int | None = None) -> Draft:
+    """Return the draft of a POSCAR (VASP 4 and 5; selective dynamics and velocities are ignored).
+
+    References
+    ----------
+    The VASP manual, file POSCAR: a negative scale is the volume, three scales act on x, y, z.
+    """
+    try:
+        return _parse(text.splitlines(), max_atoms)
+    except StructureError as error:
+        return Draft(reason=str(error))
+
+
+def _parse(lines: list[str], max_atoms: int | None) -> Draft:
+    if len(lines) < 8:
+        raise StructureError(f"expected a POSCAR of at least 8 lines, got {len(lines)}; check the file")
+    scale = _numbers(lines[1], "a scale factor in line 2", allowed=(1, 3))
+    cell = np.array([_numbers(lines[i], f"a lattice vector in line {i + 1}", (3,)) for i in (2, 3, 4)])
+    if len(scale) == 1 and scale[0] < 0:
+        volume = abs(float(np.linalg.det(cell)))
+        factor = np.full(3, np.cbrt(-scale[0] / volume) if volume > 0 else np.nan)
+    else:
+        factor = np.broadcast_to(np.array(scale), (3,))
+    cell = cell * factor
+
+    names, row = lines[5].split(), 6
+    if names and names[0].isdecimal():  # VASP 4: no line of element symbols
+        names, row = [], 5
+    counts = _counts(lines[row], row)
+    n_atoms = sum(counts)
+    if max_atoms is not None and n_atoms > max_atoms:
+        raise StructureError(
+            f"expected at most {max_atoms} atoms, got {n_atoms}; raise --max-atoms to accept it"
+        )
+    row += 1
+    if row < len(lines) and lines[row].strip()[:1] in ("S", "s"):
+        row += 1
+    mode = lines[row].strip()[:1] if row < len(lines) else ""
+    rows = [line.split() for line in lines[row + 1 : row + 1 + n_atoms]]
+    if len(rows) < n_atoms or any(len(words) < 3 for words in rows):
+        raise StructureError(f"expected {n_atoms} rows of coordinates, got fewer; the file is cut off")
+    coordinates = np.array([_numbers(" ".join(words[:3]), "three coordinates", (3,)) for words in rows])
+    coordinates = coordinates.reshape(-1, 3)
+    cartesian = mode in ("C", "c", "K", "k")
+    numbers, flags = numbers_of(_symbols(names, counts, rows, lines[0]))
+    positions = coordinates * factor if cartesian else coordinates @ cell
+    return Draft(crystal=crystal_of(numbers, positions, cell), flags=flags)
+
+
+def _numbers(line: str, what: str, allowed: tuple[int, ...]) -> list[float]:
+    """Return the leading numbers of a line: as many as there are, cut to the largest allowed count."""
+    values: list[float] = []
+    for word in line.split()[: max(allowed)]:
+        try:
+            values.append(float(word))
+        except ValueError:
+            break
+    if len(values) == 2 and 1 in allowed:
+        values = values[:1]
+    if len(values) not in allowed:
+        raise StructureError(f"expected {what}, got {clean(line, 40)!r}; correct the POSCAR")
+    return values
+
+
+def _counts(line: str, row: int) -> list[int]:
+    words = line.split("!")[0].split("#")[0].split()
+    if not words or not all(word.isdecimal() and len(word) < 10 for word in words):
+        raise StructureError(
+            f"expected numbers of atoms in line {row + 1}, got {clean(line, 40)!r}; correct the POSCAR"
+        )
+    return [int(word) for word in words]
+
+
+def _symbols(names: list[str], counts: list[int], rows: list[list[str]], comment: str) -> list[str]:
+    """Return one symbol per atom, from the symbols' line, the rows' ends or the comment (VASP 4)."""
+    if names:
+        if len(names) < len(counts):
+            raise StructureError(
+                f"expected {len(counts)} element symbols in line 6, got {len(names)}; correct the POSCAR"
+            )
+        symbols = [re.split(r"[_/.]", name)[0] for name in names]
+        return [symbol for symbol, n in zip(symbols, counts, strict=False) for _ in range(n)]
+    last = [words[-1] if len(words) > 3 else "" for words in rows]
+    if last and all(_SYMBOL.fullmatch(word) for word in last) and not set(last) <= {"T", "F"}:
+        return last
+    words = comment.split()
+    if len(words) >= len(counts) and all(_SYMBOL.fullmatch(w) for w in words[: len(counts)]):
+        return [symbol for symbol, n in zip(words, counts, strict=False) for _ in range(n)]
+    raise StructureError(
+        "expected element symbols in line 6, got none (VASP 4 format); add the symbols' line"
+    )
