@@ -1,0 +1,133 @@
+"""The one place that knows mace: importing it, loading checkpoints, calling its forward."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_bounds.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+DEFAULT_NAME = "medium-mpa-0"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow what mace and e3nn print and warn about on import and load."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Set torch's default dtype: mace builds some tensors in it (its mask over heads, for one)."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def import_mace() -> Any:
+    """Import mace (before e3nn, as it sets up torch.load for it) and return ``mace.modules``."""
+    with quiet():
+        import mace  # noqa: F401
+        from mace import modules
+    return modules
+
+
+def names() -> list[str]:
+    """Names of the foundation models that mace can download (``mace.calculators.mace_mp``)."""
+    import_mace()
+    with quiet():
+        from mace.calculators.foundations_models import mace_mp_urls
+    return list(mace_mp_urls)
+
+
+def fetch(name: str) -> Path:
+    """Path of a named checkpoint, downloaded by mace into its own cache on first use.
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint is not in the cache and cannot be downloaded.
+    """
+    import_mace()
+    with quiet():
+        from mace.calculators.foundations_models import download_mace_mp_checkpoint
+
+        try:
+            return Path(download_mace_mp_checkpoint(name))
+        except (OSError, RuntimeError) as error:
+            raise ModelError(
+                f"expected to download the MACE model {name!r} once, but it failed "
+                f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); connect to the internet, "
+                "pass the path of a checkpoint you have, or use --model mini, which needs no download."
+            ) from error
+
+
+def load_checkpoint(path: Path) -> torch.nn.Module:
+    """Load a pickled or scripted mace checkpoint on the CPU.  Pickles run code: load only what you trust.
+
+    Raises
+    ------
+    ModelError
+        If the file is not a torch checkpoint of a model.
+    """
+    import_mace()
+    import torch
+
+    try:
+        with quiet():
+            loaded = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise ModelError(
+            f"expected a MACE checkpoint in {path}, but torch could not load it "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:160]}); "
+            "pass a model file as mace writes it, a mace name, or mini."
+        ) from error
+    if not isinstance(loaded, torch.nn.Module):
+        raise ModelError(
+            f"expected a whole MACE model in {path}, but it holds a {type(loaded).__name__}; "
+            "pass the .model file, not a training checkpoint of weights."
+        )
+    return loaded
+
+
+def class_name(module: torch.nn.Module) -> str:
+    """Class of a module, also where it has been scripted."""
+    return str(getattr(module, "original_name", type(module).__name__))
+
+
+def pair_energies(module: torch.nn.Module, data: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    """Pair repulsion of each atom before the scale, eV, shape (n_atoms,); None if the model has none."""
+    repulsion = getattr(module, "pair_repulsion_fn", None)
+    if repulsion is None:
+        return None
+    from mace.modules.utils import get_edge_vectors_and_lengths
+
+    _, lengths = get_edge_vectors_and_lengths(
+        positions=data["positions"], edge_index=data["edge_index"], shifts=data["shifts"]
+    )
+    energies: torch.Tensor = repulsion(lengths, data["node_attrs"], data["edge_index"], module.atomic_numbers)
+    return energies
+
+
+def forward(module: torch.nn.Module, data: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Mace's own forward for energies only (no gradients); the dtype is that of the positions."""
+    import torch
+
+    with torch.no_grad(), default_dtype(data["positions"].dtype), quiet():
+        out: dict[str, torch.Tensor] = module(dict(data), training=False, compute_force=False)
+    return out

@@ -1,0 +1,330 @@
+"""The frozen model: crystals in, exact last-layer features and energies out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mace_bounds.errors import ModelError
+from mace_bounds.features import _embedded, _mace
+from mace_bounds.features._graph import Graph, build_graph, collate, pack
+from mace_bounds.features._split import LastLayer, split_last_layer
+from mace_bounds.structures import Crystal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+FeatureKind = Literal["readout", "descriptors"]
+DTYPES = ("float32", "float64")
+DEFAULT_MODEL = _mace.DEFAULT_NAME
+CHECK_TOLERANCE_EV_PER_ATOM = 1e-6
+MPA_0_PARAMETERS, MPA_0_BYTES = 9_063_204, 79_462_305  # known facts, never measured by this project
+EDGES_PER_BATCH = {"cpu": 20_000, "cuda": 400_000}
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBlock:
+    """Features and energies of some crystals, in their order.
+
+    Attributes
+    ----------
+    features : ndarray of float64, shape (n_crystals, n_features)
+        Sums over atoms; without the count of atoms.
+    fixed_energy_ev : ndarray of float64, shape (n_crystals,)
+        Isolated-atom energies and scaled pair repulsion: the part that no readout weight changes.
+    energy_ev : ndarray of float64, shape (n_crystals,)
+        The model's total energy, θ0 · [features, n_atoms] + fixed_energy_ev.
+    """
+
+    features: NDArray[np.float64]
+    fixed_energy_ev: NDArray[np.float64]
+    energy_ev: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenModel:
+    """A MACE model with its readout taken off; make one with :func:`load_model`.
+
+    Attributes
+    ----------
+    name : str
+        What the user called it.
+    digest : str
+        SHA-256 of the weights file, or of the parameters of a model given as an object.
+    module : torch.nn.Module
+        The frozen network in ``dtype`` on ``device``.
+    split : LastLayer
+        The exact split of its energy.
+    head : str
+        The head in use.
+    heads : tuple of str
+        All heads of the model.
+    atomic_numbers : tuple of int
+        Elements it knows.
+    cutoff_a : float
+        Radius of its neighbour list, Å.
+    dtype : str
+        Precision of the forward; sums and energies are float64 in either.
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+    training_compositions : ndarray of uint64 or None
+        Keys of the compositions its training has seen (:func:`mace_bounds.calibration.composition_key`),
+        where known.
+    warnings : tuple of str
+        What is odd about the file.
+    """
+
+    name: str
+    digest: str
+    module: torch.nn.Module
+    split: LastLayer
+    head: str
+    heads: tuple[str, ...]
+    atomic_numbers: tuple[int, ...]
+    cutoff_a: float
+    dtype: str
+    device: str
+    training_compositions: NDArray[np.uint64] | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def theta0_ev(self) -> NDArray[np.float64]:
+        """The frozen readout's weights on [Σ readout features, n_atoms], eV, shape (n_features + 1,)."""
+        return np.asarray(self.split.theta0.numpy(), dtype=np.float64)
+
+    def columns(self, kind: FeatureKind = "readout") -> list[str]:
+        """Names of the feature columns, in order."""
+        if kind == "descriptors":
+            counts = [s.stop - s.start for s in self.split.scalars]
+            return [f"layer{k + 1}_scalar{i}" for k, n in enumerate(counts) for i in range(n)]
+        return [
+            f"readout{k + 1}_{what}{i}" for k, (what, n) in enumerate(self.split.layers) for i in range(n)
+        ]
+
+    def extract(
+        self, crystals: Sequence[Crystal], kind: FeatureKind = "readout", max_edges: int | None = None
+    ) -> FeatureBlock:
+        """Run the frozen network on crystals in batches.
+
+        Parameters
+        ----------
+        crystals : sequence of Crystal
+            Checked structures whose elements the model knows.
+        kind : {"readout", "descriptors"}
+            The features in which the energy is linear, or the invariants of every layer.
+        max_edges : int, optional
+            Edges per batch; 20,000 on a CPU, 400,000 on CUDA.
+
+        Returns
+        -------
+        FeatureBlock
+            Rows in the order of ``crystals``.
+        """
+        limit = max_edges or EDGES_PER_BATCH[self.device]
+        graphs = (build_graph(crystal, self.cutoff_a) for crystal in crystals)
+        blocks = [self._extract_batch(batch, kind) for batch in pack(graphs, limit)]
+        if not blocks:
+            empty = np.zeros(0)
+            return FeatureBlock(np.zeros((0, len(self.columns(kind)))), empty, empty)
+        return FeatureBlock(
+            np.concatenate([b.features for b in blocks]),
+            np.concatenate([b.fixed_energy_ev for b in blocks]),
+            np.concatenate([b.energy_ev for b in blocks]),
+        )
+
+    def _extract_batch(self, graphs: list[Graph], kind: FeatureKind) -> FeatureBlock:
+        import torch
+
+        data = collate(
+            graphs, self.atomic_numbers, self.heads.index(self.head), getattr(torch, self.dtype), self.device
+        )
+        node_feats = _mace.forward(self.module, data)["node_feats"]
+        batch, n_graphs = data["batch"], len(graphs)
+
+        def pool(values: torch.Tensor) -> torch.Tensor:
+            total = torch.zeros((n_graphs, *values.shape[1:]), dtype=torch.float64, device=values.device)
+            return total.index_add_(0, batch, values.double())
+
+        with torch.no_grad(), _mace.default_dtype(getattr(torch, self.dtype)):
+            readout = pool(self.split.readout_features(node_feats))
+            features = readout if kind == "readout" else pool(self.split.descriptors(node_feats))
+            elements = data["node_attrs"].argmax(dim=1)
+            fixed = pool(self.split.atomic_energies_ev.to(self.device)[elements])
+            pair = _mace.pair_energies(self.module, data)
+            if pair is not None:
+                fixed = fixed + self.split.scale * pool(pair)
+            n_atoms = pool(torch.ones(len(batch), device=self.device))
+            theta0 = self.split.theta0.to(self.device)
+            energy = readout @ theta0[:-1] + n_atoms * theta0[-1] + fixed
+        return FeatureBlock(features.cpu().numpy(), fixed.cpu().numpy(), energy.cpu().numpy())
+
+
+def load_model(
+    model: str | Path | torch.nn.Module = DEFAULT_MODEL,
+    *,
+    head: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+) -> FrozenModel:
+    """Load a model, split its readout off, and check the split on a small cell.
+
+    Parameters
+    ----------
+    model : str, Path or torch.nn.Module
+        ``"mini"``, a name that mace knows (``"medium-mpa-0"``; downloaded once by mace), the path of a
+        checkpoint or of a folder as ``mini`` is kept in, or a model object.
+    head : str, optional
+        Which of several heads; needed only where no head is called ``"default"``.
+    dtype : {"float32", "float64"}
+        Precision of the forward.
+    device : {"auto", "cpu", "cuda"}
+        ``"auto"`` takes CUDA where there is one.
+
+    Returns
+    -------
+    FrozenModel
+
+    Raises
+    ------
+    ModelError
+        If it cannot be found, loaded or split, or the split misses the model's own energy by more
+        than 1e-6 eV/atom.
+    """
+    import torch
+
+    if dtype not in DTYPES:
+        raise ModelError(f"expected dtype float32 or float64, got {dtype!r}; choose one of the two.")
+    device = _choose_device(device)
+    name, digest, module, notes, seen = _open(model)
+    module = module.to("cpu", torch.float64).eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    heads = tuple(str(h) for h in (getattr(module, "heads", None) or ["Default"]))
+    chosen = _choose_head(heads, head)
+    split = split_last_layer(module, heads.index(chosen))
+    numbers = tuple(int(z) for z in module.atomic_numbers)
+    frozen = FrozenModel(
+        name=name,
+        digest=digest,
+        module=module,
+        split=split,
+        head=chosen,
+        heads=heads,
+        atomic_numbers=numbers,
+        cutoff_a=float(module.r_max),
+        dtype="float64",
+        device="cpu",
+        training_compositions=seen,
+        warnings=tuple(notes),
+    )
+    _check_split(frozen)
+    module.to(device, getattr(torch, dtype))
+    return FrozenModel(**{**frozen.__dict__, "dtype": dtype, "device": device})
+
+
+def _choose_device(device: str) -> str:
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in EDGES_PER_BATCH:
+        raise ModelError(f"expected device auto, cpu or cuda, got {device!r}; choose one of the three.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("expected a CUDA device, but torch sees none; use --device cpu.")
+    return device
+
+
+def _choose_head(heads: tuple[str, ...], wanted: str | None) -> str:
+    if wanted is not None:
+        if wanted not in heads:
+            raise ModelError(
+                f"expected a head among {', '.join(heads)}, got {wanted!r}; choose one of these."
+            )
+        return wanted
+    if len(heads) == 1:
+        return heads[0]
+    for name in heads:
+        if name.lower() == "default":
+            return name
+    raise ModelError(
+        f"expected the choice of a head, as this model has {', '.join(heads)}; name one of them."
+    )
+
+
+def _open(
+    model: str | Path | torch.nn.Module,
+) -> tuple[str, str, Any, list[str], NDArray[np.uint64] | None]:
+    """Name, digest, module, notes and seen compositions of whatever the user means by ``model``."""
+    if not isinstance(model, (str, Path)):
+        return "object", _module_digest(model), model, [], None
+    if str(model) == _embedded.MINI:
+        embedded = _embedded.load(_embedded.MINI_FOLDER)
+        return _embedded.MINI, embedded.digest, embedded.module, [], embedded.training_compositions
+    path = Path(model)
+    if path.is_dir():
+        embedded = _embedded.load(path)
+        return path.name, embedded.digest, embedded.module, [], embedded.training_compositions
+    if not path.is_file():
+        # A path is never tried as a name: mace would fall back to its default model.
+        if re.fullmatch(r"[\w-]+", str(model)) is None or str(model) not in _mace.names():
+            raise ModelError(
+                f"expected mini, a name that mace knows or an existing file, got {str(model)!r}; "
+                "mace-bounds models lists what there is."
+            )
+        name, path = str(model), _mace.fetch(str(model))
+    else:
+        name = path.name
+    module = _mace.load_checkpoint(path)
+    notes = _mpa_0_notes(path, module) if name == DEFAULT_MODEL else []
+    return name, hashlib.sha256(path.read_bytes()).hexdigest(), module, notes, None
+
+
+def _module_digest(module: torch.nn.Module) -> str:
+    sha = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        sha.update(f"{key}:{value.dtype}:{tuple(value.shape)}".encode())
+        sha.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _mpa_0_notes(path: Path, module: torch.nn.Module) -> list[str]:
+    parameters, size = sum(p.numel() for p in module.parameters()), path.stat().st_size
+    notes = []
+    if parameters != MPA_0_PARAMETERS:
+        notes.append(f"{parameters:,} parameters where {MPA_0_PARAMETERS:,} were expected of MACE-MPA-0")
+    if size != MPA_0_BYTES:
+        notes.append(f"{size:,} bytes where {MPA_0_BYTES:,} were expected of MACE-MPA-0")
+    return notes
+
+
+def _small_cells(numbers: Sequence[int]) -> Iterator[Crystal]:
+    """Two distorted two-atom cells of elements from both ends of the model's list."""
+    for a, b in ((numbers[0], numbers[-1]), (numbers[len(numbers) // 2], numbers[len(numbers) // 3])):
+        positions = np.array([[0.0, 0.0, 0.0], [1.7, 1.4, 1.6]])
+        yield Crystal(
+            np.array([a, b]), positions, np.array([[3.4, 0.1, 0.0], [0.0, 3.3, 0.2], [0.1, 0.0, 3.6]])
+        )
+
+
+def _check_split(frozen: FrozenModel) -> None:
+    """Compare θ0·φ + fixed with mace's own energy in float64."""
+    import torch
+
+    graphs = [build_graph(c, frozen.cutoff_a) for c in _small_cells(frozen.atomic_numbers)]
+    data = collate(graphs, frozen.atomic_numbers, frozen.heads.index(frozen.head), torch.float64, "cpu")
+    wanted = _mace.forward(frozen.module, data)["energy"].numpy()
+    got = frozen._extract_batch(graphs, "readout").energy_ev
+    error = float(np.abs(got - wanted).max()) / 2
+    if not error <= CHECK_TOLERANCE_EV_PER_ATOM:
+        raise ModelError(
+            f"expected features that reproduce the model's energy to {CHECK_TOLERANCE_EV_PER_ATOM:g} eV/atom, but the "
+            f"split of {frozen.name} misses it by {error:.3g}; this model cannot be used."
+        )

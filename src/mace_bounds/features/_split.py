@@ -1,0 +1,193 @@
+"""The exact split of a MACE energy at its last linear layer (DESIGN 4).
+
+A ``ScaleShiftMACE`` is linear in the scalars that enter each linear readout and in the activated
+hidden values that enter the last linear map of its non-linear readout::
+
+    E = θ0 · [Σ_atoms φ, N] + Σ_atoms E0(Z) + scale · Σ_atoms E_pair
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mace_bounds.errors import ModelError
+from mace_bounds.features import _mace
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, eq=False)
+class ReadoutSplit:
+    """Where one readout finds its features in ``node_feats``, and the weights it applies to them.
+
+    Attributes
+    ----------
+    readout : torch.nn.Module
+        mace's readout block.
+    start, stop : int
+        Columns of its layer in the model's ``node_feats``.
+    columns : slice
+        The features among the layer's values (linear) or among the activated hidden values (non-linear).
+    weights : Tensor of float64, shape (n_features,)
+        Effective weights, path normalisation included, before the model's scale.
+    linear : bool
+        Whether the readout is linear in the layer itself.
+    """
+
+    readout: Any
+    start: int
+    stop: int
+    columns: slice
+    weights: torch.Tensor
+    linear: bool
+
+    def features(self, node_feats: torch.Tensor) -> torch.Tensor:
+        """Per-atom features, shape (n_atoms, n_features), in the dtype of ``node_feats``."""
+        layer = node_feats[:, self.start : self.stop]
+        hidden = layer if self.linear else self.readout.non_linearity(self.readout.linear_1(layer))
+        return hidden[:, self.columns]
+
+
+@dataclass(frozen=True, eq=False)
+class LastLayer:
+    """The exact split of one head of a model.
+
+    Attributes
+    ----------
+    readouts : tuple of ReadoutSplit
+    scalars : tuple of slice
+        The invariant (0e) columns of each layer in ``node_feats``: the descriptors.
+    scale, shift : float
+        The head's scale and its shift per atom, eV.
+    atomic_energies_ev : Tensor of float64, shape (n_elements,)
+        The head's isolated-atom energies in the order of the model's elements.
+    """
+
+    readouts: tuple[ReadoutSplit, ...]
+    scalars: tuple[slice, ...]
+    scale: float
+    shift: float
+    atomic_energies_ev: torch.Tensor
+
+    @property
+    def theta0(self) -> torch.Tensor:
+        """Weights of the frozen model on [Σ φ, N], eV, float64, shape (n_features + 1,)."""
+        import torch
+
+        weights = [r.weights * self.scale for r in self.readouts]
+        return torch.cat([*weights, torch.tensor([self.shift], dtype=torch.float64)])
+
+    @property
+    def layers(self) -> list[tuple[str, int]]:
+        """Kind and number of features of each readout, for naming columns."""
+        return [("linear" if r.linear else "hidden", len(r.weights)) for r in self.readouts]
+
+    def readout_features(self, node_feats: torch.Tensor) -> torch.Tensor:
+        """Per-atom features in which the energy is linear, shape (n_atoms, n_features)."""
+        import torch
+
+        return torch.cat([r.features(node_feats) for r in self.readouts], dim=1)
+
+    def descriptors(self, node_feats: torch.Tensor) -> torch.Tensor:
+        """Invariants of every layer, shape (n_atoms, n_descriptors); as ``MACECalculator.get_descriptors``."""
+        import torch
+
+        return torch.cat([node_feats[:, columns] for columns in self.scalars], dim=1)
+
+
+def _irreps_out(block: Any, what: str) -> tuple[int, int]:
+    """Total dimension and number of leading 0e channels of a linear map's output."""
+    from e3nn import o3
+
+    irreps = o3.Irreps(str(block.linear.irreps_out))
+    if irreps[0].ir != o3.Irrep("0e"):
+        raise ModelError(
+            f"expected the {what} to begin with 0e scalars, but it gives {irreps}; use a ScaleShiftMACE model."
+        )
+    return irreps.dim, irreps[0].mul
+
+
+def _through(linear: Any, n: int) -> torch.Tensor:
+    """Effective matrix of a linear map, shape (n, n_out): the identity passed through it."""
+    import torch
+
+    with torch.no_grad():
+        matrix: torch.Tensor = linear(torch.eye(n, dtype=next(linear.parameters()).dtype)).double()
+    return matrix
+
+
+def _split_linear(readout: Any, start: int, dim: int, scalars: int, head: int) -> ReadoutSplit:
+    weights = _through(readout.linear, dim)[:, head]
+    if bool((weights[scalars:] != 0).any()):
+        raise ModelError(
+            "expected a linear readout of scalars alone, but this one mixes in vectors; use a ScaleShiftMACE model."
+        )
+    return ReadoutSplit(readout, start, start + dim, slice(0, scalars), weights[:scalars], linear=True)
+
+
+def _split_nonlinear(readout: Any, start: int, dim: int, head: int, n_heads: int) -> ReadoutSplit:
+    from e3nn import o3
+
+    n_hidden = o3.Irreps(str(readout.linear_2.irreps_in)).dim
+    weights = _through(readout.linear_2, n_hidden)[:, head]
+    block = slice(head * n_hidden // n_heads, (head + 1) * n_hidden // n_heads)  # mace.irreps_tools.mask_head
+    return ReadoutSplit(readout, start, start + dim, block, weights[block], linear=False)
+
+
+def split_last_layer(model: Any, head: int) -> LastLayer:
+    """Split one head of a ``ScaleShiftMACE`` (on the CPU) at its last linear layer.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model, in any float dtype.
+    head : int
+        Index of the head.
+
+    Raises
+    ------
+    ModelError
+        If the model's class or readouts are not of the supported family.
+    """
+    name = _mace.class_name(model)
+    if name != "ScaleShiftMACE":
+        raise ModelError(
+            f"expected a ScaleShiftMACE, but this model is a {name}; use a MACE foundation model."
+        )
+    if hasattr(model, "joint_embedding"):
+        raise ModelError(
+            "expected a model of structures alone, but this one also takes charges, spins or other inputs; "
+            "use a model without embedding_specs."
+        )
+    n_heads = len(list(getattr(model, "heads", None) or ["Default"]))
+    try:
+        sizes = [_irreps_out(product, "node features") for product in model.products]
+    except AttributeError as error:
+        raise ModelError(
+            "expected a MACE model as saved by mace, but this one is compiled and hides its irreps; "
+            "pass the .model file it was compiled from."
+        ) from error
+    starts = [sum(dim for dim, _ in sizes[:k]) for k in range(len(sizes))]
+    layers = range(len(sizes)) if len(model.readouts) > 1 else [len(sizes) - 1]
+    readouts = []
+    for layer, readout in zip(layers, model.readouts, strict=True):
+        (dim, scalars), start, kind = sizes[layer], starts[layer], _mace.class_name(readout)
+        if kind == "LinearReadoutBlock":
+            readouts.append(_split_linear(readout, start, dim, scalars, head))
+        elif kind == "NonLinearReadoutBlock":
+            readouts.append(_split_nonlinear(readout, start, dim, head, n_heads))
+        else:
+            raise ModelError(
+                f"expected linear or non-linear readouts, but this model has a {kind}, whose energy cannot be "
+                "split exactly; use another model."
+            )
+    energies = model.atomic_energies_fn.atomic_energies
+    return LastLayer(
+        readouts=tuple(readouts),
+        scalars=tuple(slice(s, s + n) for s, (_, n) in zip(starts, sizes, strict=True)),
+        scale=float(model.scale_shift.scale.reshape(-1)[head]),
+        shift=float(model.scale_shift.shift.reshape(-1)[head]),
+        atomic_energies_ev=energies.reshape(n_heads, -1)[head].double().cpu(),
+    )
