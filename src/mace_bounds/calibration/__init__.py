@@ -1,0 +1,111 @@
+"""Width to interval with stated coverage; coverage statistics; proper scores; plots (DESIGN 6)."""
+
+from mace_bounds.calibration._conformal import (
+    LEVELS,
+    ConformalTable,
+    conformal_quantile,
+    conformal_quantiles,
+    conformal_scores,
+    mondrian_quantiles,
+    weighted_conformal_quantile,
+)
+from mace_bounds.calibration._coverage import (
+    clopper_pearson,
+    clustered_interval,
+    coverage_table,
+    interval_score,
+    violations,
+)
+from mace_bounds.calibration._groups import (
+    Membership,
+    element_membership,
+    fraction_membership,
+    membership,
+    quantile_bins,
+    size_bins,
+)
+from mace_bounds.calibration._plot_style import save as save_plot
+from mace_bounds.calibration._plots import (
+    plot_calibration,
+    plot_coverage_by_group,
+    plot_error_against_width,
+    plot_parity,
+    plot_reliability,
+    plot_residuals,
+    plot_widths,
+)
+from mace_bounds.calibration._scale import ScaleModel
+from mace_bounds.calibration._scale_fit import fit_scale, select_scale
+from mace_bounds.calibration._scale_inputs import ScaleInputs
+from mace_bounds.calibration._slab import worst_slab_coverage
+from mace_bounds.calibration._splits import assign_splits, composition_key, composition_keys, group_folds
+from mace_bounds.calibration._statistics import (
+    CalibrationCurve,
+    WidthMetrics,
+    ause,
+    binned_errors,
+    calibration_curve,
+    crps_from_quantiles,
+    crps_gaussian,
+    ence,
+    miscalibration_area,
+    nll_gaussian,
+    sharpness,
+    sparsification,
+    spearman,
+    symmetric_quantiles,
+    width_metrics,
+)
+
+__all__ = [
+    "LEVELS",
+    "CalibrationCurve",
+    "ConformalTable",
+    "Membership",
+    "ScaleInputs",
+    "ScaleModel",
+    "WidthMetrics",
+    "assign_splits",
+    "ause",
+    "binned_errors",
+    "calibration_curve",
+    "clopper_pearson",
+    "clustered_interval",
+    "composition_key",
+    "composition_keys",
+    "conformal_quantile",
+    "conformal_quantiles",
+    "conformal_scores",
+    "coverage_table",
+    "crps_from_quantiles",
+    "crps_gaussian",
+    "element_membership",
+    "ence",
+    "fit_scale",
+    "fraction_membership",
+    "group_folds",
+    "interval_score",
+    "membership",
+    "miscalibration_area",
+    "mondrian_quantiles",
+    "nll_gaussian",
+    "plot_calibration",
+    "plot_coverage_by_group",
+    "plot_error_against_width",
+    "plot_parity",
+    "plot_reliability",
+    "plot_residuals",
+    "plot_widths",
+    "quantile_bins",
+    "save_plot",
+    "select_scale",
+    "sharpness",
+    "size_bins",
+    "sparsification",
+    "spearman",
+    "symmetric_quantiles",
+    "violations",
+    "weighted_conformal_quantile",
+    "width_metrics",
+    "worst_slab_coverage",
+]

@@ -1,0 +1,277 @@
+"""Measured coverage with its confidence interval, overall and by group; and the rows it misses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mace_bounds.calibration._groups import Labels, membership
+from mace_bounds.errors import HeadError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEV_PER_EV = 1000.0
+
+
+def clopper_pearson(
+    hits: ArrayLike, total: ArrayLike, confidence: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Exact confidence interval of a binomial share.
+
+    Parameters
+    ----------
+    hits, total : array_like, broadcastable
+        Number of successes (may be fractional, for effective sample sizes) and of trials.
+    confidence : float
+        Two-sided confidence.
+
+    Returns
+    -------
+    low, high : ndarray
+        Bounds of the share; (0, 1) where ``total`` is zero.
+
+    References
+    ----------
+    Clopper & Pearson, Biometrika 26, 404 (1934).
+    """
+    from scipy.stats import beta
+
+    x, n = np.broadcast_arrays(np.asarray(hits, dtype=np.float64), np.asarray(total, dtype=np.float64))
+    if np.any(x < 0) or np.any(x > n):
+        raise HeadError("Expected 0 <= hits <= total, got others; count again.")
+    tail = 0.5 * (1.0 - confidence)
+    some, all_of_them = x > 0, x >= n
+    low = np.where(some, beta.ppf(tail, np.where(some, x, 1.0), n - x + 1.0), 0.0)
+    high = np.where(all_of_them, 1.0, beta.ppf(1.0 - tail, x + 1.0, np.where(all_of_them, 1.0, n - x)))
+    return low, high
+
+
+def clustered_interval(
+    hit: ArrayLike, clusters: Sequence[str] | NDArray[np.generic], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Confidence interval of a coverage whose rows come in clusters (several crystals of one composition).
+
+    The number of rows is replaced by the effective number n / deff, deff = Var_clustered / Var_binomial >=
+    1, and Clopper–Pearson is taken there.
+
+    Parameters
+    ----------
+    hit : array_like of bool, shape (n,)
+        Whether the row lies in its interval.
+    clusters : sequence, shape (n,)
+        Cluster of each row.
+    confidence : float
+        Two-sided confidence.
+
+    Returns
+    -------
+    low, high : float
+
+    References
+    ----------
+    Korn & Graubard, Survey Methodology 24, 193 (1998).
+    """
+    inside = np.asarray(hit, dtype=np.float64)
+    n = inside.size
+    if n == 0:
+        return 0.0, 1.0
+    share = float(inside.mean())
+    _, code = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.bincount(code, weights=inside - share)
+    n_clusters = sums.size
+    effective = float(n_clusters)
+    if 0.0 < share < 1.0 and n_clusters > 1:
+        variance = n_clusters / (n_clusters - 1) * float(sums @ sums) / n**2
+        effective = min(float(n), share * (1.0 - share) / variance) if variance > 0 else float(n)
+    low, high = clopper_pearson(share * effective, effective, confidence)
+    return float(low), float(high)
+
+
+def interval_score(
+    residual: ArrayLike, lower: ArrayLike, upper: ArrayLike, level: float
+) -> NDArray[np.float64]:
+    """Interval score of each row, in the unit of the residual: width plus 2/(1 - level) times the excess.
+
+    Parameters
+    ----------
+    residual, lower, upper : array_like, shape (n,)
+        Residual and bounds of its interval.
+    level : float
+        Nominal coverage.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Lower is better; ``inf`` for an interval without limits.
+
+    References
+    ----------
+    Gneiting & Raftery, JASA 102, 359 (2007), equation 43; computed by ``scoringrules``.
+    """
+    import scoringrules
+
+    r, low, high = (np.asarray(a, dtype=np.float64) for a in (residual, lower, upper))
+    out = np.full(r.shape, np.inf)
+    finite = np.isfinite(low) & np.isfinite(high)
+    if finite.any():
+        out[finite] = scoringrules.interval_score(
+            r[finite], low[finite], high[finite], 1.0 - level, backend="numpy"
+        )
+    return out
+
+
+def coverage_table(
+    residual: ArrayLike,
+    lower: ArrayLike,
+    upper: ArrayLike,
+    nominal: float | Sequence[float],
+    by: Mapping[str, Labels] | None = None,
+    *,
+    clusters: Sequence[str] | NDArray[np.generic] | None = None,
+    minimum: int = 1,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Measure coverage overall and by group.
+
+    Parameters
+    ----------
+    residual : array_like, shape (n,)
+        E_DFT - E_MACE per atom, eV/atom.
+    lower, upper : array_like, shape (n,) or (n, n_levels)
+        Bounds of the residual, eV/atom.
+    nominal : float or sequence of float, n_levels
+        Nominal coverage of each column of bounds.
+    by : mapping of str to labels, optional
+        Groupings: one label per row, a set of labels per row (elements), or a :class:`Membership`.
+    clusters : sequence, shape (n,), optional
+        Composition of each row: confidence intervals then allow for rows that share one
+        (:func:`clustered_interval`). Without it rows count as independent.
+    minimum : int
+        Groups with fewer rows are left out.
+    confidence : float
+        Of the confidence intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per grouping, group and level: ``by, group, nominal, coverage, coverage_low, coverage_high, n,
+        mean_width_mev_per_atom, median_width_mev_per_atom, interval_score_mev_per_atom``; the first rows have
+        ``by = "all"``.
+    """
+    import pandas as pd
+
+    r = np.asarray(residual, dtype=np.float64)
+    levels = np.atleast_1d(np.asarray(nominal, dtype=np.float64))
+    low, high = (np.asarray(a, dtype=np.float64).reshape(len(r), -1) for a in (lower, upper))
+    _check_bounds(r, low, high, levels)
+    hit = (low <= r[:, None]) & (r[:, None] <= high)
+    width = high - low
+    score = np.column_stack([interval_score(r, low[:, j], high[:, j], x) for j, x in enumerate(levels)])
+    cluster = None if clusters is None else np.asarray(clusters)
+    rows: list[dict[str, object]] = []
+    for name, group, mask in _masks(by or {}, len(r)):
+        n = int(mask.sum())
+        if n < minimum or n == 0:
+            continue
+        for j, level in enumerate(levels):
+            inside = hit[mask, j]
+            if cluster is None:
+                bounds = tuple(float(b) for b in clopper_pearson(inside.sum(), n, confidence))
+            else:
+                bounds = clustered_interval(inside, cluster[mask], confidence)
+            rows.append(
+                {
+                    "by": name,
+                    "group": group,
+                    "nominal": float(level),
+                    "coverage": float(inside.mean()),
+                    "coverage_low": bounds[0],
+                    "coverage_high": bounds[1],
+                    "n": n,
+                    "mean_width_mev_per_atom": float(width[mask, j].mean()) * MEV_PER_EV,
+                    "median_width_mev_per_atom": float(np.median(width[mask, j])) * MEV_PER_EV,
+                    "interval_score_mev_per_atom": float(score[mask, j].mean()) * MEV_PER_EV,
+                }
+            )
+    return pd.DataFrame(rows, columns=list(COVERAGE_COLUMNS))
+
+
+COVERAGE_COLUMNS: tuple[str, ...] = (
+    "by",
+    "group",
+    "nominal",
+    "coverage",
+    "coverage_low",
+    "coverage_high",
+    "n",
+    "mean_width_mev_per_atom",
+    "median_width_mev_per_atom",
+    "interval_score_mev_per_atom",
+)
+
+
+def _check_bounds(
+    r: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64], levels: NDArray[np.float64]
+) -> None:
+    if low.shape != (len(r), levels.size) or high.shape != low.shape:
+        raise HeadError(
+            f"Expected bounds of shape {(len(r), levels.size)}, got {low.shape} and {high.shape}; align them."
+        )
+    if not (np.all(np.isfinite(r)) and np.all(low <= high)):
+        raise HeadError(
+            "Expected finite residuals and lower <= upper, got others; drop unlabelled rows first."
+        )
+
+
+def _masks(by: Mapping[str, Labels], n: int) -> list[tuple[str, str, NDArray[np.bool_]]]:
+    masks: list[tuple[str, str, NDArray[np.bool_]]] = [("all", "all", np.ones(n, dtype=np.bool_))]
+    for name, labels in by.items():
+        groups = membership(labels)
+        if len(groups.matrix) != n:
+            raise HeadError(f"Expected {n} labels for {name}, got {len(groups.matrix)}; align them.")
+        masks += [(name, group, groups.matrix[:, j]) for j, group in enumerate(groups.names)]
+    return masks
+
+
+def violations(ids: Sequence[str], residual: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> pd.DataFrame:
+    """List the rows outside their interval, worst first: the model fails there, or the label is suspect.
+
+    Parameters
+    ----------
+    ids : sequence of str, shape (n,)
+        Identifiers.
+    residual, lower, upper : array_like, shape (n,)
+        Residual and bounds, eV/atom.
+
+    Returns
+    -------
+    DataFrame
+        ``id, residual_mev_per_atom, lower_mev_per_atom, upper_mev_per_atom, excess_mev_per_atom,
+        excess_half_widths``: distance to the nearer bound, also in half-widths of the interval. The index
+        is the row's position in the input.
+    """
+    import pandas as pd
+
+    r, low, high = (np.asarray(a, dtype=np.float64) for a in (residual, lower, upper))
+    _check_bounds(r, low[:, None], high[:, None], np.ones(1))
+    excess = np.maximum(low - r, r - high)
+    outside = np.flatnonzero(excess > 0)
+    half = np.maximum(0.5 * (high - low), np.finfo(np.float64).tiny)
+    relative = excess[outside] / half[outside]
+    order = np.argsort(-relative, kind="stable")
+    outside, relative = outside[order], relative[order]
+    return pd.DataFrame(
+        {
+            "id": [str(ids[int(i)]) for i in outside],
+            "residual_mev_per_atom": r[outside] * MEV_PER_EV,
+            "lower_mev_per_atom": low[outside] * MEV_PER_EV,
+            "upper_mev_per_atom": high[outside] * MEV_PER_EV,
+            "excess_mev_per_atom": excess[outside] * MEV_PER_EV,
+            "excess_half_widths": relative,
+        },
+        index=pd.Index(outside),
+    )

@@ -1,0 +1,106 @@
+"""Which rows belong to which group: labels, bins, and elements (where a row is in several groups)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mace_bounds.errors import HeadError
+
+SIZE_EDGES: tuple[int, ...] = (5, 11, 21, 51, 101)
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, eq=False)
+class Membership:
+    """Overlapping groups as a boolean matrix.
+
+    Attributes
+    ----------
+    names : tuple of str
+        One per column.
+    matrix : ndarray of bool, shape (n, n_groups)
+        True where the row belongs to the group.
+    """
+
+    names: tuple[str, ...]
+    matrix: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if self.matrix.ndim != 2 or self.matrix.shape[1] != len(self.names):
+            raise HeadError(
+                f"Expected one column per group, got {self.matrix.shape} for {len(self.names)}; align them."
+            )
+
+
+Labels = Membership | Sequence[object] | NDArray[np.generic]
+"""One label per row (None becomes "unknown"), a set or tuple of labels per row, or a :class:`Membership`."""
+
+
+def membership(labels: Labels) -> Membership:
+    """Turn labels, or sets of labels, into a membership matrix with sorted columns."""
+    if isinstance(labels, Membership):
+        return labels
+    sets = [_label_set(label) for label in labels]
+    names = sorted(set().union(*sets)) if sets else []
+    column = {name: j for j, name in enumerate(names)}
+    matrix = np.zeros((len(sets), len(names)), dtype=np.bool_)
+    for i, row in enumerate(sets):
+        matrix[i, [column[name] for name in row]] = True
+    return Membership(tuple(names), matrix)
+
+
+def _label_set(label: object) -> frozenset[str]:
+    if isinstance(label, (set, frozenset, tuple, list)):
+        return frozenset(str(item) for item in label)
+    missing = label is None or (isinstance(label, float) and np.isnan(label))
+    return frozenset((UNKNOWN,)) if missing else frozenset((str(label),))
+
+
+def element_membership(chemical_systems: Iterable[str]) -> Membership:
+    """Group rows by element: ``"Fe-Li-O"`` belongs to Fe, Li and O."""
+    return membership([tuple(system.split("-")) for system in chemical_systems])
+
+
+def fraction_membership(fractions: ArrayLike, symbols: Sequence[str]) -> Membership:
+    """Group rows by element from atomic fractions, shape (n, n_elements); absent elements are left out."""
+    present = np.asarray(np.asarray(fractions) > 0, dtype=np.bool_)
+    used = np.asarray(present.any(axis=0))
+    return Membership(tuple(s for s, keep in zip(symbols, used, strict=True) if keep), present[:, used])
+
+
+def size_bins(n_atoms: ArrayLike, edges: Sequence[int] = SIZE_EDGES) -> NDArray[np.str_]:
+    """Label cells by size, ``"001-004 atoms"`` and so on: zero-padded, so that sorting by name sorts by size.
+
+    Parameters
+    ----------
+    n_atoms : array_like of int, shape (n,)
+        Atoms per cell.
+    edges : sequence of int
+        First size of every bin but the lowest, increasing.
+
+    Returns
+    -------
+    ndarray of str, shape (n,)
+    """
+    starts = [1, *edges]
+    names = [f"{a:03d}-{b - 1:03d} atoms" for a, b in pairwise(starts)]
+    names.append(f"{starts[-1]:03d}+ atoms")
+    index = np.searchsorted(np.asarray(edges), np.asarray(n_atoms), side="right")
+    labelled: NDArray[np.str_] = np.array(names, dtype=np.str_)[index]
+    return labelled
+
+
+def quantile_bins(values: ArrayLike, n_bins: int, name: str) -> NDArray[np.str_]:
+    """Label rows by equal-count bins of a quantity: ``"NAME 1/4"`` (lowest) to ``"NAME 4/4"``."""
+    x = np.asarray(values, dtype=np.float64)
+    cuts = np.quantile(x, np.linspace(0, 1, n_bins + 1)[1:-1])
+    index = np.searchsorted(cuts, x, side="left")
+    labelled: NDArray[np.str_] = np.array([f"{name} {i + 1}/{n_bins}" for i in range(n_bins)], dtype=np.str_)[
+        index
+    ]
+    return labelled

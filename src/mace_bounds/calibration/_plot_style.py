@@ -1,0 +1,66 @@
+"""The look that all plots share; matplotlib's object interface only, so plots are safe in servers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+# Okabe & Ito's colour-blind safe palette
+BLUE, ORANGE, GREEN, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
+INK, GREY, PALE = "#333333", "#8A8A8A", "#D9D9D9"
+LEVEL_COLOURS = (SKY, BLUE, GREEN, ORANGE, RED)
+
+
+def new_axes(width: float = 4.6, height: float = 4.0) -> Axes:
+    """Return the axes of a new figure that belongs to nobody (no pyplot state); size in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure.add_subplot()
+
+
+def finish(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
+    """Set texts, thin the frame, and return the axes."""
+    ax.set_title(title, fontsize=10, loc="left", color=INK)
+    ax.set_xlabel(xlabel, fontsize=9.5, color=INK)
+    ax.set_ylabel(ylabel, fontsize=9.5, color=INK)
+    ax.tick_params(labelsize=8.5, colors=INK, which="both", width=0.6)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color(GREY)
+        ax.spines[side].set_linewidth(0.8)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def legend(ax: Axes, **options: Any) -> None:
+    """Draw the legend without a frame's weight."""
+    drawn = ax.legend(fontsize=8, labelcolor=INK, **{"frameon": True, "framealpha": 0.85, **options})
+    drawn.get_frame().set_linewidth(0.0)
+
+
+def plain_log(ax: Axes, axis: str = "both") -> None:
+    """Label logarithmic axes with plain numbers (20, 100, 1000 meV) instead of powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for name, one in (("x", ax.xaxis), ("y", ax.yaxis)):
+        if axis in (name, "both"):
+            low, high = sorted(one.get_view_interval())
+            narrow = low > 0 and high / low < 30
+            one.set_major_locator(LogLocator(base=10.0, subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
+            one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            one.set_minor_formatter(NullFormatter())
+
+
+def save(ax: Axes, path: Path, dpi: int = 200) -> None:
+    """Write the figure of ``ax``; the suffix (.png, .svg, .pdf) chooses the format."""
+    figure = ax.get_figure(root=True)
+    if figure is not None:
+        figure.savefig(path, dpi=dpi, facecolor="white")

@@ -1,0 +1,340 @@
+"""Calibration plots: arrays and optional axes in, axes out. Arrays in eV/atom, axes in meV/atom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mace_bounds.calibration._plot_style import (
+    BLUE,
+    GREY,
+    INK,
+    LEVEL_COLOURS,
+    ORANGE,
+    PALE,
+    RED,
+    SKY,
+    finish,
+    legend,
+    new_axes,
+    plain_log,
+)
+from mace_bounds.calibration._statistics import CalibrationCurve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_HEXBIN_FROM = 2000  # rows above which points become a density
+
+
+def plot_calibration(curve: CalibrationCurve, *, split: str = "", ax: Axes | None = None) -> Axes:
+    """Plot observed against nominal coverage with its confidence band and the diagonal.
+
+    Parameters
+    ----------
+    curve : CalibrationCurve
+        From :func:`calibration_curve`.
+    split : str
+        What the rows are, for the title: "unseen compositions".
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+    """
+    ax = new_axes() if ax is None else ax
+    ax.fill_between(
+        curve.nominal, curve.low, curve.high, color=SKY, alpha=0.35, lw=0, label="95 % confidence"
+    )
+    ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=(0, (4, 3)), label="ideal")
+    ax.plot(curve.nominal, curve.observed, color=BLUE, lw=1.8, label="measured")
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1)
+    ax.set_aspect("equal")
+    ax.text(0.97, 0.05, f"area {curve.area:.3f}", transform=ax.transAxes, ha="right", fontsize=8.5, color=INK)
+    legend(ax, loc="upper left")
+    return finish(ax, _title("Calibration", split, curve.n), "nominal coverage", "measured coverage")
+
+
+def plot_coverage_by_group(
+    table: pd.DataFrame, by: str, nominal: float, *, split: str = "", most: int = 40, ax: Axes | None = None
+) -> Axes:
+    """Plot the coverage of each group with its confidence interval, lowest first.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`coverage_table`.
+    by : str
+        Which grouping of the table.
+    nominal : float
+        Which level of the table.
+    split : str
+        What the rows are, for the title.
+    most : int
+        With more groups, only this many with the lowest coverage are drawn, and the title says so.
+    ax : Axes, optional
+        Where to draw; a new figure, as tall as the number of groups asks for, by default.
+    """
+    rows = table[(table["by"] == by) & np.isclose(table["nominal"], nominal)]
+    rows = rows.sort_values(["coverage", "n"], kind="stable")
+    shown = rows.iloc[:most]
+    ax = new_axes(4.6, max(2.0, 1.1 + 0.2 * len(shown))) if ax is None else ax
+    y = np.arange(len(shown))[::-1]
+    coverage = shown["coverage"].to_numpy(dtype=np.float64)
+    low, high = (
+        shown["coverage_low"].to_numpy(dtype=np.float64),
+        shown["coverage_high"].to_numpy(dtype=np.float64),
+    )
+    below = high < nominal
+    for mask, colour, label in ((~below, BLUE, ""), (below, RED, "below nominal, beyond its error bar")):
+        if mask.any():
+            ax.hlines(y[mask], low[mask], high[mask], color=colour, lw=1.4, alpha=0.55)
+            ax.plot(coverage[mask], y[mask], "o", ms=4.5, color=colour, label=label or None)
+    ax.axvline(nominal, color=GREY, lw=1, ls=(0, (4, 3)), zorder=0)
+    names = [
+        f"{group}  ({n})" for group, n in zip(shown["group"], shown["n"].to_numpy(dtype=int), strict=True)
+    ]
+    ax.set_yticks(y, names)
+    ax.set_ylim(-0.7, max(len(shown) - 0.3, 0.7))
+    ax.set_xlim(max(0.0, min(float(low.min(initial=nominal)), nominal) - 0.03), 1.005)
+    ax.grid(axis="y", color=PALE, lw=0.5)
+    if below.any():
+        legend(ax, loc="lower left")
+    what = f"Coverage by {by}"
+    if len(rows) > len(shown):
+        what += f", {len(shown)} lowest of {len(rows)}"
+    finish(ax, _title(what, split, None), f"measured coverage (nominal {nominal:g})", "")
+    ax.tick_params(axis="y", length=0)
+    return ax
+
+
+def plot_reliability(
+    residual: ArrayLike, sigma: ArrayLike, *, n_bins: int = 12, split: str = "", ax: Axes | None = None
+) -> Axes:
+    """Plot the size of errors, binned by σ, against σ: on the diagonal the widths mean what they say.
+
+    Parameters
+    ----------
+    residual, sigma : array_like, shape (n,)
+        eV/atom. Drawn per equal-count bin: RMSE, and the 68.3 % quantile of |residual| (robust to outliers).
+    n_bins : int
+        Number of bins.
+    split : str
+        What the rows are, for the title.
+    ax : Axes, optional
+        Where to draw.
+    """
+    ax = new_axes() if ax is None else ax
+    r, s = 1e3 * np.asarray(residual, dtype=np.float64), 1e3 * np.asarray(sigma, dtype=np.float64)
+    parts = np.array_split(np.argsort(s, kind="stable"), min(n_bins, s.size))
+    width = np.array([np.sqrt(np.mean(s[part] ** 2)) for part in parts])
+    rmse = np.array([np.sqrt(np.mean(r[part] ** 2)) for part in parts])
+    typical = np.array([np.quantile(np.abs(r[part]), 0.683) for part in parts])
+    ends = np.array([min(width.min(), typical.min()), max(width.max(), rmse.max())]) * [0.8, 1.25]
+    ax.plot(ends, ends, color=GREY, lw=1, ls=(0, (4, 3)), label="ideal")
+    ax.plot(width, rmse, "s-", color=ORANGE, lw=1, ms=4.5, label="root mean square")
+    ax.plot(width, typical, "o-", color=BLUE, lw=1.4, ms=4.5, label="68.3 % quantile")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    plain_log(ax)
+    ax.grid(color=PALE, lw=0.5)
+    legend(ax, loc="upper left", title="error in bin", title_fontsize=8)
+    return finish(
+        ax, _title("Reliability", split, s.size), "predicted σ (meV/atom)", "|E_DFT − centre| (meV/atom)"
+    )
+
+
+def plot_error_against_width(
+    residual: ArrayLike,
+    sigma: ArrayLike,
+    quantiles: Mapping[float, float],
+    *,
+    split: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot |residual| against σ, with the half-width q·σ of each level as a line.
+
+    Parameters
+    ----------
+    residual, sigma : array_like, shape (n,)
+        eV/atom.
+    quantiles : mapping of float to float
+        Level to conformal quantile; infinite ones are left out.
+    split : str
+        What the rows are, for the title.
+    ax : Axes, optional
+        Where to draw.
+    """
+    ax = new_axes(5.0, 4.0) if ax is None else ax
+    s, r = 1e3 * np.asarray(sigma, dtype=np.float64), 1e3 * np.abs(np.asarray(residual, dtype=np.float64))
+    floor = max(float(np.quantile(r, 0.01)), 1e-3 * float(np.median(s)), 1e-9)
+    shown = np.maximum(r, floor)
+    if s.size > _HEXBIN_FROM:
+        ax.hexbin(s, shown, xscale="log", yscale="log", gridsize=45, cmap="Greys", bins="log", mincnt=1, lw=0)
+    else:
+        ax.scatter(s, shown, s=7, color=INK, alpha=0.35, lw=0)
+    ends = np.array([s.min() / 1.05, s.max() * 1.05])
+    finite = [(level, q) for level, q in sorted(quantiles.items()) if np.isfinite(q)]
+    for i, (level, q) in enumerate(finite):
+        colour = LEVEL_COLOURS[i % len(LEVEL_COLOURS)]
+        measured = float(np.mean(r <= q * s))
+        ax.plot(ends, q * ends, color=colour, lw=1.6, label=f"{100 * level:g} %  ({100 * measured:.1f})")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlim(*ends)
+    ax.set_ylim(floor / 1.2, 1.4 * max(float(shown.max()), *(q * ends[1] for _, q in finite), floor))
+    plain_log(ax)
+    if finite:
+        legend(
+            ax,
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.0),
+            title="level (measured %)",
+            title_fontsize=8,
+            borderaxespad=0,
+        )
+    return finish(
+        ax,
+        _title("Error against width", split, s.size),
+        "predicted σ (meV/atom)",
+        "|E_DFT − centre| (meV/atom)",
+    )
+
+
+def plot_parity(
+    energy_dft: ArrayLike,
+    energy_model: ArrayLike,
+    *,
+    model: str = "MACE",
+    split: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot DFT against model energies, with the residuals as an inset.
+
+    Parameters
+    ----------
+    energy_dft, energy_model : array_like, shape (n,)
+        eV/atom.
+    model : str
+        Name of the model, for the axis.
+    split : str
+        What the rows are, for the title.
+    ax : Axes, optional
+        Where to draw.
+    """
+    ax = new_axes() if ax is None else ax
+    dft, mace = np.asarray(energy_dft, dtype=np.float64), np.asarray(energy_model, dtype=np.float64)
+    ends = np.array([min(dft.min(), mace.min()), max(dft.max(), mace.max())])
+    ends += np.array([-0.04, 0.04]) * max(float(np.ptp(ends)), 1e-3)
+    ax.plot(ends, ends, color=GREY, lw=1, ls=(0, (4, 3)))
+    if dft.size > _HEXBIN_FROM:
+        ax.hexbin(dft, mace, gridsize=70, cmap="Blues", bins="log", mincnt=1, lw=0)
+    else:
+        ax.scatter(dft, mace, s=8, color=BLUE, alpha=0.45, lw=0)
+    ax.set_xlim(*ends)
+    ax.set_ylim(*ends)
+    ax.set_aspect("equal")
+    r = 1e3 * (dft - mace)
+    ax.text(
+        0.04,
+        0.96,
+        f"MAE {np.mean(np.abs(r)):.3g} meV/atom\nmedian {np.median(np.abs(r)):.3g} meV/atom",
+        transform=ax.transAxes,
+        va="top",
+        fontsize=8.5,
+        color=INK,
+    )
+    inset = ax.inset_axes((0.6, 0.13, 0.36, 0.25))
+    _residual_bars(inset, r, n_bins=31)
+    inset.set_yticks([])
+    inset.spines[["top", "right", "left"]].set_visible(False)
+    inset.tick_params(labelsize=7, colors=INK, width=0.5, length=2)
+    inset.set_title("E_DFT − E_model (meV/atom)", fontsize=7, color=INK, pad=2)
+    inset.patch.set_alpha(0.8)
+    return finish(ax, _title("Parity", split, dft.size), "E_DFT (eV/atom)", f"E_{model} (eV/atom)")
+
+
+def plot_widths(half_widths: Mapping[float, ArrayLike], *, split: str = "", ax: Axes | None = None) -> Axes:
+    """Plot the distribution of interval half-widths per level: how sharp the bounds are.
+
+    Parameters
+    ----------
+    half_widths : mapping of float to array_like, shape (n,)
+        Level to half-widths, eV/atom; infinite ones are left out.
+    split : str
+        What the rows are, for the title.
+    ax : Axes, optional
+        Where to draw.
+    """
+    ax = new_axes(4.6, 3.4) if ax is None else ax
+    data = {level: 1e3 * np.asarray(h, dtype=np.float64) for level, h in sorted(half_widths.items())}
+    data = {level: h[np.isfinite(h) & (h > 0)] for level, h in data.items()}
+    data = {level: h for level, h in data.items() if h.size}
+    n = max((h.size for h in data.values()), default=0)
+    if data:
+        everything = np.concatenate(list(data.values()))
+        bins = np.geomspace(everything.min() / 1.02, everything.max() * 1.02, 60)
+        for i, (level, h) in enumerate(data.items()):
+            colour = LEVEL_COLOURS[i % len(LEVEL_COLOURS)]
+            label = f"{100 * level:g} %  (median {np.median(h):.3g})"
+            ax.hist(
+                h,
+                bins=bins.tolist(),
+                weights=np.full(h.size, 100.0 / h.size),
+                histtype="stepfilled",
+                color=colour,
+                alpha=0.18,
+            )
+            ax.hist(
+                h,
+                bins=bins.tolist(),
+                weights=np.full(h.size, 100.0 / h.size),
+                histtype="step",
+                color=colour,
+                lw=1.4,
+                label=label,
+            )
+        ax.set_xscale("log")
+        ax.set_ylim(0, 1.25 * ax.get_ylim()[1])
+        plain_log(ax, "x")
+        legend(ax, loc="upper left", ncols=2)
+    return finish(
+        ax, _title("Sharpness", split, n), "half-width of the interval (meV/atom)", "share of rows (%)"
+    )
+
+
+def plot_residuals(residual: ArrayLike, *, split: str = "", ax: Axes | None = None) -> Axes:
+    """Plot the distribution of residuals; what lies outside the central 99 % is counted in the last bars.
+
+    Parameters
+    ----------
+    residual : array_like, shape (n,)
+        E_DFT - E_MACE, eV/atom.
+    split : str
+        What the rows are, for the title.
+    ax : Axes, optional
+        Where to draw.
+    """
+    ax = new_axes(4.6, 3.4) if ax is None else ax
+    r = 1e3 * np.asarray(residual, dtype=np.float64)
+    _residual_bars(ax, r, n_bins=61)
+    median = float(np.median(r))
+    ax.axvline(median, color=ORANGE, lw=1.4, label=f"median {median:+.3g}")
+    ax.axvline(0.0, color=GREY, lw=1, ls=(0, (4, 3)))
+    legend(ax, loc="upper left")
+    return finish(ax, _title("Residuals", split, r.size), "E_DFT − E_MACE (meV/atom)", "rows")
+
+
+def _residual_bars(ax: Axes, residual: NDArray[np.float64], n_bins: int) -> None:
+    limit = max(float(np.quantile(np.abs(residual), 0.99)), 1e-9)
+    ax.hist(
+        np.clip(residual, -limit, limit), bins=np.linspace(-limit, limit, n_bins).tolist(), color=SKY, lw=0
+    )
+
+
+def _title(what: str, split: str, n: int | None) -> str:
+    tail = ", ".join(part for part in (split, f"n = {n:,}" if n is not None else "") if part)
+    return f"{what}: {tail}" if tail else what
