@@ -177,6 +177,8 @@ def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 def _read(path: Path, limit: int) -> bytes:
     try:
+        if not path.is_file():
+            raise HeadError(f"{path} cannot be read as a file; expected a head folder, fit or download one.")
         size = path.stat().st_size
         if size > limit:
             raise HeadError(
@@ -184,17 +186,19 @@ def _read(path: Path, limit: int) -> bytes:
             )
         return path.read_bytes()
     except OSError:
-        raise HeadError(f"{path} cannot be read; expected a head folder, fit or download one.") from None
+        raise HeadError(
+            f"{path} cannot be read as a file; expected a head folder, fit or download one."
+        ) from None
 
 
 def _json(content: Mapping[str, Any], indent: int | None = None) -> bytes:
     try:
         text = json.dumps(content, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False)
+        return text.encode("utf-8")
     except (TypeError, ValueError) as error:
         raise HeadError(
             f"the head's config is not plain JSON ({error}); use numbers, texts, lists and mappings."
         ) from None
-    return text.encode("utf-8")
 
 
 def _digest(content: Mapping[str, Any], data: bytes) -> str:
