@@ -13,10 +13,12 @@ import numpy as np
 from mace_bounds.errors import StoreError
 from mace_bounds.features._store import (
     FEATURES,
+    FeatureRows,
     FeatureStore,
     Manifest,
     hash_ids,
     is_store,
+    memory_rows,
     read_manifest,
     record_key,
     shard_keys_hash,
@@ -141,6 +143,12 @@ def _reason(record: Record, elements: frozenset[int]) -> str | None:
     if unknown:
         return f"expected elements that the model knows, got Z = {', '.join(map(str, unknown))}; choose another model"
     return None
+
+
+def extract_rows(records: Sequence[Record], model: FrozenModel, kind: FeatureKind = "readout") -> FeatureRows:
+    """Features of records in memory, as a store would give them back in float64 (rows with reasons included)."""
+    reasons, arrays = extract_batch(records, model, kind)
+    return memory_rows(records, reasons, arrays)
 
 
 def _fill(path: Path, batch: Sequence[Record], model: FrozenModel, kind: FeatureKind) -> int:

@@ -271,6 +271,18 @@ def write_shard(
     temporary.replace(path)
 
 
+def memory_rows(
+    records: Sequence[Record], reasons: Sequence[str | None], arrays: dict[str, NDArray[np.float64]]
+) -> FeatureRows:
+    """Rows as :meth:`FeatureStore.rows` gives them, without a store; arguments as in :func:`write_shard`."""
+    import pyarrow as pa
+
+    table = pa.Table.from_pylist(_plain_rows(records, reasons, arrays), schema=_plain_schema()).to_pandas()
+    features = np.full((len(records), arrays[FEATURES].shape[1]), np.nan)
+    features[[reason is None for reason in reasons]] = arrays[FEATURES]
+    return FeatureRows(table, features)
+
+
 def _plain_rows(
     records: Sequence[Record], reasons: Sequence[str | None], arrays: dict[str, NDArray[np.float64]]
 ) -> list[dict[str, Any]]:

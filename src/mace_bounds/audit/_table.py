@@ -1,0 +1,153 @@
+"""The bounds table (DESIGN 7): one row per structure, whether it could be scored or not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mace_bounds.calibration import residual_ev_per_atom
+from mace_bounds.structures import suspect_label
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from mace_bounds.calibration import CalibratedHead, Intervals
+    from mace_bounds.features import FeatureRows
+
+MEV_PER_EV = 1000.0
+ONE_SIGMA = 0.68
+COLUMNS = (
+    "id",
+    "formula",
+    "n_atoms",
+    "model",
+    "energy_mace_ev",
+    "energy_refit_ev",
+    "expected_error_mev_per_atom",
+    "std_mev_per_atom",
+    "lower_mev_per_atom",
+    "upper_mev_per_atom",
+    "energy_lower_ev",
+    "energy_upper_ev",
+    "coverage",
+    "support_lower_mev_per_atom",
+    "support_upper_mev_per_atom",
+    "extrapolation_grade",
+    "chemistry",
+    "seen_in",
+    "run_type",
+    "source",
+    "energy_dft_ev",
+    "error_mev_per_atom",
+    "inside",
+    "flags",
+    "reason",
+)
+
+
+def bounds_table(
+    rows: FeatureRows,
+    head: CalibratedHead,
+    level: float = 0.95,
+    *,
+    backbone: NDArray[np.uint64] | None = None,
+    said: Intervals | None = None,
+) -> pd.DataFrame:
+    """Bounds for every row.
+
+    Parameters
+    ----------
+    rows : FeatureRows
+        Rows with features, and rows with a reason instead.
+    head : CalibratedHead
+        A head that fits the features.
+    level : float
+        Nominal coverage of the interval, one of ``head.levels``.
+    backbone : ndarray of uint64, optional
+        Compositions that the model's training has seen, where known.
+    said : Intervals, optional
+        ``head.intervals(rows.scored())`` where it has been computed.
+
+    Returns
+    -------
+    DataFrame
+        In the order of the rows. ``lower`` and ``upper`` bracket E_DFT - E_MACE per atom, so
+        ``energy_lower_ev <= E_DFT <= energy_upper_ev`` with the stated ``coverage``;
+        ``expected_error`` is the refit head's mean of E_DFT - E_MACE; ``std`` is the half-width of the
+        68 % interval; ``support`` is the POPS range, uncalibrated; ``error`` and ``inside`` are set where the
+        row has a label; ``seen_in`` says what the composition was used for (:meth:`CalibratedHead.roles`).
+    """
+    import pandas as pd
+
+    good = rows.table["reason"].isna().to_numpy()
+    scored = rows.scored()
+    said = head.intervals(scored) if said is None else said
+    table = pd.DataFrame(index=rows.table.index, columns=list(COLUMNS), dtype=object)
+    for name in ("id", "formula", "n_atoms", "energy_mace_ev", "run_type", "source", "reason"):
+        table[name] = rows.table[name]
+    table["energy_dft_ev"] = rows.table["energy_ev"]
+    table["model"] = head.identity.model
+    for name, values in _scored_columns(scored, said, head, level, backbone).items():
+        table[name] = table[name].astype(_dtype(values))
+        table.loc[good, name] = values
+    table["flags"] = [";".join(flags) for flags in _flags(rows, good, said, table)]
+    return table
+
+
+def _dtype(values: NDArray[np.generic]) -> str:
+    return "float64" if values.dtype.kind == "f" else "object"
+
+
+def _scored_columns(
+    rows: FeatureRows,
+    said: Intervals,
+    head: CalibratedHead,
+    level: float,
+    backbone: NDArray[np.uint64] | None,
+) -> dict[str, NDArray[np.generic]]:
+    n_atoms = rows.table["n_atoms"].to_numpy(dtype=np.float64)
+    mace = rows.table["energy_mace_ev"].to_numpy(dtype=np.float64)
+    lower, upper = said.at(level)
+    std = said.at(ONE_SIGMA)[1] - said.centre if ONE_SIGMA in head.levels else np.full(len(mace), np.nan)
+    error = residual_ev_per_atom(rows)
+    inside = np.where(np.isnan(error), None, (lower <= error) & (error <= upper))
+    return {
+        "energy_refit_ev": mace + said.refit * n_atoms,
+        "expected_error_mev_per_atom": said.refit * MEV_PER_EV,
+        "std_mev_per_atom": std * MEV_PER_EV,
+        "lower_mev_per_atom": lower * MEV_PER_EV,
+        "upper_mev_per_atom": upper * MEV_PER_EV,
+        "energy_lower_ev": mace + lower * n_atoms,
+        "energy_upper_ev": mace + upper * n_atoms,
+        "coverage": np.full(len(mace), level),
+        "support_lower_mev_per_atom": said.pops.support_lower * MEV_PER_EV,
+        "support_upper_mev_per_atom": said.pops.support_upper * MEV_PER_EV,
+        "extrapolation_grade": said.extrapolation_grade,
+        "chemistry": said.cells.astype(object),
+        "seen_in": head.roles(rows.table["formula"].tolist(), backbone).astype(object),
+        "error_mev_per_atom": error * MEV_PER_EV,
+        "inside": inside,
+    }
+
+
+def _flags(
+    rows: FeatureRows, good: NDArray[np.bool_], said: Intervals, table: pd.DataFrame
+) -> list[list[str]]:
+    """The record's own flags, and what the head adds to them."""
+    flags = [[str(flag) for flag in given] for given in rows.table["flags"]]
+    for place, grade, unseen in zip(np.flatnonzero(good), said.extrapolation_grade, said.unseen, strict=True):
+        row = flags[place]
+        if unseen:
+            row.append("unseen_element")
+        if grade > 1:
+            row.append("extrapolates")
+        if table["seen_in"].iloc[place] == "backbone":
+            row.append("in_training")
+        if suspect_label(float(table["error_mev_per_atom"].iloc[place]) / MEV_PER_EV):
+            row.append("suspect_label")
+    for row, reason in zip(flags, rows.table["label_reason"], strict=True):
+        if isinstance(reason, str):
+            row.append("label_refused")
+    return flags
