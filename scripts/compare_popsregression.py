@@ -57,9 +57,12 @@ def compare(x: Array, y: Array, weight: Array | None, clip: float) -> list[str]:
 
 
 def outside(fit: PopsFit, y: Array, p: PopsPrediction) -> int:
-    """Selected rows outside the unclipped support, beyond round-off."""
+    """Selected rows outside the unclipped support (of the reference's axes where nothing is clipped)."""
     slack = 1e-9 * np.abs(y) + 1e-12
-    wrong = (y < p.envelope_lower - slack) | (y > p.envelope_upper + slack)
+    whole = fit.head.config.clip_percent == 0.0
+    lower = p.support_lower if whole else p.envelope_lower
+    upper = p.support_upper if whole else p.envelope_upper
+    wrong = (y < lower - slack) | (y > upper + slack)
     return int(np.sum(wrong & fit.selected))
 
 

@@ -22,6 +22,10 @@ from mace_bounds.head import (
 CONFIG = {"model": "mini", "levels": [0.9, 0.95], "note": "µ"}
 
 
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 @pytest.fixture(scope="module")
 def rows():
     return mace_like(300, 0)
@@ -46,15 +50,15 @@ def test_a_head_survives_the_folder(folder, head, rows):
     assert all(np.array_equal(getattr(a, name), getattr(b, name)) for name in a.__dataclass_fields__)
     assert {k: config[k] for k in CONFIG} == CONFIG
     assert config["format_version"] == 1
-    assert sorted(os.listdir(folder)) == ["README.md", "config.json", "head.safetensors"]
-    assert os.listdir(folder.parent) == ["head"]
+    assert names(folder) == ["README.md", "config.json", "head.safetensors"]
+    assert names(folder.parent) == ["head"]
     assert (folder / "README.md").read_text() == "# A card\n"
 
 
 def test_same_head_same_bytes(tmp_path, head):
     a = write_head(tmp_path / "a", head.to_tensors(), {"b": 1, "a": 2}, "card")
     b = write_head(tmp_path / "b", dict(reversed(head.to_tensors().items())), {"a": 2, "b": 1}, "card")
-    for name in os.listdir(a):
+    for name in names(a):
         assert (a / name).read_bytes() == (b / name).read_bytes()
 
 
@@ -104,11 +108,11 @@ def test_only_heads_are_replaced_and_only_when_allowed(folder, tmp_path):
 def test_what_cannot_be_stored_leaves_nothing_behind(tmp_path, tensors, config, message):
     with pytest.raises(HeadError, match=message):
         write_head(tmp_path / "h", tensors, config, "")
-    assert not os.listdir(tmp_path)
+    assert not names(tmp_path)
 
 
 def test_a_failed_write_keeps_the_old_head(folder, monkeypatch):
-    before = {name: (folder / name).read_bytes() for name in os.listdir(folder)}
+    before = {name: (folder / name).read_bytes() for name in names(folder)}
 
     def fail(_):
         raise OSError("disk full")
@@ -116,8 +120,8 @@ def test_a_failed_write_keeps_the_old_head(folder, monkeypatch):
     monkeypatch.setattr("mace_bounds.head._folder.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_head(folder, {"a": np.ones(2)}, {}, "new", overwrite=True)
-    assert {name: (folder / name).read_bytes() for name in os.listdir(folder)} == before
-    assert os.listdir(folder.parent) == ["head"]
+    assert {name: (folder / name).read_bytes() for name in names(folder)} == before
+    assert names(folder.parent) == ["head"]
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -132,9 +136,11 @@ def test_changed_or_truncated_files_are_refused(folder, name, where, byte):
             try:
                 _, config = read_head_folder(folder)
             except HeadError as error:
-                assert "\n" not in str(error)
+                message = str(error)
             else:  # only white space of the JSON may differ
                 assert bad == good or (name == "config.json" and config == json.loads(good))
+                message = ""
+            assert "\n" not in message
     finally:
         path.write_bytes(good)
 
@@ -151,7 +157,7 @@ def rewrite(folder, change):
 
 def test_sealed_nonsense_is_refused(folder):
     (folder / "head.safetensors").write_bytes(b"\x80\x04\x95cos\nsystem\n")
-    rewrite(folder, lambda c: None)
+    rewrite(folder, dict.copy)
     with pytest.raises(HeadError, match="not a safetensors file"):
         read_head_folder(folder)
 
@@ -193,7 +199,7 @@ def test_tensors_of_wrong_shape_type_or_value_are_refused(head):
     }.items():
         with pytest.raises(HeadError, match="fit or download it again"):
             PopsHead.from_tensors({**good, name: bad}, head.config)
-    with pytest.raises(HeadError, match="no tensor 'pops.rms'"):
+    with pytest.raises(HeadError, match=r"no tensor 'pops\.rms'"):
         PopsHead.from_tensors({k: v for k, v in good.items() if k != "pops.rms"}, head.config)
     assert PopsHead.from_tensors({**good, "calibration.q": np.ones(3)}, head.config).n_rows == head.n_rows
 

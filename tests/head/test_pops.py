@@ -224,3 +224,15 @@ def test_settings_outside_their_range_are_refused():
     ):
         with pytest.raises(HeadError, match=next(iter(bad))):
             PopsConfig(**bad)
+
+
+def test_a_truncated_box_is_named_and_the_envelope_is_not_truncated():
+    # at condition 1e8 some axes fall below the mode threshold; the envelope keeps them and holds every selected row
+    x, y = correlated(2000, 30, 1e8, 1)
+    fit = fit_pops(array_chunks(x, y), PopsConfig(clip_percent=0.0))
+    assert np.count_nonzero(fit.head.upper) < len(fit.head.upper)
+    assert np.count_nonzero(fit.head.envelope_upper) == len(fit.head.envelope_upper)
+    p = predict(fit.head, x)
+    slack = 1e-9 * np.abs(y)
+    inside = (p.envelope_lower - slack <= y) & (y <= p.envelope_upper + slack)
+    assert inside[fit.selected].all()
