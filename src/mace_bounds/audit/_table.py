@@ -112,7 +112,8 @@ def _scored_columns(
     lower, upper = said.at(level)
     std = said.at(ONE_SIGMA)[1] - said.centre if ONE_SIGMA in head.levels else np.full(len(mace), np.nan)
     error = residual_ev_per_atom(rows)
-    inside = np.where(np.isnan(error), None, (lower <= error) & (error <= upper))
+    inside = ((lower <= error) & (error <= upper)).astype(object)
+    inside[np.isnan(error)] = None
     return {
         "energy_refit_ev": mace + said.refit * n_atoms,
         "expected_error_mev_per_atom": said.refit * MEV_PER_EV,
@@ -145,7 +146,8 @@ def _flags(
             row.append("extrapolates")
         if table["seen_in"].iloc[place] == "backbone":
             row.append("in_training")
-        if suspect_label(float(table["error_mev_per_atom"].iloc[place]) / MEV_PER_EV):
+        error = float(table["error_mev_per_atom"].iloc[place]) / MEV_PER_EV
+        if not np.isnan(error) and suspect_label(error):
             row.append("suspect_label")
     for row, reason in zip(flags, rows.table["label_reason"], strict=True):
         if isinstance(reason, str):
