@@ -42,7 +42,7 @@ def finish(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
 
 def legend(ax: Axes, **options: Any) -> None:
     """Draw the legend without a frame's weight."""
-    drawn = ax.legend(fontsize=8, labelcolor=INK, **{"frameon": True, "framealpha": 0.85, **options})
+    drawn = ax.legend(fontsize=8, labelcolor=INK, **{"framealpha": 0.85, "alignment": "left", **options})
     drawn.get_frame().set_linewidth(0.0)
 
 
@@ -53,7 +53,7 @@ def plain_log(ax: Axes, axis: str = "both") -> None:
     for name, one in (("x", ax.xaxis), ("y", ax.yaxis)):
         if axis in (name, "both"):
             low, high = sorted(one.get_view_interval())
-            narrow = low > 0 and high / low < 30
+            narrow = low > 0 and high / low < 100
             one.set_major_locator(LogLocator(base=10.0, subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
             one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             one.set_minor_formatter(NullFormatter())

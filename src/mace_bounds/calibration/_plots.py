@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+_DFT = r"$E_\mathrm{DFT}$"
 _HEXBIN_FROM = 2000  # rows above which points become a density
 
 
 def plot_calibration(curve: CalibrationCurve, *, split: str = "", ax: Axes | None = None) -> Axes:
-    """Plot observed against nominal coverage with its confidence band and the diagonal.
+    """Plot measured against nominal coverage with its confidence band and the diagonal.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ def plot_calibration(curve: CalibrationCurve, *, split: str = "", ax: Axes | Non
     ax : Axes, optional
         Where to draw; a new figure by default.
     """
-    ax = new_axes() if ax is None else ax
+    ax = new_axes(4.0, 4.1) if ax is None else ax
     ax.fill_between(
         curve.nominal, curve.low, curve.high, color=SKY, alpha=0.35, lw=0, label="95 % confidence"
     )
@@ -89,10 +90,10 @@ def plot_coverage_by_group(
         shown["coverage_high"].to_numpy(dtype=np.float64),
     )
     below = high < nominal
-    for mask, colour, label in ((~below, BLUE, ""), (below, RED, "below nominal, beyond its error bar")):
+    for mask, colour in ((~below, BLUE), (below, RED)):
         if mask.any():
             ax.hlines(y[mask], low[mask], high[mask], color=colour, lw=1.4, alpha=0.55)
-            ax.plot(coverage[mask], y[mask], "o", ms=4.5, color=colour, label=label or None)
+            ax.plot(coverage[mask], y[mask], "o", ms=4.5, color=colour)
     ax.axvline(nominal, color=GREY, lw=1, ls=(0, (4, 3)), zorder=0)
     names = [
         f"{group}  ({n})" for group, n in zip(shown["group"], shown["n"].to_numpy(dtype=int), strict=True)
@@ -101,12 +102,11 @@ def plot_coverage_by_group(
     ax.set_ylim(-0.7, max(len(shown) - 0.3, 0.7))
     ax.set_xlim(max(0.0, min(float(low.min(initial=nominal)), nominal) - 0.03), 1.005)
     ax.grid(axis="y", color=PALE, lw=0.5)
-    if below.any():
-        legend(ax, loc="lower left")
     what = f"Coverage by {by}"
     if len(rows) > len(shown):
         what += f", {len(shown)} lowest of {len(rows)}"
-    finish(ax, _title(what, split, None), f"measured coverage (nominal {nominal:g})", "")
+    note = "\nred: below nominal, beyond chance" if below.any() else ""
+    finish(ax, _title(what, split, None), f"measured coverage (nominal {nominal:g}){note}", "")
     ax.tick_params(axis="y", length=0)
     return ax
 
@@ -143,7 +143,7 @@ def plot_reliability(
     ax.grid(color=PALE, lw=0.5)
     legend(ax, loc="upper left", title="error in bin", title_fontsize=8)
     return finish(
-        ax, _title("Reliability", split, s.size), "predicted σ (meV/atom)", "|E_DFT − centre| (meV/atom)"
+        ax, _title("Reliability", split, s.size), "predicted σ (meV/atom)", f"|{_DFT} − centre| (meV/atom)"
     )
 
 
@@ -170,12 +170,22 @@ def plot_error_against_width(
     """
     ax = new_axes(5.0, 4.0) if ax is None else ax
     s, r = 1e3 * np.asarray(sigma, dtype=np.float64), 1e3 * np.abs(np.asarray(residual, dtype=np.float64))
-    floor = max(float(np.quantile(r, 0.01)), 1e-3 * float(np.median(s)), 1e-9)
-    shown = np.maximum(r, floor)
+    floor = max(float(np.quantile(r, 0.01, method="lower")), 1e-3 * float(np.median(s)), 1e-9)
+    seen = r >= floor
     if s.size > _HEXBIN_FROM:
-        ax.hexbin(s, shown, xscale="log", yscale="log", gridsize=45, cmap="Greys", bins="log", mincnt=1, lw=0)
+        ax.hexbin(
+            s[seen],
+            r[seen],
+            xscale="log",
+            yscale="log",
+            gridsize=45,
+            cmap="Greys",
+            bins="log",
+            mincnt=1,
+            lw=0,
+        )
     else:
-        ax.scatter(s, shown, s=7, color=INK, alpha=0.35, lw=0)
+        ax.scatter(s[seen], r[seen], s=7, color=INK, alpha=0.35, lw=0)
     ends = np.array([s.min() / 1.05, s.max() * 1.05])
     finite = [(level, q) for level, q in sorted(quantiles.items()) if np.isfinite(q)]
     for i, (level, q) in enumerate(finite):
@@ -185,7 +195,7 @@ def plot_error_against_width(
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(*ends)
-    ax.set_ylim(floor / 1.2, 1.4 * max(float(shown.max()), *(q * ends[1] for _, q in finite), floor))
+    ax.set_ylim(floor / 1.2, 1.4 * max(float(r.max()), *(q * ends[1] for _, q in finite), floor))
     plain_log(ax)
     if finite:
         legend(
@@ -200,7 +210,7 @@ def plot_error_against_width(
         ax,
         _title("Error against width", split, s.size),
         "predicted σ (meV/atom)",
-        "|E_DFT − centre| (meV/atom)",
+        f"|{_DFT} − centre| (meV/atom)",
     )
 
 
@@ -252,9 +262,9 @@ def plot_parity(
     inset.set_yticks([])
     inset.spines[["top", "right", "left"]].set_visible(False)
     inset.tick_params(labelsize=7, colors=INK, width=0.5, length=2)
-    inset.set_title("E_DFT − E_model (meV/atom)", fontsize=7, color=INK, pad=2)
+    inset.set_title("residual (meV/atom)", fontsize=7, color=INK, pad=2)
     inset.patch.set_alpha(0.8)
-    return finish(ax, _title("Parity", split, dft.size), "E_DFT (eV/atom)", f"E_{model} (eV/atom)")
+    return finish(ax, _title("Parity", split, dft.size), "DFT energy (eV/atom)", f"{model} energy (eV/atom)")
 
 
 def plot_widths(half_widths: Mapping[float, ArrayLike], *, split: str = "", ax: Axes | None = None) -> Axes:
@@ -322,10 +332,10 @@ def plot_residuals(residual: ArrayLike, *, split: str = "", ax: Axes | None = No
     r = 1e3 * np.asarray(residual, dtype=np.float64)
     _residual_bars(ax, r, n_bins=61)
     median = float(np.median(r))
-    ax.axvline(median, color=ORANGE, lw=1.4, label=f"median {median:+.3g}")
+    ax.axvline(median, color=ORANGE, lw=1.4, label=f"median {median:+.3g} meV/atom")
     ax.axvline(0.0, color=GREY, lw=1, ls=(0, (4, 3)))
     legend(ax, loc="upper left")
-    return finish(ax, _title("Residuals", split, r.size), "E_DFT − E_MACE (meV/atom)", "rows")
+    return finish(ax, _title("Residuals", split, r.size), rf"{_DFT} − $E_\mathrm{{MACE}}$ (meV/atom)", "rows")
 
 
 def _residual_bars(ax: Axes, residual: NDArray[np.float64], n_bins: int) -> None:

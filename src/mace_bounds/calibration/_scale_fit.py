@@ -60,7 +60,7 @@ def fit_scale(
     seed : int
         Seed of those folds.
     weights : array_like, shape (n,), optional
-        Row weights, not negative.
+        Row weights, not negative; rows of weight zero are dropped.
 
     Returns
     -------
@@ -72,11 +72,11 @@ def fit_scale(
     HeadError
         If lengths differ, or there is no finite residual other than zero.
     """
-    r, w = _checked(inputs, loo_residual, groups, weights)
+    inputs, r, labels, w = _checked(inputs, loo_residual, groups, weights)
     floors = inputs.floors()
     columns = kind_columns(kind, inputs, floors)
     low, high = _clamps(kind, columns[:, 1:])
-    coefficients, elements = _FITTERS[kind](columns, inputs.fractions, r, w, groups, seed)
+    coefficients, elements = _FITTERS[kind](columns, inputs.fractions, r, w, labels, seed)
     size = link(kind, columns @ coefficients + inputs.fractions @ elements)
     size = np.maximum(size, FLOOR_SHARE * np.average(size, weights=w))
     factor = _weighted_quantile(np.abs(r) / size, w, _ONE_SIGMA)
@@ -86,7 +86,7 @@ def fit_scale(
         kind=kind,
         coefficients=coefficients,
         element_coefficients=elements,
-        seen_elements=np.asarray((inputs.fractions[w > 0] > 0).any(axis=0), dtype=np.bool_),
+        seen_elements=np.asarray((inputs.fractions > 0).any(axis=0), dtype=np.bool_),
         floors=floors,
         low=low,
         high=high,
@@ -126,12 +126,11 @@ def select_scale(
     -----
     In turn one fold is scored, the next one gives the conformal scalar, the others fit the scale.
     """
-    r, w = _checked(inputs, loo_residual, groups, weights)
+    inputs, r, labels, w = _checked(inputs, loo_residual, groups, weights)
     if kinds is None:
         needed = {"constant": 0, "pops": 0, "log_ridge": LOG_RIDGE_MINIMUM, "variance": VARIANCE_MINIMUM}
         kinds = [kind for kind in KINDS if len(r) >= needed[kind]]
     tried = ["constant", *(kind for kind in kinds if kind != "constant")]
-    labels = np.array([str(group) for group in groups], dtype=np.str_)
     if len(tried) == 1 or np.unique(labels).size < 2 * n_folds:
         return fit_scale("constant", inputs, r, labels, seed, w)
     folds = group_folds(labels, n_folds, seed)
@@ -156,7 +155,7 @@ def _nested_score(
         conformal_fold = present[(position + 1) % present.size]
         test, inner = folds == test_fold, folds == conformal_fold
         train = ~(test | inner)
-        if not (w[train].sum() > 0 and np.any(r[train] != 0)):
+        if not np.any(r[train] != 0):
             continue
         model = fit_scale(kind, inputs.take(train), r[train], labels[train], seed, w[train])
         ratio = np.abs(r[inner]) / model.sigma(inputs.take(inner))
@@ -260,8 +259,8 @@ def _weighted_quantile(values: NDArray[np.float64], w: NDArray[np.float64], leve
 
 def _checked(
     inputs: ScaleInputs, residual: ArrayLike, groups: Groups, weights: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Residuals and weights (mean 1) as float64, or a HeadError."""
+) -> tuple[ScaleInputs, NDArray[np.float64], NDArray[np.str_], NDArray[np.float64]]:
+    """Inputs, residuals, groups and weights (mean 1) of the rows that have a weight, or a HeadError."""
     r = np.asarray(residual, dtype=np.float64)
     w = np.ones(len(inputs)) if weights is None else np.asarray(weights, dtype=np.float64)
     if not (r.shape == w.shape == (len(inputs),) and len(groups) == len(inputs)):
@@ -273,4 +272,6 @@ def _checked(
         raise HeadError(
             "Expected finite residuals, not all zero, with weights not negative, got others; drop bad rows."
         )
-    return r, w / w.mean()
+    kept = w > 0
+    labels = np.array([str(group) for group in groups], dtype=np.str_)
+    return inputs.take(kept), r[kept], labels[kept], w[kept] / w[kept].mean()

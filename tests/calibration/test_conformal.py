@@ -1,0 +1,122 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mapie.regression import SplitConformalRegressor
+from sklearn.dummy import DummyRegressor
+
+from mace_bounds.calibration import (
+    LEVELS,
+    ConformalTable,
+    conformal_quantile,
+    conformal_quantiles,
+    conformal_scores,
+    mondrian_quantiles,
+    weighted_conformal_quantile,
+)
+from mace_bounds.errors import HeadError
+
+SCORES = st.lists(st.floats(0, 100), min_size=1, max_size=300)
+
+
+def test_rank_by_hand():
+    scores = np.arange(1.0, 20.0)[::-1]  # 19 scores: rank ceil(20 * 0.95) = 19, ceil(20 * 0.68) = 14
+    assert conformal_quantile(scores, 0.95) == 19.0
+    assert conformal_quantile(scores, 0.68) == 14.0
+    assert conformal_quantile(scores, 0.96) == math.inf
+
+
+@pytest.mark.parametrize(("level", "needed"), [(0.68, 3), (0.90, 9), (0.95, 19), (0.99, 99)])
+def test_rows_a_level_needs(level, needed):
+    assert conformal_quantile(np.ones(needed), level) == 1.0
+    assert conformal_quantile(np.ones(needed - 1), level) == math.inf
+
+
+@pytest.mark.parametrize("n", [37, 100, 333])
+def test_agrees_with_mapie(n):
+    rng = np.random.default_rng(n)
+    x, y = np.zeros((n, 1)), rng.standard_t(3, n)
+    model = DummyRegressor(strategy="constant", constant=0.0).fit(x, y)
+    levels = [0.68, 0.9, 0.95]
+    mapie = SplitConformalRegressor(model, confidence_level=levels, prefit=True).conformalize(x, y)
+    _, intervals = mapie.predict_interval(np.zeros((1, 1)))
+    ours = list(conformal_quantiles(np.abs(y), levels).values())
+    np.testing.assert_allclose(ours, intervals[0, 1, :], rtol=1e-12)
+
+
+def test_marginal_coverage_of_exchangeable_rows():
+    # coverage given calibration is Beta(k, n + 1 - k); its mean over calibrations is k / (n + 1) exactly
+    rng = np.random.default_rng(5)
+    n, repeats, level = 59, 4000, 0.90
+    data = np.abs(rng.standard_t(2, (repeats, n + 1)))
+    hits = [row[-1] <= conformal_quantile(row[:-1], level) for row in data]
+    expected = math.ceil((n + 1) * level) / (n + 1)
+    assert abs(np.mean(hits) - expected) < 4 * math.sqrt(expected * (1 - expected) / repeats)
+
+
+@given(SCORES)
+def test_quantiles_do_not_decrease_with_the_level(scores):
+    values = list(conformal_quantiles(scores, np.linspace(0.01, 0.99, 25)).values())
+    assert values == sorted(values)
+
+
+@given(SCORES, st.sampled_from(LEVELS), st.floats(0.01, 100))
+def test_equal_weights_change_nothing(scores, level, weight):
+    weighted = weighted_conformal_quantile(scores, np.full(len(scores), weight), level)
+    assert weighted == conformal_quantile(scores, level)
+
+
+def test_weights_by_hand():
+    # cumulated (1, 3, 4) of 4 + 1: 0.2, 0.6, 0.8
+    assert weighted_conformal_quantile([3.0, 1.0, 2.0], [1.0, 1.0, 2.0], 0.5, test_weight=1.0) == 2.0
+    assert weighted_conformal_quantile([3.0, 1.0, 2.0], [1.0, 1.0, 2.0], 0.7, test_weight=1.0) == 3.0
+    assert weighted_conformal_quantile([3.0, 1.0, 2.0], [1.0, 1.0, 2.0], 0.9, test_weight=1.0) == math.inf
+
+
+def test_small_cells_fall_back_to_the_parent():
+    scores = np.concatenate([np.arange(300.0), 1000.0 + np.arange(20.0)])
+    groups = ["oxide"] * 300 + ["nitride"] * 20
+    table = mondrian_quantiles(scores, groups, (0.9, 0.95), minimum=200)
+    assert table.cells == ("oxide",)
+    assert table.cell_counts.tolist() == [300]
+    # rank ceil(301 * 0.9) = 271, counted from score 0; parent: ceil(321 * 0.9) = 289
+    assert table.lookup(["oxide", "nitride", "never seen"], 0.9).tolist() == [270.0, 288.0, 288.0]
+    assert table.quantile(0.95) == 1004.0  # rank ceil(321 * 0.95) = 305
+
+
+def test_the_table_survives_shipping():
+    rng = np.random.default_rng(0)
+    table = mondrian_quantiles(rng.random(900), rng.choice(["a", "b", "c"], 900, p=[0.6, 0.35, 0.05]))
+    again = ConformalTable.from_tensors(table.to_tensors(), table.to_config())
+    assert again.cells == table.cells == ("a", "b")
+    assert again.n_scores == 900
+    for level in LEVELS:
+        np.testing.assert_array_equal(
+            again.lookup(["a", "b", "c"], level), table.lookup(["a", "b", "c"], level)
+        )
+
+
+def test_without_groups_every_row_gets_the_parent():
+    table = mondrian_quantiles(np.arange(99.0), None)
+    assert table.lookup(["x", "y"], 0.99).tolist() == [98.0, 98.0]
+
+
+def test_faults_are_named():
+    with pytest.raises(HeadError, match="without NaN"):
+        conformal_quantile([1.0, math.nan], 0.9)
+    with pytest.raises(HeadError, match="between 0 and 1, got 95"):
+        conformal_quantile([1.0], 95)
+    with pytest.raises(HeadError, match="positive widths"):
+        conformal_scores([1.0], [0.0])
+    with pytest.raises(HeadError, match="one length"):
+        conformal_scores([1.0], [1.0, 2.0])
+    with pytest.raises(HeadError, match=r"calibrated levels 0\.68, 0\.9, 0\.95, 0\.99, got 0\.5"):
+        mondrian_quantiles([1.0, 2.0], None).quantile(0.5)
+    with pytest.raises(HeadError, match="non-negative weight"):
+        weighted_conformal_quantile([1.0], [-1.0], 0.9)
+
+
+def test_scores_are_residuals_in_units_of_width():
+    np.testing.assert_allclose(conformal_scores([-0.02, 0.03], [0.01, 0.02]), [2.0, 1.5])
