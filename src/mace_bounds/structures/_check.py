@@ -138,9 +138,9 @@ def _reduction_step(
 
 
 def _check_numbers(crystal: Crystal) -> None:
-    if not (np.isfinite(crystal.positions).all() and np.isfinite(crystal.cell).all()):
+    largest = float(np.abs(crystal.positions).max())  # NaN and infinity pass through the maximum
+    if not (math.isfinite(largest) and np.isfinite(crystal.cell).all()):
         raise StructureError("expected finite coordinates and cell, got NaN or infinity; correct the source")
-    largest = float(np.abs(crystal.positions).max())
     if largest > MAX_POSITION_ANGSTROM:
         raise StructureError(
             f"expected positions within {MAX_POSITION_ANGSTROM:g} Å, got {largest:.3g} Å; check the units"

@@ -24,12 +24,21 @@ _SYMOP_KEYS = (
     "_space_group_symop_magn_operation.xyz",
     "_space_group_symop_magn_centering.xyz",
 )
+_MEANINGS = (
+    ("ZeroDivisionError: integer", "a loop without rows or columns"),
+    ("is not a multiple of n", "a loop whose rows do not fit its columns"),
+    ("zip() argument", "a loop whose rows do not fit its columns"),
+    ("exceeded tolerance", "sites that are occupied more than once"),
+    ("thickness=", "a cell without thickness"),
+    ("Singular matrix", "a cell without volume"),
+    ("ZeroDivisionError: float", "a cell without volume"),
+)
 _MAX_BLOCKS = 100_000
 _MAX_SYMOPS = 10_000
 _MAX_QUOTE_WORK = 2e8  # characters that the tokeniser may look at for unmatched quotes
 _MAX_SECONDS = 15.0
 _SECONDS_PER_IMAGE = 5e-5  # pymatgen's cost of one symmetry image of one row, measured, times two
-_SECONDS_PER_COMPARISON = 5e-7  # of comparing one image with one coordinate
+_SECONDS_PER_COMPARISON = 1.5e-7  # of comparing one image with one coordinate
 
 
 def parse_cif(text: str, *, max_atoms: int | None = None) -> Iterator[Draft]:
@@ -57,11 +66,16 @@ def parse_cif(text: str, *, max_atoms: int | None = None) -> Iterator[Draft]:
         except StructureError as error:
             yield Draft(id=name or None, reason=str(error))
         except Exception as error:  # pymatgen raises whatever its libraries raise
-            yield Draft(
-                id=name or None,
-                reason=f"expected a readable CIF, got one that pymatgen cannot parse ({type(error).__name__}"
-                f": {sentence(error)}); correct or export it again",
-            )
+            yield Draft(id=name or None, reason=_explain(error.__cause__ or error))
+
+
+def _explain(error: BaseException) -> str:
+    """Return a sentence for an exception of pymatgen, whose own messages often name only the symptom."""
+    text = f"{type(error).__name__}: {sentence(error)}"
+    for symptom, meaning in _MEANINGS:
+        if symptom in text:
+            return f"expected a readable CIF, got {meaning}; correct or export it again"
+    return f"expected a readable CIF, got one that pymatgen cannot parse ({text}); correct or export it again"
 
 
 def _parse_block(block: str, name: str | None, max_atoms: int | None) -> Draft:
@@ -96,6 +110,8 @@ def _guard_expansion(parser: Any, block: Any, max_atoms: int | None) -> None:
     if not rows:
         raise StructureError("expected atom sites in the CIF, got none; check the file")
     n_listed = max(len(_as_list(data.get(key))) for key in _SYMOP_KEYS)
+    if parser.get_lattice(block) is None:
+        raise StructureError("expected cell lengths and angles in the CIF, got fewer than six; add them")
     if n_listed > _MAX_SYMOPS:
         raise StructureError(
             f"expected at most {_MAX_SYMOPS} symmetry operations, got {n_listed}; write the crystal in P1"

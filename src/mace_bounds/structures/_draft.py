@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import chemical_symbols
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures._record import Crystal
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 HYDROGEN_FLAG = "deuterium_as_hydrogen"
-_NUMBERS = {symbol: int(z) for symbol, z in atomic_numbers.items() if 1 <= z <= 118}
+_NUMBERS = {symbol: z for z, symbol in enumerate(chemical_symbols) if z > 0}
 _ISOTOPES = {"D": 1, "T": 1}
 
 

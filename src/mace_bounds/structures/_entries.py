@@ -171,8 +171,11 @@ def _parse_structure(structure: Mapping[str, Any]) -> tuple[Crystal, tuple[str, 
     cell = _cell(lattice)
     symbols = [_symbol_of(site) for site in sites]
     numbers, flags = numbers_of(symbols)
+    if not numbers:
+        raise StructureError("expected at least one atom, got an empty structure; check the source")
     if all("abc" in site for site in sites):
-        positions = np.array([site["abc"] for site in sites], dtype=np.float64) @ cell
+        with np.errstate(all="ignore"):  # absurd numbers are refused later
+            positions = np.array([site["abc"] for site in sites], dtype=np.float64) @ cell
     else:
         positions = np.array([site["xyz"] for site in sites], dtype=np.float64)
     return crystal_of(numbers, positions, cell), flags

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -72,29 +73,25 @@ def parse_comment(line: str) -> dict[str, str]:
 
 def _parse_any_comment(line: str) -> dict[str, str]:
     """Parse with all rules: quotes within words, escapes, brackets, keys without value."""
-    pairs: dict[str, str] = {}
-    parts: list[list[str]] = [[]]  # text of the key, then of the value (split at '=')
-
-    def close() -> None:
-        if parts != [[]]:
-            key = "".join(parts[0])
-            pairs[key] = "=".join("".join(part) for part in parts[1:]) if len(parts) > 1 else "T"
-
+    items: list[list[list[str]]] = [[[]]]  # per item the pieces of the key, then of the value (split at '=')
     for match in _PIECE.finditer(line):
-        kind = match.lastgroup
+        kind = match.lastgroup or "plain"
         if kind == "blank":
-            close()
-            parts = [[]]
+            if items[-1][-1]:  # blanks after '=' belong to nothing
+                items.append([[]])
         elif kind == "equals":
-            parts.append([])
+            if items[-1] == [[]] and len(items) > 1:  # blanks before '='
+                items.pop()
+            items[-1].append([])
         else:
-            text = match[kind] if kind is not None else ""
-            if kind == "open":
-                text = text[1:]
+            text = match[kind][1:] if kind == "open" else match[kind]
             if kind not in ("plain", "escaped") and "\\" in text:
                 text = _ESCAPE.sub(r"\1", text)
-            parts[-1].append(text)
-    close()
+            items[-1][-1].append(text)
+    pairs = {}
+    for key, *values in items:
+        if key or values:
+            pairs["".join(key)] = "=".join("".join(value) for value in values) if values else "T"
     return pairs
 
 
@@ -186,6 +183,7 @@ def _parse_lattice(text: str) -> list[list[float]]:
     return [values[0:3], values[3:6], values[6:9]]
 
 
+@lru_cache(maxsize=256)
 def _columns(properties: str) -> tuple[int, int, int]:
     """Return the column of the element, that of x, and the length of a row."""
     fields = properties.split(":")

@@ -61,8 +61,14 @@ def _crystal_of_structure(structure: Any) -> tuple[Crystal, tuple[str, ...]]:
             "expected every site to hold one element, got partial occupancies; "
             "order the structure first (e.g. pymatgen's OrderDisorderedStructureTransformation)"
         )
-    numbers, flags = numbers_of([site.specie.symbol for site in structure])
+    numbers, flags = numbers_of([_symbol_of(site.specie) for site in structure])
     return crystal_of(numbers, structure.cart_coords, structure.lattice.matrix), flags
+
+
+def _symbol_of(specie: Any) -> str:
+    """Return the symbol; pymatgen's deuterium says "H" there and tells itself by its name only."""
+    name = getattr(getattr(specie, "element", specie), "name", None)
+    return name if name in ("D", "T") else str(specie.symbol)
 
 
 def _draft_of_entry(entry: Any, energy_key: str | None) -> Draft:

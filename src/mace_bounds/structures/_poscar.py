@@ -21,7 +21,8 @@ def parse_poscar(text: str, *, max_atoms: int | None = None) -> Draft:
     The VASP manual, file POSCAR: a negative scale is the volume, three scales act on x, y, z.
     """
     try:
-        return _parse(text.splitlines(), max_atoms)
+        with np.errstate(all="ignore"):  # absurd numbers are refused later
+            return _parse(text.splitlines(), max_atoms)
     except StructureError as error:
         return Draft(reason=str(error))
 

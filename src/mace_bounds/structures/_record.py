@@ -64,7 +64,9 @@ class Crystal:
     @cached_property
     def volume(self) -> float:
         """Cell volume, Å³."""
-        return float(abs(np.linalg.det(self.cell)))
+        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = self.cell.tolist()
+        determinant = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+        return float(abs(determinant))
 
     @cached_property
     def digest(self) -> str:

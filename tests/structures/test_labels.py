@@ -1,0 +1,89 @@
+"""Only uncorrected PBE(+U) total energies pass as labels."""
+
+from __future__ import annotations
+
+import pytest
+
+from mace_bounds.errors import LabelError
+from mace_bounds.structures import guard_energy_key, guard_label, read, suspect_label
+from mace_bounds.structures._labels import licence_flags, run_type_of, ytterbium_flags
+
+
+@pytest.mark.parametrize("run_type", ["GGA", "GGA+U", "PBE", "PBE+U", "GGA_U", "gga"])
+def test_pbe_passes(run_type):
+    assert guard_label(-3.5, run_type=run_type) == (-3.5, f"uncorrected {run_type}")
+
+
+def test_silence_passes_and_says_so():
+    assert guard_label(-3) == (-3.0, "uncorrected, run type not stated")
+    assert guard_label(-3, run_type="GGA", thermo_type="GGA_GGA+U", functional="PBE_54")[0] == -3.0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {"run_type": "R2SCAN"},
+        {"run_type": "r2SCAN"},
+        {"run_type": "SCAN"},
+        {"run_type": "HSE06"},
+        {"run_type": "PBEsol"},
+        {"run_type": "GGA_GGA+U_R2SCAN"},
+        {"run_type": "GGA", "thermo_type": "GGA_GGA+U_R2SCAN"},
+        {"thermo_type": "R2SCAN"},
+        {"functional": "LDA"},
+        {"functional": "PBEsol"},
+    ],
+)
+def test_other_functionals_are_refused_with_the_remedy(statement):
+    with pytest.raises(LabelError, match=r"^expected .*got .*; take "):
+        guard_label(-1.0, **statement)
+
+
+@pytest.mark.parametrize("energy", [None, "x", float("nan"), float("inf"), True])
+def test_no_number_is_refused(energy):
+    with pytest.raises(LabelError, match="finite energy"):
+        guard_label(energy, run_type="GGA")
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["corrected_energy", "energy_per_atom", "e_above_hull", "energy_above_hull", "formation_energy", "Corrected_Energy",
+     "formation_energy_per_atom", "uncorrected_energy_per_atom", "r2scan_energy", "cohesive_energy"],
+)  # fmt: skip
+def test_keys_of_other_quantities_are_refused_at_once(key):
+    with pytest.raises(LabelError, match="uncorrected PBE"):
+        guard_energy_key(key)
+    with pytest.raises(LabelError):
+        read("does-not-matter.extxyz", energy_key=key)
+
+
+@pytest.mark.parametrize(
+    "key", ["REF_energy", "uncorrected_energy", "energy", "uncorrected_total_energy", "dft_E"]
+)
+def test_keys_of_total_energies_pass(key):
+    guard_energy_key(key)
+
+
+def test_run_type_comes_from_parameters_then_data_then_id():
+    assert run_type_of({"run_type": "GGA"}, {"run_type": "HSE06"}, "mp-1-r2SCAN") == "GGA"
+    assert run_type_of({}, {"run_type": "HSE06"}, "mp-1-r2SCAN") == "HSE06"
+    assert run_type_of({}, {}, "mp-1-r2SCAN") == "r2SCAN"
+    assert run_type_of({}, {}, "mp-1-GGA+U") == "GGA+U"
+    assert run_type_of({}, {}, "mp-1") is None
+
+
+def test_flags():
+    assert licence_flags("GNoME-12") == ("licence_by_nc",)
+    assert licence_flags("mp-1", "CC BY-NC 4.0") == licence_flags(None, "cc_by_nc") == ("licence_by_nc",)
+    assert licence_flags("mp-1", "CC BY 4.0") == ()
+    assert ytterbium_flags("mp-1", [8, 70], ["PBE Yb_3", "PBE O"]) == ("yb_3_potential",)
+    assert ytterbium_flags("mp-1", [8, 70], []) == ("yb_3_potential",)
+    assert ytterbium_flags("mp-1", [8, 70], ["PBE Yb_2"]) == ()
+    assert ytterbium_flags("mp-1", [8, 71], []) == ytterbium_flags("mine", [70], []) == ()
+
+
+def test_suspect_label():
+    assert not suspect_label(2.9)
+    assert suspect_label(-12.0)
+    assert suspect_label(float("nan"))
+    assert suspect_label(0.6, limit_ev_per_atom=0.5)

@@ -1,0 +1,100 @@
+"""POSCAR against pymatgen's and ase's writers, and damaged ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import write as ase_write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.vasp import Poscar
+
+from mace_bounds.structures import read
+from mace_bounds.structures._poscar import parse_poscar
+
+LINES = ["NaCl", "1.0", "4 0 0", "0 4 0", "0 0 4", "Na Cl", "1 1", "Direct", "0 0 0", "0.5 0.5 0.5"]
+
+
+def changed(**lines):
+    result = list(LINES)
+    for key, value in lines.items():
+        result[int(key[1:])] = value
+    return "\n".join(result)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("name", ["POSCAR", "CONTCAR.relaxed", "x.vasp", "POSCAR_1"])
+def test_as_ase_writes_it(tmp_path, direct, name):
+    atoms = bulk("NaCl", "rocksalt", a=5.64) * (1, 1, 2)
+    ase_write(tmp_path / name, atoms, format="vasp", direct=direct, sort=False)
+    (record,) = read(tmp_path / name)
+    np.testing.assert_array_equal(record.crystal.numbers, atoms.numbers)
+    np.testing.assert_allclose(record.crystal.positions, atoms.positions, atol=1e-10)
+    np.testing.assert_allclose(record.crystal.cell, atoms.cell.array, atol=1e-10)
+
+
+def test_selective_dynamics_and_velocities_of_pymatgen():
+    structure = Structure(Lattice.hexagonal(3, 5), ["Zn", "O"], [[1 / 3, 2 / 3, 0.1], [1 / 3, 2 / 3, 0.48]])
+    text = Poscar(
+        structure, selective_dynamics=[[True, False, True]] * 2, velocities=[[1, 2, 3]] * 2
+    ).get_str(significant_figures=14)
+    draft = parse_poscar(text)
+    np.testing.assert_array_equal(draft.crystal.numbers, [30, 8])
+    np.testing.assert_allclose(draft.crystal.positions, structure.cart_coords, atol=1e-10)
+
+
+def test_scales():
+    draft = parse_poscar(changed(_1="2.0"))
+    np.testing.assert_allclose(draft.crystal.cell, np.eye(3) * 8)
+    draft = parse_poscar(changed(_1="-27.0", _7="Cartesian", _9="2 2 2"))
+    np.testing.assert_allclose(draft.crystal.cell, np.eye(3) * 3)
+    np.testing.assert_allclose(draft.crystal.positions[1], [1.5, 1.5, 1.5])
+    draft = parse_poscar(changed(_1="1 2 3"))
+    np.testing.assert_allclose(draft.crystal.cell, np.diag([4, 8, 12]))
+
+
+def test_symbols_of_vasp_4_and_potentials():
+    np.testing.assert_array_equal(parse_poscar(changed(_5="Fe_pv O/abc")).crystal.numbers, [26, 8])
+    old = [line for i, line in enumerate(LINES) if i != 5]
+    old[0] = "K Br"
+    np.testing.assert_array_equal(parse_poscar("\n".join(old)).crystal.numbers, [19, 35])
+    old[-2:] = ["0 0 0 Li", "0.5 0.5 0.5 F"]
+    np.testing.assert_array_equal(parse_poscar("\n".join(old)).crystal.numbers, [3, 9])
+    old[0], old[-2:] = "no symbols here", ["0 0 0", "0.5 0.5 0.5"]
+    assert "VASP 4" in parse_poscar("\n".join(old)).reason
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "8 lines"),
+        (changed(_1="abc"), "scale"),
+        (changed(_2="4 0"), "line 3"),
+        (changed(_5="Na"), "symbols"),
+        (changed(_5="Na Qq"), "Qq"),
+        (changed(_6="1 x"), "numbers of atoms"),
+        (changed(_6="1 5"), "cut off"),
+        (changed(_6="0 0"), "empty"),
+        (changed(_9="0.5 0.5 z"), "coordinates"),
+    ],
+)
+def test_damage_has_a_reason(text, words):
+    draft = parse_poscar(text)
+    assert draft.crystal is None
+    assert words in draft.reason
+
+
+def test_absurd_count_costs_nothing():
+    assert "999999999" in parse_poscar(changed(_6="1 999999998"), max_atoms=500).reason
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_damaged_text_never_raises(data):
+    text = list("\n".join(LINES))
+    for _ in range(data.draw(st.integers(1, 6))):
+        text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from("0195.-eE \nNaCSx\0é"))
+    draft = parse_poscar("".join(text), max_atoms=500)
+    assert (draft.crystal is None) == (draft.reason is not None)
