@@ -58,8 +58,8 @@ class ScaleModel:
     bounds : ndarray, shape (2,)
         Floor and ceiling of σ, eV/atom.
     scores : dict of str to float
-        95 % interval score by nested folds of each kind that was tried, eV/atom (empty if none were
-        compared).
+        Weighted interval score (68, 90, 95 %) on unseen groups of each kind that was tried, eV/atom; empty if
+        none were compared.
     """
 
     kind: str
