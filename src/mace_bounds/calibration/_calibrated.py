@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mace_bounds.features import FeatureRows
 
+_TABLES = ("conformal", "curve")
 _COMPOSITIONS = ("fit_compositions", "calibration_compositions")
 
 
@@ -125,6 +126,8 @@ class CalibratedHead:
         σ(x).
     conformal : ConformalTable
         Quantiles of |residual|/σ per level, overall and per chemistry class.
+    curve : ConformalTable
+        The same on a fine grid of levels, from which calibration curves and scores are made.
     leverage_limit : float
         Largest leverage of a composition left out in cross-fitting.
     fit_compositions, calibration_compositions : ndarray of uint64
@@ -138,6 +141,7 @@ class CalibratedHead:
     refit: bool
     scale: ScaleModel
     conformal: ConformalTable
+    curve: ConformalTable
     leverage_limit: float
     fit_compositions: NDArray[np.uint64]
     calibration_compositions: NDArray[np.uint64]
@@ -219,13 +223,14 @@ class CalibratedHead:
         """Write the head folder (safetensors + JSON + card); see :func:`load_head`."""
         tensors: dict[str, NDArray[Any]] = dict(self.pops.to_tensors())
         tensors |= {f"scale.{k}": v for k, v in self.scale.to_tensors().items()}
-        tensors |= {f"conformal.{k}": v for k, v in self.conformal.to_tensors().items()}
+        for name in _TABLES:
+            tensors |= {f"{name}.{k}": v for k, v in getattr(self, name).to_tensors().items()}
         tensors |= {name: getattr(self, name).view(np.int64) for name in _COMPOSITIONS}
         config = {
             "identity": {**self.identity.__dict__, "columns": list(self.identity.columns)},
             "pops": self.pops.config.to_dict(),
             "scale": self.scale.to_config(),
-            "conformal": self.conformal.to_config(),
+            **{name: getattr(self, name).to_config() for name in _TABLES},
             "refit": self.refit,
             "leverage_limit": self.leverage_limit,
             "provenance": self.provenance,
@@ -250,6 +255,7 @@ def load_head(folder: str | Path) -> CalibratedHead:
             refit=bool(config["refit"]),
             scale=ScaleModel.from_tensors(_under(tensors, "scale."), config["scale"]),
             conformal=ConformalTable.from_tensors(_under(tensors, "conformal."), config["conformal"]),
+            curve=ConformalTable.from_tensors(_under(tensors, "curve."), config["curve"]),
             leverage_limit=float(config["leverage_limit"]),
             fit_compositions=tensors["fit_compositions"].view(np.uint64),
             calibration_compositions=tensors["calibration_compositions"].view(np.uint64),

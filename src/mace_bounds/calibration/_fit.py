@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from mace_bounds.calibration._scale import ScaleModel
 
+CURVE_LEVELS = tuple(round(0.02 * k, 2) for k in range(1, 50))
+"""Nominal coverages of calibration curves; quantiles at these are kept in the head."""
+
 MINIMUM_FIT_ROWS, MINIMUM_CALIBRATION_ROWS = 20, 9
 SPLITS = ("fit", "calibration", "test")
 
@@ -187,6 +190,7 @@ def fit_head(
         refit=refit,
         scale=scale,
         conformal=_no_quantiles(),
+        curve=_no_quantiles(),
         leverage_limit=limit,
         fit_compositions=composition_keys(fit.table["formula"].tolist()),
         calibration_compositions=composition_keys(calibration.table["formula"].tolist()),
@@ -211,8 +215,11 @@ def calibrate(head: CalibratedHead, rows: FeatureRows, config: FitConfig) -> Cal
         raise HeadError(
             f"expected enough rows to calibrate a level among {config.levels}, got {len(scores)}; give more rows."
         )
-    table = mondrian_quantiles(scores, said.cells, available, config.cell_minimum)
-    return replace(head, conformal=table)
+    table, curve = (
+        mondrian_quantiles(scores, said.cells, levels, config.cell_minimum)
+        for levels in (available, CURVE_LEVELS)
+    )
+    return replace(head, conformal=table, curve=curve)
 
 
 def cross_fit(
