@@ -105,7 +105,7 @@ def plot_coverage_by_group(
     what = f"Coverage by {by}"
     if len(rows) > len(shown):
         what += f", {len(shown)} lowest of {len(rows)}"
-    note = "\nred: below nominal, beyond chance" if below.any() else ""
+    note = "\nred: 95 % interval below nominal" if below.any() else ""
     finish(ax, _title(what, split, None), f"measured coverage (nominal {nominal:g}){note}", "")
     ax.tick_params(axis="y", length=0)
     return ax
