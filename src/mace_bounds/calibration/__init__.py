@@ -1,5 +1,7 @@
 """Width to interval with stated coverage; coverage statistics; proper scores; plots (DESIGN 6)."""
 
+from mace_bounds.calibration._calibrated import CalibratedHead, HeadIdentity, Intervals, load_head
+from mace_bounds.calibration._chemistry import CLASSES, chemistry_class, chemistry_classes
 from mace_bounds.calibration._conformal import (
     LEVELS,
     ConformalTable,
@@ -16,6 +18,7 @@ from mace_bounds.calibration._coverage import (
     interval_score,
     violations,
 )
+from mace_bounds.calibration._fit import FitConfig, FitResult, fit_head, residual_ev_per_atom
 from mace_bounds.calibration._groups import (
     Membership,
     element_membership,
@@ -58,9 +61,15 @@ from mace_bounds.calibration._statistics import (
 )
 
 __all__ = [
+    "CLASSES",
     "LEVELS",
+    "CalibratedHead",
     "CalibrationCurve",
     "ConformalTable",
+    "FitConfig",
+    "FitResult",
+    "HeadIdentity",
+    "Intervals",
     "Membership",
     "ScaleInputs",
     "ScaleModel",
@@ -69,6 +78,8 @@ __all__ = [
     "ause",
     "binned_errors",
     "calibration_curve",
+    "chemistry_class",
+    "chemistry_classes",
     "clopper_pearson",
     "clustered_interval",
     "composition_key",
@@ -81,10 +92,12 @@ __all__ = [
     "crps_gaussian",
     "element_membership",
     "ence",
+    "fit_head",
     "fit_scale",
     "fraction_membership",
     "group_folds",
     "interval_score",
+    "load_head",
     "membership",
     "miscalibration_area",
     "mondrian_quantiles",
@@ -97,6 +110,7 @@ __all__ = [
     "plot_residuals",
     "plot_widths",
     "quantile_bins",
+    "residual_ev_per_atom",
     "save_plot",
     "select_scale",
     "sharpness",
