@@ -195,6 +195,7 @@ def mondrian_quantiles(
     groups: Sequence[str] | NDArray[np.str_] | None,
     levels: Sequence[float] | float = LEVELS,
     minimum: int = 200,
+    weights: ArrayLike | None = None,
 ) -> ConformalTable:
     """Calibrate every cell of a partition by itself, so that coverage holds within each.
 
@@ -208,6 +209,8 @@ def mondrian_quantiles(
         Nominal coverages.
     minimum : int
         Cells with fewer rows fall back to the parent: all rows together.
+    weights : array_like, shape (n,), optional
+        Row weights (:func:`weighted_conformal_quantile`); equal by default.
 
     Returns
     -------
@@ -216,6 +219,7 @@ def mondrian_quantiles(
     """
     wanted = (float(levels),) if isinstance(levels, (int, float)) else tuple(float(x) for x in levels)
     s = _checked(scores, wanted[0])
+    w = np.ones(s.size) if weights is None else np.asarray(weights, dtype=np.float64)
     cells: list[str] = []
     rows: list[list[float]] = []
     counts: list[int] = []
@@ -226,14 +230,14 @@ def mondrian_quantiles(
                 f"Expected one group per score, got {labels.size} groups for {s.size} scores; align them."
             )
         for cell in np.unique(labels):
-            inside = s[labels == cell]
-            if inside.size >= minimum:
+            inside = labels == cell
+            if inside.sum() >= minimum:
                 cells.append(str(cell))
-                rows.append([conformal_quantile(inside, level) for level in wanted])
-                counts.append(int(inside.size))
+                rows.append([weighted_conformal_quantile(s[inside], w[inside], level) for level in wanted])
+                counts.append(int(inside.sum()))
     return ConformalTable(
         levels=np.array(wanted, dtype=np.float64),
-        quantiles=np.array([conformal_quantile(s, level) for level in wanted], dtype=np.float64),
+        quantiles=np.array([weighted_conformal_quantile(s, w, level) for level in wanted]),
         n_scores=int(s.size),
         cells=tuple(cells),
         cell_quantiles=np.array(rows, dtype=np.float64).reshape(len(cells), len(wanted)),

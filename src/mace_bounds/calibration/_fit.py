@@ -14,7 +14,16 @@ from mace_bounds.calibration._scale_fit import select_scale
 from mace_bounds.calibration._splits import assign_splits, composition_keys, group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
-from mace_bounds.head import PopsConfig, PopsPrediction, array_chunks, fit_pops, fit_robust, predict
+from mace_bounds.head import (
+    PopsConfig,
+    PopsFit,
+    PopsHead,
+    PopsPrediction,
+    array_chunks,
+    fit_pops,
+    fit_robust,
+    predict,
+)
 from mace_bounds.structures import suspect_label
 
 if TYPE_CHECKING:
@@ -55,8 +64,10 @@ class FitConfig:
         Of the cross-fit.
     levels : tuple of float
         Nominal coverages.
-    cell_minimum : int
-        Calibration rows that a chemistry class needs for quantiles of its own.
+    balance : bool
+        Give every source the same total weight, so that the largest does not decide for all.
+    by_chemistry : bool
+        Quantiles of their own for chemistry classes with at least 200 calibration rows.
     """
 
     fit_share: float = 0.6
@@ -70,7 +81,8 @@ class FitConfig:
     robust: bool = True
     n_folds: int = 5
     levels: tuple[float, ...] = LEVELS
-    cell_minimum: int = 200
+    balance: bool = False
+    by_chemistry: bool = False
 
     def pops(self) -> PopsConfig:
         """Return the settings of the POPS fit."""
@@ -210,20 +222,33 @@ def calibrate(head: CalibratedHead, rows: FeatureRows, config: FitConfig) -> Cal
     """Set a head's conformal quantiles from labelled rows that it has not been fitted on."""
     said = head.intervals(rows)
     scores = conformal_scores(residual_ev_per_atom(rows) - said.centre, said.sigma)
-    available = tuple(level for level in config.levels if np.ceil((len(scores) + 1) * level) <= len(scores))
+    cells, weights = (said.cells if config.by_chemistry else None), row_weights(rows, config)
+    table = mondrian_quantiles(scores, cells, config.levels, weights=weights)
+    available = tuple(level for level in config.levels if np.isfinite(table.quantile(level)))
     if not available:
         raise HeadError(
             f"expected enough rows to calibrate a level among {config.levels}, got {len(scores)}; give more rows."
         )
     table, curve = (
-        mondrian_quantiles(scores, said.cells, levels, config.cell_minimum)
-        for levels in (available, CURVE_LEVELS)
+        mondrian_quantiles(scores, cells, levels, weights=weights) for levels in (available, CURVE_LEVELS)
     )
     return replace(head, conformal=table, curve=curve)
 
 
+def row_weights(rows: FeatureRows, config: FitConfig) -> NDArray[np.float64]:
+    """Weights of mean 1, shape (n,): equal, or such that every source has the same total."""
+    if not config.balance:
+        return np.ones(len(rows.table))
+    _, code, counts = np.unique(rows.table["source"].to_numpy(str), return_inverse=True, return_counts=True)
+    return np.asarray(len(code) / (len(counts) * counts[code]))
+
+
 def cross_fit(
-    x: NDArray[np.float64], y: NDArray[np.float64], groups: NDArray[np.str_], config: FitConfig
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    groups: NDArray[np.str_],
+    config: FitConfig,
 ) -> PopsPrediction:
     """Predict each row by a POPS head fitted without the fold of its group.
 
@@ -232,6 +257,7 @@ def cross_fit(
     x : ndarray, shape (n, P)
     y : ndarray, shape (n,)
         Residuals, eV/atom.
+    weights : ndarray, shape (n,)
     groups : ndarray of str, shape (n,)
     config : FitConfig
 
@@ -244,7 +270,7 @@ def cross_fit(
     out: dict[str, NDArray[Any]] = {}
     for fold in np.unique(folds):
         held = folds == fold
-        said = predict(_fit_one(x[~held], y[~held], config).head, x[held])
+        said = predict(_fit_one(x[~held], y[~held], weights[~held], config).head, x[held])
         for name, values in said.__dict__.items():
             out.setdefault(name, np.zeros(len(y), dtype=values.dtype))[held] = values
     return PopsPrediction(**out)
@@ -257,26 +283,27 @@ def fingerprint(rows: FeatureRows) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _fit_one(x: NDArray[np.float64], y: NDArray[np.float64], config: FitConfig) -> Any:
-    return (
-        fit_robust(x, y, config=config.pops())
-        if config.robust
-        else fit_pops(array_chunks(x, y), config.pops())
-    )
+def _fit_one(
+    x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64], config: FitConfig
+) -> PopsFit:
+    if config.robust:
+        return fit_robust(x, y, weights, config.pops())
+    return fit_pops(array_chunks(x, y, weights), config.pops())
 
 
 def _fit_pops_and_scale(
     rows: FeatureRows, groups: NDArray[np.str_], config: FitConfig
-) -> tuple[Any, ScaleModel, bool, float]:
+) -> tuple[PopsHead, ScaleModel, bool, float]:
     """POPS on all rows; scale, choice of mean and leverage limit from the cross-fit."""
     x, fractions, n_atoms = head_inputs(rows, composition=config.composition)
-    y = residual_ev_per_atom(rows)
-    left_out = cross_fit(x, y, groups, config)
+    y, weights = residual_ev_per_atom(rows), row_weights(rows, config)
+    left_out = cross_fit(x, y, weights, groups, config)
     inputs = scale_inputs(left_out, fractions, n_atoms)
-    frozen = select_scale(inputs, y, groups, config.seed)
-    refit = select_scale(inputs, y - left_out.mean, groups, config.seed)
-    earned = bool(np.abs(y - left_out.mean).mean() < np.abs(y).mean()) and _score(refit) < _score(frozen)
-    head = _fit_one(x, y, config).head
+    error = y - left_out.mean
+    frozen = select_scale(inputs, y, groups, config.seed, weights)
+    refit = select_scale(inputs, error, groups, config.seed, weights)
+    earned = bool(weights @ np.abs(error) < weights @ np.abs(y)) and _score(refit) < _score(frozen)
+    head = _fit_one(x, y, weights, config).head
     return head, refit if earned else frozen, earned, float(left_out.leverage.max())
 
 
