@@ -64,6 +64,10 @@ def test_patterns_lists_and_labels(folder, monkeypatch):
     assert [record.id for record in records] == ["sub/POSCAR", "b.cif", "missing.cif", "sub/x.vasp"]
     assert "does not exist" in records[2].reason
     assert [record.id for record in read(["sub/POSCAR"])] == ["POSCAR"]
+    (folder / "nothing").mkdir()
+    good, bad = read(["b.cif", "nothing"])
+    assert good.reason is None
+    assert "structure files in the folder nothing" in bad.reason
 
 
 def test_what_names_nothing_is_an_error_at_once(folder, tmp_path):

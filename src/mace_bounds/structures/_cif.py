@@ -34,9 +34,9 @@ _MEANINGS = (
     ("ZeroDivisionError: float", "a cell without volume"),
 )
 _MAX_BLOCKS = 100_000
-_MAX_SYMOPS = 10_000
+_MAX_SYMOPS = 5_000
 _MAX_QUOTE_WORK = 2e8  # characters that the tokeniser may look at for unmatched quotes
-_MAX_SECONDS = 15.0
+_MAX_SECONDS = 8.0
 _SECONDS_PER_IMAGE = 5e-5  # pymatgen's cost of one symmetry image of one row, measured, times two
 _SECONDS_PER_COMPARISON = 1.5e-7  # of comparing one image with one coordinate
 

@@ -125,7 +125,12 @@ def parse_extxyz(
         if max_atoms is not None and n_atoms > max_atoms:
             n_read = sum(1 for _ in islice(lines, n_atoms))
             reason = f"expected at most {max_atoms} atoms, got {n_atoms}; raise --max-atoms to accept it"
-            yield Draft(reason=reason if n_read == n_atoms else _cut(frame, n_read, n_atoms))
+            info = parse_comment(comment or "")
+            yield Draft(
+                id=_name_of(info),
+                source=info.get("source"),
+                reason=reason if n_read == n_atoms else _cut(frame, n_read, n_atoms),
+            )
         else:
             rows = list(islice(lines, n_atoms))
             if comment is None or len(rows) < n_atoms:
@@ -141,7 +146,7 @@ def _cut(frame: int, n_read: int, n_atoms: int) -> str:
 
 def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Draft:
     info = parse_comment(comment)
-    name = next((info[key] for key in _ID_KEYS if info.get(key)), None)
+    name = _name_of(info)
     source = info.get("source")
     try:
         has_cell = "Lattice" in info
@@ -160,6 +165,10 @@ def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Draft
         except LabelError as error:
             energy, kind, why = None, None, str(error)
     return Draft(name, source, crystal, energy, kind, run_type, flags, None, why)
+
+
+def _name_of(info: dict[str, str]) -> str | None:
+    return next((info[key] for key in _ID_KEYS if info.get(key)), None)
 
 
 def _parse_pbc(text: str | None, *, has_cell: bool) -> list[bool]:

@@ -31,6 +31,7 @@ _SUFFIXES = {
 }
 _NAMES = re.compile(r"(POSCAR|CONTCAR)([._-].*)?$")
 _MAX_BYTES = {"cif": 20_000_000, "poscar": 20_000_000, "json": 4_000_000_000, "extxyz": 0}
+EMPTY_FOLDER = "expected structure files in the folder {}, got none; known are CIF, POSCAR, extxyz and JSON, plain or .gz"
 READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
@@ -97,11 +98,8 @@ def _expand_one(text: str, *, strict: bool) -> list[Path]:
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.is_file() and format_of(p) is not None)
             if not files and strict:
-                raise SourceError(
-                    f"expected structure files in the folder {clean(text)}, got none; "
-                    "known are CIF, POSCAR, extxyz and JSON, plain or .gz"
-                )
-            return files
+                raise SourceError(EMPTY_FOLDER.format(clean(text)))
+            return files or [path]
         if path.exists() or not (strict or has_magic(text)):
             return [path]
     except (OSError, ValueError) as error:  # names too long, forbidden folders, NUL characters

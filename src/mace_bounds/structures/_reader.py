@@ -201,6 +201,8 @@ def _safely(drafts: Iterator[Draft]) -> Iterator[Draft]:
 
 
 def _drafts_of_file(path: Path, energy_key: str | None, max_atoms: int) -> Iterator[Draft]:
+    if path.is_dir():
+        raise StructureError(_files.EMPTY_FOLDER.format(clean(path.name)))
     kind = _files.format_of(path)
     if kind == "extxyz":
         yield from _drafts_of_extxyz(path, energy_key, max_atoms)
