@@ -31,7 +31,7 @@ _SUFFIXES = {
 }
 _NAMES = re.compile(r"(POSCAR|CONTCAR)([._-].*)?$")
 _MAX_BYTES = {"cif": 20_000_000, "poscar": 20_000_000, "json": 4_000_000_000, "extxyz": 0}
-EMPTY_FOLDER = "expected structure files in the folder {}, got none; known are CIF, POSCAR, extxyz and JSON, plain or .gz"
+EMPTY_FOLDER = "expected structure files in the folder {}, got none; use CIF, POSCAR, extxyz or JSON (.gz)"
 READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
