@@ -1,0 +1,228 @@
+"""From labelled rows to a calibrated head, on rows whose errors are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mace_bounds.calibration import (
+    FitConfig,
+    chemistry_class,
+    composition_keys,
+    fit_head,
+    load_head,
+    residual_ev_per_atom,
+)
+from mace_bounds.calibration._fit import cross_fit, row_weights, usable_rows
+from mace_bounds.errors import HeadError
+from mace_bounds.features import FeatureRows, Manifest
+
+MANIFEST = Manifest("toy", "d" * 64, "Default", "readout", tuple("abcdef"), (0.0,) * 7, "float64", 8, {})
+
+
+def toy_rows(n: int, seed: int, wide: float = 4.0) -> FeatureRows:
+    """Rows whose residual is linear in the features plus noise that is ``wide`` times larger with oxygen."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 6))
+    oxygen = rng.random(n) < 0.4
+    size = rng.integers(1, 12, n)
+    noise = rng.standard_t(4, n) * 0.02 * np.where(oxygen, wide, 1.0)
+    residual = x @ np.array([0.1, -0.05, 0.0, 0.02, 0.0, 0.0]) + noise
+    metals = rng.integers(20, 30, n)
+    table = pd.DataFrame(
+        {
+            "id": [f"t{i}" for i in range(n)],
+            "source": np.where(rng.random(n) < 0.1, "small", "large"),
+            "formula": [f"F{k}" for k in rng.integers(0, n // 3, n)],
+            "chemical_system": "A-B",
+            "n_atoms": size,
+            "run_type": None,
+            "flags": [[] for _ in range(n)],
+            "reason": None,
+            "label_reason": None,
+            "structure_hash": [f"{seed}-{i}" for i in range(n)],
+            "energy_ev": (residual - 3.0) * size,
+            "label_kind": "made up",
+            "energy_mace_ev": -3.0 * size,
+            "fixed_energy_ev": 0.0,
+            "elements": [[8, z] if o else [z] for o, z in zip(oxygen, metals, strict=True)],
+            "counts": [[1, 1] if o else [1] for o in oxygen],
+        }
+    )
+    return FeatureRows(table, x * size[:, None])
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit_head(toy_rows(900, 0), MANIFEST, FitConfig(seed=3))
+
+
+def test_refit_finds_the_linear_part(fitted):
+    assert fitted.head.refit
+    new = toy_rows(400, 1)
+    said = fitted.head.intervals(new)
+    truth = (new.features / new.table["n_atoms"].to_numpy()[:, None]) @ np.array([0.1, -0.05, 0, 0.02, 0, 0])
+    assert np.sqrt(np.mean((said.refit - truth) ** 2)) < 0.01
+    assert np.array_equal(said.centre, said.refit)
+
+
+def test_the_scale_tells_wide_from_narrow(fitted):
+    new = toy_rows(400, 2)
+    oxygen = np.array([8 in e for e in new.table["elements"]])
+    sigma = fitted.head.intervals(new).sigma
+    assert fitted.head.scale.kind != "constant"
+    ratio = np.median(sigma[oxygen]) / np.median(sigma[~oxygen])
+    assert 2.0 < ratio < 8.0  # four in truth
+
+
+def test_coverage_on_new_rows_is_nominal_on_average():
+    """Exchangeable rows: the mean coverage over independent fits is nominal to its standard error."""
+    measured = []
+    for seed in range(12):
+        head = fit_head(toy_rows(500, 100 + seed), MANIFEST, FitConfig(seed=seed, robust=False)).head
+        new = toy_rows(500, 200 + seed)
+        said, truth = head.intervals(new), residual_ev_per_atom(new)
+        measured.append(((said.lower <= truth[:, None]) & (truth[:, None] <= said.upper)).mean(axis=0)[:3])
+    spread = np.std(measured, axis=0, ddof=1) / np.sqrt(len(measured))
+    assert np.all(np.abs(np.mean(measured, axis=0) - [0.68, 0.90, 0.95]) < 3 * spread + 0.005)
+
+
+def test_saved_head_says_the_same(fitted, tmp_path):
+    fitted.head.save(tmp_path / "head", "# a card")
+    again = load_head(tmp_path / "head")
+    rows = toy_rows(50, 5)
+    one, two = fitted.head.intervals(rows), again.intervals(rows)
+    for name in ("centre", "sigma", "half_widths", "extrapolation_grade"):
+        assert np.array_equal(getattr(one, name), getattr(two, name))
+    assert again.identity == fitted.head.identity
+    assert again.levels == (0.68, 0.90, 0.95, 0.99)
+    assert (tmp_path / "head" / "README.md").read_text() == "# a card"
+
+
+def test_two_fits_write_the_same_bytes_and_order_does_not_matter(fitted, tmp_path):
+    rows = toy_rows(900, 0)
+    again = fit_head(rows, MANIFEST, FitConfig(seed=3)).head
+    fitted.head.save(tmp_path / "a", "card")
+    again.save(tmp_path / "b", "card")
+    for name in ("head.safetensors", "config.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    order = np.random.default_rng(0).permutation(900)
+    shuffled = FeatureRows(rows.table.iloc[order].reset_index(drop=True), rows.features[order])
+    other = fit_head(shuffled, MANIFEST, FitConfig(seed=3)).head
+    new = toy_rows(100, 9)
+    assert np.allclose(other.intervals(new).half_widths, again.intervals(new).half_widths, rtol=1e-7)
+    assert other.provenance["data_sha256"] == again.provenance["data_sha256"]
+
+
+def test_splits_never_share_a_composition(fitted):
+    formulas = fitted.rows.table["formula"].to_numpy()
+    sets = [set(formulas[fitted.splits == s]) for s in ("fit", "calibration", "test")]
+    assert not (sets[0] & sets[1])
+    assert not (sets[0] & sets[2])
+    assert not (sets[1] & sets[2])
+    roles = fitted.head.roles(formulas)
+    assert np.array_equal(np.where(roles == "unseen", "test", roles), fitted.splits)
+    assert set(fitted.head.roles(formulas, composition_keys(formulas))) == {"backbone"}
+
+
+def test_what_is_left_out_of_a_fit():
+    rows = toy_rows(300, 4)
+    table = rows.table
+    table.loc[0, "reason"] = "broken"
+    table.loc[1, "energy_ev"] = np.nan
+    table.loc[2, "energy_ev"] = table.loc[2, "energy_mace_ev"] - 25.0 * table.loc[2, "n_atoms"]
+    seen = composition_keys(table["formula"].iloc[10:20].tolist())
+    kept, left_out = usable_rows(rows, seen)
+    assert left_out["no label or not scored"] == 2
+    assert left_out["suspect label"] == 1
+    known = set(table["formula"].iloc[10:20])
+    assert not known & set(kept.table["formula"])
+    assert sum(left_out.values()) + len(kept.table) == 300
+
+
+def test_a_refit_that_does_not_help_is_not_used():
+    rows = toy_rows(300, 6)
+    rng = np.random.default_rng(0)
+    noise = rng.standard_t(3, 300) * 0.05
+    rows.table["energy_ev"] = rows.table["energy_mace_ev"] + noise * rows.table["n_atoms"]
+    head = fit_head(rows, MANIFEST).head
+    assert not head.refit
+    said = head.intervals(toy_rows(20, 7))
+    assert np.array_equal(said.centre, np.zeros(20))
+
+
+def test_cross_fit_has_not_seen_its_rows():
+    """Duplicating every row inside its group must not make the left-out predictions better."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 30)), rng.normal(size=60)
+    groups = np.array([f"g{i}" for i in range(60)])
+    config = FitConfig(robust=False)
+    once = cross_fit(x, y, np.ones(60), groups, config)
+    twice = cross_fit(np.tile(x, (2, 1)), np.tile(y, 2), np.ones(120), np.tile(groups, 2), config)
+    assert np.abs(y - once.mean).mean() > 0.6  # nothing can be learnt from noise
+    assert np.abs(np.tile(y, 2) - twice.mean).mean() > 0.6
+
+
+def test_balanced_weights():
+    rows = toy_rows(200, 8)
+    weights = row_weights(rows, FitConfig(balance=True))
+    small = (rows.table["source"] == "small").to_numpy()
+    assert weights[small].sum() == pytest.approx(weights[~small].sum())
+    assert weights.mean() == pytest.approx(1.0)
+    assert fit_head(rows, MANIFEST, FitConfig(balance=True, robust=False)).head.levels[0] == 0.68
+
+
+def test_few_rows_leave_out_levels_or_stop():
+    few = fit_head(toy_rows(120, 0), MANIFEST, FitConfig(robust=False)).head
+    assert few.levels == (0.68, 0.90, 0.95)  # 99 % needs 99 calibration rows
+    with pytest.raises(HeadError, match="give more labelled"):
+        fit_head(toy_rows(20, 0), MANIFEST)
+
+
+def test_another_model_is_refused(fitted):
+    fitted.head.check_fits("toy", "d" * 64, "Default", "readout")
+    for wrong in (("x", "e" * 64, "Default", "readout"), ("toy", "d" * 64, "b", "readout")):
+        with pytest.raises(HeadError, match="fitted for this model"):
+            fitted.head.check_fits(*wrong)
+    with pytest.raises(HeadError, match="descriptors"):
+        fitted.head.check_fits("toy", "d" * 64, "Default", "descriptors")
+    with pytest.raises(HeadError, match="calibrated levels"):
+        fitted.head.intervals(toy_rows(5, 0)).at(0.5)
+
+
+def test_unseen_elements_and_extrapolation_are_marked(fitted):
+    rows = toy_rows(10, 11)
+    rows.table["elements"] = [[92], *rows.table["elements"].tolist()[1:]]
+    rows.table["counts"] = [[1], *rows.table["counts"].tolist()[1:]]
+    features = rows.features.copy()
+    features[1] *= 1e3
+    said = fitted.head.intervals(FeatureRows(rows.table, features))
+    assert said.unseen.tolist() == [True] + 9 * [False]
+    assert said.extrapolation_grade[1] > 100
+    assert np.isfinite(said.half_widths).all()
+
+
+@pytest.mark.parametrize(
+    ("elements", "wanted"),
+    [
+        ([8, 26, 9], "oxide"),
+        ([9, 11, 16], "halide"),
+        ([16, 30], "chalcogenide"),
+        ([7, 31], "pnictide"),
+        ([29, 30], "intermetallic"),
+        ([14], "other"),
+        ([1, 3], "other"),
+        ([2], "other"),
+    ],
+)
+def test_chemistry_class(elements, wanted):
+    assert chemistry_class(elements) == wanted
+
+
+def test_settings_are_kept(fitted):
+    settings = fitted.head.provenance["settings"]
+    assert settings["seed"] == 3
+    assert FitConfig(**{**settings, "levels": tuple(settings["levels"])}) == replace(FitConfig(), seed=3)

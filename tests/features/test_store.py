@@ -1,0 +1,173 @@
+"""The feature store: contents, resumption, refusals."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mace_builds import TINY, build, real_crystals
+
+from mace_bounds.errors import StoreError
+from mace_bounds.features import FeatureStore, extract, extract_rows, is_store, load_model
+from mace_bounds.structures import Crystal, Record
+
+
+def records(n: int = 40) -> list[Record]:
+    """Labelled crystals, every seventh one a failure, every third one without a label."""
+    out = []
+    crystals = real_crystals(60)
+    for i in range(n):
+        crystal = crystals[i % len(crystals)]
+        crystal = Crystal(crystal.numbers, crystal.positions, crystal.cell * (1 + 0.001 * i))
+        if i % 7 == 6:
+            out.append(Record(f"r{i}", "test", reason="expected a structure, got none; check it"))
+        else:
+            label = None if i % 3 == 0 else -1.5 * i
+            out.append(Record(f"r{i}", "test", crystal, energy_ev=label, label_kind="made up", flags=("f",)))
+    return out
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(build(TINY), dtype="float32", device="cpu")
+
+
+def digests(folder):
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+
+def test_rows_come_back(tmp_path, model):
+    given = records()
+    seen = []
+    store = extract(given, tmp_path / "s", model, shard_rows=16, progress=lambda *n: seen.append(n))
+    assert seen == [(16, 2), (32, 4), (40, 5)]
+    assert [p.name for p in store.shards()] == [f"shard-{k:06d}.parquet" for k in range(3)]
+    rows = store.read()
+    assert rows.table["id"].tolist() == [r.id for r in given]
+    assert store.manifest.n_records == 40
+    assert store.manifest.n_failed == rows.table["reason"].notna().sum() == 5
+    assert (
+        store.manifest.ids_sha256
+        == hashlib.sha256("".join(f"r{i}\n" for i in range(40)).encode()).hexdigest()
+    )
+    good = [r for r in given if r.reason is None]
+    block = model.extract([r.crystal for r in good])
+    scored = rows.scored()
+    assert np.allclose(scored.features, block.features, rtol=2e-6, atol=1e-6)
+    assert np.allclose(scored.table["energy_mace_ev"], block.energy_ev, rtol=1e-6)
+    assert scored.table["formula"].tolist() == [r.crystal.formula for r in good]
+    labels = [r.energy_ev for r in good if r.energy_ev is not None]
+    assert rows.labelled().table["energy_ev"].tolist() == labels
+    assert np.isnan(rows.features[6]).all()
+    memory = extract_rows(given, model)
+    assert memory.table["structure_hash"].tolist() == rows.table["structure_hash"].tolist()
+    by_hand = scored.features @ np.array(store.manifest.theta0_ev[:-1])
+    by_hand += (
+        np.array(store.manifest.theta0_ev[-1]) * scored.table["n_atoms"] + scored.table["fixed_energy_ev"]
+    )
+    assert np.allclose(by_hand, scored.table["energy_mace_ev"], rtol=0, atol=2e-5)
+
+
+def test_descriptors_store_has_no_readout(tmp_path, model):
+    store = extract(records(5), tmp_path / "s", model, kind="descriptors")
+    assert store.manifest.theta0_ev == ()
+    assert store.read().features.shape == (5, 16)
+
+
+def test_two_runs_and_a_resumed_run_give_the_same_bytes(tmp_path, model):
+    whole, other, resumed = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    extract(records(), whole, model, shard_rows=8)
+    extract(records(), other, model, shard_rows=8)
+    assert digests(whole) == digests(other)
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, _):
+        if done >= 16:
+            raise Stop
+
+    with pytest.raises(Stop):
+        extract(records(), resumed, model, shard_rows=8, progress=stop)
+    assert is_store(resumed)
+    with pytest.raises(StoreError, match="interrupted"):
+        FeatureStore(resumed).read()
+    extract(records(), resumed, model, shard_rows=8)
+    assert digests(resumed) == digests(whole)
+    extract(records(), resumed, model, shard_rows=8)
+    assert digests(resumed) == digests(whole)
+
+
+def test_what_cannot_be_resumed(tmp_path, model):
+    folder = tmp_path / "s"
+    extract(records(20), folder, model, shard_rows=8)
+    with pytest.raises(StoreError, match="shard_rows differ"):
+        extract(records(20), folder, model, shard_rows=4)
+    with pytest.raises(StoreError, match="source has changed"):
+        extract(records(20)[::-1], folder, model, shard_rows=8)
+    with pytest.raises(StoreError, match="only 16 now"):
+        extract(records(16), folder, model, shard_rows=8)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("mine")
+    with pytest.raises(StoreError, match="holds something else"):
+        extract(records(5), tmp_path / "full", model)
+    with pytest.raises(StoreError, match="at least one record"):
+        extract([], tmp_path / "empty", model)
+
+
+def test_damaged_stores_are_refused_in_one_sentence(tmp_path, model):
+    folder = tmp_path / "s"
+    extract(records(20), folder, model, shard_rows=8)
+    shard = folder / "shard-000001.parquet"
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(StoreError, match="delete it"):
+        FeatureStore(folder).read()
+    manifest = folder / "manifest.json"
+    good = json.loads(manifest.read_text())
+    for bad in ("", "[]", json.dumps(good | {"format": "other"}), json.dumps({"format": good["format"]})):
+        manifest.write_text(bad)
+        with pytest.raises(StoreError) as caught:
+            FeatureStore(folder)
+        assert "\n" not in str(caught.value)
+
+
+KILLED = """
+import sys
+sys.path[:0] = sys.argv[3:]
+from test_store import records
+from mace_bounds.features import extract, load_model
+extract(records(120), sys.argv[1], load_model(sys.argv[2], device="cpu"), shard_rows=4)
+"""
+
+
+def test_sigkill_at_any_moment(tmp_path, model):
+    """The full study (1,500 crystals, ten kills) is scripts/kill_study.py."""
+    checkpoint = tmp_path / "tiny.model"
+    torch.save(build(TINY), checkpoint)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    extract(records(120), whole, load_model(checkpoint, device="cpu"), shard_rows=4)
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, str(broken), str(checkpoint), here]
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        before = len(list(broken.glob("shard-*"))) if broken.exists() else 0
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while (
+            process.poll() is None and len(list(broken.glob("shard-*")) if broken.exists() else ()) <= before
+        ):
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.02))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not FeatureStore(broken).manifest.complete
+    extract(records(120), broken, load_model(checkpoint, device="cpu"), shard_rows=4)
+    left = {name: d for name, d in digests(broken).items() if not name.startswith(".")}
+    assert left == digests(whole)
