@@ -29,20 +29,25 @@ from pathlib import Path
 
 warnings.filterwarnings("ignore")
 
-import ase.io  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import torch.distributed as dist  # noqa: E402
-from ase import Atoms  # noqa: E402
-from mace import data as mace_data  # noqa: E402
-from mace import modules  # noqa: E402
-from mace.tools import AtomicNumberTable, torch_geometric  # noqa: E402
-from pymatgen.core import Composition, Structure  # noqa: E402
+import ase.io
+import numpy as np
+import torch
+import torch.distributed as dist
+from ase import Atoms
+from mace import data as mace_data
+from mace import modules
+from mace.tools import AtomicNumberTable, torch_geometric
+from pymatgen.core import Composition, Structure
 
 ATOMIC_NUMBERS = [*range(1, 84), *range(89, 95)]  # the 89 elements of MACE-MPA-0
 SPLIT_SALT = "mace-bounds/mini"
 BACKBONE_FRACTION, VALIDATION_FRACTION = 0.70, 0.02
-SOURCE_WEIGHT = {"alexandria_pressure_P025": 0.5, "alexandria_pressure_P050": 0.5, "tp": 0.3, "mp_entries": 2.0}
+SOURCE_WEIGHT = {
+    "alexandria_pressure_P025": 0.5,
+    "alexandria_pressure_P050": 0.5,
+    "tp": 0.3,
+    "mp_entries": 2.0,
+}
 ARCHITECTURE = {
     "r_max": 5.0,
     "num_bessel": 8,
@@ -90,7 +95,8 @@ def read_frames(folder: Path) -> list[Frame]:
     """Every usable frame of the three extxyz sources and the MP entries."""
     frames = []
     for name in ("mptrj", "high_temperature_pressure", "alexandria"):
-        text = gzip.open(folder / f"{name}_frames.extxyz.gz", "rt").read()
+        with gzip.open(folder / f"{name}_frames.extxyz.gz", "rt") as handle:
+            text = handle.read()
         for atoms in ase.io.read(io.StringIO(text), ":", format="extxyz"):
             forces, stress = None, None
             if name != "alexandria":
@@ -104,8 +110,12 @@ def read_frames(folder: Path) -> list[Frame]:
             source = "tp" if name == "high_temperature_pressure" else atoms.info["source"]
             formula = Composition(atoms.get_chemical_formula()).reduced_formula
             plain = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-            frames.append(Frame(atoms.info["id"], source, plain, formula, atoms.info["REF_energy"], forces, stress))
-    for entry in json.load(gzip.open(folder / "mp_entries.json.gz")):
+            frames.append(
+                Frame(atoms.info["id"], source, plain, formula, atoms.info["REF_energy"], forces, stress)
+            )
+    with gzip.open(folder / "mp_entries.json.gz") as handle:
+        entries = json.load(handle)
+    for entry in entries:
         structure = Structure.from_dict(entry["structure"])
         numbers = [site.specie.Z for site in structure]
         atoms = Atoms(numbers, positions=structure.cart_coords, cell=structure.lattice.matrix, pbc=True)
@@ -208,7 +218,11 @@ class Trainer:
         self.config = {"scale": scale, "avg_num_neighbors": neighbours}
         self.model = build_model(self.atomic_energies, scale, neighbours)
         self.average = copy.deepcopy(self.model)
-        decayed = [p for n, p in self.model.named_parameters() if p.requires_grad and ("products" in n or "skip" in n)]
+        decayed = [
+            p
+            for n, p in self.model.named_parameters()
+            if p.requires_grad and ("products" in n or "skip" in n)
+        ]
         others = [p for p in self.model.parameters() if p.requires_grad and all(p is not q for q in decayed)]
         self.parameters = decayed + others
         self.optimizer = torch.optim.AdamW(
@@ -233,22 +247,28 @@ class Trainer:
             loss = loss + 5.0 * huber(out["forces"], wanted, delta=0.1)
             known = torch.tensor([f.stress_ev_a3 is not None for f in frames])
             if known.any():
-                stress = torch.tensor(np.array([f.stress_ev_a3 for f in frames if f.stress_ev_a3 is not None]), dtype=DTYPE)
+                stress = torch.tensor(
+                    np.array([f.stress_ev_a3 for f in frames if f.stress_ev_a3 is not None]), dtype=DTYPE
+                )
                 loss = loss + 200.0 * huber(out["stress"][known], stress.reshape(-1, 3, 3), delta=0.01)
         return loss
 
     def step(self, batch: list[int], rate: float, ranks: int) -> None:
         gradients = torch.autograd.grad(self.loss(batch), self.parameters, allow_unused=True)
-        flat = torch.cat([
-            (torch.zeros_like(p) if g is None else g).reshape(-1)
-            for p, g in zip(self.parameters, gradients, strict=True)
-        ])
+        flat = torch.cat(
+            [
+                (torch.zeros_like(p) if g is None else g).reshape(-1)
+                for p, g in zip(self.parameters, gradients, strict=True)
+            ]
+        )
         if ranks > 1:
             dist.all_reduce(flat)
             flat /= ranks
         if not torch.isfinite(flat).all():
             return
-        for parameter, piece in zip(self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True):
+        for parameter, piece in zip(
+            self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True
+        ):
             parameter.grad = piece.view_as(parameter)
         torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
         for group in self.optimizer.param_groups:
@@ -284,7 +304,7 @@ class Trainer:
 
 def log(path: Path, text: str) -> None:
     print(text, flush=True)
-    with open(path, "a") as handle:
+    with path.open("a") as handle:
         handle.write(text + "\n")
 
 
@@ -307,7 +327,9 @@ def main() -> None:
     train = train[trainer.plausible[train]]
     held_out = np.flatnonzero((fraction >= BACKBONE_FRACTION + VALIDATION_FRACTION) & trainer.plausible)
     watched = np.flatnonzero(
-        (fraction >= BACKBONE_FRACTION) & (fraction < BACKBONE_FRACTION + VALIDATION_FRACTION) & trainer.plausible
+        (fraction >= BACKBONE_FRACTION)
+        & (fraction < BACKBONE_FRACTION + VALIDATION_FRACTION)
+        & trainer.plausible
     )
     spent, epoch, steps = 0.0, 0, 0
     if checkpoint.exists():
@@ -318,7 +340,10 @@ def main() -> None:
         spent, epoch, steps = state["spent"], state["epoch"], state["steps"]
     if rank == 0:
         n_parameters = sum(p.numel() for p in trainer.parameters)
-        log(journal, f"frames {len(frames)} train {len(train)} held out {len(held_out)} parameters {n_parameters}")
+        log(
+            journal,
+            f"frames {len(frames)} train {len(train)} held out {len(held_out)} parameters {n_parameters}",
+        )
     budget = 60 * args.minutes
     while spent < budget:
         rng = np.random.default_rng((1, epoch))
@@ -333,9 +358,17 @@ def main() -> None:
                 break
         epoch += 1
         if rank == 0:
-            log(journal, f"epoch {epoch} steps {steps} spent {spent:.0f} s {json.dumps(trainer.error_table(watched))}")
+            log(
+                journal,
+                f"epoch {epoch} steps {steps} spent {spent:.0f} s {json.dumps(trainer.error_table(watched))}",
+            )
             state = {"model": trainer.model.state_dict(), "average": trainer.average.state_dict()}
-            state |= {"optimizer": trainer.optimizer.state_dict(), "spent": spent, "epoch": epoch, "steps": steps}
+            state |= {
+                "optimizer": trainer.optimizer.state_dict(),
+                "spent": spent,
+                "epoch": epoch,
+                "steps": steps,
+            }
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").rename(checkpoint)
     if rank == 0:
@@ -347,6 +380,9 @@ def main() -> None:
             "steps": steps,
             "minutes": round(spent / 60, 1),
             "processes": ranks,
+            "n_train": len(train),
+            "backbone_fraction": BACKBONE_FRACTION,
+            "validation_fraction": VALIDATION_FRACTION,
             "train_formulas": sorted({frames[i].formula for i in train}),
             "unseen": trainer.error_table(held_out),
             "seen": trainer.error_table(np.random.default_rng(0).permutation(train)[:3000]),
