@@ -27,8 +27,6 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-warnings.filterwarnings("ignore")
-
 import ase.io
 import numpy as np
 import torch
@@ -309,6 +307,7 @@ def log(path: Path, text: str) -> None:
 
 
 def main() -> None:
+    warnings.filterwarnings("ignore")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
