@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -96,7 +96,7 @@ def bounds_table(
     return table
 
 
-def _dtype(values: NDArray[np.generic]) -> str:
+def _dtype(values: NDArray[np.generic]) -> Literal["float64", "object"]:
     return "float64" if values.dtype.kind == "f" else "object"
 
 

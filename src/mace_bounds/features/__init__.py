@@ -1,6 +1,8 @@
 """The frozen model: its exact last-layer features, and the store that keeps them."""
 
+from mace_bounds.features._catalogue import ModelInfo, list_models
 from mace_bounds.features._columns import atomic_fractions, design_matrix
+from mace_bounds.features._embedded import training_compositions, weights_digest
 from mace_bounds.features._extract import extract, extract_rows
 from mace_bounds.features._model import DEFAULT_MODEL, FeatureBlock, FrozenModel, load_model
 from mace_bounds.features._store import FeatureRows, FeatureStore, Manifest, is_store
@@ -12,10 +14,14 @@ __all__ = [
     "FeatureStore",
     "FrozenModel",
     "Manifest",
+    "ModelInfo",
     "atomic_fractions",
     "design_matrix",
     "extract",
     "extract_rows",
     "is_store",
+    "list_models",
     "load_model",
+    "training_compositions",
+    "weights_digest",
 ]

@@ -103,3 +103,46 @@ def load(folder: Path) -> EmbeddedModel:
         for name, value in tensors.items():
             parameters[name].copy_(value)
     return EmbeddedModel(module, digest, None if seen is None else seen.numpy().view("uint64"))
+
+
+def training_compositions(model: str | Path, digest: str) -> NDArray[np.uint64] | None:
+    """Compositions that the training of an embedded model has seen, without building the model.
+
+    Parameters
+    ----------
+    model : str or path
+        ``"mini"``, or the folder of a model of the same format; nothing is known of any other.
+    digest : str
+        SHA-256 that the weights must have.
+
+    Returns
+    -------
+    ndarray of uint64 or None
+        Sorted keys (:func:`mace_bounds.calibration.composition_key`), or None where they are not known.
+
+    Raises
+    ------
+    ModelError
+        If the folder's weights are others than ``digest`` says.
+    """
+    folder = MINI_FOLDER if str(model) == MINI else Path(model)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        return None
+    from safetensors import safe_open
+
+    found = weights_digest(folder)
+    if found != digest:
+        raise ModelError(
+            f"expected the weights {digest[:12]} in {folder}, got {str(found)[:12]}; "
+            "use the model that the features were extracted with."
+        )
+    with safe_open(weights, framework="numpy") as tensors:
+        return tensors.get_tensor(SEEN).view("uint64") if SEEN in tensors.keys() else None  # noqa: SIM118
+
+
+def weights_digest(model: str | Path) -> str | None:
+    """SHA-256 of the weights that a name or path stands for, read from disk; None for names of mace."""
+    path = MINI_FOLDER if str(model) == MINI else Path(model)
+    path = path / WEIGHTS if path.is_dir() else path
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

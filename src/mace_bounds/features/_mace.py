@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds._light import stand_ins
 from mace_bounds.errors import ModelError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 def import_mace() -> Any:
     """Import mace (before e3nn, as it sets up torch.load for it) and return ``mace.modules``."""
-    with quiet():
+    with quiet(), stand_ins():
         import mace  # noqa: F401
         from mace import modules
     return modules
@@ -53,6 +54,18 @@ def names() -> list[str]:
     with quiet():
         from mace.calculators.foundations_models import mace_mp_urls
     return list(mace_mp_urls)
+
+
+def cached(name: str) -> bool:
+    """Whether the checkpoint of a named model is on this machine already (mace's own naming of files)."""
+    import_mace()
+    with quiet():
+        from mace.calculators import foundations_models as known
+        from mace.tools.utils import get_cache_dir
+    if name == DEFAULT_NAME and Path(known.local_model_path).is_file():
+        return True
+    file = known.mace_mp_urls[name].rsplit("/", 1)[-1]
+    return Path(get_cache_dir(), "".join(c for c in file if c.isalnum() or c == "_")).is_file()
 
 
 def fetch(name: str) -> Path:

@@ -1,0 +1,138 @@
+"""The card of a head: what it is, what it was made from, what it covers, what it does not say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+
+    from mace_bounds.calibration import CalibratedHead
+
+_GROUPINGS = (("source", "Source"), ("chemistry", "Chemistry"), ("size", "Size"), ("run_type", "Run type"))
+
+
+def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
+    """Write a head's README in Markdown.
+
+    Parameters
+    ----------
+    name : str
+        Name of the head.
+    head : CalibratedHead
+        With the provenance that :func:`mace_bounds.audit.fit` gives it.
+    coverage : DataFrame
+        Measured on its test split.
+    """
+    about, identity = head.provenance, head.identity
+    settings = about["settings"]
+    reference = 0.95 if 0.95 in head.levels else head.levels[-1]
+    parts = [
+        f"# {name}: error bounds for {identity.model}",
+        f"A head of mace-bounds for the frozen model **{identity.model}** (weights SHA-256 `{identity.model_digest}`, "
+        f"model head `{identity.model_head}`, {len(identity.columns)} {identity.kind} features"
+        f"{' and atomic fractions' if identity.composition else ''}). It fits no other weights.",
+        "## Coverage, measured",
+        f"On {about['rows']['test']:,} structures of compositions that neither the fit nor the calibration has seen"
+        f"{_training_clause(about)}. Intervals are 95 % confidence, clustered by composition.",
+        _overall_table(about["coverage"]),
+        *_over_splits(about["coverage_over_splits"]),
+        f"### By group, at {100 * reference:g} %",
+        _group_table(coverage, reference),
+        "## Data and splits",
+        _facts(
+            {
+                "Labels": ", ".join(f"{k} ({n:,})" for k, n in about["label_kinds"].items()),
+                "Sources": ", ".join(f"{k} ({n:,})" for k, n in about["sources"].items()),
+                "Rows": ", ".join(f"{k} {n:,}" for k, n in about["rows"].items()),
+                "Left out": ", ".join(f"{k}: {n:,}" for k, n in about["left_out"].items()) or "none",
+                "Split by": f"{settings['split_by']}, seed {settings['seed']}",
+                "Posterior": f"{settings['posterior']}, {settings['clip_percent']:g} % clipped on each side",
+                "Centre": "the refit mean"
+                if head.refit
+                else "the model's own energy (the refit did not beat it)",
+                "Scale": head.scale.kind,
+                "Data fingerprint": f"`{about['data_sha256']}`",
+                "Notes": about["notes"],
+                "Licence": about["licence"] or "not stated; that of the data applies",
+                "Made": f"{about['made']}, mace-bounds {about['versions']['mace-bounds']}",
+            }
+        ),
+        "## Use",
+        f"```sh\nmace-bounds score FILE.cif --head PATH/TO/{name}\n```",
+        "## What the bounds mean, and what they do not",
+        "E_MACE + lower ≤ E_DFT ≤ E_MACE + upper holds for the stated share of structures that resemble the data "
+        "above, where E_DFT is the energy that the labels are: same functional, settings and geometry. It is a share "
+        "over many structures, not a promise for one. Groups above with a coverage below nominal are covered less. "
+        "Structures far from the data are flagged (`extrapolates`, `unseen_element`); there it was not measured. Bounds say "
+        "nothing of the error of DFT itself, and differences of two energies have other errors than each alone.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _training_clause(about: dict[str, Any]) -> str:
+    if about["includes_training"]:
+        return "; **some were in the model's own training, so the bounds are too narrow for new crystals**"
+    if about["backbone_compositions_known"]:
+        return ", and that the model's own training has not seen either"
+    return "; which of them the model's own training has seen is not known here"
+
+
+def _overall_table(rows: list[dict[str, float]]) -> str:
+    return _table(
+        ("nominal", "covered", "95 % confidence", "n", "median width (meV/atom)"),
+        (
+            (
+                f"{100 * r['nominal']:g} %",
+                f"{100 * r['coverage']:.1f} %",
+                f"{100 * r['coverage_low']:.1f} to {100 * r['coverage_high']:.1f} %",
+                f"{r['n']:,}",
+                f"{r['median_width_mev_per_atom']:.0f}",
+            )
+            for r in rows
+        ),
+    )
+
+
+def _over_splits(rows: list[dict[str, float]]) -> list[str]:
+    if not rows or rows[0]["n_splits"] < 2:
+        return []
+    table = _table(
+        ("nominal", "mean", "standard deviation", "lowest to highest"),
+        (
+            (
+                f"{100 * r['nominal']:g} %",
+                f"{100 * r['mean']:.1f} %",
+                f"{100 * r['std']:.1f}",
+                f"{100 * r['minimum']:.1f} to {100 * r['maximum']:.1f} %",
+            )
+            for r in rows
+        ),
+    )
+    return [f"Over {rows[0]['n_splits']} splits with other seeds:", table]
+
+
+def _group_table(coverage: pd.DataFrame, level: float) -> str:
+    picked = coverage[(coverage["nominal"] - level).abs() < 1e-9]
+    rows = [
+        (
+            f"{title}: {row['group']}",
+            f"{100 * row['coverage']:.1f} %",
+            f"{100 * row['coverage_low']:.1f} to {100 * row['coverage_high']:.1f} %",
+            f"{row['n']:,}",
+        )
+        for by, title in _GROUPINGS
+        for row in picked[picked["by"] == by].to_dict("records")
+    ]
+    return _table(("group", "covered", "95 % confidence", "n"), rows)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _facts(facts: dict[str, str]) -> str:
+    return "\n".join(f"- **{name}**: {value}" for name, value in facts.items() if value)

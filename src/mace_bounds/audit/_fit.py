@@ -1,0 +1,191 @@
+"""A feature store to a head folder: fit, calibrate, measure on compositions kept apart, write the card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mace_bounds.audit._card import head_card
+from mace_bounds.audit._measured import coverage, detailed_table, labelled, metrics, overall
+from mace_bounds.audit._versions import now, versions
+from mace_bounds.calibration import FitConfig, fit_head
+from mace_bounds.errors import HeadError
+from mace_bounds.features import FeatureStore, training_compositions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from mace_bounds.calibration import CalibratedHead, FitResult
+    from mace_bounds.features import FeatureRows
+
+TEST = "test"
+
+
+@dataclass(frozen=True, eq=False)
+class FitReport:
+    """A fitted head and how well it covers compositions that it has not seen.
+
+    Attributes
+    ----------
+    head : CalibratedHead
+        With its measured coverage in ``head.provenance``.
+    coverage : DataFrame
+        On the test split, overall and by group (:func:`mace_bounds.calibration.coverage_table`).
+    repeats : DataFrame
+        Per level: ``nominal, mean, std, minimum, maximum, n_splits, n_rows`` of the coverage over splits of
+        other seeds; one split only where ``repeats`` is 1.
+    splits : dict of str to int
+        Rows per split of the head that is kept.
+    left_out : dict of str to int
+        Rows left out, by reason.
+    folder : Path or None
+        Where it was written.
+    """
+
+    head: CalibratedHead
+    coverage: pd.DataFrame
+    repeats: pd.DataFrame
+    splits: dict[str, int]
+    left_out: dict[str, int]
+    folder: Path | None
+
+
+def fit(
+    store: str | Path | FeatureStore,
+    folder: str | Path | None = None,
+    config: FitConfig | None = None,
+    *,
+    model: str | Path | None = None,
+    repeats: int = 1,
+    include_training: bool = False,
+    overwrite: bool = False,
+    notes: str = "",
+    licence: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> FitReport:
+    """Fit and calibrate a head on the labelled rows of a feature store.
+
+    Parameters
+    ----------
+    store : path or FeatureStore
+        A finished feature store.
+    folder : path, optional
+        Where the head goes; None only returns it.
+    config : FitConfig, optional
+        Splits and settings.
+    model : str or path, optional
+        Where the compositions of the model's own training are looked up (``mini`` and folders like it); the
+        store's model by default. Rows of these are left out.
+    repeats : int
+        Fit with this many seeds, ``config.seed`` onwards, and report the mean coverage over the splits. The
+        head that is kept is the first.
+    include_training : bool
+        Use rows from the model's own training as well: the errors there are too small for new crystals, so
+        the bounds are too.
+    overwrite : bool
+        Replace a head that is already in ``folder``.
+    notes, licence : str
+        For the head's card: what the data are, and under which licence they may be used.
+    progress : callable, optional
+        Called with (fits done, fits in all).
+
+    Returns
+    -------
+    FitReport
+
+    Raises
+    ------
+    HeadError
+        If there are too few usable rows, or ``folder`` may not be written.
+    StoreError
+        If the store is missing or unfinished.
+    """
+    if repeats < 1:
+        raise HeadError(f"expected at least one split, got repeats = {repeats}; give 1 or more.")
+    config = config or FitConfig()
+    store = store if isinstance(store, FeatureStore) else FeatureStore(store)
+    manifest, rows = store.manifest, store.read()
+    seen = training_compositions(model if model is not None else manifest.model, manifest.model_digest)
+    backbone = None if include_training else seen
+    runs: list[list[dict[str, float]]] = []
+    first: tuple[FitResult, pd.DataFrame, dict[str, float]] | None = None
+    for k in range(repeats):
+        seeded = replace(config, seed=config.seed + k)
+        result = fit_head(
+            rows, manifest, seeded, backbone=backbone, provenance=_provenance(rows, notes, licence)
+        )
+        measured, quality = _measure(result, seen)
+        runs.append(overall(measured, TEST))
+        first = first or (result, measured, quality)
+        if progress is not None:
+            progress(k + 1, repeats)
+    assert first is not None
+    result, measured, quality = first
+    repeated = _repeats(runs)
+    provenance = {
+        **result.head.provenance,
+        "levels": list(result.head.levels),
+        "coverage": runs[0],
+        "coverage_over_splits": repeated.to_dict("records"),
+        "metrics": quality,
+        "includes_training": include_training and seen is not None,
+        "backbone_compositions_known": seen is not None,
+    }
+    head = replace(result.head, provenance=provenance)
+    written = None
+    if folder is not None:
+        written = head.save(folder, head_card(Path(folder).name, head, measured), overwrite=overwrite)
+    splits = {name: int(n) for name, n in provenance["rows"].items()}
+    return FitReport(head, measured, repeated, splits, result.left_out, written)
+
+
+def _provenance(rows: FeatureRows, notes: str, licence: str) -> dict[str, Any]:
+    used = rows.labelled().table
+    return {
+        "made": now(),
+        "versions": versions(),
+        "sources": {str(k): int(v) for k, v in used["source"].value_counts().head(20).items()},
+        "label_kinds": {str(k): int(v) for k, v in used["label_kind"].value_counts().head(20).items()},
+        "notes": notes,
+        "licence": licence,
+    }
+
+
+def _measure(result: FitResult, backbone: NDArray[np.uint64] | None) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Coverage and quality on the test split; an empty table without one."""
+    levels = result.head.levels
+    rows = result.rows.take(result.splits == TEST)
+    if len(rows.table) == 0:
+        raise HeadError(
+            "expected rows to measure coverage on, but the shares for fit and calibration leave none; "
+            "give them a smaller sum."
+        )
+    measured = replace(labelled(detailed_table(rows, result.head, levels[-1], backbone), levels), name=TEST)
+    return coverage(measured), metrics(measured)
+
+
+def _repeats(runs: list[list[dict[str, float]]]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = []
+    for level in sorted({row["nominal"] for run in runs for row in run}):
+        picked = [row for run in runs for row in run if row["nominal"] == level]
+        values = np.array([row["coverage"] for row in picked])
+        rows.append(
+            {
+                "nominal": level,
+                "mean": float(values.mean()),
+                "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+                "minimum": float(values.min()),
+                "maximum": float(values.max()),
+                "n_splits": len(values),
+                "n_rows": int(sum(row["n"] for row in picked)),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,115 @@
+"""The folder of an audit: its files, written whole or not at all, and read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_bounds.audit._measured import bound_columns
+from mace_bounds.audit._table import COLUMNS
+from mace_bounds.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+    import pyarrow as pa
+
+FEATURES, BOUNDS, BOUNDS_CSV = "features", "bounds.parquet", "bounds.csv"
+COVERAGE, CURVE, VIOLATIONS, FAILURES = "coverage.csv", "curve.csv", "violations.csv", "failures.csv"
+SUMMARY, REPORT, PLOTS = "summary.json", "report.html", "plots"
+_TEXT = frozenset(
+    ("id", "formula", "model", "chemistry", "seen_in", "run_type", "source", "flags", "reason")
+    + ("chemical_system", "label_kind")
+)
+
+
+def open_folder(out: Path) -> None:
+    """Make the folder, or accept one that an audit began; raises :class:`StoreError` for anything else."""
+    if out.exists() and not out.is_dir():
+        raise StoreError(f"expected a folder for the audit, but {out} is a file; choose another place.")
+    if out.is_dir() and any(out.iterdir()) and not ((out / SUMMARY).exists() or (out / FEATURES).is_dir()):
+        raise StoreError(
+            f"expected a new folder or one of an earlier audit, but {out} holds something else; choose another."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as plain mappings."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write JSON under a temporary name, then rename."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV under a temporary name, then rename."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    table.to_csv(temporary, index=False)
+    temporary.replace(path)
+
+
+def read_summary(out: Path) -> dict[str, Any]:
+    """Read ``summary.json`` of a finished audit; raises :class:`StoreError` if there is none."""
+    try:
+        values: dict[str, Any] = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
+        if values["command"] != "audit":
+            raise ValueError("the summary of another command")
+        return values
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"expected the folder of a finished audit, got {out} ({type(error).__name__}); "
+            "run mace-bounds audit SOURCE OUT first."
+        ) from error
+
+
+def write_bounds(tables: Iterable[pd.DataFrame], out: Path, levels: tuple[float, ...]) -> int:
+    """Stream tables of bounds into ``bounds.parquet`` and ``bounds.csv``; returns the number of rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(levels)
+    parquet, csv = out / f".{BOUNDS}.tmp", out / f".{BOUNDS_CSV}.tmp"
+    n_rows = 0
+    with pq.ParquetWriter(parquet, schema, compression="zstd") as writer, csv.open("w", newline="") as handle:
+        for table in tables:
+            picked = table[schema.names]
+            writer.write_table(pa.Table.from_pandas(picked, schema=schema, preserve_index=False))
+            picked.to_csv(handle, index=False, header=n_rows == 0)
+            n_rows += len(picked)
+    parquet.replace(out / BOUNDS)
+    csv.replace(out / BOUNDS_CSV)
+    return n_rows
+
+
+def read_bounds(path: Path) -> pd.DataFrame:
+    """Read ``bounds.parquet``; raises :class:`StoreError` if it cannot be read."""
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(
+            f"expected a bounds table in {path}, but it cannot be read; run the audit again."
+        ) from error
+
+
+def _schema(levels: tuple[float, ...]) -> pa.Schema:
+    import pyarrow as pa
+
+    def kind(name: str) -> pa.DataType:
+        if name in _TEXT:
+            return pa.string()
+        return {"n_atoms": pa.int32(), "inside": pa.bool_()}.get(name, pa.float64())
+
+    names = [*COLUMNS, "chemical_system", "label_kind", "centre_mev_per_atom", "sigma_mev_per_atom"]
+    names += [name for level in levels for name in bound_columns(level)]
+    return pa.schema({name: kind(name) for name in names})

@@ -1,0 +1,158 @@
+"""Which heads are here, and which of them fits a model: decided from small files, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_bounds.errors import HeadError
+from mace_bounds.features import DEFAULT_MODEL, weights_digest
+from mace_bounds.head import is_head_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHIPPED = Path(__file__).parent.parent / "data" / "heads"
+VARIABLE = "MACE_BOUNDS_HEADS"
+
+
+@dataclass(frozen=True)
+class HeadCard:
+    """What a head folder says of itself.
+
+    Attributes
+    ----------
+    name : str
+        Name of the folder.
+    path : Path
+        The folder.
+    model, model_digest, model_head : str
+        The frozen model that it belongs to.
+    digest : str
+        SHA-256 of the head itself.
+    levels : tuple of float
+        Nominal coverages that it is calibrated for.
+    rows : dict of str to int
+        Labelled rows per split.
+    coverage : dict of str to float
+        Nominal level to coverage measured when it was made, on compositions of its test split.
+    shipped : bool
+        Whether it came with the package.
+    """
+
+    name: str
+    path: Path
+    model: str
+    model_digest: str
+    model_head: str
+    digest: str
+    levels: tuple[float, ...]
+    rows: dict[str, int]
+    coverage: dict[str, float]
+    shipped: bool
+
+
+def user_heads() -> Path:
+    """Folder of the user's heads: ``$MACE_BOUNDS_HEADS``, else ``mace-bounds/heads`` under XDG's data folder."""
+    if VARIABLE in os.environ:
+        return Path(os.environ[VARIABLE])
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "mace-bounds" / "heads"
+
+
+def list_heads() -> list[HeadCard]:
+    """Describe every head that is found by itself: the user's first, then those of the package."""
+    return [*_cards(user_heads(), shipped=False), *_cards(SHIPPED, shipped=True)]
+
+
+def read_card(folder: Path, *, shipped: bool = False) -> HeadCard:
+    """Describe one head without loading it; raises :class:`HeadError` if the folder is no calibrated head."""
+    if not is_head_folder(folder):
+        raise HeadError(
+            f"expected a head folder at {folder}, found none; fit one with mace-bounds fit STORE HEAD."
+        )
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        identity, provenance = config["identity"], config["provenance"]
+        return HeadCard(
+            name=folder.name,
+            path=folder,
+            model=str(identity["model"]),
+            model_digest=str(identity["model_digest"]),
+            model_head=str(identity["model_head"]),
+            digest=str(config["digest"]),
+            levels=tuple(
+                float(level) for level in provenance.get("levels", provenance["settings"]["levels"])
+            ),
+            rows={str(k): int(v) for k, v in provenance["rows"].items()},
+            coverage={str(row["nominal"]): float(row["coverage"]) for row in provenance.get("coverage", [])},
+            shipped=shipped,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HeadError(
+            f"expected a calibrated head in {folder}, but its config.json cannot be used "
+            f"({type(error).__name__}); fit it again."
+        ) from error
+
+
+def find_head(
+    model: str | Path | None, head: str | Path | None = None, digest: str | None = None
+) -> tuple[str, Path]:
+    """Settle which model and which head belong together, before either is loaded.
+
+    Parameters
+    ----------
+    model : str or path, optional
+        A name or a path; None means the head's model, or the default model without a head.
+    head : str or path, optional
+        A head folder, or the name of one that :func:`list_heads` shows; None looks for one that fits.
+    digest : str, optional
+        SHA-256 of the model's weights where it is known already (features that have been extracted).
+
+    Returns
+    -------
+    model : str
+        What to load.
+    folder : Path
+        The head folder; whether it fits the weights is checked again when they are loaded.
+
+    Raises
+    ------
+    HeadError
+        If the head does not exist, or none fits the model.
+    """
+    if head is not None:
+        folder = _named_head(head)
+        return str(model if model is not None else read_card(folder).model), folder
+    wanted = str(model if model is not None else DEFAULT_MODEL)
+    digest = digest or weights_digest(wanted)
+    for card in list_heads():
+        if card.model_digest == digest or (digest is None and card.model == wanted):
+            return wanted, card.path
+    raise HeadError(
+        f"expected a head for the model {wanted}, found none; fit one to labelled structures "
+        f"(mace-bounds features SOURCE STORE --model {wanted}, then mace-bounds fit STORE HEAD) and pass "
+        "--head HEAD, or use --model mini, whose head ships with the package."
+    )
+
+
+def _named_head(head: str | Path) -> Path:
+    if Path(head).is_dir():
+        return Path(head)
+    for card in list_heads():
+        if card.name == str(head):
+            return card.path
+    raise HeadError(
+        f"expected a head folder or the name of an installed head, got {str(head)!r}; mace-bounds heads lists them."
+    )
+
+
+def _cards(folder: Path, *, shipped: bool) -> Iterator[HeadCard]:
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if is_head_folder(path):
+            yield read_card(path, shipped=shipped)

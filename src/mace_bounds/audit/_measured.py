@@ -1,0 +1,207 @@
+"""Labelled rows beside what a head said of them: the columns for it, and the coverage measured on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mace_bounds.audit._table import MEV_PER_EV, bounds_table
+from mace_bounds.calibration import (
+    CalibrationCurve,
+    clustered_interval,
+    coverage_table,
+    element_membership,
+    size_bins,
+    violations,
+    width_metrics,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from mace_bounds.calibration import CalibratedHead, ConformalTable
+    from mace_bounds.features import FeatureRows
+
+MINIMUM_UNSEEN = 30  # fewer unseen rows than this cannot carry the headline
+MINIMUM_GROUP = 10
+UNSEEN, ALL = "unseen", "all"
+SUSPECT = "suspect_label"
+
+
+def bound_columns(level: float) -> tuple[str, str]:
+    """Names of the columns with the bounds of one level: ``lower_95_mev_per_atom`` and its partner."""
+    return f"lower_{100 * level:g}_mev_per_atom", f"upper_{100 * level:g}_mev_per_atom"
+
+
+def detailed_table(
+    rows: FeatureRows, head: CalibratedHead, level: float, backbone: NDArray[np.uint64] | None
+) -> pd.DataFrame:
+    """:func:`bounds_table` with what coverage is measured from: centre, σ, and the bounds of every level."""
+    said = head.intervals(rows.scored())
+    table = bounds_table(rows, head, level, backbone=backbone, said=said)
+    table["chemical_system"] = rows.table["chemical_system"]
+    table["label_kind"] = rows.table["label_kind"]
+    good = rows.table["reason"].isna().to_numpy()
+    lower, upper = said.lower, said.upper
+    values = {"centre_mev_per_atom": said.centre, "sigma_mev_per_atom": said.sigma}
+    for j, one in enumerate(head.levels):
+        low, high = bound_columns(one)
+        values |= {low: lower[:, j], high: upper[:, j]}
+    for name, column in values.items():
+        full = np.full(len(good), np.nan)
+        full[good] = column * MEV_PER_EV
+        table[name] = full
+    return table
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Labelled rows with their bounds; energies in eV/atom.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Rows of :func:`detailed_table` that have a label, a fresh index.
+    levels : tuple of float
+        Nominal coverages.
+    name : str
+        What the rows are: ``"unseen"`` or ``"all"``.
+    """
+
+    table: pd.DataFrame
+    levels: tuple[float, ...]
+    name: str = ALL
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """A column ``NAME_mev_per_atom`` in eV/atom."""
+        values = self.table[f"{name}_mev_per_atom"].to_numpy(dtype=np.float64)
+        return np.asarray(values / MEV_PER_EV)
+
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lower and upper bounds, each of shape (n, n_levels), eV/atom."""
+        pairs = [bound_columns(level) for level in self.levels]
+        low = self.table[[a for a, _ in pairs]].to_numpy(dtype=np.float64) / MEV_PER_EV
+        high = self.table[[b for _, b in pairs]].to_numpy(dtype=np.float64) / MEV_PER_EV
+        return low, high
+
+    @property
+    def error(self) -> NDArray[np.float64]:
+        """E_DFT - E_MACE, shape (n,), eV/atom."""
+        return self.column("error")
+
+    @property
+    def deviation(self) -> NDArray[np.float64]:
+        """Error less the centre of the interval, shape (n,), eV/atom."""
+        return self.error - self.column("centre")
+
+    def only(self, mask: NDArray[np.bool_], name: str) -> Measured:
+        """The rows where ``mask`` is true, under another name."""
+        return Measured(self.table[mask].reset_index(drop=True), self.levels, name)
+
+
+def labelled(table: pd.DataFrame, levels: Sequence[float], *, suspect: bool = False) -> Measured:
+    """Rows with a label; those whose label is suspect only on request."""
+    doubtful = table["flags"].str.contains(SUSPECT, regex=False, na=False)
+    keep = table["error_mev_per_atom"].notna() & (suspect | ~doubtful)
+    return Measured(table[keep.to_numpy()].reset_index(drop=True), tuple(levels))
+
+
+def headline(rows: Measured) -> Measured:
+    """Rows of compositions that nothing was trained on, where there are enough of them; else all rows."""
+    unseen = (rows.table["seen_in"] == UNSEEN).to_numpy()
+    return rows.only(unseen, UNSEEN) if unseen.sum() >= MINIMUM_UNSEEN else rows
+
+
+def coverage(rows: Measured, *, minimum: int = MINIMUM_GROUP) -> pd.DataFrame:
+    """Coverage at every level, overall and by group, with confidence intervals clustered by composition.
+
+    Parameters
+    ----------
+    rows : Measured
+    minimum : int
+        Groups with fewer rows are left out; the overall lines never are.
+
+    Returns
+    -------
+    DataFrame
+        :func:`mace_bounds.calibration.coverage_table` with the column ``rows`` in front.
+    """
+    import pandas as pd
+
+    table = rows.table
+    by: dict[str, Any] = {
+        "source": table["source"].to_numpy(dtype=object),
+        "chemistry": table["chemistry"].to_numpy(dtype=object),
+        "element": element_membership(table["chemical_system"].tolist()),
+        "size": size_bins(table["n_atoms"].to_numpy(dtype=int)),
+        "run_type": [value if isinstance(value, str) else None for value in table["run_type"]],
+        "seen_in": table["seen_in"].to_numpy(dtype=object),
+    }
+    low, high = rows.bounds()
+    clusters = table["formula"].to_numpy(dtype=str)
+    everything = coverage_table(rows.error, low, high, rows.levels, clusters=clusters)
+    groups = coverage_table(rows.error, low, high, rows.levels, by=by, clusters=clusters, minimum=minimum)
+    out = pd.concat([everything, groups[groups["by"] != "all"]], ignore_index=True)
+    out.insert(0, "rows", rows.name)
+    return out
+
+
+def overall(table: pd.DataFrame, rows: str) -> list[dict[str, float]]:
+    """Plain values of the overall coverage at each level, for JSON."""
+    picked = table[(table["by"] == "all") & (table["rows"] == rows)]
+    names = ["nominal", "coverage", "coverage_low", "coverage_high", "n"]
+    names += ["mean_width_mev_per_atom", "median_width_mev_per_atom", "interval_score_mev_per_atom"]
+    return [{name: _plain(row[name]) for name in names} for row in picked.to_dict("records")]
+
+
+def _plain(value: Any) -> float:
+    return int(value) if isinstance(value, (int, np.integer)) else round(float(value), 6)
+
+
+def curve(rows: Measured, quantiles: ConformalTable) -> CalibrationCurve:
+    """Measured coverage over a fine grid of levels; the band is clustered by composition.
+
+    Parameters
+    ----------
+    rows : Measured
+    quantiles : ConformalTable
+        ``head.curve``; levels that it has too few rows for are left out.
+    """
+    scores = np.abs(rows.deviation) / rows.column("sigma")
+    cells = rows.table["chemistry"].tolist()
+    clusters = rows.table["formula"].to_numpy(dtype=str)
+    points = []
+    for level in quantiles.levels[np.isfinite(quantiles.quantiles)]:
+        inside = scores <= quantiles.lookup(cells, float(level))
+        points.append((float(level), float(inside.mean()), *clustered_interval(inside, clusters)))
+    nominal, observed, low, high = np.array(points).reshape(-1, 4).T
+    return CalibrationCurve(nominal, observed, low, high, len(rows))
+
+
+def metrics(rows: Measured) -> dict[str, float]:
+    """Quality of the widths (:class:`mace_bounds.calibration.WidthMetrics`) as plain values."""
+    values = width_metrics(rows.deviation, rows.column("sigma")).as_dict()
+    error = np.abs(rows.error) * MEV_PER_EV
+    values |= {
+        "mace_mae_mev_per_atom": float(error.mean()),
+        "mace_median_mev_per_atom": float(np.median(error)),
+    }
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def violation_table(rows: Measured, level: float) -> pd.DataFrame:
+    """Rows outside their interval at one level, worst first, with what a reader needs to look them up."""
+    low, high = rows.bounds()
+    at = int(np.argmin(np.abs(np.array(rows.levels) - level)))
+    out = violations(rows.table["id"].tolist(), rows.error, low[:, at], high[:, at])
+    for place, name in enumerate(("formula", "n_atoms", "source", "run_type", "seen_in", "flags"), 1):
+        out.insert(place, name, rows.table[name].to_numpy()[out.index])
+    return out.reset_index(drop=True)

@@ -1,0 +1,157 @@
+"""Plots of an audit, drawn from what its folder keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mace_bounds.audit._folder import BOUNDS, COVERAGE, CURVE, PLOTS, read_bounds, read_summary
+from mace_bounds.audit._measured import ALL, UNSEEN, Measured, bound_columns, headline, labelled
+from mace_bounds.calibration import (
+    CalibrationCurve,
+    plot_calibration,
+    plot_coverage_by_group,
+    plot_error_against_width,
+    plot_parity,
+    plot_reliability,
+    plot_residuals,
+    plot_widths,
+    save_plot,
+)
+from mace_bounds.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+FORMATS = ("png", "svg", "pdf")
+SPLIT_TITLES = {UNSEEN: "unseen compositions", ALL: "all labelled rows"}
+GROUPINGS = ("chemistry", "element", "source", "size", "run_type")
+
+
+def plot(
+    out: str | Path,
+    *,
+    level: float | None = None,
+    formats: Sequence[str] = ("png", "svg"),
+    folder: str | Path | None = None,
+) -> list[Path]:
+    """Draw the plots of an audit again.
+
+    Parameters
+    ----------
+    out : path
+        Folder of an audit.
+    level : float, optional
+        Level of the plots of coverage by group; the audit's own by default.
+    formats : sequence of {"png", "svg", "pdf"}
+        File formats.
+    folder : path, optional
+        Where they go; ``OUT/plots`` by default.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    StoreError
+        If ``out`` is no finished audit, or a format or level is unknown.
+    """
+    out = Path(out)
+    unknown = sorted(set(formats) - set(FORMATS))
+    if unknown or not formats:
+        raise StoreError(
+            f"expected formats among {', '.join(FORMATS)}, got {', '.join(unknown) or 'none'}; choose of these."
+        )
+    summary = read_summary(out)
+    levels = tuple(float(x) for x in summary["head"]["levels"])
+    level = float(summary["settings"]["level"]) if level is None else level
+    if not any(abs(level - known) < 1e-9 for known in levels):
+        known = ", ".join(f"{x:g}" for x in levels)
+        raise StoreError(f"expected one of the audit's levels {known}, got {level:g}; choose of these.")
+    quantiles = {float(k): float(v) for k, v in summary["head"]["quantiles"].items()}
+    target = Path(folder) if folder is not None else out / PLOTS
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, draw in figures(out, levels, level, quantiles):
+        axes = draw()
+        for suffix in formats:
+            path = target / f"{name}.{suffix}"
+            save_plot(axes, path)
+            written.append(path)
+    return written
+
+
+def figures(
+    out: Path, levels: tuple[float, ...], level: float, quantiles: dict[float, float]
+) -> Iterator[tuple[str, Callable[[], Axes]]]:
+    """Name and maker of every plot that the audit's data allow."""
+    table = read_bounds(out / BOUNDS)
+    rows = headline(labelled(table, levels))
+    if len(rows) == 0:
+        yield "widths", lambda: plot_widths(_half_widths(table, levels), split="all structures")
+        return
+    title = SPLIT_TITLES[rows.name]
+    yield from _measured_figures(rows, title, quantiles)
+    coverage = _read_csv(out / COVERAGE)
+    coverage = coverage[coverage["rows"] == rows.name]
+    for by in GROUPINGS:
+        if (coverage["by"] == by).sum() > len(levels) or by in ("chemistry", "element"):
+            yield (
+                f"coverage_by_{by}",
+                lambda by=by: plot_coverage_by_group(coverage, by, level, split=title),  # type: ignore[misc]
+            )
+    yield "calibration", lambda: plot_calibration(_curve(out), split=title)
+    yield "widths", lambda: plot_widths(_half_widths(table, levels), split="all structures")
+
+
+def _measured_figures(
+    rows: Measured, title: str, quantiles: dict[float, float]
+) -> Iterator[tuple[str, Callable[[], Axes]]]:
+    deviation, sigma = rows.deviation, rows.column("sigma")
+    n_atoms = rows.table["n_atoms"].to_numpy(dtype=np.float64)
+    model = str(rows.table["model"].iloc[0])
+    yield "reliability", lambda: plot_reliability(deviation, sigma, split=title)
+    yield "error_against_width", lambda: plot_error_against_width(deviation, sigma, quantiles, split=title)
+    yield (
+        "parity",
+        lambda: plot_parity(
+            rows.table["energy_dft_ev"].to_numpy(dtype=np.float64) / n_atoms,
+            rows.table["energy_mace_ev"].to_numpy(dtype=np.float64) / n_atoms,
+            model=model,
+            split=title,
+        ),
+    )
+    yield "residuals", lambda: plot_residuals(rows.error, split=title)
+
+
+def _half_widths(table: pd.DataFrame, levels: tuple[float, ...]) -> dict[float, np.ndarray]:
+    good = table[table["sigma_mev_per_atom"].notna()]
+    pairs = {level: bound_columns(level) for level in levels}
+    return {
+        level: (good[b].to_numpy(dtype=np.float64) - good[a].to_numpy(dtype=np.float64)) / 2e3
+        for level, (a, b) in pairs.items()
+    }
+
+
+def _curve(out: Path) -> CalibrationCurve:
+    table = _read_csv(out / CURVE)
+    nominal, observed, low, high = (
+        table[name].to_numpy(dtype=np.float64)
+        for name in ("nominal", "coverage", "coverage_low", "coverage_high")
+    )
+    return CalibrationCurve(nominal, observed, low, high, int(table["n"].iloc[0]))
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    if not path.is_file():
+        raise StoreError(f"expected {path.name} in {path.parent}, found none; run the audit again.")
+    return pd.read_csv(path, keep_default_na=False)

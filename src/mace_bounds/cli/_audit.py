@@ -1,0 +1,102 @@
+"""``mace-bounds audit``: bounds for a database, measured coverage, violations, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mace_bounds.cli import _console
+from mace_bounds.cli._options import (
+    AuditSourceArgument,
+    Device,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    EnergyKeyOption,
+    HeadOption,
+    JsonOption,
+    LevelOption,
+    MaxAtomsOption,
+    ModelOption,
+    ShardRowsOption,
+)
+
+if TYPE_CHECKING:
+    from mace_bounds.audit import AuditResult
+
+OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder for bounds, plots and report.")]
+
+
+def audit(
+    source: AuditSourceArgument,
+    out: OutArgument,
+    model: ModelOption = None,
+    head: HeadOption = None,
+    level: LevelOption = 0.95,
+    energy_key: EnergyKeyOption = None,
+    max_atoms: MaxAtomsOption = 500,
+    device: DeviceOption = Device.auto,
+    dtype: DtypeOption = Dtype.float32,
+    shard_rows: ShardRowsOption = 256,
+    as_json: JsonOption = False,
+) -> None:
+    """Bound every structure of a source and, where it has labels, measure how often the bounds hold.
+
+    Coverage is measured on compositions that neither the model's training nor the head has seen, where
+    there are enough of them; the output says so.
+    """
+    from mace_bounds.audit import audit as run
+
+    with _console.progress("structures", None) as update:
+        result = run(
+            source,
+            out,
+            model=model,
+            head=head,
+            level=level,
+            energy_key=energy_key,
+            max_atoms=max_atoms,
+            device=device.value,
+            dtype=dtype.value,
+            shard_rows=shard_rows,
+            progress=update,
+        )
+    if as_json:
+        _console.write_json(result.summary)
+    else:
+        _print(result)
+
+
+def _print(result: AuditResult) -> None:
+    from mace_bounds.cli._coverage import coverage_view, groups_view
+
+    console, summary = _console.out(), result.summary
+    counts, level = summary["counts"], summary["settings"]["level"]
+    console.print(
+        f"[bold]{counts['scored']:,} structures[/bold] bounded by {summary['model']['name']} with the head "
+        f"{summary['head']['name']}"
+        + (f", {counts['failed']:,} could not be scored" if counts["failed"] else "")
+        + (f", {counts['suspect_labels']:,} suspect labels left out" if counts["suspect_labels"] else "")
+        + ".",
+        soft_wrap=True,
+    )
+    if summary["measured_on"]["n"]:
+        console.print(coverage_view(summary["coverage"], "Measured coverage"))
+        console.print(f"[dim]on {summary['measured_on']['sentence']}.[/dim]", soft_wrap=True)
+        if result.coverage is not None:
+            rows = result.coverage[result.coverage["rows"] == summary["measured_on"]["rows"]]
+            groups = groups_view(rows, level, ("source", "chemistry"))
+            if groups is not None:
+                console.print(groups)
+    else:
+        console.print(f"[dim]Coverage is not measured: {summary['measured_on']['sentence']}.[/dim]")
+    for row in summary["failures"][:3]:
+        console.print(f"[dim]{row['n']:,} not scored: {row['reason']}[/dim]", soft_wrap=True, markup=True)
+    names = [name for name in summary["files"] if "/" not in name]
+    console.print(f"[bold]{result.report}[/bold]", soft_wrap=True)
+    console.print(
+        f"[dim]beside it {', '.join(n for n in names if n != result.report.name)}, plots/[/dim]",
+        soft_wrap=True,
+    )

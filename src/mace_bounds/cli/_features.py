@@ -1,0 +1,110 @@
+"""``mace-bounds features``: structures to a feature store; stopped at any instant, resumed by the same command."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mace_bounds.cli import _console
+from mace_bounds.cli._options import (
+    Device,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    EnergyKeyOption,
+    Kind,
+    MaxAtomsOption,
+    ModelOption,
+    ShardRowsOption,
+    SourceArgument,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mace_bounds.structures import Record
+
+COUNTED = 20_000  # sources up to this size are read before the run, so that the end is in sight
+
+OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the store.")]
+HeadNameOption = Annotated[
+    str | None,
+    typer.Option("--head-name", metavar="NAME", help="Which of the model's own heads, where it has several."),
+]
+KindOption = Annotated[
+    Kind, typer.Option("--kind", help="readout: the energy is linear in them; descriptors: all invariants.")
+]
+
+
+def features(
+    source: SourceArgument,
+    out: OutArgument,
+    model: ModelOption = None,
+    head_name: HeadNameOption = None,
+    kind: KindOption = Kind.readout,
+    energy_key: EnergyKeyOption = None,
+    max_atoms: MaxAtomsOption = 500,
+    device: DeviceOption = Device.auto,
+    dtype: DtypeOption = Dtype.float32,
+    shard_rows: ShardRowsOption = 256,
+) -> None:
+    """Extract the frozen model's features of many structures into a feature store.
+
+    The run can be stopped at any time; the same command finishes it. Structures that cannot be used are
+    rows with a reason.
+    """
+    from mace_bounds.audit import now, versions
+    from mace_bounds.features import DEFAULT_MODEL, extract, load_model
+    from mace_bounds.structures import read
+
+    started = now()
+    read(source, energy_key=energy_key) if source != "-" else None  # a wrong path is said at once
+    frozen = load_model(model or DEFAULT_MODEL, head=head_name, device=device.value, dtype=dtype.value)
+    for warning in frozen.warnings:
+        _console.note(f"note: {warning}")
+    elements = frozenset(frozen.atomic_numbers)
+    records = read(source, energy_key=energy_key, max_atoms=max_atoms, elements=elements)
+    records, total = count(records)
+    with _console.progress("structures", total) as update:
+        store = extract(records, out, frozen, kind=kind.value, shard_rows=shard_rows, progress=update)
+    manifest = store.manifest
+    good = manifest.n_records - manifest.n_failed
+    path = out.with_name(f"{out.name}.summary.json")
+    _console.write_summary(
+        path,
+        {
+            "command": "features",
+            "source": source,
+            "settings": {
+                "kind": kind.value,
+                "energy_key": energy_key,
+                "max_atoms": max_atoms,
+                "dtype": dtype.value,
+                "device": frozen.device,
+                "shard_rows": shard_rows,
+            },
+            "versions": versions(),
+            "model": {"name": frozen.name, "digest": frozen.digest, "head": frozen.head},
+            "counts": {"structures": manifest.n_records, "scored": good, "failed": manifest.n_failed},
+            "started": started,
+            "finished": now(),
+        },
+    )
+    failed = f", {manifest.n_failed:,} with a reason instead" if manifest.n_failed else ""
+    _console.out().print(
+        f"{good:,} structures with {len(manifest.columns)} features of {frozen.name} in {out}{failed}.",
+        soft_wrap=True,
+        markup=False,
+    )
+    _console.note(f"next: mace-bounds fit {out} HEAD, or mace-bounds audit {out} REPORT")
+
+
+def count(records: Iterator[Record]) -> tuple[Iterator[Record], int | None]:
+    """Read ahead to learn how many records there are; None where they are more than :data:`COUNTED`."""
+    from itertools import chain
+
+    first = list(islice(records, COUNTED + 1))
+    return chain(first, records), len(first) if len(first) <= COUNTED else None

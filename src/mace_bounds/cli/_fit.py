@@ -1,0 +1,161 @@
+"""``mace-bounds fit``: a feature store to a calibrated head; prints what it covers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mace_bounds.cli import _console
+from mace_bounds.cli._options import JsonOption, Posterior, SplitBy, StoreArgument
+
+if TYPE_CHECKING:
+    from mace_bounds.audit import FitReport
+
+HeadArgument = Annotated[Path, typer.Argument(metavar="HEAD", help="Folder of the new head.")]
+TrainedModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|PATH",
+        help="Where the model's own training compositions are looked up.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of the splits and folds.")]
+RepeatsOption = Annotated[
+    int,
+    typer.Option("--repeats", min=1, help="Measure coverage over this many splits; the first head is kept."),
+]
+FitShareOption = Annotated[
+    float, typer.Option("--fit-share", min=0.05, max=0.95, help="Share of the groups that fit the head.")
+]
+CalibrationShareOption = Annotated[
+    float, typer.Option("--calibration-share", min=0.05, max=0.95, help="Share that calibrates it.")
+]
+SplitByOption = Annotated[SplitBy, typer.Option("--split-by", help="What never straddles two splits.")]
+PosteriorOption = Annotated[Posterior, typer.Option("--posterior", help="The POPS posterior.")]
+ClipOption = Annotated[
+    float, typer.Option("--clip-percent", min=0.0, max=49.0, help="Tail of the corrections cut on each side.")
+]
+CompositionOption = Annotated[
+    bool, typer.Option("--composition/--no-composition", help="Join atomic fractions to the features.")
+]
+IncludeTrainingOption = Annotated[
+    bool,
+    typer.Option(
+        "--include-training", help="Use compositions from the model's own training: too narrow bounds."
+    ),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the head that is there.")]
+NotesOption = Annotated[str, typer.Option("--notes", help="For the card: what the data are.")]
+LicenceOption = Annotated[str, typer.Option("--licence", help="For the card: licence of the data.")]
+
+
+def fit(
+    store: StoreArgument,
+    head: HeadArgument,
+    model: TrainedModelOption = None,
+    seed: SeedOption = 0,
+    repeats: RepeatsOption = 1,
+    fit_share: FitShareOption = 0.6,
+    calibration_share: CalibrationShareOption = 0.25,
+    split_by: SplitByOption = SplitBy.formula,
+    posterior: PosteriorOption = Posterior.hypercube,
+    clip_percent: ClipOption = 0.5,
+    composition: CompositionOption = True,
+    include_training: IncludeTrainingOption = False,
+    overwrite: OverwriteOption = False,
+    notes: NotesOption = "",
+    licence: LicenceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Fit and calibrate a head on labelled features, and measure what it covers.
+
+    Splits go by composition: what measures coverage has been seen neither by the fit nor by the
+    calibration.
+    """
+    from mace_bounds.audit import fit as run
+    from mace_bounds.calibration import FitConfig
+    from mace_bounds.errors import HeadError
+    from mace_bounds.head import is_head_folder
+
+    if head.exists() and not overwrite and (is_head_folder(head) or any(head.iterdir())):
+        raise HeadError(f"expected a new folder, but {head} exists; choose another or add --overwrite.")
+    if fit_share + calibration_share >= 1:
+        raise HeadError(
+            f"expected shares that leave rows to measure on, got {fit_share:g} + {calibration_share:g}; lower one."
+        )
+    config = FitConfig(
+        fit_share=fit_share,
+        calibration_share=calibration_share,
+        seed=seed,
+        split_by=split_by.value,
+        composition=composition,
+        posterior=posterior.value,
+        clip_percent=clip_percent,
+    )
+    with _console.progress("splits", repeats) as update:
+        report = run(
+            store,
+            head,
+            config,
+            model=model,
+            repeats=repeats,
+            include_training=include_training,
+            overwrite=overwrite,
+            notes=notes,
+            licence=licence,
+            progress=lambda done, _: update(done, 0),
+        )
+    summary = _summary(report, store)
+    _console.write_summary(head.with_name(f"{head.name}.summary.json"), summary)
+    if as_json:
+        _console.write_json(summary)
+    else:
+        _print(report, head)
+
+
+def _summary(report: FitReport, store: Path) -> dict[str, object]:
+    about = report.head.provenance
+    return {
+        "command": "fit",
+        "store": str(store),
+        "head": str(report.folder),
+        **{k: about[k] for k in ("settings", "versions", "made", "rows", "left_out", "coverage", "metrics")},
+        "coverage_over_splits": about["coverage_over_splits"],
+        "model": {"name": report.head.identity.model, "digest": report.head.identity.model_digest},
+    }
+
+
+def _print(report: FitReport, head: Path) -> None:
+    from mace_bounds.cli._coverage import coverage_view, groups_view
+
+    console, about = _console.out(), report.head.provenance
+    rows = ", ".join(f"{n:,} {name}" for name, n in report.splits.items())
+    console.print(f"[bold]{head}[/bold]  [dim]head for {report.head.identity.model}: {rows}[/dim]")
+    for reason, n in report.left_out.items():
+        console.print(f"[dim]left out: {n:,} ({reason})[/dim]")
+    console.print(coverage_view(about["coverage"], "Coverage on unseen compositions"))
+    if len(report.repeats) and int(report.repeats["n_splits"].iloc[0]) > 1:
+        view = _console.plain_table(
+            "nominal",
+            "mean",
+            "± over splits",
+            "lowest",
+            "highest",
+            right=("nominal", "mean", "± over splits", "lowest", "highest"),
+            title=f"Over {int(report.repeats['n_splits'].iloc[0])} splits",
+        )
+        for row in report.repeats.to_dict("records"):
+            shares = (row["nominal"], row["mean"], row["std"], row["minimum"], row["maximum"])
+            view.add_row(*(f"{100 * share:.1f} %" for share in shares))
+        console.print(view)
+    level = 0.95 if 0.95 in report.head.levels else report.head.levels[-1]
+    groups = groups_view(report.coverage, level, ("source", "chemistry"))
+    if groups is not None:
+        console.print(groups)
+    centre = "the refit mean" if report.head.refit else "the model's own energy (the refit did not beat it)"
+    console.print(f"[dim]Centred on {centre}; scale {report.head.scale.kind}.[/dim]", soft_wrap=True)
+    console.print(f"[dim]Use it: mace-bounds score FILE --head {head}[/dim]", soft_wrap=True)

@@ -1,0 +1,112 @@
+"""The options that commands share: each is declared once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Device(StrEnum):
+    """Where the model runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Dtype(StrEnum):
+    """Precision of the model's forward."""
+
+    float32 = "float32"
+    float64 = "float64"
+
+
+class Kind(StrEnum):
+    """Which features."""
+
+    readout = "readout"
+    descriptors = "descriptors"
+
+
+class Table(StrEnum):
+    """How bounds are written."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    parquet = "parquet"
+
+
+class Posterior(StrEnum):
+    """The POPS posterior."""
+
+    hypercube = "hypercube"
+    ensemble = "ensemble"
+
+
+class SplitBy(StrEnum):
+    """What never straddles two splits."""
+
+    formula = "formula"
+    chemical_system = "chemical_system"
+
+
+class PlotFormat(StrEnum):
+    """File format of plots."""
+
+    png = "png"
+    svg = "svg"
+    pdf = "pdf"
+
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|PATH",
+        help="The frozen model: mini (ships with the package), a name that mace knows, or a path. "
+        "Default: the head's model, else medium-mpa-0.",
+    ),
+]
+HeadOption = Annotated[
+    str | None,
+    typer.Option(
+        "--head", metavar="NAME|PATH", help="The calibrated head. Default: the first that fits the model."
+    ),
+]
+LevelOption = Annotated[
+    float, typer.Option("--level", "-l", min=0.01, max=0.999, help="Nominal coverage of the bounds.")
+]
+EnergyKeyOption = Annotated[
+    str | None,
+    typer.Option("--energy-key", metavar="KEY", help="Where labels are kept: an extxyz, ase or entry key."),
+]
+MaxAtomsOption = Annotated[
+    int, typer.Option("--max-atoms", min=1, help="Larger cells are refused with a reason.")
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where the model runs.")]
+DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Precision of the model's forward.")]
+ShardRowsOption = Annotated[
+    int, typer.Option("--shard-rows", min=1, help="Structures per shard of the store.")
+]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A file (CIF, POSCAR, extxyz, JSON entries; .gz too), a folder, a glob, or - for standard input.",
+    ),
+]
+AuditSourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="A file, a folder, a glob, - for standard input, or a feature store."
+    ),
+]
+StoreArgument = Annotated[
+    Path, typer.Argument(metavar="STORE", help="A feature store, from mace-bounds features.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output instead of a table.")]
