@@ -120,3 +120,31 @@ def test_faults_are_named():
 
 def test_scores_are_residuals_in_units_of_width():
     np.testing.assert_allclose(conformal_scores([-0.02, 0.03], [0.01, 0.02]), [2.0, 1.5])
+
+
+def test_clusters_keep_room_for_one_more_of_them():
+    """By hand: 4 rows in 2 clusters leave room for 2 more rows; 0.6 · 6 = 3.6 needs all four, 0.6 · 5 = 3 three."""
+    scores, clusters = [1.0, 2.0, 3.0, 4.0], ["a", "a", "b", "b"]
+    assert mondrian_quantiles(scores, None, 0.6, clusters=clusters).quantile(0.6) == 4.0
+    assert mondrian_quantiles(scores, None, 0.6).quantile(0.6) == 3.0
+    assert np.isinf(mondrian_quantiles(scores, None, 0.7, clusters=clusters).quantile(0.7))
+
+
+def test_clustered_quantiles_cover_new_clusters_where_plain_ones_fall_short():
+    """20 clusters of 10 equal rows at 89 %: the plain rank forgets that only 20 things were drawn.
+
+    Plain: the ⌈0.89 · 201⌉ = 179th row is of the 18th cluster, which covers 18/21; clustered: 0.89 · 21 needs
+    the 19th, which covers 19/21.
+    """
+    rng = np.random.default_rng(0)
+    plain, clustered = [], []
+    for _ in range(2000):
+        draws = rng.random(21)
+        scores, clusters = np.repeat(draws[:20], 10), np.repeat(np.arange(20), 10).astype(str)
+        plain.append(draws[20] <= mondrian_quantiles(scores, None, 0.89).quantile(0.89))
+        clustered.append(
+            draws[20] <= mondrian_quantiles(scores, None, 0.89, clusters=clusters).quantile(0.89)
+        )
+    error = np.sqrt(0.1 / 2000)
+    assert np.mean(clustered) == pytest.approx(19 / 21, abs=3 * error)
+    assert np.mean(plain) == pytest.approx(18 / 21, abs=3 * error)

@@ -196,6 +196,7 @@ def mondrian_quantiles(
     levels: Sequence[float] | float = LEVELS,
     minimum: int = 200,
     weights: ArrayLike | None = None,
+    clusters: Sequence[str] | NDArray[np.str_] | None = None,
 ) -> ConformalTable:
     """Calibrate every cell of a partition by itself, so that coverage holds within each.
 
@@ -211,15 +212,31 @@ def mondrian_quantiles(
         Cells with fewer rows fall back to the parent: all rows together.
     weights : array_like, shape (n,), optional
         Row weights (:func:`weighted_conformal_quantile`); equal by default.
+    clusters : sequence of str, shape (n,), optional
+        Composition of each row. What is new to the head is then a composition and not one more row, so the
+        finite-sample correction counts compositions: room is kept for one more cluster of mean weight. Without
+        it every row is a cluster.
 
     Returns
     -------
     ConformalTable
-        Overall quantiles and those of the cells with at least ``minimum`` rows.
+        Overall quantiles and those of the cells with at least ``minimum`` rows; ``inf`` where a level asks for
+        more clusters than there are.
+
+    References
+    ----------
+    Lee, Barber, Willett, arXiv:2306.06342 (hierarchical conformal prediction), here with rows in place of groups as
+    the unit whose coverage is promised.
     """
     wanted = (float(levels),) if isinstance(levels, (int, float)) else tuple(float(x) for x in levels)
     s = _checked(scores, wanted[0])
     w = np.ones(s.size) if weights is None else np.asarray(weights, dtype=np.float64)
+    c = np.arange(s.size) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+
+    def quantiles(rows: NDArray[np.bool_]) -> list[float]:
+        new = float(w[rows].sum()) / max(np.unique(c[rows]).size, 1)
+        return [weighted_conformal_quantile(s[rows], w[rows], level, new) for level in wanted]
+
     cells: list[str] = []
     rows: list[list[float]] = []
     counts: list[int] = []
@@ -233,11 +250,11 @@ def mondrian_quantiles(
             inside = labels == cell
             if inside.sum() >= minimum:
                 cells.append(str(cell))
-                rows.append([weighted_conformal_quantile(s[inside], w[inside], level) for level in wanted])
+                rows.append(quantiles(inside))
                 counts.append(int(inside.sum()))
     return ConformalTable(
         levels=np.array(wanted, dtype=np.float64),
-        quantiles=np.array([weighted_conformal_quantile(s, w, level) for level in wanted]),
+        quantiles=np.array(quantiles(np.ones(s.size, dtype=np.bool_))),
         n_scores=int(s.size),
         cells=tuple(cells),
         cell_quantiles=np.array(rows, dtype=np.float64).reshape(len(cells), len(wanted)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -222,17 +223,22 @@ def calibrate(head: CalibratedHead, rows: FeatureRows, config: FitConfig) -> Cal
     """Set a head's conformal quantiles from labelled rows that it has not been fitted on."""
     said = head.intervals(rows)
     scores = conformal_scores(residual_ev_per_atom(rows) - said.centre, said.sigma)
-    cells, weights = (said.cells if config.by_chemistry else None), row_weights(rows, config)
-    table = mondrian_quantiles(scores, cells, config.levels, weights=weights)
+    cells = said.cells if config.by_chemistry else None
+    calibrated = partial(
+        mondrian_quantiles,
+        scores,
+        cells,
+        weights=row_weights(rows, config),
+        clusters=rows.table[config.split_by].to_numpy(dtype=str),
+    )
+    table = calibrated(levels=config.levels)
     available = tuple(level for level in config.levels if np.isfinite(table.quantile(level)))
     if not available:
         raise HeadError(
-            f"expected enough rows to calibrate a level among {config.levels}, got {len(scores)}; give more rows."
+            f"expected enough compositions to calibrate a level among {config.levels}, got {len(scores)} rows of "
+            f"{len(set(rows.table[config.split_by]))}; give more labelled structures."
         )
-    table, curve = (
-        mondrian_quantiles(scores, cells, levels, weights=weights) for levels in (available, CURVE_LEVELS)
-    )
-    return replace(head, conformal=table, curve=curve)
+    return replace(head, conformal=calibrated(levels=available), curve=calibrated(levels=CURVE_LEVELS))
 
 
 def row_weights(rows: FeatureRows, config: FitConfig) -> NDArray[np.float64]:
