@@ -1,0 +1,23 @@
+"""Something to start with: crystals from textbooks, and real all-electron DFT energies of strained elements."""
+
+from mace_bounds.examples._crystals import example_files
+from mace_bounds.examples._strain import (
+    LABEL,
+    SCALES,
+    EquationOfState,
+    crystal_at,
+    equation_of_state,
+    strain_records,
+    write_extxyz,
+)
+
+__all__ = [
+    "LABEL",
+    "SCALES",
+    "EquationOfState",
+    "crystal_at",
+    "equation_of_state",
+    "example_files",
+    "strain_records",
+    "write_extxyz",
+]

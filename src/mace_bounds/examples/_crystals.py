@@ -1,0 +1,36 @@
+"""Crystals that ship with the package as CIF files, with lattice parameters from textbooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).resolve().parents[1] / "data" / "examples"
+
+
+def example_files(*names: str) -> list[Path]:
+    """Return the CIF files that ship with the package.
+
+    Parameters
+    ----------
+    *names : str
+        Names without the suffix: ``"NaCl"``, ``"TiO2"``; all crystals by default. ``"broken"`` holds two
+        atoms on nearly the same place, to see how such a file is refused; it comes only by name.
+
+    Returns
+    -------
+    list of Path
+        In the order of ``names``, or sorted.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such example.
+    """
+    if not names:
+        return sorted(path for path in _FOLDER.glob("*.cif") if path.stem != "broken")
+    paths = [_FOLDER / f"{name}.cif" for name in names]
+    for path in paths:
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.cif")))
+            raise FileNotFoundError(f"expected one of {known}, got {path.stem!r}; choose of these.")
+    return paths

@@ -1,0 +1,140 @@
+"""The shell scripts: syntax, and which torch they choose, with stand-ins for pip, nvidia-smi and uname."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted([*(ROOT / "scripts").glob("*.sh"), ROOT / ".ci" / "run"])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_syntax(script):
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def executable(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A repository with setup.sh alone, and a function that runs it on a machine as described."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "setup.sh", tmp_path / "scripts")
+    tools = tmp_path / "tools"
+
+    def run(
+        *arguments: str, torch: str | None = "2.13.0", gpu: str = "none", platform: str = "Linux x86_64"
+    ) -> subprocess.CompletedProcess:
+        report = json.dumps({"install": [{"metadata": {"name": "torch", "version": torch}}]})
+        answer = f"echo '{report}'" if torch else "echo 'ERROR: No matching distribution' >&2; exit 1"
+        log = tmp_path / "calls.log"
+        fake = (
+            "#!/usr/bin/env bash\n"
+            f'if [ "$1" = -c ]; then case "$2" in *m.version*) exit 1;; esac; exec "{sys.executable}" "$@"; fi\n'
+            f'echo "$@" >> "{log}"\n'
+            f'case "$*" in *--dry-run*) {answer};; esac\n'
+        )
+        executable(tmp_path / ".venv" / "bin" / "python", fake)
+        system, kind = platform.split()
+        executable(
+            tools / "uname", f'#!/bin/sh\nif [ "$1" = -s ]; then echo {system}; else echo {kind}; fi\n'
+        )
+        smi = tools / "nvidia-smi"
+        smi.unlink(missing_ok=True)
+        if gpu != "none":
+            executable(smi, f"#!/bin/sh\nexit {0 if gpu == 'works' else 9}\n")
+        log.write_text("")
+        environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+        done = subprocess.run(
+            ["bash", "scripts/setup.sh", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+        )
+        done.calls = log.read_text().splitlines()
+        return done
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "described, plan",
+    [
+        ({"torch": "2.13.0+cpu"}, "pip"),
+        ({"torch": "2.13.0"}, "uv"),
+        ({"torch": "2.13.0+cu130"}, "uv"),
+        ({"torch": "2.13.0", "gpu": "works"}, "pip"),
+        ({"torch": "2.13.0", "gpu": "broken"}, "uv"),
+        ({"torch": "2.13.0", "platform": "Darwin arm64"}, "pip"),
+        ({"torch": "2.13.0", "platform": "Linux aarch64"}, "pip"),
+    ],
+)
+def test_torch_plan(machine, described, plan):
+    if "gpu" not in described and shutil.which("nvidia-smi"):
+        described = {**described, "gpu": "broken"}  # hide the GPU of the machine that runs the tests
+    done = machine("torch-plan", **described)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == plan
+
+
+def test_plan_asks_pip_without_installing(machine):
+    done = machine("torch-plan", gpu="broken")
+    assert done.calls == [
+        "-m pip install --dry-run --no-deps --ignore-installed -qq --report - torch==2.13.0"
+    ]
+
+
+def test_without_cuda_torch_comes_from_uv_before_the_package(machine):
+    done = machine("demo", gpu="broken")
+    assert done.returncode == 0, done.stderr
+    installs = [call for call in done.calls if "--dry-run" not in call and "--version" not in call]
+    assert installs == [
+        "-m pip install -qq uv",
+        "-m uv pip install --python .venv/bin/python --torch-backend=cpu torch==2.13.0",
+        "-m pip install -qq --editable .",
+    ]
+
+
+def test_cpu_build_comes_from_pip_before_the_package(machine):
+    done = machine("test", torch="2.13.0+cpu", gpu="broken")
+    assert done.returncode == 0, done.stderr
+    installs = [call for call in done.calls if "--dry-run" not in call and "--version" not in call]
+    assert installs == [
+        "-m pip install -qq torch==2.13.0",
+        "-m pip install -qq --editable .[test]",
+    ]
+
+
+def test_no_torch_is_one_clear_sentence(machine):
+    done = machine("demo", torch=None, gpu="broken")
+    assert done.returncode == 1
+    assert "stopped: pip found no torch==2.13.0 for this Python" in done.stderr
+    assert not [call for call in done.calls if "--editable" in call]
+
+
+def test_unknown_word_is_refused(machine):
+    done = machine("deploy")
+    assert done.returncode == 1
+    assert done.stderr.strip() == "stopped: expected demo, test or torch-plan, got deploy."
+
+
+def test_demo_uses_only_commands_that_exist():
+    from mace_bounds.cli import app
+
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    lines = (ROOT / "scripts" / "demo.sh").read_text().splitlines()
+    used = [line.split()[2] for line in lines if line.startswith("run mace-bounds ")]
+    assert used == ["score", "features", "fit", "audit"]
+    assert set(used) <= known
