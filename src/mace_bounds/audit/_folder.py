@@ -20,8 +20,7 @@ FEATURES, BOUNDS, BOUNDS_CSV = "features", "bounds.parquet", "bounds.csv"
 COVERAGE, CURVE, VIOLATIONS, FAILURES = "coverage.csv", "curve.csv", "violations.csv", "failures.csv"
 SUMMARY, REPORT, PLOTS = "summary.json", "report.html", "plots"
 _TEXT = frozenset(
-    ("id", "formula", "model", "chemistry", "seen_in", "run_type", "source", "flags", "reason")
-    + ("chemical_system", "label_kind")
+    ["id", "formula", "model", "chemistry", "seen_in", "run_type", "source", "flags", "reason", "chemical_system", "label_kind"]
 )
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.audit import _folder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -39,15 +41,17 @@ METRICS = {
 }
 
 
-def write_report(out: Path, summary: dict[str, Any]) -> Path:
+def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ()) -> Path:
     """Write ``report.html`` from a summary and the files beside it.
 
     Parameters
     ----------
     out : Path
-        Folder of the audit, with its plots as PNG and SVG.
+        Folder of the audit.
     summary : dict
         What ``summary.json`` will hold.
+    plots : sequence of Path
+        PNG and SVG files to show, named after what they are.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
     page = environment.get_template("report.html.j2").render(
         s=summary,
         level=summary["settings"]["level"],
-        plots=_plots(out / _folder.PLOTS),
+        plots=_data_uris(plots),
         groups=_groups(out / _folder.COVERAGE, summary),
         by_role=_by_role(out / _folder.COVERAGE, summary),
         violations=_violations(out / _folder.VIOLATIONS),
@@ -98,12 +102,12 @@ def number(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _plots(folder: Path) -> dict[str, str]:
-    """Every plot as a data URI: the SVG, or the PNG where that is smaller by far."""
+def _data_uris(plots: Sequence[Path]) -> dict[str, str]:
+    """Every plot as a data URI: the SVG, or the PNG where the SVG is large."""
     uris = {}
-    for png in sorted(folder.glob("*.png")):
+    for png in (path for path in plots if path.suffix == ".png"):
         svg = png.with_suffix(".svg")
-        vector = svg.is_file() and svg.stat().st_size <= LARGEST_SVG
+        vector = svg in plots and svg.stat().st_size <= LARGEST_SVG
         kind, path = ("svg+xml", svg) if vector else ("png", png)
         uris[png.stem] = f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
     return uris
@@ -119,7 +123,8 @@ def _at_level(path: Path, summary: dict[str, Any]) -> pd.DataFrame | None:
     table = _read(path)
     if table is None:
         return None
-    return table.loc[(table["nominal"] - summary["settings"]["level"]).abs() < 1e-9]
+    chosen: pd.DataFrame = table.loc[(table["nominal"] - summary["settings"]["level"]).abs() < 1e-9]
+    return chosen
 
 
 def _groups(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:

@@ -78,6 +78,7 @@ def audit(
     device: str = "auto",
     dtype: str = "float32",
     shard_rows: int = SHARD_ROWS,
+    plots: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> AuditResult:
     """Bounds for every structure of a source, and how often they hold where the source has labels.
@@ -96,6 +97,8 @@ def audit(
         See :func:`mace_bounds.score`; not used for a feature store.
     shard_rows : int
         Structures per shard of the features.
+    plots : bool
+        Draw plots; without them the report has tables only, and :func:`plot` can draw them later.
     progress : callable, optional
         Called with (structures done, failed among them) after each shard.
 
@@ -160,14 +163,14 @@ def audit(
         **measured,
     }
     _folder.write_json(out / _folder.SUMMARY, {**summary, "finished": now(), "seconds": clock.laps})
-    plots = plot(out)
+    drawn = plot(out) if plots else []
     clock.lap("plots")
     from mace_bounds.audit._report import write_report
 
     summary |= {"finished": now(), "seconds": clock.laps, "files": []}
-    write_report(out, summary)
+    write_report(out, summary, drawn)
     clock.lap("report")
-    summary["files"] = _written(out, plots)
+    summary["files"] = _written(out, drawn)
     summary["finished"] = now()
     _folder.write_json(out / _folder.SUMMARY, summary)
     return AuditResult(out, summary, _read_coverage(out) if measured["measured_on"]["n"] else None)

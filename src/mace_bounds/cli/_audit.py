@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mace_bounds.audit import AuditResult
 
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder for bounds, plots and report.")]
+PlotsOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw plots, also into the report.")]
 
 
 def audit(
@@ -40,6 +41,7 @@ def audit(
     device: DeviceOption = Device.auto,
     dtype: DtypeOption = Dtype.float32,
     shard_rows: ShardRowsOption = 256,
+    plots: PlotsOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Bound every structure of a source and, where it has labels, measure how often the bounds hold.
@@ -61,6 +63,7 @@ def audit(
             device=device.value,
             dtype=dtype.value,
             shard_rows=shard_rows,
+            plots=plots,
             progress=update,
         )
     if as_json:

@@ -1,0 +1,73 @@
+"""The head folder that ``fit`` writes, and that the coverage on its card is the coverage of its head."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mace_bounds import FeatureStore, FitConfig, fit, load_head
+from mace_bounds.audit import read_card
+from mace_bounds.calibration import composition_key
+from mace_bounds.errors import HeadError
+
+
+def test_coverage_is_that_of_the_saved_head_on_its_test_split(tiny_fit, tiny_store):
+    head = load_head(tiny_fit.folder)
+    rows = FeatureStore(tiny_store).read()
+    used = set(head.fit_compositions) | set(head.calibration_compositions)
+    keys = [composition_key(formula) for formula in rows.table["formula"]]
+    test = np.array([int(key) % 8 != 0 and key not in used for key in keys])
+    left = rows.take(test)
+    said = head.intervals(left)
+    error = ((left.table["energy_ev"] - left.table["energy_mace_ev"]) / left.table["n_atoms"]).to_numpy()
+    for place, row in enumerate(head.provenance["coverage"]):
+        inside = np.abs(error - said.centre) <= said.half_widths[:, place]
+        assert row["n"] == test.sum() == tiny_fit.splits["test"]
+        assert row["coverage"] == pytest.approx(inside.mean(), abs=1e-6)
+        assert row["coverage_low"] <= row["coverage"] <= row["coverage_high"]
+
+
+def test_rows_of_the_models_training_are_left_out_unless_asked_for(tiny_fit, tiny_store, tiny_model_folder):
+    n_seen = tiny_fit.left_out["composition in the model's training"]
+    formulas = FeatureStore(tiny_store).read().table["formula"]
+    assert n_seen == sum(int(composition_key(f)) % 8 == 0 for f in formulas) > 0
+    whole = fit(tiny_store, model=tiny_model_folder, include_training=True)
+    assert sum(whole.splits.values()) == len(formulas)
+    assert whole.folder is None
+    assert whole.head.provenance["includes_training"] is True
+
+
+def test_repeats_average_over_seeds(tiny_fit, tiny_store, tiny_model_folder):
+    other = fit(
+        tiny_store,
+        config=FitConfig(fit_share=0.35, calibration_share=0.35, seed=1),
+        model=tiny_model_folder,
+    )
+    first, second = (report.head.provenance["coverage"][0] for report in (tiny_fit, other))
+    row = tiny_fit.repeats.iloc[0]
+    assert row["n_splits"] == 2
+    assert row["n_rows"] == first["n"] + second["n"]
+    assert row["mean"] == pytest.approx((first["coverage"] + second["coverage"]) / 2)
+    assert row["std"] == pytest.approx(abs(first["coverage"] - second["coverage"]) / 2**0.5)
+
+
+def test_the_card_says_what_the_head_is(tiny_fit):
+    text = (tiny_fit.folder / "README.md").read_text()
+    card = read_card(tiny_fit.folder)
+    config = json.loads((tiny_fit.folder / "config.json").read_text())
+    assert card.model == "tiny"
+    assert card.model_digest in text
+    assert card.digest == config["digest"]
+    assert card.levels == tiny_fit.head.levels
+    for row in tiny_fit.head.provenance["coverage"]:
+        assert f"| {100 * row['nominal']:g} % | {100 * row['coverage']:.1f} % |" in text
+        assert card.coverage[f"{row['nominal']:g}"] == row["coverage"]
+
+
+def test_unusable_requests_are_refused(tiny_store, tiny_fit, tiny_model_folder):
+    with pytest.raises(HeadError, match="already holds a head"):
+        fit(tiny_store, tiny_fit.folder, model=tiny_model_folder)
+    with pytest.raises(HeadError, match="repeats = 0"):
+        fit(tiny_store, repeats=0)
+    with pytest.raises(HeadError, match="leave none"):
+        fit(tiny_store, config=FitConfig(fit_share=0.6, calibration_share=0.4), model=tiny_model_folder)
