@@ -61,3 +61,10 @@ def test_levels_and_sources_are_checked(tiny_model_folder, tiny_fit):
         score(bulk("Al"), model=tiny_model_folder, head=tiny_fit.folder, level=0.5)
     with pytest.raises(SourceError):
         score("does-not-exist.cif", model=tiny_model_folder, head=tiny_fit.folder)
+
+
+def test_when_nothing_can_be_scored_every_row_says_why(tiny_model_folder, tiny_fit):
+    broken = Atoms("Al2", positions=[[0, 0, 0], [0, 0, 0.1]], cell=[3] * 3, pbc=True)
+    table = score(broken, model=tiny_model_folder, head=tiny_fit.head)
+    assert table["reason"].tolist()[0].startswith("expected")
+    assert table["upper_mev_per_atom"].isna().all()

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 FEATURES, BOUNDS, BOUNDS_CSV = "features", "bounds.parquet", "bounds.csv"
 COVERAGE, CURVE, VIOLATIONS, FAILURES = "coverage.csv", "curve.csv", "violations.csv", "failures.csv"
 SUMMARY, REPORT, PLOTS = "summary.json", "report.html", "plots"
-_TEXT = frozenset(
-    ["id", "formula", "model", "chemistry", "seen_in", "run_type", "source", "flags", "reason", "chemical_system", "label_kind"]
-)
+_TEXT = {"id", "formula", "chemical_system", "chemistry", "model", "source", "run_type"}
+_TEXT |= {"label_kind", "seen_in", "flags", "reason"}
 
 
 def open_folder(out: Path) -> None:

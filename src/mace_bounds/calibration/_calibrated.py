@@ -182,7 +182,7 @@ class CalibratedHead:
         sigma = self.scale.sigma(inputs)
         cells = chemistry_classes(rows.table["elements"].tolist())
         quantiles = (
-            np.array([self.conformal.lookup(cells, level) for level in self.levels]).reshape(-1, len(sigma)).T
+            np.array([self.conformal.lookup(cells, level) for level in self.levels]).reshape(len(self.levels), len(sigma)).T
         )
         return Intervals(
             centre=pops.mean if self.refit else np.zeros(len(sigma)),

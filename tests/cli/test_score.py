@@ -1,0 +1,75 @@
+"""``score``: readable on the screen, parseable everywhere else."""
+
+import io
+import json
+
+import pandas as pd
+import pytest
+
+
+def test_one_structure_is_a_card(run, crystal_file, pair, labelled_crystals):
+    result = run("score", crystal_file, *pair)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    for text in ("E_MACE", "eV", "meV/atom", "95 %", "Model tiny", "head tiny-head", "flags"):
+        assert text in result.stdout
+    assert f"{len(labelled_crystals[0])} atoms" in result.stdout
+
+
+def test_several_structures_are_a_table_and_failures_go_to_stderr(run, labelled_file, pair, tmp_path):
+    broken = tmp_path / "broken.cif"
+    broken.write_text("data_x\n_cell_length_a 1\n")
+    result = run("score", broken, labelled_file, *pair, "--level", "0.9")
+    assert result.exit_code == 0
+    assert "made-0007" in result.stdout
+    assert "90 %" in result.stdout
+    assert "broken.cif" not in result.stdout
+    assert "broken.cif: expected atom sites" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_machine_formats_agree_and_stand_alone_on_stdout(run, labelled_file, pair, tmp_path):
+    told = {kind: run("score", labelled_file, *pair, "--format", kind) for kind in ("json", "csv", "parquet")}
+    assert [r.exit_code for r in told.values()] == [0, 0, 0]
+    rows = json.loads(told["json"].stdout)
+    csv = pd.read_csv(io.StringIO(told["csv"].stdout))
+    parquet = pd.read_parquet(io.BytesIO(told["parquet"].stdout_bytes))
+    assert len(rows) == len(csv) == len(parquet) == 200
+    for name in ("energy_mace_ev", "lower_mev_per_atom", "upper_mev_per_atom"):
+        wanted = parquet[name].tolist()
+        assert [row[name] for row in rows] == pytest.approx(wanted, rel=1e-9)
+        assert csv[name].tolist() == pytest.approx(wanted, rel=1e-9)
+    assert all(isinstance(row["n_atoms"], int) and row["inside"] in (True, False) for row in rows)
+    path = tmp_path / "bounds.parquet"
+    assert run("score", labelled_file, *pair, "--output", path).stdout == ""
+    assert len(pd.read_parquet(path)) == 200
+
+
+def test_standard_input_in_a_process_of_its_own(shell, crystal_file, pair):
+    result = shell("score", "-", *pair, "--format", "json", input=crystal_file.read_text())
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    (row,) = json.loads(result.stdout)
+    assert row["id"] == "stdin"
+    assert row["reason"] is None
+    assert row["lower_mev_per_atom"] < row["upper_mev_per_atom"]
+
+
+def test_nothing_scored_is_exit_code_1_and_nothing_there_is_2(run, pair, tmp_path):
+    broken = tmp_path / "broken.cif"
+    broken.write_text("data_x\n_cell_length_a 1\n")
+    result = run("score", broken, *pair)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "broken.cif: expected atom sites" in result.stderr
+    missing = run("score", tmp_path / "missing.cif", *pair)
+    assert missing.exit_code == 2
+    assert missing.stderr.startswith("error: expected")
+    assert missing.stderr.count("\n") == 1
+
+
+def test_bad_options_are_told_before_the_model_is_loaded(run, crystal_file, pair, tmp_path, monkeypatch):
+    monkeypatch.setattr("mace_bounds.audit._score.load_model", None)
+    assert "calibrated levels" in run("score", crystal_file, *pair, "--level", "0.5").stderr
+    assert "make it first" in run("score", crystal_file, *pair, "--output", tmp_path / "no" / "x.csv").stderr
+    assert run("score", crystal_file, *pair, "--format", "xml").exit_code == 2
