@@ -67,7 +67,8 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
         "above, where E_DFT is the energy that the labels are: same functional, settings and geometry. It is a share "
         "over many structures, not a promise for one. Groups above with a coverage below nominal are covered less. "
         "Structures far from the data are flagged (`extrapolates`, `unseen_element`); there it was not measured. "
-        "Bounds say nothing of the error of DFT itself, and differences of two energies have other errors than each alone.",
+        "Bounds say nothing of the error of DFT itself, and differences of two energies have other errors than "
+        "each alone.",
     ]
     return "\n\n".join(parts) + "\n"
 
