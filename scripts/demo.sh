@@ -7,14 +7,19 @@ set_up demo
 export PATH="$PWD/.venv/bin:$PATH"
 
 run() {
-    printf '\n$ %s\n' "$*"
+    local word line=""
+    for word in "$@"; do
+        case "$word" in *[!A-Za-z0-9_./=-]*) word="\"$word\"" ;; esac
+        line+=" $word"
+    done
+    printf '\n$%s\n' "$line"
     "$@" || stop "the command above failed."
 }
 
 rm -rf demo/features demo/head demo/report # of an earlier run
 
 printf '\n1. Bounds for ten textbook crystals (and one file that is broken on purpose), from the embedded model and the head that ships with it.\n'
-run mace-bounds score src/mace_bounds/data/examples/*.cif --model mini
+run mace-bounds score src/mace_bounds/data/examples --model mini
 
 printf '\n2. Labelled structures: elements under strain, with energies from all-electron DFT.\n'
 run python scripts/make_dcdft.py demo/dcdft.extxyz --model mini
@@ -23,8 +28,8 @@ printf '\n3. Features of the frozen model for each of them.\n'
 run mace-bounds features demo/dcdft.extxyz demo/features --model mini
 
 printf '\n4. A head of our own: fitted and calibrated on some elements, measured on others; ten splits.\n'
-run mace-bounds fit demo/features demo/head --repeats 10 \
-    --notes "Strain energies of elements (WIEN2k, PBE) on top of mini's own energy at equilibrium volume: bounds for strain energies, not for total energies."
+run mace-bounds fit demo/features demo/head --fit-share 0.4 --calibration-share 0.35 --repeats 10 \
+    --notes "WIEN2k strain energies of elements; zero: the energy of mini at equilibrium volume"
 
 printf '\n5. The audit: bounds for every structure, and how often they hold.\n'
 run mace-bounds audit demo/features demo/report --head demo/head --level 0.9

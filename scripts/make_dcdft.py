@@ -7,8 +7,8 @@ energy at the equilibrium volume as their zero:
 
     label(V) = E_model(V0) + E_WIEN2k(V) - E_WIEN2k(V0)
 
-so label - E_model is the model's error in the strain energy (zero at V0 by construction; V0 itself is left
-out), not an error of total or formation energies. They are real DFT energy differences of another code than
+so label - E_model is the model's error in the strain energy (zero at V0 by construction; volumes within 3 % of
+V0 are left out), not an error of total or formation energies. They are real DFT energy differences of another code than
 the model was trained on. They belong to the model named: make the file again for another one.
 """
 

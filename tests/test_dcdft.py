@@ -100,7 +100,7 @@ def test_labels_are_anchored_at_the_models_energy_at_equilibrium():
 def test_label_at_equilibrium_is_the_models_own_energy_and_is_left_out():
     (record,) = strain_records(FakeModel(), ["Fe"], [1.0])
     assert record.energy_ev == pytest.approx(float(FakeModel().extract([crystal_at("Fe")]).energy_ev[0]))
-    assert 1.0 not in SCALES
+    assert min(abs(scale - 1.0) for scale in SCALES) > 0.03
 
 
 def test_elements_that_the_model_does_not_know_are_left_out():
@@ -125,7 +125,7 @@ def test_script_says_what_the_labels_are(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("mace_bounds.features.load_model", lambda name: FakeModel(name=name))
     script.main([str(tmp_path / "new" / "strain.extxyz"), "--model", "fake"])
     said = capsys.readouterr().out
-    assert "36 crystals" in said
+    assert "18 crystals" in said
     assert "not of total or formation energies" in said
     comment = (tmp_path / "new" / "strain.extxyz").read_text().splitlines()[1]
     assert f'label="{LABEL}"' in comment
