@@ -1,10 +1,10 @@
 """Importing mace for the command line without what only its training needs.
 
-``import mace`` takes 5.3 s of processor time, of which 2.6 s go to matplotlib, torchmetrics, torch._dynamo and
-scipy.signal: mace's training loop and its preparation for ``torch.compile`` want them, inference never does.
-For a command that scores one crystal this is most of the wait, so :func:`lighten_imports` lets a process put
-stand-ins in their place while mace is imported. Only the command line asks for it: in a library user's
-process mace is imported as it is.
+``import mace`` takes 5.4 s of processor time on a busy two-core machine; 2.4 s of them go to matplotlib,
+torchmetrics, torch._dynamo and scipy.signal, which mace's training loop and its preparation for
+``torch.compile`` want and inference never does. For a command that scores one crystal this is a third of the
+wait, so :func:`lighten_imports` lets a process put stand-ins in their place while mace is imported. Only the
+command line asks for it: in a library user's process mace is imported as it is.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def build(
     options = dict(architecture)
     options |= {key: o3.Irreps(options[key]) for key in _IRREPS}
     options |= {key: modules.interaction_classes[options[key]] for key in _BLOCKS}
-    with _mace.default_dtype(torch.float64), _mace.quiet():
+    with _mace.default_dtype(torch.float64), _mace.quiet(), _mace.without_torchscript():
         module: torch.nn.Module = modules.ScaleShiftMACE(
             **options,
             num_elements=len(atomic_numbers),
