@@ -41,7 +41,8 @@ install_venv_module() { # Debian and Ubuntu split venv and pip's bootstrap off P
         as_root="sudo"
     fi
     say "This Python has no venv module: ${as_root:+$as_root }apt-get install -y $package"
-    { $as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq "$package"; } >&2 ||
+    $as_root apt-get update -qq >&2 || say "apt-get update failed; trying with the lists that are here"
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" >&2 ||
         stop "apt-get could not install $package; install it by hand and run this again."
 }
 

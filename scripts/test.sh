@@ -4,12 +4,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 set_up test
 
-check() {
+failed=""
+check() { # all of them run; the last line is pytest's if nothing failed
     say "$*"
-    "$VENV_PYTHON" -m "$@" || stop "$1 found something (see above)."
+    "$VENV_PYTHON" -m "$@" || failed+="${failed:+, }$1"
 }
 
 check ruff check .
 check ruff format --check .
 check mypy
 check pytest "$@"
+if [ -n "$failed" ]; then stop "$failed found something (see above)."; fi

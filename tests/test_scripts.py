@@ -32,7 +32,11 @@ def machine(tmp_path):
     tools = tmp_path / "tools"
 
     def run(
-        *arguments: str, torch: str | None = "2.13.0", gpu: str = "none", platform: str = "Linux x86_64"
+        *arguments: str,
+        torch: str | None = "2.13.0",
+        gpu: str = "none",
+        platform: str = "Linux x86_64",
+        bare_python: str | None = None,
     ) -> subprocess.CompletedProcess:
         report = json.dumps({"install": [{"metadata": {"name": "torch", "version": torch}}]})
         answer = f"echo '{report}'" if torch else "echo 'ERROR: No matching distribution' >&2; exit 1"
@@ -43,7 +47,7 @@ def machine(tmp_path):
             f'echo "$@" >> "{log}"\n'
             f'case "$*" in *--dry-run*) {answer};; esac\n'
         )
-        executable(tmp_path / ".venv" / "bin" / "python", fake)
+        executable(tmp_path / ("spare" if bare_python else ".venv/bin/python"), fake)
         system, kind = platform.split()
         executable(
             tools / "uname", f'#!/bin/sh\nif [ "$1" = -s ]; then echo {system}; else echo {kind}; fi\n'
@@ -53,7 +57,7 @@ def machine(tmp_path):
         if gpu != "none":
             executable(smi, f"#!/bin/sh\nexit {0 if gpu == 'works' else 9}\n")
         log.write_text("")
-        environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+        environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHON": bare_python or ""}
         done = subprocess.run(
             ["bash", "scripts/setup.sh", *arguments],
             cwd=tmp_path,
@@ -122,6 +126,33 @@ def test_no_torch_is_one_clear_sentence(machine):
     assert done.returncode == 1
     assert "stopped: pip found no torch==2.13.0 for this Python" in done.stderr
     assert not [call for call in done.calls if "--editable" in call]
+
+
+@pytest.mark.parametrize("apt", [0, 100])
+def test_python_without_venv_module_gets_it_from_apt(machine, tmp_path, apt):
+    tools, log, there = tmp_path / "tools", tmp_path / "calls.log", tmp_path / "venv-module"
+    executable(tools / "sudo", '#!/bin/sh\nexec "$@"\n')
+    executable(tools / "apt-get", f'#!/bin/sh\necho "apt-get $@" >> "{log}"\ntouch "{there}"\nexit {apt}\n')
+    executable(
+        tools / "python-bare",
+        f"""#!/usr/bin/env bash
+case "$*" in
+*ensurepip*) test -e "{there}" ;;
+"-m venv"*) mkdir -p .venv/bin && mv spare .venv/bin/python ;;
+*) exec "{sys.executable}" "$@" ;;
+esac
+""",
+    )
+    done = machine("demo", torch="2.13.0+cpu", gpu="broken", bare_python="python-bare")
+    installed = [call.split()[-1] for call in done.calls if call.startswith("apt-get install")]
+    assert len(installed) == 1
+    assert installed[0].endswith("-venv")
+    if apt == 0:
+        assert done.returncode == 0, done.stderr
+        assert done.calls[-1] == "-m pip install -qq --editable ."
+    else:
+        assert done.returncode == 1
+        assert f"stopped: apt-get could not install {installed[0]}" in done.stderr
 
 
 def test_unknown_word_is_refused(machine):
