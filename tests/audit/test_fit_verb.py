@@ -51,6 +51,14 @@ def test_repeats_average_over_seeds(tiny_fit, tiny_store, tiny_model_folder):
     assert row["std"] == pytest.approx(abs(first["coverage"] - second["coverage"]) / 2**0.5)
 
 
+def test_two_fits_write_the_same_bytes(tiny_store, tiny_model_folder, tmp_path):
+    config = FitConfig(fit_share=0.35, calibration_share=0.35, balance=True)
+    for name in ("a/head", "b/head"):
+        fit(tiny_store, tmp_path / name, config, model=tiny_model_folder)
+    for name in ("head.safetensors", "config.json", "README.md"):
+        assert (tmp_path / "a/head" / name).read_bytes() == (tmp_path / "b/head" / name).read_bytes()
+
+
 def test_the_card_says_what_the_head_is(tiny_fit):
     text = (tiny_fit.folder / "README.md").read_text()
     card = read_card(tiny_fit.folder)

@@ -148,7 +148,7 @@ extract(records(120), sys.argv[1], load_model(sys.argv[2], device="cpu"), shard_
 """
 
 
-def test_sigkill_at_any_moment(tmp_path, model):
+def test_sigkill_at_any_moment(tmp_path):
     """The full study (1,500 crystals, ten kills) is scripts/kill_study.py."""
     checkpoint = tmp_path / "tiny.model"
     torch.save(build(TINY), checkpoint)

@@ -57,7 +57,7 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
                 "Data fingerprint": f"`{about['data_sha256']}`",
                 "Notes": about["notes"],
                 "Licence": about["licence"] or "not stated; that of the data applies",
-                "Made": f"{about['made']}, mace-bounds {about['versions']['mace-bounds']}",
+                "Made with": f"mace-bounds {about['versions']['mace-bounds']}",
             }
         ),
         "## Use",

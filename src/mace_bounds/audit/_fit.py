@@ -10,7 +10,7 @@ import numpy as np
 
 from mace_bounds.audit._card import head_card
 from mace_bounds.audit._measured import coverage, detailed_table, labelled, metrics, overall
-from mace_bounds.audit._versions import now, versions
+from mace_bounds.audit._versions import versions
 from mace_bounds.calibration import FitConfig, fit_head
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, training_compositions
@@ -148,7 +148,6 @@ def fit(
 def _provenance(rows: FeatureRows, notes: str, licence: str) -> dict[str, Any]:
     used = rows.labelled().table
     return {
-        "made": now(),
         "versions": versions(),
         "sources": {str(k): int(v) for k, v in used["source"].value_counts().head(20).items()},
         "label_kinds": {str(k): int(v) for k, v in used["label_kind"].value_counts().head(20).items()},

@@ -181,15 +181,14 @@ class CalibratedHead:
         inputs = scale_inputs(pops, fractions, n_atoms)
         sigma = self.scale.sigma(inputs)
         cells = chemistry_classes(rows.table["elements"].tolist())
-        quantiles = (
-            np.array([self.conformal.lookup(cells, level) for level in self.levels]).reshape(len(self.levels), len(sigma)).T
-        )
+        n_levels = len(self.levels)
+        quantiles = np.array([self.conformal.lookup(cells, level) for level in self.levels])
         return Intervals(
             centre=pops.mean if self.refit else np.zeros(len(sigma)),
             refit=pops.mean,
             sigma=sigma,
             levels=np.asarray(self.levels),
-            half_widths=sigma[:, None] * quantiles,
+            half_widths=sigma[:, None] * quantiles.reshape(n_levels, len(sigma)).T,
             pops=pops,
             extrapolation_grade=pops.leverage / self.leverage_limit,
             unseen=self.scale.unseen(inputs),

@@ -42,6 +42,13 @@ ClipOption = Annotated[
 CompositionOption = Annotated[
     bool, typer.Option("--composition/--no-composition", help="Join atomic fractions to the features.")
 ]
+BalanceOption = Annotated[
+    bool, typer.Option("--balance", help="Give every source the same total weight, whatever its size.")
+]
+ByChemistryOption = Annotated[
+    bool,
+    typer.Option("--by-chemistry", help="Calibrate chemistry classes of 200 rows or more by themselves."),
+]
 IncludeTrainingOption = Annotated[
     bool,
     typer.Option(
@@ -65,6 +72,8 @@ def fit(
     posterior: PosteriorOption = Posterior.hypercube,
     clip_percent: ClipOption = 0.5,
     composition: CompositionOption = True,
+    balance: BalanceOption = False,
+    by_chemistry: ByChemistryOption = False,
     include_training: IncludeTrainingOption = False,
     overwrite: OverwriteOption = False,
     notes: NotesOption = "",
@@ -95,6 +104,8 @@ def fit(
         composition=composition,
         posterior=posterior.value,
         clip_percent=clip_percent,
+        balance=balance,
+        by_chemistry=by_chemistry,
     )
     with _console.progress("splits", repeats) as update:
         report = run(
@@ -123,7 +134,7 @@ def _summary(report: FitReport, store: Path) -> dict[str, object]:
         "command": "fit",
         "store": str(store),
         "head": str(report.folder),
-        **{k: about[k] for k in ("settings", "versions", "made", "rows", "left_out", "coverage", "metrics")},
+        **{k: about[k] for k in ("settings", "versions", "rows", "left_out", "coverage", "metrics")},
         "coverage_over_splits": about["coverage_over_splits"],
         "model": {"name": report.head.identity.model, "digest": report.head.identity.model_digest},
     }
