@@ -180,11 +180,15 @@ def through_read(path: Path) -> list[str | None]:
 def through_score(path: Path) -> list[str | None]:
     """Return what the score command says in-process, checking that its exit code agrees."""
     import json
+    from functools import cache
 
     from typer.testing import CliRunner
 
+    from mace_bounds import audit
     from mace_bounds.cli import app
 
+    if not hasattr(audit.open_pair, "cache_info"):
+        audit.open_pair = cache(audit.open_pair)  # the model is the same for every file
     result = CliRunner().invoke(app, ["score", str(path), "--model", "mini", "--format", "json"])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
