@@ -1,0 +1,99 @@
+"""Frames for training ``mini``: reading, splitting by composition, atomic energies, likeness of elements."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from pymatgen.core import Composition, Element, Structure
+
+ATOMIC_NUMBERS = [*range(1, 84), *range(89, 95)]  # the 89 elements of MACE-MPA-0
+SPLIT_SALT = "mace-bounds/mini"
+MAX_ATOMS, MAX_FORCE_EV_A, MAX_STRESS_GPA = 120, 25.0, 100.0
+EV_A3_IN_GPA = 160.21766208
+
+
+@dataclass
+class Frame:
+    """One labelled structure; stress is None where it is absent or unphysical."""
+
+    id: str
+    source: str
+    atoms: Atoms
+    formula: str
+    energy_ev: float
+    forces_ev_a: np.ndarray | None = None
+    stress_ev_a3: np.ndarray | None = None
+
+
+def split_fraction(formula: str) -> float:
+    """Deterministic position of a composition in [0, 1)."""
+    digest = hashlib.sha256(f"{SPLIT_SALT}:{formula}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def read_frames(folder: Path) -> list[Frame]:
+    """Every usable frame of the three extxyz sources and the MP entries."""
+    frames = []
+    for name in ("mptrj", "high_temperature_pressure", "alexandria"):
+        with gzip.open(folder / f"{name}_frames.extxyz.gz", "rt") as handle:
+            text = handle.read()
+        for atoms in ase.io.read(io.StringIO(text), ":", format="extxyz"):
+            forces, stress = None, None
+            if name != "alexandria":
+                forces = atoms.arrays["REF_forces"]
+                if np.abs(forces).max() > MAX_FORCE_EV_A:
+                    continue
+                stress = atoms.info.get("REF_stress")
+                limit = MAX_STRESS_GPA * (1 if name == "mptrj" else 10)
+                if stress is not None and np.abs(stress).max() * EV_A3_IN_GPA > limit:
+                    stress = None
+            source = "tp" if name == "high_temperature_pressure" else atoms.info["source"]
+            formula = Composition(atoms.get_chemical_formula()).reduced_formula
+            plain = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+            frames.append(
+                Frame(atoms.info["id"], source, plain, formula, atoms.info["REF_energy"], forces, stress)
+            )
+    with gzip.open(folder / "mp_entries.json.gz") as handle:
+        entries = json.load(handle)
+    for entry in entries:
+        structure = Structure.from_dict(entry["structure"])
+        numbers = [site.specie.Z for site in structure]
+        atoms = Atoms(numbers, positions=structure.cart_coords, cell=structure.lattice.matrix, pbc=True)
+        formula = structure.composition.reduced_formula
+        frames.append(Frame(entry["entry_id"], "mp_entries", atoms, formula, entry["energy"]))
+    known = set(ATOMIC_NUMBERS)
+    return [f for f in frames if len(f.atoms) <= MAX_ATOMS and set(f.atoms.numbers) <= known]
+
+
+def fit_atomic_energies(counts: np.ndarray, energies: np.ndarray, ridge: float = 1e-3) -> np.ndarray:
+    """Ridge regression of energy per atom on atomic fractions, eV per atom of each element."""
+    fractions = counts / counts.sum(1, keepdims=True)
+    per_atom = energies / counts.sum(1)
+    gram = fractions.T @ fractions + ridge * np.eye(counts.shape[1])
+    return np.linalg.solve(gram, fractions.T @ per_atom)
+
+
+def element_likeness(width: float = 1.0) -> np.ndarray:
+    """Row-stochastic matrix (89, 89): how much each element is like the others in the periodic table.
+
+    A Gaussian in the distance of group and period; lanthanides and actinides lie in one group of their own,
+    a step from group 3, ordered along the row.
+    """
+    places = []
+    for z in ATOMIC_NUMBERS:
+        element = Element.from_Z(z)
+        rare = element.is_lanthanoid or element.is_actinoid
+        along = (z - 57) / 14 if element.is_lanthanoid else (z - 89) / 14 if element.is_actinoid else 0.0
+        places.append((3.0 + along if rare else float(element.group), float(element.row), float(rare)))
+    place = np.array(places)
+    distance2 = ((place[:, None] - place[None]) ** 2).sum(-1)
+    kernel = np.exp(-0.5 * distance2 / width**2)
+    return kernel / kernel.sum(1, keepdims=True)
