@@ -34,7 +34,9 @@ class Frame:
 
 
 def split_fraction(formula: str) -> float:
-    """Deterministic position of a composition in [0, 1)."""
+    """Deterministic position of a composition in [0, 1); 0 for pure elements, which anchor everything else."""
+    if Composition(formula).is_element:
+        return 0.0
     digest = hashlib.sha256(f"{SPLIT_SALT}:{formula}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
