@@ -57,7 +57,7 @@ def main() -> int:
             process = subprocess.Popen(
                 command(args.source, broken, args.model), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            time.sleep(rng.uniform(0.0, duration / args.kills + 6.0))  # at least as long as an import takes
+            time.sleep(rng.uniform(5.0, 5.0 + 3.0 * duration / args.kills))  # imports alone take some seconds
             process.send_signal(signal.SIGKILL)
             process.wait()
             shards_at_kill.append(len(list(broken.glob("shard-*.parquet"))))

@@ -95,12 +95,21 @@ def test_ctrl_c_stops_a_run_with_one_sentence(labelled_file, pair, tmp_path):
     script += "def slow(*a, **k):\n    print('ready', flush=True); time.sleep(60)\n"
     script += "f.load_model = slow\nfrom mace_bounds.cli import main; main()"
     arguments = [sys.executable, "-c", script, "features", str(labelled_file), str(tmp_path / "s"), *pair[:2]]
-    process = subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-    )
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    with subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        # a test run that was itself started in the background of a shell passes on that SIGINT is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert told == "stopped; run the same command again to resume\n"
