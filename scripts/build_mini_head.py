@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mace_bounds import FitConfig, extract, fit, load_model, read
-from mace_bounds.calibration import composition_keys
+from mace_bounds.calibration import composition_key
 from mace_bounds.structures import Record
 
 FILES = {
@@ -40,7 +40,7 @@ def records(data: Path, elements: frozenset[int], seen: np.ndarray) -> Iterator[
         for record in read(data / name, elements=elements):
             if record.source in UNWANTED or record.crystal is None:
                 continue
-            if not np.isin(composition_keys([record.crystal.formula]), seen)[0]:
+            if not np.isin(composition_key(record.crystal.formula), seen):
                 yield replace(record, source=source)
 
 

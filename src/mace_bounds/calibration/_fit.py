@@ -12,7 +12,7 @@ import numpy as np
 from mace_bounds.calibration._calibrated import CalibratedHead, HeadIdentity, head_inputs, scale_inputs
 from mace_bounds.calibration._conformal import LEVELS, ConformalTable, conformal_scores, mondrian_quantiles
 from mace_bounds.calibration._scale_fit import select_scale
-from mace_bounds.calibration._splits import assign_splits, composition_keys, group_folds
+from mace_bounds.calibration._splits import assign_splits, composition_key, composition_keys, group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
 from mace_bounds.head import (
@@ -127,9 +127,8 @@ def usable_rows(rows: FeatureRows, backbone: NDArray[np.uint64] | None) -> tuple
     left_out["suspect label"] = int(suspect.sum())
     seen = np.zeros(len(suspect), dtype=bool)
     if backbone is not None:
-        formulas = labelled.table["formula"].to_numpy()
-        known = {f for f in set(formulas) if np.isin(composition_keys([f]), backbone)[0]}
-        seen = np.array([f in known for f in formulas], dtype=bool) & ~suspect
+        keys = np.array([composition_key(f) for f in labelled.table["formula"]], dtype=np.uint64)
+        seen = np.isin(keys, backbone) & ~suspect
     left_out["composition in the model's training"] = int(seen.sum())
     return labelled.take(~suspect & ~seen), {reason: n for reason, n in left_out.items() if n}
 
