@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "features"))
-from mace_builds import MPA_0, build, calculator_energies
+from mace_builds import calculator_energies
 
 from mace_bounds import load_model, read
 from mace_bounds.features import _embedded
+from mpa0_architecture import MPA_0, build
 
 
 def main() -> None:

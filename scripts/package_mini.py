@@ -28,7 +28,7 @@ so that every command works offline within seconds. **It stands in for no founda
   the weights as 64-bit keys, so that every table can say `in_training`.
 - Run: {epochs} epochs, {steps:,} steps, {minutes} minutes on {processes} CPU processes of one thread, exponential moving average
   of the weights; `scripts/train_mini.py` is the whole recipe. The learning rate follows the clock, so a rerun is not
-  bit-identical.
+  bit-identical.{remark}
 - Licence: MIT, as the package. The data's licences: MIT, CC BY 4.0, modified BSD (see the sources' own pages).
 
 Energy errors in meV/atom, {seen_n:,} training frames against compositions that training has not seen:
@@ -66,6 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=_embedded.MINI_FOLDER)
+    parser.add_argument("--remark", default="", help="what was odd about the run, for the card")
     args = parser.parse_args()
     result = json.loads((args.run / "result.json").read_text())
     architecture = dict(result["architecture"])
@@ -94,6 +95,7 @@ def main() -> None:
         n_formulas=len(result["train_formulas"]),
         held=1 - result["backbone_fraction"],
         watched=result["validation_fraction"],
+        remark=f" {args.remark}" if args.remark else "",
         seen_n=sum(v["n"] for v in result["seen"].values()),
         rows=table_rows(result["unseen"], result["seen"]),
         **{k: result[k] for k in ("n_train", "epochs", "steps", "minutes", "processes")},

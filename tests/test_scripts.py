@@ -169,3 +169,5 @@ def test_demo_uses_only_commands_that_exist():
     used = [line.split()[2] for line in lines if line.startswith("run mace-bounds ")]
     assert used == ["score", "features", "fit", "audit"]
     assert set(used) <= known
+    (fit,) = [line for line in lines if line.startswith("run mace-bounds fit ")]
+    assert "--include-training" in fit  # mini's training has many of the elements, but none of these labels

@@ -6,6 +6,7 @@
     ├── LabelError             a label is not comparable with the model's energy
     ├── ModelError             a model cannot be loaded, or its readout cannot be split
     ├── StoreError             a feature store is missing, foreign or inconsistent
+    ├── EngineError            worker processes or a Dask cluster cannot do the work
     └── HeadError              a head cannot be fitted, read, or used with this model
 
 Every message is one sentence: what was expected, what came, what to do.
@@ -34,6 +35,10 @@ class ModelError(MaceBoundsError):
 
 class StoreError(MaceBoundsError):
     """A feature store is missing, foreign or inconsistent."""
+
+
+class EngineError(MaceBoundsError):
+    """Worker processes or a Dask cluster cannot do the work."""
 
 
 class HeadError(MaceBoundsError):

@@ -27,14 +27,32 @@ def test_coverage_is_that_of_the_saved_head_on_its_test_split(tiny_fit, tiny_sto
         assert row["coverage_low"] <= row["coverage"] <= row["coverage_high"]
 
 
-def test_rows_of_the_models_training_are_left_out_unless_asked_for(tiny_fit, tiny_store, tiny_model_folder):
+def test_rows_of_the_models_training_are_left_out_unless_asked_for(tiny_fit, tiny_store, whole_fit):
     n_seen = tiny_fit.left_out["composition in the model's training"]
     formulas = FeatureStore(tiny_store).read().table["formula"]
     assert n_seen == sum(int(composition_key(f)) % 8 == 0 for f in formulas) > 0
-    whole = fit(tiny_store, model=tiny_model_folder, include_training=True)
-    assert sum(whole.splits.values()) == len(formulas)
-    assert whole.folder is None
-    assert whole.head.provenance["includes_training"] is True
+    assert sum(whole_fit.splits.values()) == len(formulas)
+    assert whole_fit.head.provenance["includes_training"] is True
+    used = set(whole_fit.head.fit_compositions) | set(whole_fit.head.calibration_compositions)
+    test = [key for key in map(composition_key, formulas) if key not in used]
+    n_known = sum(int(key) % 8 == 0 for key in test)
+    assert 0 < n_known < len(test)
+    assert whole_fit.head.provenance["test_rows_in_training"] == n_known
+    assert tiny_fit.head.provenance["test_rows_in_training"] == 0
+
+
+def test_the_card_says_what_the_model_knew_and_how_the_numbers_came_about(tiny_fit, whole_fit):
+    plain, whole = ((report.folder / "README.md").read_text() for report in (tiny_fit, whole_fit))
+    n_known = whole_fit.head.provenance["test_rows_in_training"]
+    assert f"{n_known} of them have compositions that the model's own training has seen" in whole
+    assert "that the model's own training has not seen either" in plain
+    assert "## How these numbers were developed\n\nChosen after looking.\n\n## Data and splits" in whole
+    assert "How these numbers were developed" not in plain
+    assert load_head(whole_fit.folder).provenance["development"] == "Chosen after looking."
+
+
+def test_nothing_is_written_without_a_folder(tiny_store, tiny_model_folder):
+    assert fit(tiny_store, model=tiny_model_folder).folder is None
 
 
 def test_repeats_average_over_seeds(tiny_fit, tiny_store, tiny_model_folder):

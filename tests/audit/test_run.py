@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from ase.io import write
 
 from mace_bounds import audit, plot
 from mace_bounds.audit._folder import read_bounds
+from mace_bounds.audit._measured import Measured, headline, sentence
 from mace_bounds.errors import HeadError, StoreError
 
 
@@ -134,6 +136,78 @@ def test_rows_that_were_all_used_before_do_not_pass_for_a_measurement(
     assert found.summary["measured_on"]["rows"] == "all"
     assert "this does not measure coverage on new crystals" in found.summary["measured_on"]["sentence"]
     assert "Not a measure for new crystals" in found.report.read_text()
+
+
+@pytest.fixture(scope="module")
+def whole_result(tiny_store, tiny_model_folder, whole_fit, tmp_path_factory):
+    """Audit with a head that was also fitted on compositions of the model's training."""
+    out = tmp_path_factory.mktemp("audit") / "whole"
+    return audit(tiny_store, out, model=tiny_model_folder, head=whole_fit.folder)
+
+
+def test_a_head_that_knows_the_models_training_is_measured_on_what_it_has_not_used(whole_result, whole_fit):
+    table = pd.read_parquet(whole_result.folder / "bounds.parquet")
+    free = table[~table["seen_in"].isin(["fit", "calibration"])]
+    known = int(free["flags"].str.contains("in_training").sum())
+    about = whole_result.summary["measured_on"]
+    assert about["rows"] == "new_to_head"
+    assert about["n"] == len(free) == whole_fit.splits["test"]
+    assert about["in_training"] == known
+    assert 0 < known < len(free)
+    assert "that the head has not used" in about["sentence"]
+    assert f"; {known} of them have compositions that the model's own training has seen" in about["sentence"]
+    assert "nothing was trained on" not in about["sentence"]
+    wanted = whole_fit.head.provenance["coverage"]
+    assert [row["coverage"] for row in whole_result.summary["coverage"]] == [
+        row["coverage"] for row in wanted
+    ]
+
+
+def test_every_role_stays_in_the_tables_of_such_a_head(whole_result):
+    table = pd.read_csv(whole_result.folder / "coverage.csv")
+    assert set(table["rows"]) == {"new_to_head", "all"}
+    roles = table[(table["rows"] == "all") & (table["by"] == "seen_in")].groupby("group")["n"].first()
+    assert roles.to_dict() == {k: n for k, n in whole_result.summary["seen_in"].items() if n >= 10}
+    assert {"fit", "calibration", "unseen"} <= set(roles.index)
+
+
+def test_the_report_and_the_plots_of_such_a_head_say_what_the_rows_are(whole_result, tmp_path):
+    page, known = whole_result.report.read_text(), whole_result.summary["measured_on"]["in_training"]
+    assert "New to the head, not all new to the model" in page
+    assert "only the first line stands for new crystals" in page
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        plot(whole_result.folder, formats=["svg"], folder=tmp_path)
+    for name in ("calibration", "parity", "coverage_by_chemistry"):
+        drawn = (tmp_path / f"{name}.svg").read_text()
+        assert "not used by the head" in drawn
+        assert f"({known} known to the model)" in drawn
+
+
+@pytest.mark.parametrize(("n_seen", "share"), [(0, "none"), (7, "7"), (40, "all")])
+def test_the_sentence_counts_what_the_model_knows(whole_fit, n_seen, share):
+    rows = pd.DataFrame({"seen_in": ["backbone"] * n_seen + ["unseen"] * (40 - n_seen)})
+    rows["flags"] = ["extrapolates;in_training"] * n_seen + [""] * (40 - n_seen)
+    chosen = headline(Measured(rows, (0.9,)), whole_fit.head)
+    said = sentence(chosen, {"backbone": n_seen, "unseen": 40 - n_seen, "fit": 5}, whole_fit.head)
+    assert said == (
+        "40 labelled structures of compositions that the head has not used; "
+        f"{share} of them have compositions that the model's own training has seen "
+        "(5 in the fit of the head: reported apart)"
+    )
+
+
+def test_rows_of_the_models_training_carry_no_headline_of_another_head(tiny_fit, whole_fit):
+    rows = pd.DataFrame({"seen_in": ["backbone"] * 40 + ["unseen"] * 5, "flags": ""})
+    few = headline(Measured(rows, (0.9,)), tiny_fit.head)
+    assert (few.name, len(few)) == ("all", 45)
+    assert "of which only 5 are of compositions that nothing was trained on" in sentence(
+        few, {"backbone": 40, "unseen": 5}, tiny_fit.head
+    )
+    assert len(headline(Measured(rows, (0.9,)), whole_fit.head)) == 45
+    rows["seen_in"] = "fit"
+    used = headline(Measured(rows, (0.9,)), whole_fit.head)
+    assert used.name == "all"
+    assert "every one of a composition that was used before" in sentence(used, {"fit": 45}, whole_fit.head)
 
 
 def test_without_labels_there_are_bounds_but_no_coverage(

@@ -7,6 +7,7 @@ from ase.build import bulk
 
 from mace_bounds import load_model, score
 from mace_bounds.audit import concat, open_pair, score_batches
+from mace_bounds.calibration import composition_key
 from mace_bounds.errors import HeadError, SourceError
 
 
@@ -43,6 +44,20 @@ def test_training_compositions_are_told_apart(table, labelled_crystals):
     seen = np.array([bool(atoms.info["in_training"]) for atoms in labelled_crystals])
     assert (table["seen_in"] == "backbone").to_numpy().tolist() == seen.tolist()
     assert table["flags"].str.contains("in_training").to_numpy().tolist() == seen.tolist()
+
+
+def test_the_flag_of_the_models_training_does_not_depend_on_the_head(
+    labelled_crystals, tiny_model_folder, whole_fit
+):
+    table = score(labelled_crystals, model=tiny_model_folder, head=whole_fit.folder)
+    seen = np.array([bool(atoms.info["in_training"]) for atoms in labelled_crystals])
+    assert table["flags"].str.contains("in_training").tolist() == seen.tolist()
+    keys = [composition_key(atoms.info["formula"]) for atoms in labelled_crystals]
+    fit, calibration = whole_fit.head.fit_compositions, whole_fit.head.calibration_compositions
+    free = np.where(seen, "backbone", "unseen")
+    wanted = np.where(np.isin(keys, fit), "fit", np.where(np.isin(keys, calibration), "calibration", free))
+    assert table["seen_in"].tolist() == wanted.tolist()
+    assert {"fit", "calibration", "backbone"} <= set(wanted[seen])  # rows of both kinds of use are there
 
 
 def test_a_structure_that_cannot_be_scored_is_a_row_with_a_reason(tiny_model_folder, tiny_fit):

@@ -128,7 +128,17 @@ def test_splits_never_share_a_composition(fitted):
     assert not (sets[1] & sets[2])
     roles = fitted.head.roles(formulas)
     assert np.array_equal(np.where(roles == "unseen", "test", roles), fitted.splits)
-    assert set(fitted.head.roles(formulas, composition_keys(formulas))) == {"backbone"}
+
+
+def test_what_the_head_did_comes_before_what_the_models_training_did(fitted):
+    formulas = fitted.rows.table["formula"].to_numpy()
+    everything = composition_keys([*formulas, "NaCl"])
+    roles = fitted.head.roles([*formulas, "NaCl", "KCl"], everything)
+    wanted = np.where(fitted.splits == "test", "backbone", fitted.splits)
+    assert set(wanted) == {"fit", "calibration", "backbone"}
+    assert roles.tolist() == [*wanted, "backbone", "unseen"]
+    both = replace(fitted.head, calibration_compositions=fitted.head.fit_compositions)
+    assert set(both.roles(formulas[fitted.splits == "fit"], everything)) == {"fit"}
 
 
 def test_what_is_left_out_of_a_fit():
@@ -190,6 +200,10 @@ def test_a_level_needs_enough_calibration_compositions(n, seed):
 def test_too_few_rows_stop():
     with pytest.raises(HeadError, match="give more labelled"):
         fit_head(toy_rows(20, 0), MANIFEST)
+    rows = toy_rows(300, 0)
+    seen = composition_keys(rows.table["formula"].tolist())
+    with pytest.raises(HeadError, match=r"300 left out \(composition in the .* \(--include-training\)"):
+        fit_head(rows, MANIFEST, backbone=seen)
 
 
 def test_another_model_is_refused(fitted):

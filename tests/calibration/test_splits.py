@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mace_bounds.calibration import assign_splits, composition_key, composition_keys, group_folds
+from mace_bounds.calibration import (
+    assign_splits,
+    composition_key,
+    composition_keys,
+    compositions_in,
+    group_folds,
+)
 from mace_bounds.errors import HeadError
 
 FORMULAS = [f"Li{i}Fe{j}O{i + j}" for i in range(1, 60) for j in range(1, 60)]
@@ -75,3 +81,10 @@ def test_composition_keys_are_the_first_eight_bytes_of_sha256():
     assert keys.dtype == np.uint64
     assert keys.size == 2
     assert composition_key("abc") in keys
+
+
+def test_formulas_are_found_among_keys_in_their_own_order():
+    keys = composition_keys(["NaCl", "MgO"])
+    assert compositions_in(["MgO", "KCl", "NaCl", "MgO"], keys).tolist() == [True, False, True, True]
+    assert compositions_in(["MgO", "KCl"], None).tolist() == [False, False]
+    assert compositions_in([], keys).size == 0

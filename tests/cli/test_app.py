@@ -12,7 +12,7 @@ import pytest
 from mace_bounds.cli import _app
 from mace_bounds.errors import HeadError
 
-COMMANDS = ("score", "features", "fit", "audit", "plot", "models", "heads")
+COMMANDS = ("score", "features", "merge", "fit", "audit", "plot", "models", "heads")
 
 
 def test_help_names_every_command_and_is_instant(shell):

@@ -88,6 +88,27 @@ def test_json_of_fit_and_audit_stands_alone(bulk, run, tiny_model_folder, tmp_pa
     assert pd.read_csv(tmp_path / "o" / "coverage.csv")["rows"].isin(["unseen", "all"]).all()
 
 
+def test_a_head_that_includes_the_models_training_says_so_on_the_screen(
+    bulk, run, crystal_file, tiny_model_folder, tmp_path
+):
+    folder, _ = bulk
+    model = ["--model", tiny_model_folder]
+    shares = ["--fit-share", 0.35, "--calibration-share", 0.35]
+    made = run("fit", folder / "store", tmp_path / "head", *model, *shares, "--include-training")
+    assert made.exit_code == 0
+    summary = json.loads((tmp_path / "head.summary.json").read_text())
+    known, n = summary["test_rows_in_training"], summary["rows"]["test"]
+    assert 0 < known < n
+    assert "Coverage on compositions not used by the head" in made.stdout
+    assert f"{known} of these {n} structures have compositions that the model's own training" in made.stdout
+    audited = run(
+        "audit", folder / "store", tmp_path / "o", *model, "--head", tmp_path / "head", "--no-plots"
+    )
+    assert f"{known} of them have compositions that the model's own training has seen" in audited.stdout
+    scored = run("score", crystal_file, *model, "--head", tmp_path / "head")
+    assert f"that it has not used, {known} of compositions that the model knows" in scored.stdout
+
+
 def test_heads_and_models_are_listed(bulk, run, monkeypatch):
     folder, _ = bulk
     monkeypatch.setenv("MACE_BOUNDS_HEADS", str(folder))

@@ -1,54 +1,70 @@
-"""Neighbour lists and batches."""
+"""Graphs joined to batches, and to what mace takes."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
-import pytest
 import torch
-from ase.neighborlist import neighbor_list
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from mace_builds import real_crystals
 
-from mace_bounds.features._graph import Graph, build_graph, collate, pack
+from mace_bounds.features._graph import batch_graphs, mace_data
+from mace_bounds.features._neighbours import build_graph
 from mace_bounds.structures import Crystal
 
-
-@pytest.mark.parametrize("cutoff", [2.5, 5.0])
-def test_edges_are_those_of_ase(cutoff):
-    for crystal in real_crystals(8):
-        graph = build_graph(crystal, cutoff)
-        i, j, shift = neighbor_list("ijS", crystal.to_atoms(), cutoff)
-        wanted = sorted(zip(i, j, *shift.T, strict=True))
-        got = sorted(zip(*graph.edge_index, *graph.unit_shifts.astype(int).T, strict=True))
-        assert got == wanted
+NUMBERS = [*range(94, 0, -1)]
 
 
-def test_an_isolated_atom_has_no_edges():
-    graph = build_graph(Crystal(np.array([3]), np.zeros((1, 3)), 30 * np.eye(3)), 5.0)
-    assert graph.edge_index.shape == (2, 0)
-    assert graph.unit_shifts.shape == (0, 3)
+def some_graphs():
+    lonely = Crystal(np.array([18]), np.zeros((1, 3)), 30.0 * np.eye(3))
+    return [build_graph(c, 4.0) for c in [*real_crystals(3), lonely, *real_crystals(5)[3:]]]
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.integers(0, 40), max_size=30), st.integers(1, 60))
-def test_pack_keeps_order_and_limit(sizes, limit):
-    crystal = Crystal(np.array([1]), np.zeros((1, 3)), np.eye(3))
-    graphs = [Graph(crystal, np.zeros((2, n), dtype=np.int64), np.zeros((n, 3))) for n in sizes]
-    batches = list(pack(graphs, limit))
-    assert [g for batch in batches for g in batch] == graphs
-    assert all(len(b) == 1 or sum(g.edge_index.shape[1] for g in b) <= limit for b in batches)
+def test_a_batch_has_the_atoms_and_edges_of_its_graphs():
+    graphs = some_graphs()
+    batch = batch_graphs(graphs, NUMBERS)
+    sizes = [g.n_atoms for g in graphs]
+    assert batch.n_crystals == len(graphs)
+    assert torch.bincount(batch.crystal_of_atom).tolist() == sizes
+    assert [NUMBERS[e] for e in batch.elements] == [z for g in graphs for z in g.numbers]
+    owner = batch.crystal_of_atom[batch.receivers]
+    assert torch.equal(owner, batch.crystal_of_atom[batch.senders])
+    assert torch.bincount(owner, minlength=len(graphs)).tolist() == [g.n_edges for g in graphs]
+    vectors = batch.positions[batch.receivers] - batch.positions[batch.senders] + batch.shifts
+    for k, graph in enumerate(graphs):
+        sender, receiver = graph.edge_index
+        wanted = graph.positions[receiver] - graph.positions[sender] + graph.shifts
+        assert np.array_equal(vectors[owner == k].numpy(), wanted)
 
 
-def test_collate_offsets_and_shifts():
-    crystals = real_crystals(3)
-    graphs = [build_graph(c, 4.0) for c in crystals]
-    data = collate(graphs, list(range(1, 95)), 1, torch.float64, "cpu")
-    assert data["ptr"].tolist() == np.cumsum([0, *(len(c.numbers) for c in crystals)]).tolist()
-    assert data["head"].tolist() == [1, 1, 1]
-    numbers = data["node_attrs"].argmax(1).numpy() + 1
-    assert numbers.tolist() == [z for c in crystals for z in c.numbers]
+def test_rows_start_where_the_receiver_changes():
+    batch = batch_graphs(some_graphs(), NUMBERS)
+    starts = batch.row_starts.tolist()
+    assert starts[0] == 0
+    assert starts[-1] == len(batch.receivers)
+    for atom, (start, stop) in enumerate(pairwise(starts)):
+        assert (batch.receivers[start:stop] == atom).all()
+
+
+def test_dtypes_and_layout():
+    batch = batch_graphs(some_graphs(), NUMBERS)
+    for name in ("elements", "senders", "receivers", "row_starts", "crystal_of_atom"):
+        assert getattr(batch, name).dtype == torch.int64
+        assert getattr(batch, name).is_contiguous()
+    for name in ("positions", "shifts"):
+        assert getattr(batch, name).dtype == torch.float64
+        assert getattr(batch, name).is_contiguous()
+
+
+def test_data_for_mace():
+    graphs = some_graphs()
+    batch = batch_graphs(graphs, NUMBERS)
+    data = mace_data(batch, len(NUMBERS), 1, torch.float32)
+    assert data["ptr"].tolist() == np.cumsum([0, *(g.n_atoms for g in graphs)]).tolist()
+    assert data["head"].tolist() == [1] * len(graphs)
+    assert torch.equal(data["node_attrs"].argmax(1), batch.elements)
+    assert data["node_attrs"].sum(1).tolist() == [1.0] * len(batch.elements)
+    assert data["positions"].dtype == data["shifts"].dtype == torch.float32
     sender, receiver = data["edge_index"]
-    assert torch.equal(data["batch"][sender], data["batch"][receiver])
     lengths = (data["positions"][receiver] - data["positions"][sender] + data["shifts"]).norm(dim=1)
-    assert float(lengths.max()) <= 4.0
+    assert float(lengths.max()) <= 4.0 + 1e-5

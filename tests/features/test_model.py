@@ -6,6 +6,7 @@ import copy
 import functools
 import http.server
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_batched_equals_single_and_order():
     frozen = load_model(build(TINY), dtype="float64", device="cpu")
     crystals = real_crystals(20)
     together = frozen.extract(crystals)
-    small = frozen.extract(crystals, max_edges=50)
+    small = replace(frozen, memory_bytes=1e5).extract(crystals)
     single = [frozen.extract([c]) for c in crystals]
     scale = np.abs(together.features).max()
     for k, block in enumerate(single):

@@ -35,12 +35,13 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
         f"model head `{identity.model_head}`, {len(identity.columns)} {identity.kind} features"
         f"{' and atomic fractions' if identity.composition else ''}). It fits no other weights.",
         "## Coverage, measured",
-        f"On {about['rows']['test']:,} structures of compositions that neither the fit nor the calibration has seen"
-        f"{_training_clause(about)}. Intervals are 95 % confidence, clustered by composition.",
+        f"On {about['rows']['test']:,} structures of compositions that neither the fit nor the calibration of the head "
+        f"has seen{_training_clause(about)}. Intervals are 95 % confidence, clustered by composition.",
         _overall_table(about["coverage"]),
         *_over_splits(about["coverage_over_splits"]),
         f"### By group, at {100 * reference:g} %",
         _group_table(coverage, reference),
+        *_development(about["development"]),
         "## Data and splits",
         _facts(
             {
@@ -75,10 +76,17 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
 
 def _training_clause(about: dict[str, Any]) -> str:
     if about["includes_training"]:
-        return "; **some were in the model's own training, so the bounds are too narrow for new crystals**"
+        return (
+            f"; **{about['test_rows_in_training']:,} of them have compositions that the model's own training has "
+            "seen: if it was trained on labels like these, the bounds are too narrow for new crystals**"
+        )
     if about["backbone_compositions_known"]:
         return ", and that the model's own training has not seen either"
     return "; which of them the model's own training has seen is not known here"
+
+
+def _development(text: str) -> list[str]:
+    return ["## How these numbers were developed", text] if text else []
 
 
 def _overall_table(rows: list[dict[str, float]]) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mace_bounds.audit._measured import Measured
     from mace_bounds.calibration import CalibratedHead, FitResult
     from mace_bounds.features import FeatureRows
 
@@ -67,6 +68,7 @@ def fit(
     overwrite: bool = False,
     notes: str = "",
     licence: str = "",
+    development: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> FitReport:
     """Fit and calibrate a head on the labelled rows of a feature store.
@@ -86,12 +88,14 @@ def fit(
         Fit with this many seeds, ``config.seed`` onwards, and report the mean coverage over the splits. The
         head that is kept is the first.
     include_training : bool
-        Use rows from the model's own training as well: the errors there are too small for new crystals, so
-        the bounds are too.
+        Use rows of compositions from the model's own training as well. If it was trained on labels like these, the
+        errors there are too small for new crystals, and so are the bounds.
     overwrite : bool
         Replace a head that is already in ``folder``.
     notes, licence : str
         For the head's card: what the data are, and under which licence they may be used.
+    development : str
+        For the head's card: which choices were made after looking at coverage, and on which data.
     progress : callable, optional
         Called with (fits done, fits in all).
 
@@ -114,28 +118,31 @@ def fit(
     seen = training_compositions(model if model is not None else manifest.model, manifest.model_digest)
     backbone = None if include_training else seen
     runs: list[list[dict[str, float]]] = []
-    first: tuple[FitResult, pd.DataFrame, dict[str, float]] | None = None
+    first: tuple[FitResult, pd.DataFrame, Measured] | None = None
     for k in range(repeats):
         seeded = replace(config, seed=config.seed + k)
         result = fit_head(
             rows, manifest, seeded, backbone=backbone, provenance=_provenance(rows, notes, licence)
         )
-        measured, quality = _measure(result, seen)
+        test = _test_rows(result, seen)
+        measured = coverage(test)
         runs.append(overall(measured, TEST))
-        first = first or (result, measured, quality)
+        first = first or (result, measured, test)
         if progress is not None:
             progress(k + 1, repeats)
     assert first is not None
-    result, measured, quality = first
+    result, measured, test = first
     repeated = _repeats(runs)
     provenance = {
         **result.head.provenance,
         "levels": list(result.head.levels),
         "coverage": runs[0],
         "coverage_over_splits": repeated.to_dict("records"),
-        "metrics": quality,
+        "metrics": metrics(test),
         "includes_training": include_training and seen is not None,
+        "test_rows_in_training": test.n_in_training,
         "backbone_compositions_known": seen is not None,
+        "development": development,
     }
     head = replace(result.head, provenance=provenance)
     written = None
@@ -156,8 +163,8 @@ def _provenance(rows: FeatureRows, notes: str, licence: str) -> dict[str, Any]:
     }
 
 
-def _measure(result: FitResult, backbone: NDArray[np.uint64] | None) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Coverage and quality on the test split; an empty table without one."""
+def _test_rows(result: FitResult, backbone: NDArray[np.uint64] | None) -> Measured:
+    """The test split with what the head says of it; HeadError without one."""
     levels = result.head.levels
     rows = result.rows.take(result.splits == TEST)
     if len(rows.table) == 0:
@@ -165,8 +172,7 @@ def _measure(result: FitResult, backbone: NDArray[np.uint64] | None) -> tuple[pd
             "expected rows to measure coverage on, but the shares for fit and calibration leave none; "
             "give them a smaller sum."
         )
-    measured = replace(labelled(detailed_table(rows, result.head, levels[-1], backbone), levels), name=TEST)
-    return coverage(measured), metrics(measured)
+    return replace(labelled(detailed_table(rows, result.head, levels[-1], backbone), levels), name=TEST)
 
 
 def _repeats(runs: list[list[dict[str, float]]]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.audit._table import MEV_PER_EV, bounds_table
+from mace_bounds.audit._table import IN_TRAINING, MEV_PER_EV, bounds_table
 from mace_bounds.calibration import (
     CalibrationCurve,
     clustered_interval,
@@ -27,10 +27,20 @@ if TYPE_CHECKING:
     from mace_bounds.calibration import CalibratedHead, ConformalTable
     from mace_bounds.features import FeatureRows
 
-MINIMUM_UNSEEN = 30  # fewer unseen rows than this cannot carry the headline
+MINIMUM_HEADLINE = 30  # fewer rows than this cannot carry the headline
 MINIMUM_GROUP = 10
-UNSEEN, ALL = "unseen", "all"
 SUSPECT = "suspect_label"
+UNSEEN, NEW_TO_HEAD, ALL = "unseen", "new_to_head", "all"
+ROLES_OF = {UNSEEN: ("unseen",), NEW_TO_HEAD: ("unseen", "backbone")}
+WHAT = {
+    UNSEEN: "of compositions that nothing was trained on",
+    NEW_TO_HEAD: "of compositions that the head has not used",
+}
+USED = {
+    "backbone": "only in the model's own training",
+    "fit": "in the fit of the head",
+    "calibration": "in its calibration",
+}
 
 
 def bound_columns(level: float) -> tuple[str, str]:
@@ -70,7 +80,7 @@ class Measured:
     levels : tuple of float
         Nominal coverages.
     name : str
-        What the rows are: ``"unseen"`` or ``"all"``.
+        What the rows are: ``"unseen"``, ``"new_to_head"`` or ``"all"``.
     """
 
     table: pd.DataFrame
@@ -102,8 +112,16 @@ class Measured:
         """Error less the centre of the interval, shape (n,), eV/atom."""
         return self.error - self.column("centre")
 
-    def only(self, mask: NDArray[np.bool_], name: str) -> Measured:
-        """The rows where ``mask`` is true, under another name."""
+    @property
+    def n_in_training(self) -> int:
+        """How many rows have a composition that the model's own training has seen."""
+        return int(self.table["flags"].str.contains(IN_TRAINING, regex=False, na=False).sum())
+
+    def only(self, name: str) -> Measured:
+        """The rows that go by a name of ``ROLES_OF``; every row for any other name."""
+        if name not in ROLES_OF:
+            return self
+        mask = self.table["seen_in"].isin(ROLES_OF[name])
         return Measured(self.table[mask].reset_index(drop=True), self.levels, name)
 
 
@@ -114,10 +132,52 @@ def labelled(table: pd.DataFrame, levels: Sequence[float], *, suspect: bool = Fa
     return Measured(table[keep.to_numpy()].reset_index(drop=True), tuple(levels))
 
 
-def headline(rows: Measured) -> Measured:
-    """Rows of compositions that nothing was trained on, where there are enough of them; else all rows."""
-    unseen = (rows.table["seen_in"] == UNSEEN).to_numpy()
-    return rows.only(unseen, UNSEEN) if unseen.sum() >= MINIMUM_UNSEEN else rows
+def headline_rows(head: CalibratedHead) -> str:
+    """Name of the rows that measure a head.
+
+    Those of compositions that nothing was trained on; where the head's own data may have been in the model's
+    training, those of every composition that the head has not used.
+    """
+    return NEW_TO_HEAD if head.provenance.get("includes_training") else UNSEEN
+
+
+def headline(rows: Measured, head: CalibratedHead) -> Measured:
+    """The rows that measure a head, where there are enough of them; else all rows."""
+    chosen = rows.only(headline_rows(head))
+    return chosen if len(chosen) >= MINIMUM_HEADLINE else rows
+
+
+def sentence(chosen: Measured, roles: dict[str, int], head: CalibratedHead) -> str:
+    """Say what the rows of :func:`headline` are, and what the other labelled rows were used for.
+
+    Parameters
+    ----------
+    chosen : Measured
+    roles : dict of str to int
+        Labelled rows by role (:meth:`CalibratedHead.roles`), chosen or not.
+    head : CalibratedHead
+    """
+    wanted = headline_rows(head)
+    inside = ROLES_OF.get(chosen.name, ())
+    others = "; ".join(f"{roles[k]:,} {text}" for k, text in USED.items() if roles.get(k) and k not in inside)
+    if chosen.name != ALL:
+        tail = f" ({others}: reported apart)" if others else ""
+        return f"{len(chosen):,} labelled structures {WHAT[wanted]}{_known_to_model(chosen)}{tail}"
+    free = sum(roles.get(role, 0) for role in ROLES_OF[wanted])
+    tail = f" ({others}): this does not measure coverage on new crystals" if others else ""
+    if not free:
+        return (
+            f"all {len(chosen):,} labelled structures, every one of a composition that was used before{tail}"
+        )
+    return f"all {len(chosen):,} labelled structures, of which only {free:,} are {WHAT[wanted]}{tail}"
+
+
+def _known_to_model(chosen: Measured) -> str:
+    if chosen.name != NEW_TO_HEAD:
+        return ""
+    seen = chosen.n_in_training
+    share = {0: "none", len(chosen): "all"}.get(seen, f"{seen:,}")
+    return f"; {share} of them have compositions that the model's own training has seen"
 
 
 def coverage(rows: Measured, *, minimum: int = MINIMUM_GROUP) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_bounds.audit._folder import BOUNDS, COVERAGE, CURVE, PLOTS, read_bounds, read_summary
-from mace_bounds.audit._measured import ALL, UNSEEN, Measured, bound_columns, headline, labelled
+from mace_bounds.audit._measured import ALL, NEW_TO_HEAD, UNSEEN, Measured, bound_columns, labelled
 from mace_bounds.calibration import (
     CalibrationCurve,
     plot_calibration,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = ("png", "svg", "pdf")
-SPLIT_TITLES = {UNSEEN: "unseen compositions", ALL: "all labelled rows"}
+SPLIT_TITLES = {UNSEEN: "unseen compositions", NEW_TO_HEAD: "not used by the head", ALL: "all labelled rows"}
 GROUPINGS = ("chemistry", "element", "source", "size", "run_type")
 
 
@@ -79,7 +79,7 @@ def plot(
     target = Path(folder) if folder is not None else out / PLOTS
     target.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, draw in figures(out, levels, level, quantiles):
+    for name, draw in figures(out, str(summary["measured_on"]["rows"]), levels, level, quantiles):
         axes = draw()
         for suffix in formats:
             path = target / f"{name}.{suffix}"
@@ -89,15 +89,15 @@ def plot(
 
 
 def figures(
-    out: Path, levels: tuple[float, ...], level: float, quantiles: dict[float, float]
+    out: Path, measured_on: str, levels: tuple[float, ...], level: float, quantiles: dict[float, float]
 ) -> Iterator[tuple[str, Callable[[], Axes]]]:
-    """Name and maker of every plot that the audit's data allow."""
+    """Name and maker of every plot that the audit's data allow; ``measured_on`` names the headline's rows."""
     table = read_bounds(out / BOUNDS)
-    rows = headline(labelled(table, levels))
+    rows = labelled(table, levels).only(measured_on)
     if len(rows) == 0:
         yield "widths", lambda: plot_widths(_half_widths(table, levels), split="all structures")
         return
-    title = SPLIT_TITLES[rows.name]
+    title = _split_title(rows)
     yield from _measured_figures(rows, title, quantiles)
     coverage = _read_csv(out / COVERAGE)
     coverage = coverage[coverage["rows"] == rows.name]
@@ -129,6 +129,11 @@ def _measured_figures(
         ),
     )
     yield "residuals", lambda: plot_residuals(rows.error, split=title)
+
+
+def _split_title(rows: Measured) -> str:
+    known = f"\n({rows.n_in_training:,} known to the model)" if rows.name == NEW_TO_HEAD else ""
+    return SPLIT_TITLES[rows.name] + known
 
 
 def _half_widths(table: pd.DataFrame, levels: tuple[float, ...]) -> dict[float, np.ndarray]:

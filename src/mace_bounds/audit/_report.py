@@ -24,7 +24,7 @@ GROUPINGS = {
 }
 ROLES = {
     "unseen": "compositions that nothing was trained on",
-    "backbone": "compositions in the model's own training",
+    "backbone": "compositions only in the model's own training",
     "fit": "compositions in the fit of the head",
     "calibration": "compositions in its calibration",
 }

@@ -12,7 +12,6 @@ from mace_bounds.audit._library import find_head, read_card
 from mace_bounds.audit._measured import (
     ALL,
     SUSPECT,
-    UNSEEN,
     coverage,
     curve,
     detailed_table,
@@ -20,6 +19,7 @@ from mace_bounds.audit._measured import (
     labelled,
     metrics,
     overall,
+    sentence,
     violation_table,
 )
 from mace_bounds.audit._plot import plot
@@ -78,6 +78,8 @@ def audit(
     device: str = "auto",
     dtype: str = "float32",
     shard_rows: int = SHARD_ROWS,
+    workers: int | None = 1,
+    scheduler: str | None = None,
     plots: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> AuditResult:
@@ -97,6 +99,8 @@ def audit(
         See :func:`mace_bounds.score`; not used for a feature store.
     shard_rows : int
         Structures per shard of the features.
+    workers, scheduler
+        Where the features are computed: see :func:`mace_bounds.features.extract`.
     plots : bool
         Draw plots; without them the report has tables only, and :func:`plot` can draw them later.
     progress : callable, optional
@@ -112,8 +116,8 @@ def audit(
         If ``out`` holds something else, or the store is unfinished.
     HeadError
         If no head fits the model, or the level is not calibrated.
-    ModelError, SourceError
-        If the model or the source cannot be used.
+    ModelError, SourceError, EngineError
+        If the model, the source or the workers cannot be used.
     """
     out, clock = Path(out), _Clock()
     settings = {
@@ -138,6 +142,8 @@ def audit(
             frozen,
             kind=feature_kind(calibrated),
             shard_rows=shard_rows,
+            workers=workers,
+            scheduler=scheduler,
             progress=progress,
         )
     clock.lap("features")
@@ -229,7 +235,7 @@ def _measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path)
     if len(everything) == 0:
         why = "every label is suspect" if len(outside) else "no labels"
         return {"measured_on": {"rows": None, "n": 0, "sentence": f"{why}, so bounds only"}}
-    chosen = headline(everything)
+    chosen = headline(everything, head)
     full = coverage(everything)
     if chosen is not everything:
         import pandas as pd
@@ -239,34 +245,18 @@ def _measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path)
     _folder.write_csv(_curve_table(chosen, head), out / _folder.CURVE)
     roles = {str(k): int(v) for k, v in everything.table["seen_in"].value_counts().items()}
     return {
-        "measured_on": {"rows": chosen.name, "n": len(chosen), "sentence": _sentence(chosen, roles)},
+        "measured_on": {
+            "rows": chosen.name,
+            "n": len(chosen),
+            "in_training": chosen.n_in_training,
+            "sentence": sentence(chosen, roles, head),
+        },
         "seen_in": roles,
         "coverage": overall(full, chosen.name),
         "coverage_all_labelled": overall(full, ALL),
         "metrics": metrics(chosen),
         "violations": {"level": level, "n": len(outside)},
     }
-
-
-def _sentence(chosen: Measured, roles: dict[str, int]) -> str:
-    used = {
-        "backbone": "in the model's own training",
-        "fit": "in the fit of the head",
-        "calibration": "in its calibration",
-    }
-    parts = [f"{roles[k]:,} {text}" for k, text in used.items() if roles.get(k)]
-    if chosen.name == UNSEEN:
-        tail = f" ({'; '.join(parts)}: reported apart)" if parts else ""
-        return f"{len(chosen):,} labelled structures of compositions that nothing was trained on{tail}"
-    unseen = roles.get(UNSEEN, 0)
-    if not unseen:
-        return (
-            f"all {len(chosen):,} labelled structures, every one of a composition that was used before "
-            f"({'; '.join(parts)}): this does not measure coverage on new crystals"
-        )
-    return f"all {len(chosen):,} labelled structures, of which only {unseen:,} are of unseen compositions" + (
-        f" ({'; '.join(parts)}): this does not measure coverage on new crystals" if parts else ""
-    )
 
 
 def _curve_table(rows: Measured, head: CalibratedHead) -> pd.DataFrame:

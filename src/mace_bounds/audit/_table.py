@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mace_bounds.calibration import residual_ev_per_atom
+from mace_bounds.calibration import compositions_in, residual_ev_per_atom
 from mace_bounds.structures import suspect_label
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MEV_PER_EV = 1000.0
 ONE_SIGMA = 0.68
+IN_TRAINING = "in_training"
 COLUMNS = (
     "id",
     "formula",
@@ -77,7 +78,8 @@ def bounds_table(
         ``energy_lower_ev <= E_DFT <= energy_upper_ev`` with the stated ``coverage``;
         ``expected_error`` is the refit head's mean of E_DFT - E_MACE; ``std`` is the half-width of the
         68 % interval; ``support`` is the POPS range, uncalibrated; ``error`` and ``inside`` are set where the
-        row has a label; ``seen_in`` says what the composition was used for (:meth:`CalibratedHead.roles`).
+        row has a label; ``seen_in`` says what the composition was used for (:meth:`CalibratedHead.roles`);
+        the flag ``in_training`` that the model's training has seen it, whatever the head did with it.
     """
     import pandas as pd
 
@@ -92,7 +94,7 @@ def bounds_table(
     for name, values in _scored_columns(scored, said, head, level, backbone).items():
         table[name] = table[name].astype(_dtype(values))
         table.loc[good, name] = values
-    table["flags"] = [";".join(flags) for flags in _flags(rows, good, said, table)]
+    table["flags"] = [";".join(flags) for flags in _flags(rows, good, said, table, backbone)]
     return table
 
 
@@ -134,18 +136,23 @@ def _scored_columns(
 
 
 def _flags(
-    rows: FeatureRows, good: NDArray[np.bool_], said: Intervals, table: pd.DataFrame
+    rows: FeatureRows,
+    good: NDArray[np.bool_],
+    said: Intervals,
+    table: pd.DataFrame,
+    backbone: NDArray[np.uint64] | None,
 ) -> list[list[str]]:
     """The record's own flags, and what the head adds to them."""
     flags = [[str(flag) for flag in given] for given in rows.table["flags"]]
+    in_training = compositions_in(rows.table["formula"].tolist(), backbone)
     for place, grade, unseen in zip(np.flatnonzero(good), said.extrapolation_grade, said.unseen, strict=True):
         row = flags[place]
         if unseen:
             row.append("unseen_element")
         if grade > 1:
             row.append("extrapolates")
-        if table["seen_in"].iloc[place] == "backbone":
-            row.append("in_training")
+        if in_training[place]:
+            row.append(IN_TRAINING)
         error = float(table["error_mev_per_atom"].iloc[place]) / MEV_PER_EV
         if not np.isnan(error) and suspect_label(error):
             row.append("suspect_label")

@@ -41,7 +41,13 @@ from mace_bounds.calibration._scale import ScaleModel
 from mace_bounds.calibration._scale_fit import fit_scale, select_scale
 from mace_bounds.calibration._scale_inputs import ScaleInputs
 from mace_bounds.calibration._slab import worst_slab_coverage
-from mace_bounds.calibration._splits import assign_splits, composition_key, composition_keys, group_folds
+from mace_bounds.calibration._splits import (
+    assign_splits,
+    composition_key,
+    composition_keys,
+    compositions_in,
+    group_folds,
+)
 from mace_bounds.calibration._statistics import (
     CalibrationCurve,
     WidthMetrics,
@@ -84,6 +90,7 @@ __all__ = [
     "clustered_interval",
     "composition_key",
     "composition_keys",
+    "compositions_in",
     "conformal_quantile",
     "conformal_quantiles",
     "conformal_scores",

@@ -13,7 +13,7 @@ from mace_bounds.calibration._chemistry import chemistry_classes
 from mace_bounds.calibration._conformal import ConformalTable
 from mace_bounds.calibration._scale import ScaleModel
 from mace_bounds.calibration._scale_inputs import ScaleInputs
-from mace_bounds.calibration._splits import composition_key
+from mace_bounds.calibration._splits import compositions_in
 from mace_bounds.errors import HeadError
 from mace_bounds.features import atomic_fractions, design_matrix
 from mace_bounds.head import PopsConfig, PopsHead, PopsPrediction, predict, read_head_folder, write_head
@@ -196,7 +196,7 @@ class CalibratedHead:
         )
 
     def roles(self, formulas: Sequence[str], backbone: NDArray[np.uint64] | None = None) -> NDArray[np.str_]:
-        """What each composition was used for before.
+        """What each composition was used for before; what the head itself did with it comes first.
 
         Parameters
         ----------
@@ -208,14 +208,13 @@ class CalibratedHead:
         Returns
         -------
         ndarray of str, shape (n,)
-            ``"backbone"``, ``"fit"``, ``"calibration"`` or ``"unseen"``.
+            The first that applies of ``"fit"`` and ``"calibration"`` (of this head), ``"backbone"`` (the model's
+            training, and not used by the head) and ``"unseen"``.
         """
-        keys = np.array([composition_key(str(f)) for f in formulas], dtype=np.uint64)
-        roles = np.full(len(keys), "unseen", dtype="<U11")
-        roles[np.isin(keys, self.calibration_compositions)] = "calibration"
-        roles[np.isin(keys, self.fit_compositions)] = "fit"
-        if backbone is not None:
-            roles[np.isin(keys, backbone)] = "backbone"
+        roles = np.full(len(formulas), "unseen", dtype="<U11")
+        roles[compositions_in(formulas, backbone)] = "backbone"
+        roles[compositions_in(formulas, self.calibration_compositions)] = "calibration"
+        roles[compositions_in(formulas, self.fit_compositions)] = "fit"
         return roles
 
     def save(self, folder: str | Path, card: str, *, overwrite: bool = False) -> Path:

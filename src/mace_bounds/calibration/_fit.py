@@ -12,7 +12,7 @@ import numpy as np
 from mace_bounds.calibration._calibrated import CalibratedHead, HeadIdentity, head_inputs, scale_inputs
 from mace_bounds.calibration._conformal import LEVELS, ConformalTable, conformal_scores, mondrian_quantiles
 from mace_bounds.calibration._scale_fit import select_scale
-from mace_bounds.calibration._splits import assign_splits, composition_key, composition_keys, group_folds
+from mace_bounds.calibration._splits import assign_splits, composition_keys, compositions_in, group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
 from mace_bounds.head import (
@@ -37,6 +37,7 @@ CURVE_LEVELS = tuple(round(0.02 * k, 2) for k in range(1, 50))
 
 MINIMUM_FIT_ROWS, MINIMUM_CALIBRATION_ROWS = 20, 9
 SPLITS = ("fit", "calibration", "test")
+SEEN_IN_TRAINING = "composition in the model's training"
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,8 @@ def usable_rows(rows: FeatureRows, backbone: NDArray[np.uint64] | None) -> tuple
     left_out = {"no label or not scored": len(rows.table) - len(labelled.table)}
     suspect = np.array([suspect_label(r) for r in residual_ev_per_atom(labelled)], dtype=bool)
     left_out["suspect label"] = int(suspect.sum())
-    seen = np.zeros(len(suspect), dtype=bool)
-    if backbone is not None:
-        keys = np.array([composition_key(f) for f in labelled.table["formula"]], dtype=np.uint64)
-        seen = np.isin(keys, backbone) & ~suspect
-    left_out["composition in the model's training"] = int(seen.sum())
+    seen = compositions_in(labelled.table["formula"].tolist(), backbone) & ~suspect
+    left_out[SEEN_IN_TRAINING] = int(seen.sum())
     return labelled.take(~suspect & ~seen), {reason: n for reason, n in left_out.items() if n}
 
 
@@ -183,9 +181,14 @@ def fit_head(
     fit, calibration = kept.take(splits == "fit"), kept.take(splits == "calibration")
     if len(fit.table) < MINIMUM_FIT_ROWS or len(calibration.table) < MINIMUM_CALIBRATION_ROWS:
         why = "".join(f", {n} left out ({reason})" for reason, n in left_out.items())
+        remedy = (
+            ", or keep those of the model's training (--include-training)"
+            if SEEN_IN_TRAINING in left_out
+            else ""
+        )
         raise HeadError(
             f"expected at least {MINIMUM_FIT_ROWS} labelled rows to fit and {MINIMUM_CALIBRATION_ROWS} to calibrate, "
-            f"got {len(fit.table)} and {len(calibration.table)}{why}; give more labelled structures."
+            f"got {len(fit.table)} and {len(calibration.table)}{why}; give more labelled structures{remedy}."
         )
     pops, scale, refit, limit = _fit_pops_and_scale(fit, groups[splits == "fit"], config)
     identity = HeadIdentity(

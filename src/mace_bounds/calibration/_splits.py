@@ -120,3 +120,24 @@ def composition_key(formula: str) -> np.uint64:
 def composition_keys(formulas: Sequence[str] | NDArray[np.str_]) -> NDArray[np.uint64]:
     """Return the sorted, distinct keys of many formulas: what a head stores and ``np.isin`` looks up."""
     return np.unique(np.array([composition_key(str(formula)) for formula in formulas], dtype=np.uint64))
+
+
+def compositions_in(
+    formulas: Sequence[str] | NDArray[np.str_], keys: NDArray[np.uint64] | None
+) -> NDArray[np.bool_]:
+    """Tell which formulas are among stored compositions.
+
+    Parameters
+    ----------
+    formulas : sequence of str, shape (n,)
+        Reduced formulas.
+    keys : ndarray of uint64, optional
+        From :func:`composition_keys`; nothing is among None, which stands for compositions that are not known.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    if keys is None:
+        return np.zeros(len(formulas), dtype=bool)
+    return np.isin(np.array([composition_key(str(f)) for f in formulas], dtype=np.uint64), keys)

@@ -14,6 +14,7 @@ from mace_bounds.cli._audit import audit
 from mace_bounds.cli._features import features
 from mace_bounds.cli._fit import fit
 from mace_bounds.cli._heads import heads
+from mace_bounds.cli._merge import merge
 from mace_bounds.cli._models import models
 from mace_bounds.cli._plot import plot
 from mace_bounds.cli._score import score
@@ -89,7 +90,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     )
 
 
-for _command in (score, features, fit, audit, plot, models, heads):
+for _command in (score, features, merge, fit, audit, plot, models, heads):
     app.command()(_guarded(_command))
 
 

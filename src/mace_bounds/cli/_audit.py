@@ -20,7 +20,9 @@ from mace_bounds.cli._options import (
     LevelOption,
     MaxAtomsOption,
     ModelOption,
+    SchedulerOption,
     ShardRowsOption,
+    WorkersOption,
 )
 
 if TYPE_CHECKING:
@@ -41,13 +43,16 @@ def audit(
     device: DeviceOption = Device.auto,
     dtype: DtypeOption = Dtype.float32,
     shard_rows: ShardRowsOption = 256,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     plots: PlotsOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Bound every structure of a source and, where it has labels, measure how often the bounds hold.
 
-    Coverage is measured on compositions that neither the model's training nor the head has seen, where
-    there are enough of them; the output says so.
+    Coverage is measured on compositions that neither the model's training nor the head has seen (for a
+    head made with --include-training: that the head has not used), where there are enough of them; the
+    output says so.
     """
     from mace_bounds.audit import audit as run
 
@@ -63,6 +68,8 @@ def audit(
             device=device.value,
             dtype=dtype.value,
             shard_rows=shard_rows,
+            workers=workers,
+            scheduler=scheduler,
             plots=plots,
             progress=update,
         )

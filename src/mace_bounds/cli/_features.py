@@ -17,9 +17,13 @@ from mace_bounds.cli._options import (
     EnergyKeyOption,
     Kind,
     MaxAtomsOption,
+    MemoryOption,
     ModelOption,
+    SchedulerOption,
+    ShardOption,
     ShardRowsOption,
     SourceArgument,
+    WorkersOption,
 )
 
 if TYPE_CHECKING:
@@ -50,29 +54,56 @@ def features(
     device: DeviceOption = Device.auto,
     dtype: DtypeOption = Dtype.float32,
     shard_rows: ShardRowsOption = 256,
+    memory: MemoryOption = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    shard: ShardOption = None,
 ) -> None:
     """Extract the frozen model's features of many structures into a feature store.
 
     The run can be stopped at any time; the same command finishes it. Structures that cannot be used are
-    rows with a reason.
+    rows with a reason. The store is the same to the byte however many workers, machines or parts made it.
     """
     from mace_bounds.audit import now, versions
     from mace_bounds.features import DEFAULT_MODEL, extract, load_model
     from mace_bounds.structures import read
 
-    started = now()
+    started, part = now(), parse_part(shard)
     read(source, energy_key=energy_key) if source != "-" else None  # a wrong path is said at once
-    frozen = load_model(model or DEFAULT_MODEL, head=head_name, device=device.value, dtype=dtype.value)
+    frozen = load_model(
+        model or DEFAULT_MODEL,
+        head=head_name,
+        device=device.value,
+        dtype=dtype.value,
+        memory_bytes=memory,
+    )
     for warning in frozen.warnings:
         _console.note(f"note: {warning}")
     elements = frozenset(frozen.atomic_numbers)
     records = read(source, energy_key=energy_key, max_atoms=max_atoms, elements=elements)
     records, total = count(records)
-    with _console.progress("structures", total) as update:
-        store = extract(records, out, frozen, kind=kind.value, shard_rows=shard_rows, progress=update)
-    manifest = store.manifest
-    good = manifest.n_records - manifest.n_failed
-    path = out.with_name(f"{out.name}.summary.json")
+    n_done = n_failed = 0
+    with _console.progress("structures", None if part else total) as update:
+
+        def note(done: int, failed: int) -> None:
+            nonlocal n_done, n_failed
+            n_done, n_failed = done, failed
+            update(done, failed)
+
+        store = extract(
+            records,
+            out,
+            frozen,
+            kind=kind.value,
+            shard_rows=shard_rows,
+            progress=note,
+            workers=workers,
+            scheduler=scheduler,
+            part=part,
+        )
+    manifest, good = store.manifest, n_done - n_failed
+    suffix = f".part-{part[0]}-of-{part[1]}" if part else ""
+    path = out.with_name(f"{out.name}{suffix}.summary.json")
     _console.write_summary(
         path,
         {
@@ -85,21 +116,38 @@ def features(
                 "dtype": dtype.value,
                 "device": frozen.device,
                 "shard_rows": shard_rows,
+                "shard": shard,
+                "memory_bytes": memory,
             },
             "versions": versions(),
             "model": {"name": frozen.name, "digest": frozen.digest, "head": frozen.head},
-            "counts": {"structures": manifest.n_records, "scored": good, "failed": manifest.n_failed},
+            "counts": {"structures": n_done, "scored": good, "failed": n_failed},
             "started": started,
             "finished": now(),
         },
     )
-    failed = f", {manifest.n_failed:,} with a reason instead" if manifest.n_failed else ""
+    failed = f", {n_failed:,} with a reason instead" if n_failed else ""
     _console.out().print(
         f"{good:,} structures with {len(manifest.columns)} features of {frozen.name} in {out}{failed}.",
         soft_wrap=True,
         markup=False,
     )
-    _console.note(f"next: mace-bounds fit {out} HEAD, or mace-bounds audit {out} REPORT")
+    if part:
+        _console.note(
+            f"next, when all {part[1]} parts are done: mace-bounds merge {out}, or merge NEW PART..."
+        )
+    else:
+        _console.note(f"next: mace-bounds fit {out} HEAD, or mace-bounds audit {out} REPORT")
+
+
+def parse_part(text: str | None) -> tuple[int, int] | None:
+    """``"2/4"`` to (2, 4)."""
+    if text is None:
+        return None
+    i, slash, n = text.partition("/")
+    if not (slash and i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+        raise typer.BadParameter(f"expected I/N with I from 1 to N, got {text!r}.", param_hint="--shard")
+    return int(i), int(n)
 
 
 def count(records: Iterator[Record]) -> tuple[Iterator[Record], int | None]:

@@ -52,7 +52,8 @@ ByChemistryOption = Annotated[
 IncludeTrainingOption = Annotated[
     bool,
     typer.Option(
-        "--include-training", help="Use compositions from the model's own training: too narrow bounds."
+        "--include-training",
+        help="Use compositions from the model's own training too; if it knew such labels, bounds are too narrow.",
     ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the head that is there.")]
@@ -83,7 +84,7 @@ def fit(
     """Fit and calibrate a head on labelled features, and measure what it covers.
 
     Splits go by composition: what measures coverage has been seen neither by the fit nor by the
-    calibration.
+    calibration, nor, unless it is included, by the model's own training where that is known.
     """
     from mace_bounds.audit import fit as run
     from mace_bounds.calibration import FitConfig
@@ -135,7 +136,7 @@ def _summary(report: FitReport, store: Path) -> dict[str, object]:
         "store": str(store),
         "head": str(report.folder),
         **{k: about[k] for k in ("settings", "versions", "rows", "left_out", "coverage", "metrics")},
-        "coverage_over_splits": about["coverage_over_splits"],
+        **{k: about[k] for k in ("coverage_over_splits", "includes_training", "test_rows_in_training")},
         "model": {"name": report.head.identity.model, "digest": report.head.identity.model_digest},
     }
 
@@ -148,7 +149,14 @@ def _print(report: FitReport, head: Path) -> None:
     console.print(f"[bold]{head}[/bold]  [dim]head for {report.head.identity.model}: {rows}[/dim]")
     for reason, n in report.left_out.items():
         console.print(f"[dim]left out: {n:,} ({reason})[/dim]")
-    console.print(coverage_view(about["coverage"], "Coverage on unseen compositions"))
+    title = "compositions not used by the head" if about["includes_training"] else "unseen compositions"
+    console.print(coverage_view(about["coverage"], f"Coverage on {title}"))
+    if about["includes_training"]:
+        console.print(
+            f"[dim]{about['test_rows_in_training']:,} of these {about['rows']['test']:,} structures have compositions "
+            "that the model's own training has seen.[/dim]",
+            soft_wrap=True,
+        )
     if len(report.repeats) and int(report.repeats["n_splits"].iloc[0]) > 1:
         view = _console.plain_table(
             "nominal",

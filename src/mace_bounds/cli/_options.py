@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -62,6 +63,15 @@ class PlotFormat(StrEnum):
     pdf = "pdf"
 
 
+def parse_memory(text: str) -> float:
+    """``"512"``, ``"512MB"`` or ``"1.5 GB"`` to bytes; without a unit it is MB."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
+    size = float(match[1]) * 1024.0 ** ("kmgt".index(match[2] or "m") + 1) if match else 0.0
+    if size < 2**20:
+        raise typer.BadParameter(f"expected a size of 1MB or more, such as 512MB or 2GB, got {text!r}.")
+    return size
+
+
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -92,6 +102,43 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="Where the model 
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Precision of the model's forward.")]
 ShardRowsOption = Annotated[
     int, typer.Option("--shard-rows", min=1, help="Structures per shard of the store.")
+]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        parser=parse_memory,
+        help="Memory for a batch in every process, beside the model: MB, or with a unit (2GB). Results depend on it by "
+        "round-off only.",
+        show_default="512MB, on CUDA 8GB",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        metavar="N",
+        help="Processes on this machine; with 1, and on CUDA, there is only this one.",
+        show_default="one for each usable core",
+    ),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="A Dask scheduler (tcp://HOST:8786) whose workers see the same folders; instead of processes here.",
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only the I-th of N parts, for arrays of jobs; mace-bounds merge joins them.",
+    ),
 ]
 SourceArgument = Annotated[
     str,

@@ -9,6 +9,10 @@ constant is taken from the model itself:
 
 The residual label - E_model is therefore the model's error in the *strain energy*, V0 to V, zero at V0 by
 construction. It is no error of total or formation energies, and says nothing of these.
+
+A model may have been trained on energies of some of these elements (``mini`` on PBE ones), but not on these labels. A
+head for them is therefore fitted with ``include_training``: elements that it has not used measure it fairly, although
+the network has seen some of them.
 """
 
 from __future__ import annotations

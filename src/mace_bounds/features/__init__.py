@@ -3,8 +3,10 @@
 from mace_bounds.features._catalogue import ModelInfo, list_models
 from mace_bounds.features._columns import atomic_fractions, design_matrix
 from mace_bounds.features._embedded import training_compositions, weights_digest
-from mace_bounds.features._extract import extract, extract_rows
+from mace_bounds.features._extract import extract
+from mace_bounds.features._merge import merge
 from mace_bounds.features._model import DEFAULT_MODEL, FeatureBlock, FrozenModel, load_model
+from mace_bounds.features._rows import extract_rows
 from mace_bounds.features._store import FeatureRows, FeatureStore, Manifest, is_store
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "is_store",
     "list_models",
     "load_model",
+    "merge",
     "training_compositions",
     "weights_digest",
 ]

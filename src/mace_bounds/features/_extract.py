@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mace_bounds.errors import StoreError
+from mace_bounds.features._plan import PLAN, PlanWriter
 from mace_bounds.features._store import (
-    FEATURES,
-    FeatureRows,
     FeatureStore,
     Manifest,
-    hash_ids,
     is_store,
-    memory_rows,
+    keys_hash,
     read_manifest,
-    record_key,
-    shard_keys_hash,
+    remove_temporaries,
+    shard_info,
     shard_path,
     write_manifest,
-    write_shard,
 )
+from mace_bounds.features.engines import Shard, open_engine, run_shards
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterable, Iterator
 
     from mace_bounds.features._model import FeatureKind, FrozenModel
     from mace_bounds.structures import Record
@@ -46,13 +41,20 @@ def extract(
     kind: FeatureKind = "readout",
     shard_rows: int = SHARD_ROWS,
     progress: Callable[[int, int], None] | None = None,
+    workers: int | None = 1,
+    scheduler: str | None = None,
+    part: tuple[int, int] | None = None,
 ) -> FeatureStore:
     """Fill a feature store from records; a store that was begun with the same settings is finished.
+
+    The bytes of the store do not depend on the engine, nor on how often the run was interrupted. A structure over
+    which the model fails, or a worker process dies, becomes a row with that reason after it was tried alone.
 
     Parameters
     ----------
     records : iterable of Record
-        Checked records in a reproducible order; those with a reason become rows with that reason.
+        Checked records in a reproducible order; those with a reason become rows with that reason. They are
+        taken as they are needed: memory does not grow with their number.
     folder : path
         The store; made if absent.
     model : FrozenModel
@@ -63,123 +65,145 @@ def extract(
         Records per shard.
     progress : callable, optional
         Called with (records done, failed among them) after each shard.
+    workers : int, optional
+        Processes on this machine; None for one on each usable core. With 1, on CUDA, and for a source of a
+        single shard the work is done in this process. Scripts that ask for more must start under
+        ``if __name__ == "__main__"``, as for every use of :mod:`multiprocessing`.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers see the same folder; instead of processes.
+    part : (int, int), optional
+        ``(i, n)`` fills every n-th shard only, from the i-th on (1 to n). The parts, in one folder or in several,
+        become a store by :func:`merge`.
 
     Returns
     -------
     FeatureStore
-        The finished store.
+        The finished store; unfinished if only a part was asked for.
 
     Raises
     ------
     StoreError
         If the folder holds something else, a store of other settings, or shards of other records.
+    EngineError
+        If the workers cannot be started or reached, or die without a structure to blame.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # workers may run elsewhere
     manifest = _manifest(model, kind, shard_rows)
-    _open_folder(folder, manifest)
-    ids, done, failed = hashlib.sha256(), 0, 0
-    stream = iter(records)
-    index = 0
-    while batch := list(islice(stream, shard_rows)):
-        path = shard_path(folder, index)
-        if path.exists():
-            if shard_keys_hash(path) != hash_ids([record_key(r) for r in batch]):
-                raise StoreError(
-                    f"expected the records that {path} was made from, but the source has changed since; "
-                    "choose a new folder for the store."
-                )
-            failed += _count_failed(path)
-        else:
-            failed += _fill(path, batch, model, kind)
-        for record in batch:
-            ids.update(record.id.encode() + b"\n")
-        done, index = done + len(batch), index + 1
-        if progress is not None:
-            progress(done, failed)
-    if shard_path(folder, index).exists():
-        raise StoreError(
-            f"expected at least as many records as {folder} was made from, but the source has only {done} now; "
-            "choose a new folder for the store."
-        )
-    if done == 0:
-        raise StoreError(
-            "expected at least one record, but the source is empty; give it a file with structures."
-        )
-    write_manifest(folder, replace(manifest, n_records=done, n_failed=failed, ids_sha256=ids.hexdigest()))
+    open_folder(folder, manifest)
+    run = _Run(folder, shard_rows, part, progress)
+    shards = run.unfinished(records)
+    ahead = list(islice(shards, 2))
+    if ahead:
+        # a source of one shard is done before processes could have loaded the model
+        several = workers if run.n_shards > 1 else 1
+        engine = open_engine(model, kind, workers=several, scheduler=scheduler)
+        with closing(run_shards(engine, chain(ahead, shards))) as finished:
+            for shard, n_failed in finished:
+                run.count(len(shard.records), n_failed)
+    run.finish(manifest)
     return FeatureStore(folder)
 
 
-def extract_batch(
-    records: Sequence[Record], model: FrozenModel, kind: FeatureKind = "readout"
-) -> tuple[list[str | None], dict[str, NDArray[np.float64]]]:
-    """Features of records in memory.
+class _Run:
+    """What a run learns while it streams through the source."""
 
-    Returns
-    -------
-    reasons : list of str or None
-        Why a record has no features; None where it has.
-    arrays : dict
-        ``features`` (n_good, n_features), ``energy_mace_ev`` and ``fixed_energy_ev`` (n_good,).
-    """
-    reasons = [_reason(record, frozenset(model.atomic_numbers)) for record in records]
-    good = [r.crystal for r, reason in zip(records, reasons, strict=True) if reason is None and r.crystal]
-    block = model.extract(good, kind)
-    energies = {"energy_mace_ev": block.energy_ev, "fixed_energy_ev": block.fixed_energy_ev}
-    finite = np.isfinite(block.energy_ev) & np.isfinite(block.features).all(axis=1)
-    if not finite.all():
-        places = [i for i, reason in enumerate(reasons) if reason is None]
-        for place in np.array(places)[~finite]:
-            reasons[place] = (
-                "expected a finite energy, got NaN or infinity from the model; check the geometry"
-            )
-    return reasons, {FEATURES: block.features[finite], **{k: v[finite] for k, v in energies.items()}}
+    def __init__(
+        self,
+        folder: Path,
+        shard_rows: int,
+        part: tuple[int, int] | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._folder, self._shard_rows, self._part = folder, shard_rows, part
+        self._progress = progress
+        self._ids = hashlib.sha256()
+        self._plan = PlanWriter(folder, part[1]) if part and not read_manifest(folder).complete else None
+        self.n_shards = self._n_records = self._n_done = self._n_failed = 0
 
+    def unfinished(self, records: Iterable[Record]) -> Iterator[Shard]:
+        """The shards that are still to be filled; those that are there are compared with the source."""
+        first, step = self._part or (1, 1)
+        stream = iter(records)
+        while batch := list(islice(stream, self._shard_rows)):
+            index = self.n_shards
+            self.n_shards, self._n_records = index + 1, self._n_records + len(batch)
+            self._ids.update("".join(f"{record.id}\n" for record in batch).encode())
+            if self._plan is not None:
+                self._plan.add(index, batch)
+            if index % step != first - 1:
+                continue
+            path = shard_path(self._folder, index)
+            if path.exists():
+                self._compare(path, batch)
+            else:
+                yield Shard(index, path, batch)
 
-def _reason(record: Record, elements: frozenset[int]) -> str | None:
-    """Why a record cannot go through the model; its geometry has been checked where it was read."""
-    if record.reason is not None or record.crystal is None:
-        return record.reason or "expected a structure, got a record without one; check the source"
-    unknown = sorted(set(record.crystal.counts) - elements)
-    if unknown:
-        return f"expected elements that the model knows, got Z = {', '.join(map(str, unknown))}; choose another model"
-    return None
+    def count(self, n_records: int, n_failed: int) -> None:
+        """Note a finished shard."""
+        self._n_done += n_records
+        self._n_failed += n_failed
+        if self._progress is not None:
+            self._progress(self._n_done, self._n_failed)
 
-
-def extract_rows(records: Sequence[Record], model: FrozenModel, kind: FeatureKind = "readout") -> FeatureRows:
-    """Features of records in memory, as a store would give them back in float64 (rows with reasons included)."""
-    reasons, arrays = extract_batch(records, model, kind)
-    return memory_rows(records, reasons, arrays)
-
-
-def _fill(path: Path, batch: Sequence[Record], model: FrozenModel, kind: FeatureKind) -> int:
-    reasons, arrays = extract_batch(batch, model, kind)
-    write_shard(path, batch, reasons, arrays, model.dtype)
-    return sum(reason is not None for reason in reasons)
-
-
-def _count_failed(path: Path) -> int:
-    import pyarrow.parquet as pq
-
-    column = pq.read_table(path, columns=["reason"]).column("reason")
-    return int(len(column) - column.null_count)
-
-
-def _open_folder(folder: Path, manifest: Manifest) -> None:
-    if is_store(folder):
-        before, now = read_manifest(folder).settings(), manifest.settings()
-        different = sorted(key for key in now if before.get(key) != now[key])
-        if different:
+    def finish(self, manifest: Manifest) -> None:
+        """Write what completes the store, or the part."""
+        if shard_path(self._folder, self.n_shards).exists():
             raise StoreError(
-                f"expected the settings that {folder} was begun with, but {', '.join(different)} differ; "
-                "use the same settings or choose a new folder."
+                f"expected at least as many records as {self._folder} was made from, but the source has only "
+                f"{self._n_records} now; choose a new folder for the store."
             )
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not self._n_records:
+            raise StoreError(
+                "expected at least one record, but the source is empty; give it a file with structures."
+            )
+        if self._plan is not None:
+            self._plan.finish()
+        if self._part is None:
+            complete(self._folder, manifest, self._n_records, self._n_failed, self._ids.hexdigest())
+
+    def _compare(self, path: Path, batch: list[Record]) -> None:
+        there = shard_info(path)
+        if there.keys != keys_hash(batch):
+            raise StoreError(
+                f"expected the records that {path} was made from, but the source has changed since; "
+                "choose a new folder for the store."
+            )
+        self.count(there.n_records, there.n_failed)
+
+
+def complete(folder: Path, manifest: Manifest, n_records: int, n_failed: int, ids_sha256: str) -> None:
+    """Write the manifest of a store whose shards are all there, and clear away what only its making needed."""
+    write_manifest(folder, replace(manifest, n_records=n_records, n_failed=n_failed, ids_sha256=ids_sha256))
+    (folder / PLAN).unlink(missing_ok=True)
+    remove_temporaries(folder)
+
+
+def open_folder(folder: Path, manifest: Manifest) -> None:
+    """Make the folder of a store, or see that the one that is there was begun with the same settings."""
+    if not is_store(folder):
+        if folder.exists() and (not folder.is_dir() or _holds_something_else(folder)):
+            raise StoreError(
+                f"expected a new or empty folder, but {folder} holds something else; choose another."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_manifest(folder, manifest)
+    check_settings(folder, read_manifest(folder), manifest)
+
+
+def check_settings(folder: Path, before: Manifest, now: Manifest) -> None:
+    """Raise :class:`StoreError` if the settings of the store in ``folder`` are not those of ``now``."""
+    there, here = before.settings(), now.settings()
+    different = sorted(key for key in here if there.get(key) != here[key])
+    if different:
         raise StoreError(
-            f"expected a new or empty folder, but {folder} holds something else; choose another."
+            f"expected the settings that {folder} was begun with, but {', '.join(different)} differ; "
+            "use the same settings or choose a new folder."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_manifest(folder, manifest)
+
+
+def _holds_something_else(folder: Path) -> bool:
+    """Whether there is more than another part of the same run, begun at this instant, has put there."""
+    return any(not path.name.endswith(".tmp") for path in folder.iterdir()) and not is_store(folder)
 
 
 def _manifest(model: FrozenModel, kind: FeatureKind, shard_rows: int) -> Manifest:

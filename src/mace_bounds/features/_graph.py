@@ -1,4 +1,4 @@
-"""Crystals to the batched graph that mace's forward takes."""
+"""Crystals to the batched graph that a forward takes."""
 
 from __future__ import annotations
 
@@ -8,84 +8,118 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
     import torch
     from numpy.typing import NDArray
 
-    from mace_bounds.structures import Crystal
-
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """One crystal and its directed edges within the cutoff.
+    """One crystal and its directed edges within the cutoff, sorted by receiver.
+
+    The vector of an edge is ``positions[receiver] - positions[sender] + shift``, as mace has it. Every edge has its
+    reverse, with exactly the opposite shift; but where a length is the cutoff to round-off, one may be missing.
 
     Attributes
     ----------
-    crystal : Crystal
+    numbers : ndarray of int64, shape (n_atoms,)
+        Atomic numbers.
+    positions : ndarray of float64, shape (n_atoms, 3)
+        Å, inside of a cell.
     edge_index : ndarray of int64, shape (2, n_edges)
         Sender and receiver of each edge.
-    unit_shifts : ndarray of float64, shape (n_edges, 3)
-        Lattice translation of the receiver, in units of the cell vectors.
+    shifts : ndarray of float64, shape (n_edges, 3)
+        Lattice translation in each edge's vector, Å.
     """
 
-    crystal: Crystal
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
     edge_index: NDArray[np.int64]
-    unit_shifts: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms of the crystal."""
+        return len(self.numbers)
+
+    @property
+    def n_edges(self) -> int:
+        """Directed edges within the cutoff."""
+        return int(self.edge_index.shape[1])
 
 
-def build_graph(crystal: Crystal, cutoff: float) -> Graph:
-    """Periodic neighbour list within ``cutoff`` Å, each atom's own images included (matscipy)."""
-    from matscipy.neighbours import neighbour_list
+@dataclass(frozen=True, eq=False)
+class GraphBatch:
+    """Several graphs joined into one without edges between them, as tensors on one device.
 
-    senders, receivers, shifts = neighbour_list(
-        "ijS", pbc=[True] * 3, cell=crystal.cell, positions=crystal.positions, cutoff=cutoff
-    )
-    edges = np.stack([senders, receivers]).astype(np.int64)
-    return Graph(crystal, edges, shifts.astype(np.float64))
+    Attributes
+    ----------
+    elements : tensor of int64, shape (n_atoms,)
+        Place of each atom's element in the model's list.
+    positions : tensor of float64, shape (n_atoms, 3)
+        Å.
+    senders, receivers : tensor of int64, shape (n_edges,)
+        Atoms of each edge; edges are sorted by receiver.
+    shifts : tensor of float64, shape (n_edges, 3)
+        Lattice translation of each edge, Å: its vector is ``positions[receiver] - positions[sender] + shift``.
+    row_starts : tensor of int64, shape (n_atoms + 1,)
+        Edges ``row_starts[i]`` to ``row_starts[i + 1]`` end at atom i.
+    crystal_of_atom : tensor of int64, shape (n_atoms,)
+    n_crystals : int
+    """
+
+    elements: torch.Tensor
+    positions: torch.Tensor
+    senders: torch.Tensor
+    receivers: torch.Tensor
+    shifts: torch.Tensor
+    row_starts: torch.Tensor
+    crystal_of_atom: torch.Tensor
+    n_crystals: int
 
 
-def pack(graphs: Iterable[Graph], max_edges: int) -> Iterator[list[Graph]]:
-    """Cut a sequence into runs of at most ``max_edges`` edges; a larger graph stands alone."""
-    batch: list[Graph] = []
-    edges = 0
-    for graph in graphs:
-        size = graph.edge_index.shape[1]
-        if batch and edges + size > max_edges:
-            yield batch
-            batch, edges = [], 0
-        batch.append(graph)
-        edges += size
-    if batch:
-        yield batch
-
-
-def collate(
-    graphs: Sequence[Graph], atomic_numbers: Sequence[int], head: int, dtype: torch.dtype, device: str
-) -> dict[str, torch.Tensor]:
-    """Join graphs into the dictionary that mace's forward takes (``mace.data.AtomicData`` batched)."""
+def batch_graphs(graphs: Sequence[Graph], atomic_numbers: Sequence[int], device: str = "cpu") -> GraphBatch:
+    """Join graphs; ``atomic_numbers`` is the model's list of elements, which must know every atom."""
     import torch
 
-    sizes = [len(g.crystal.numbers) for g in graphs]
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    position = np.full(max(atomic_numbers) + 1, -1)
-    position[list(atomic_numbers)] = np.arange(len(atomic_numbers))
-    elements = torch.as_tensor(position[np.concatenate([g.crystal.numbers for g in graphs])])
-    unit_shifts = np.concatenate([g.unit_shifts for g in graphs])
-    shifts = np.concatenate([g.unit_shifts @ g.crystal.cell for g in graphs])
-    floats = {
-        "positions": np.concatenate([g.crystal.positions for g in graphs]),
-        "shifts": shifts,
-        "unit_shifts": unit_shifts,
-        "cell": np.concatenate([g.crystal.cell for g in graphs]),
-    }
-    data = {key: torch.as_tensor(value, dtype=dtype, device=device) for key, value in floats.items()}
-    data["node_attrs"] = torch.nn.functional.one_hot(elements, len(atomic_numbers)).to(device, dtype)
-    data["edge_index"] = torch.as_tensor(
-        np.concatenate([g.edge_index + o for g, o in zip(graphs, offsets, strict=False)], axis=1),
-        device=device,
+    sizes = np.array([g.n_atoms for g in graphs])
+    first_atoms = np.cumsum(sizes) - sizes
+    place = np.full(max(atomic_numbers) + 1, -1)
+    place[list(atomic_numbers)] = np.arange(len(atomic_numbers))
+    edges = np.concatenate([g.edge_index for g in graphs], axis=1)
+    edges += np.repeat(first_atoms, [g.n_edges for g in graphs])
+    row_starts = np.zeros(sizes.sum() + 1, dtype=np.int64)
+    np.cumsum(np.bincount(edges[1], minlength=len(row_starts) - 1), out=row_starts[1:])
+
+    def tensor(array: NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return GraphBatch(
+        elements=tensor(place[np.concatenate([g.numbers for g in graphs])]),
+        positions=tensor(np.concatenate([g.positions for g in graphs])),
+        senders=tensor(edges[0]),
+        receivers=tensor(edges[1]),
+        shifts=tensor(np.concatenate([g.shifts for g in graphs])),
+        row_starts=tensor(row_starts),
+        crystal_of_atom=tensor(np.repeat(np.arange(len(graphs)), sizes)),
+        n_crystals=len(graphs),
     )
-    data["batch"] = torch.repeat_interleave(torch.arange(len(graphs)), torch.tensor(sizes)).to(device)
-    data["ptr"] = torch.as_tensor(offsets, device=device)
-    data["head"] = torch.full((len(graphs),), head, dtype=torch.int64, device=device)
-    return data
+
+
+def mace_data(batch: GraphBatch, n_elements: int, head: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Return the dictionary that mace's own forward takes for energies (``mace.data.AtomicData`` batched)."""
+    import torch
+
+    counts = torch.bincount(batch.crystal_of_atom, minlength=batch.n_crystals)
+    return {
+        "positions": batch.positions.detach().to(dtype),  # mace marks its positions for gradients
+        "shifts": batch.shifts.to(dtype),
+        "edge_index": torch.stack([batch.senders, batch.receivers]),
+        "node_attrs": torch.nn.functional.one_hot(batch.elements, n_elements).to(dtype),
+        "batch": batch.crystal_of_atom,
+        "ptr": torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
+        "head": torch.full_like(counts, head),
+        # Looked up by mace, but in use for virials and stresses only.
+        "cell": batch.positions.new_zeros((3 * batch.n_crystals, 3), dtype=dtype),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +12,19 @@ import numpy as np
 
 from mace_bounds.errors import ModelError
 from mace_bounds.features import _embedded, _mace
-from mace_bounds.features._graph import Graph, build_graph, collate, pack
+from mace_bounds.features._batching import (
+    DEFAULT_MEMORY_BYTES,
+    MemoryCost,
+    ahead,
+    batches,
+    fast_cost,
+    mace_cost,
+)
+from mace_bounds.features._graph import Graph, GraphBatch, batch_graphs, mace_data
+from mace_bounds.features._neighbours import build_graph
 from mace_bounds.features._split import LastLayer, split_last_layer
+from mace_bounds.features.fast import FastForward, Unsupported
+from mace_bounds.features.fast._forward import EDGES_PER_CHUNK
 from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:
@@ -27,7 +38,6 @@ DTYPES = ("float32", "float64")
 DEFAULT_MODEL = _mace.DEFAULT_NAME
 CHECK_TOLERANCE_EV_PER_ATOM = 1e-6
 MPA_0_PARAMETERS, MPA_0_BYTES = 9_063_204, 79_462_305  # known facts, never measured by this project
-EDGES_PER_BATCH = {"cpu": 20_000, "cuda": 400_000}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +90,10 @@ class FrozenModel:
         where known.
     warnings : tuple of str
         What is odd about the file.
+    fast : FastForward or None
+        The re-arranged forward; None where mace's own is used.
+    memory_bytes : float or None
+        Memory for a batch beside the model; None for the default of the device.
     """
 
     name: str
@@ -94,6 +108,8 @@ class FrozenModel:
     device: str
     training_compositions: NDArray[np.uint64] | None = None
     warnings: tuple[str, ...] = ()
+    fast: FastForward | None = None
+    memory_bytes: float | None = None
 
     @property
     def theta0_ev(self) -> NDArray[np.float64]:
@@ -109,10 +125,8 @@ class FrozenModel:
             f"readout{k + 1}_{what}{i}" for k, (what, n) in enumerate(self.split.layers) for i in range(n)
         ]
 
-    def extract(
-        self, crystals: Sequence[Crystal], kind: FeatureKind = "readout", max_edges: int | None = None
-    ) -> FeatureBlock:
-        """Run the frozen network on crystals in batches.
+    def extract(self, crystals: Sequence[Crystal], kind: FeatureKind = "readout") -> FeatureBlock:
+        """Run the frozen network on crystals in batches that fill the memory given to them.
 
         Parameters
         ----------
@@ -120,51 +134,61 @@ class FrozenModel:
             Checked structures whose elements the model knows.
         kind : {"readout", "descriptors"}
             The features in which the energy is linear, or the invariants of every layer.
-        max_edges : int, optional
-            Edges per batch; 20,000 on a CPU, 400,000 on CUDA.
 
         Returns
         -------
         FeatureBlock
             Rows in the order of ``crystals``.
         """
-        limit = max_edges or EDGES_PER_BATCH[self.device]
+        n = len(crystals)
+        rows = FeatureBlock(np.empty((n, len(self.columns(kind)))), np.empty(n), np.empty(n))
         graphs = (build_graph(crystal, self.cutoff_a) for crystal in crystals)
-        blocks = [self._extract_batch(batch, kind) for batch in pack(graphs, limit)]
-        if not blocks:
-            empty = np.zeros(0)
-            return FeatureBlock(np.zeros((0, len(self.columns(kind)))), empty, empty)
-        return FeatureBlock(
-            np.concatenate([b.features for b in blocks]),
-            np.concatenate([b.fixed_energy_ev for b in blocks]),
-            np.concatenate([b.energy_ev for b in blocks]),
-        )
+        memory_bytes = self.memory_bytes or DEFAULT_MEMORY_BYTES[self.device]
+        stream = batches(graphs, self._cost(), memory_bytes)
+        for places, batch in ahead(stream) if self.device == "cuda" else stream:
+            block = self._extract_batch(batch, kind)
+            rows.features[places] = block.features
+            rows.fixed_energy_ev[places] = block.fixed_energy_ev
+            rows.energy_ev[places] = block.energy_ev
+        return rows
+
+    def _cost(self) -> MemoryCost:
+        if self.fast is None:
+            return mace_cost(self.module)
+        return fast_cost(self.module, EDGES_PER_CHUNK[self.device])
 
     def _extract_batch(self, graphs: list[Graph], kind: FeatureKind) -> FeatureBlock:
         import torch
 
-        data = collate(
-            graphs, self.atomic_numbers, self.heads.index(self.head), getattr(torch, self.dtype), self.device
-        )
-        node_feats = _mace.forward(self.module, data)["node_feats"]
-        batch, n_graphs = data["batch"], len(graphs)
+        batch = batch_graphs(graphs, self.atomic_numbers, self.device)
+        owner = batch.crystal_of_atom
 
         def pool(values: torch.Tensor) -> torch.Tensor:
-            total = torch.zeros((n_graphs, *values.shape[1:]), dtype=torch.float64, device=values.device)
-            return total.index_add_(0, batch, values.double())
+            total = torch.zeros((len(graphs), *values.shape[1:]), dtype=torch.float64, device=values.device)
+            return total.index_add_(0, owner, values.double())
 
         with torch.no_grad(), _mace.default_dtype(getattr(torch, self.dtype)):
-            readout = pool(self.split.readout_features(node_feats))
-            features = readout if kind == "readout" else pool(self.split.descriptors(node_feats))
-            elements = data["node_attrs"].argmax(dim=1)
-            fixed = pool(self.split.atomic_energies_ev.to(self.device)[elements])
-            pair = _mace.pair_energies(self.module, data)
+            scalars, pair = self._forward(batch)
+            readout = pool(self.split.readout_features(scalars))
+            features = readout if kind == "readout" else pool(self.split.descriptors(scalars))
+            fixed = pool(self.split.atomic_energies_ev.to(self.device)[batch.elements])
             if pair is not None:
                 fixed = fixed + self.split.scale * pool(pair)
-            n_atoms = pool(torch.ones(len(batch), device=self.device))
+            n_atoms = torch.bincount(owner, minlength=len(graphs)).double()
             theta0 = self.split.theta0.to(self.device)
             energy = readout @ theta0[:-1] + n_atoms * theta0[-1] + fixed
         return FeatureBlock(features.cpu().numpy(), fixed.cpu().numpy(), energy.cpu().numpy())
+
+    def _forward(self, batch: GraphBatch) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        """Scalars of each layer and pair repulsion: re-arranged where the model allows it, else by mace."""
+        import torch
+
+        if self.fast is not None:
+            return self.fast(batch, self.module)
+        head = self.heads.index(self.head)
+        data = mace_data(batch, len(self.atomic_numbers), head, getattr(torch, self.dtype))
+        node_feats = _mace.forward(self.module, data)["node_feats"]
+        return self.split.select(node_feats), _mace.pair_energies(self.module, data)
 
 
 def load_model(
@@ -173,6 +197,7 @@ def load_model(
     head: str | None = None,
     dtype: str = "float32",
     device: str = "auto",
+    memory_bytes: float | None = None,
 ) -> FrozenModel:
     """Load a model, split its readout off, and check the split on a small cell.
 
@@ -187,6 +212,8 @@ def load_model(
         Precision of the forward.
     device : {"auto", "cpu", "cuda"}
         ``"auto"`` takes CUDA where there is one.
+    memory_bytes : float, optional
+        Memory for a batch beside the model; 512 MB on a CPU, 8 GB on CUDA. Numbers depend on it by round-off only.
 
     Returns
     -------
@@ -226,8 +253,17 @@ def load_model(
         warnings=tuple(notes),
     )
     _check_split(frozen)
-    module.to(device, getattr(torch, dtype))
-    return FrozenModel(**{**frozen.__dict__, "dtype": dtype, "device": device})
+    precision = getattr(torch, dtype)
+    try:
+        _check_split(replace(frozen, fast=FastForward(module, torch.float64, "cpu")))
+        fast = FastForward(module, precision, device)
+    except (Unsupported, ModelError) as reason:
+        fast = None
+        notes.append(f"mace's own forward is used, which is slower: this model has {reason}")
+    module.to(device, precision)
+    return replace(
+        frozen, dtype=dtype, device=device, fast=fast, memory_bytes=memory_bytes, warnings=tuple(notes)
+    )
 
 
 def _choose_device(device: str) -> str:
@@ -235,7 +271,7 @@ def _choose_device(device: str) -> str:
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in EDGES_PER_BATCH:
+    if device not in DEFAULT_MEMORY_BYTES:
         raise ModelError(f"expected device auto, cpu or cuda, got {device!r}; choose one of the three.")
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("expected a CUDA device, but torch sees none; use --device cpu.")
@@ -319,7 +355,8 @@ def _check_split(frozen: FrozenModel) -> None:
     import torch
 
     graphs = [build_graph(c, frozen.cutoff_a) for c in _small_cells(frozen.atomic_numbers)]
-    data = collate(graphs, frozen.atomic_numbers, frozen.heads.index(frozen.head), torch.float64, "cpu")
+    batch, head = batch_graphs(graphs, frozen.atomic_numbers), frozen.heads.index(frozen.head)
+    data = mace_data(batch, len(frozen.atomic_numbers), head, torch.float64)
     wanted = _mace.forward(frozen.module, data)["energy"].numpy()
     got = frozen._extract_batch(graphs, "readout").energy_ev
     error = float(np.abs(got - wanted).max()) / 2

@@ -8,46 +8,54 @@ hidden values that enter the last linear map of its non-linear readout::
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import ModelError
 from mace_bounds.features import _mace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
 
 @dataclass(frozen=True, eq=False)
 class ReadoutSplit:
-    """Where one readout finds its features in ``node_feats``, and the weights it applies to them.
+    """Where one readout finds its features, and the weights it applies to them.
 
     Attributes
     ----------
-    readout : torch.nn.Module
-        mace's readout block.
-    start, stop : int
-        Columns of its layer in the model's ``node_feats``.
-    columns : slice
-        The features among the layer's values (linear) or among the activated hidden values (non-linear).
+    layer : int
+        The layer whose scalars it reads.
     weights : Tensor of float64, shape (n_features,)
         Effective weights, path normalisation included, before the model's scale.
-    linear : bool
-        Whether the readout is linear in the layer itself.
+    inner : Tensor of float64, shape (n_scalars, n_hidden), or None
+        Effective matrix before the activation; None where the readout is linear in the scalars themselves.
+    activation : torch.nn.Module or None
+        mace's activation of the hidden values of all heads.
+    columns : slice
+        The head's own among the hidden values.
     """
 
-    readout: Any
-    start: int
-    stop: int
-    columns: slice
+    layer: int
     weights: torch.Tensor
-    linear: bool
+    inner: torch.Tensor | None = None
+    activation: Any = None
+    columns: slice = field(default_factory=lambda: slice(None))
 
-    def features(self, node_feats: torch.Tensor) -> torch.Tensor:
-        """Per-atom features, shape (n_atoms, n_features), in the dtype of ``node_feats``."""
-        layer = node_feats[:, self.start : self.stop]
-        hidden = layer if self.linear else self.readout.non_linearity(self.readout.linear_1(layer))
-        return hidden[:, self.columns]
+    @property
+    def linear(self) -> bool:
+        """Whether the readout is linear in the layer itself."""
+        return self.inner is None
+
+    def features(self, scalars: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Per-atom features, shape (n_atoms, n_features), in the dtype of the layers' ``scalars``."""
+        values = scalars[self.layer]
+        if self.inner is None:
+            return values
+        features: torch.Tensor = self.activation(values @ self.inner.to(values))[:, self.columns]
+        return features
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,17 +92,21 @@ class LastLayer:
         """Kind and number of features of each readout, for naming columns."""
         return [("linear" if r.linear else "hidden", len(r.weights)) for r in self.readouts]
 
-    def readout_features(self, node_feats: torch.Tensor) -> torch.Tensor:
+    def select(self, node_feats: torch.Tensor) -> list[torch.Tensor]:
+        """Scalars of each layer, (n_atoms, n_scalars) each, from the ``node_feats`` that mace's forward returns."""
+        return [node_feats[:, columns] for columns in self.scalars]
+
+    def readout_features(self, scalars: Sequence[torch.Tensor]) -> torch.Tensor:
         """Per-atom features in which the energy is linear, shape (n_atoms, n_features)."""
         import torch
 
-        return torch.cat([r.features(node_feats) for r in self.readouts], dim=1)
+        return torch.cat([r.features(scalars) for r in self.readouts], dim=1)
 
-    def descriptors(self, node_feats: torch.Tensor) -> torch.Tensor:
+    def descriptors(self, scalars: Sequence[torch.Tensor]) -> torch.Tensor:
         """Invariants of every layer, shape (n_atoms, n_descriptors); as ``MACECalculator.get_descriptors``."""
         import torch
 
-        return torch.cat([node_feats[:, columns] for columns in self.scalars], dim=1)
+        return torch.cat(list(scalars), dim=1)
 
 
 def _irreps_out(block: Any, what: str) -> tuple[int, int]:
@@ -118,22 +130,25 @@ def _through(linear: Any, n: int) -> torch.Tensor:
     return matrix
 
 
-def _split_linear(readout: Any, start: int, dim: int, scalars: int, head: int) -> ReadoutSplit:
+def _split_linear(readout: Any, layer: int, dim: int, n_scalars: int, head: int) -> ReadoutSplit:
     weights = _through(readout.linear, dim)[:, head]
-    if bool((weights[scalars:] != 0).any()):
+    if bool((weights[n_scalars:] != 0).any()):
         raise ModelError(
             "expected a linear readout of scalars alone, but this one mixes in vectors; use a ScaleShiftMACE model."
         )
-    return ReadoutSplit(readout, start, start + dim, slice(0, scalars), weights[:scalars], linear=True)
+    return ReadoutSplit(layer, weights[:n_scalars])
 
 
-def _split_nonlinear(readout: Any, start: int, dim: int, head: int, n_heads: int) -> ReadoutSplit:
+def _split_nonlinear(
+    readout: Any, layer: int, dim: int, n_scalars: int, head: int, n_heads: int
+) -> ReadoutSplit:
     from e3nn import o3
 
     n_hidden = o3.Irreps(str(readout.linear_2.irreps_in)).dim
     weights = _through(readout.linear_2, n_hidden)[:, head]
     block = slice(head * n_hidden // n_heads, (head + 1) * n_hidden // n_heads)  # mace.irreps_tools.mask_head
-    return ReadoutSplit(readout, start, start + dim, block, weights[block], linear=False)
+    inner = _through(readout.linear_1, dim)[:n_scalars]
+    return ReadoutSplit(layer, weights[block], inner, readout.non_linearity, block)
 
 
 def split_last_layer(model: Any, head: int) -> LastLayer:
@@ -173,11 +188,11 @@ def split_last_layer(model: Any, head: int) -> LastLayer:
     layers = range(len(sizes)) if len(model.readouts) > 1 else [len(sizes) - 1]
     readouts = []
     for layer, readout in zip(layers, model.readouts, strict=True):
-        (dim, scalars), start, kind = sizes[layer], starts[layer], _mace.class_name(readout)
+        (dim, scalars), kind = sizes[layer], _mace.class_name(readout)
         if kind == "LinearReadoutBlock":
-            readouts.append(_split_linear(readout, start, dim, scalars, head))
+            readouts.append(_split_linear(readout, layer, dim, scalars, head))
         elif kind == "NonLinearReadoutBlock":
-            readouts.append(_split_nonlinear(readout, start, dim, head, n_heads))
+            readouts.append(_split_nonlinear(readout, layer, dim, scalars, head, n_heads))
         else:
             raise ModelError(
                 f"expected linear or non-linear readouts, but this model has a {kind}, whose energy cannot be "

@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -145,8 +146,8 @@ class FeatureStore:
 
         if not self.manifest.complete:
             raise StoreError(
-                f"expected a finished feature store in {self.folder}, but its run was interrupted; "
-                "run the same mace-bounds features command again to finish it."
+                f"expected a finished feature store in {self.folder}, but its run was interrupted or it is a part; "
+                "run the same mace-bounds features command again to finish it, or mace-bounds merge for parts."
             )
         parts = list(self.rows())
         if not parts:
@@ -194,7 +195,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Put ``content`` at ``path`` so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_path(path)
     with temporary.open("wb") as handle:
         handle.write(content)
         handle.flush()
@@ -202,14 +203,20 @@ def replace_file(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
+def temporary_path(path: Path) -> Path:
+    """A hidden name beside ``path`` that no other process takes, whatever else fills the same folder."""
+    return path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what killed processes have left behind; for a store that nobody fills any more."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def shard_path(folder: Path, index: int) -> Path:
     """Path of the shard with this index."""
     return folder / f"shard-{index:06d}.parquet"
-
-
-def hash_ids(ids: Sequence[str]) -> str:
-    """SHA-256 of ids in order."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 def record_key(record: Record) -> str:
@@ -219,18 +226,46 @@ def record_key(record: Record) -> str:
     return f"{record.id}\x1f{digest}\x1f{label}\x1f{record.label_kind}\x1f{record.reason}"
 
 
-def shard_keys_hash(shard: Path) -> str:
-    """Hash of the records that a finished shard was made from."""
+def keys_hash(records: Sequence[Record]) -> str:
+    """Hash of the records of a shard: ids, structures, labels and states, in order."""
+    return hashlib.sha256("\n".join(record_key(r) for r in records).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What the footer of a shard tells.
+
+    Attributes
+    ----------
+    keys : str
+        :func:`keys_hash` of the records it was made from.
+    n_records, n_failed : int
+        Its rows, and those with a reason instead of features.
+    """
+
+    keys: str
+    n_records: int
+    n_failed: int
+
+
+def shard_info(shard: Path) -> ShardInfo:
+    """Read the footer of a finished shard; raises :class:`StoreError` if it is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        metadata = pq.read_schema(shard).metadata or {}
+        footer = pq.read_metadata(shard)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
             f"expected a Parquet shard in {shard}, but it cannot be read; delete it and run again."
         ) from error
-    return str(metadata.get(b"mace_bounds.keys", b"").decode())
+    keys = (footer.metadata or {}).get(b"mace_bounds.keys", b"").decode()
+    if not keys:
+        raise StoreError(f"expected a shard of a feature store, but {shard} is something else; delete it.")
+    reason = footer.schema.names.index("reason")
+    groups = [footer.row_group(k) for k in range(footer.num_row_groups)]
+    good = sum(group.column(reason).statistics.null_count for group in groups)
+    return ShardInfo(keys, footer.num_rows, footer.num_rows - good)
 
 
 def write_shard(
@@ -260,11 +295,11 @@ def write_shard(
     import pyarrow.parquet as pq
 
     schema = _schema(arrays[FEATURES].shape[1], dtype)
-    keys = hash_ids([record_key(r) for r in records])
+    keys = keys_hash(records)
     table = pa.Table.from_pylist(_plain_rows(records, reasons, arrays), schema=_plain_schema())
     table = table.append_column(schema.field(FEATURES), _feature_column(reasons, arrays[FEATURES], dtype))
     table = table.replace_schema_metadata({"mace_bounds.keys": keys})
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_path(path)
     pq.write_table(table, temporary, compression="zstd", version="2.6")
     with temporary.open("rb+") as handle:
         os.fsync(handle.fileno())

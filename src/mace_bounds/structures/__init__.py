@@ -1,6 +1,6 @@
 """Reading structures: files and objects in, records out."""
 
-from mace_bounds.structures._check import check, structure_flags
+from mace_bounds.structures._check import check, reduced_cell, structure_flags
 from mace_bounds.structures._labels import (
     DEFAULT_ENERGY_KEYS,
     guard_energy_key,
@@ -18,6 +18,7 @@ __all__ = [
     "guard_energy_key",
     "guard_label",
     "read",
+    "reduced_cell",
     "structure_flags",
     "suspect_label",
 ]

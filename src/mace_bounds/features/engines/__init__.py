@@ -1,0 +1,69 @@
+"""Where shards are computed: in this process, in processes on this machine, on the workers of a Dask scheduler.
+
+Whatever the engine, a shard is computed by the same function on one thread from the same records, and written whole
+by whoever computed it; so the store is the same to the byte.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mace_bounds.errors import EngineError
+from mace_bounds.features.engines._inprocess import InProcess
+from mace_bounds.features.engines._processes import Processes
+from mace_bounds.features.engines._run import Engine, run_shards
+from mace_bounds.features.engines._work import Shard, pack_model
+
+if TYPE_CHECKING:
+    from mace_bounds.features._model import FeatureKind, FrozenModel
+
+__all__ = ["Engine", "Shard", "open_engine", "run_shards", "usable_cores"]
+
+
+def open_engine(
+    model: FrozenModel, kind: FeatureKind, *, workers: int | None = 1, scheduler: str | None = None
+) -> Engine:
+    """Choose the engine.
+
+    Parameters
+    ----------
+    model : FrozenModel
+    kind : {"readout", "descriptors"}
+    workers : int, optional
+        Processes on this machine; None for one on each usable core. With 1, and on CUDA, the work is done in this
+        process.
+    scheduler : str, optional
+        Address of a Dask scheduler, to be used instead.
+
+    Raises
+    ------
+    EngineError
+        If ``workers`` is no positive number, Dask is missing, or its scheduler does not answer.
+    """
+    if workers is not None and workers < 1:
+        raise EngineError(f"expected at least one worker, got {workers}; give 1 or more.")
+    if scheduler is not None:
+        try:
+            from mace_bounds.features.engines._dask import Dask
+        except ImportError as error:
+            raise EngineError(
+                "expected Dask for a scheduler, but it is not installed; "
+                'install it with pip install "mace-bounds[dask]".'
+            ) from error
+        return Dask(pack_model(model), kind, scheduler)
+    workers = workers or usable_cores()
+    if workers == 1 or model.device == "cuda":
+        return InProcess(model, kind)
+    return Processes(pack_model(model), kind, workers)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity (SLURM sets it) and the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores

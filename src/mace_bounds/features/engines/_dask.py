@@ -1,0 +1,177 @@
+"""The engine of a cluster: a Dask scheduler, whose workers see the same folder.
+
+On a cluster with SLURM, `dask-jobqueue <https://jobqueue.dask.org>`_ submits the workers as jobs; here eight jobs
+of sixteen single-threaded workers. Run on a login node or in a small job, in a folder that all nodes see::
+
+    from dask_jobqueue import SLURMCluster
+    from mace_bounds import extract, load_model, read
+
+    if __name__ == "__main__":
+        cluster = SLURMCluster(
+            cores=16,
+            processes=16,
+            memory="64GB",
+            walltime="04:00:00",
+            queue="compute",
+            job_script_prologue=["source .venv/bin/activate", "export OMP_NUM_THREADS=1"],
+        )
+        cluster.scale(jobs=8)
+        model = load_model("medium-mpa-0", device="cpu")
+        extract(read("entries.json.gz"), "store", model, scheduler=cluster.scheduler_address)
+
+Any other scheduler serves as well (``mace-bounds features SOURCE OUT --scheduler tcp://HOST:8786``). Give workers one
+thread each: a worker holds one model and does one shard at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_worker
+
+from mace_bounds.errors import EngineError
+from mace_bounds.features._store import is_store
+from mace_bounds.features.engines._work import Task, perform, sentence, unpack_model
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+    from mace_bounds.features._model import FeatureKind, FrozenModel
+
+SECONDS_TO_CONNECT = 30
+PACKAGES = ("mace-bounds", "mace-torch", "torch", "numpy", "numba")  # with others the last bits may differ
+_one_at_a_time = threading.Lock()  # mace's forward sets torch's default dtype for the whole process
+
+
+class Dask:
+    """Tasks on the workers of a Dask scheduler.
+
+    Parameters
+    ----------
+    model : bytes
+        From :func:`pack_model`.
+    kind : {"readout", "descriptors"}
+    address : str
+        Of the scheduler: ``"tcp://HOST:8786"``.
+
+    Raises
+    ------
+    EngineError
+        If the scheduler does not answer, or its workers lack this package.
+    """
+
+    patience = 1  # the scheduler itself tries a task on several workers before it gives up
+
+    def __init__(self, model: bytes, kind: FeatureKind, address: str) -> None:
+        try:
+            self._client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise EngineError(
+                f"expected a Dask scheduler at {address}, but none answers ({type(error).__name__}); "
+                "start one, or check the address."
+            ) from error
+        self._name = f"mace-bounds-{uuid4().hex}"
+        try:
+            self._client.register_plugin(_Kept(model, kind), name=self._name)
+        except Exception as error:  # distributed wraps what a worker raised
+            self._client.close()
+            raise EngineError(
+                f"expected mace-bounds on every Dask worker, but one cannot take the model ({sentence(error)}); "
+                "install the same version there."
+            ) from error
+        self._finished = as_completed(loop=self._client.loop)
+        self._tasks: dict[Future, Task] = {}
+
+    @property
+    def slots(self) -> int:
+        """Two tasks for each thread of the workers that are there now, so that none waits for the next."""
+        try:
+            threads: dict[str, int] = self._client.nthreads()
+        except OSError as error:
+            raise _lost() from error
+        return max(2, 2 * sum(threads.values()))
+
+    def submit(self, task: Task) -> None:
+        """Send the task to the scheduler."""
+        future = self._client.submit(
+            _perform, task, self._name, pure=False, key=f"{self._name}-{uuid4().hex}"
+        )
+        self._tasks[future] = task
+        self._finished.add(future)
+
+    def wait(self) -> tuple[Task, int | None]:
+        """Wait until a task is done or given up."""
+        future = next(self._finished)
+        task = self._tasks.pop(future)
+        if future.status == "cancelled":
+            raise _lost()
+        try:
+            return task, int(future.result())
+        except KilledWorker:
+            return task, None
+
+    def close(self) -> None:
+        """Cancel what is in flight and leave the scheduler, if it is still there."""
+        with suppress(OSError):
+            self._client.cancel(list(self._tasks))
+            self._client.unregister_worker_plugin(self._name)
+        self._client.close()
+
+
+def _lost() -> EngineError:
+    return EngineError(
+        "expected the Dask scheduler to finish its tasks, but it is gone or has cancelled them; "
+        "run the same command again when it is back."
+    )
+
+
+class _Kept(WorkerPlugin):  # type: ignore[misc]
+    """What every worker keeps for a run, also one that comes later: the model, unpacked by its first task."""
+
+    def __init__(self, data: bytes, kind: FeatureKind) -> None:
+        self.data, self.kind = data, kind
+        self.versions = {name: _version(name) for name in PACKAGES}
+        self.model: FrozenModel | None = None
+
+    def open(self) -> FrozenModel:
+        """Load the model once.
+
+        Raises
+        ------
+        EngineError
+            If this worker's packages are others than the client's: its numbers might differ.
+        """
+        if self.model is None:
+            for name, wanted in self.versions.items():
+                if _version(name) != wanted:
+                    raise EngineError(
+                        f"expected {name} {wanted} on every Dask worker, got {_version(name)}; install the same there."
+                    )
+            self.model = unpack_model(self.data)
+        return self.model
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _perform(task: Task, name: str) -> int:
+    """Do a task on a worker."""
+    import torch
+
+    if not is_store(task.shard.path.parent):
+        raise EngineError(
+            f"expected a folder that the Dask workers see too, but one finds no store in {task.shard.path.parent}; "
+            "choose a folder on a shared file system."
+        )
+    kept = get_worker().plugins[name]
+    with _one_at_a_time:
+        torch.set_num_threads(1)
+        return perform(task, kept.open(), kept.kind)

@@ -1,0 +1,175 @@
+"""What is done with a shard, the same by every engine: compute, blame the structures that fail alone, write."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mace_bounds.errors import EngineError
+from mace_bounds.features import _mace
+from mace_bounds.features._rows import extract_batch
+from mace_bounds.features._store import write_shard
+from mace_bounds.structures import Crystal, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from mace_bounds.features._model import FeatureKind, FrozenModel
+
+    Rows = tuple[list[str | None], dict[str, NDArray[np.float64]]]
+
+KILLER = (
+    "expected the model to finish, but the worker process died twice on this structure alone; "
+    "check its geometry and size"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Records on their way to one file of the store.
+
+    Attributes
+    ----------
+    index : int
+        Its place in the store.
+    path : Path
+        Where it is written.
+    records : list of Record
+        All its rows.
+    killers : tuple of int
+        Positions of the records that kill the process that runs them: they get a reason unseen.
+    """
+
+    index: int
+    path: Path
+    records: list[Record]
+    killers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One thing for a worker to do: fill the file of a shard, or only try the records of ``span``."""
+
+    shard: Shard
+    span: tuple[int, int] | None = None
+
+
+def perform(task: Task, model: FrozenModel, kind: FeatureKind) -> int:
+    """Do a task; returns the number of rows with a reason instead of features."""
+    shard = task.shard
+    if task.span is not None:
+        compute(shard.records[slice(*task.span)], model, kind)
+        return 0
+    records = list(shard.records)
+    for k in shard.killers:
+        records[k] = replace(records[k], crystal=None, reason=KILLER)
+    reasons, arrays = compute(records, model, kind)
+    write_shard(shard.path, shard.records, reasons, arrays, model.dtype)
+    return sum(reason is not None for reason in reasons)
+
+
+def compute(records: Sequence[Record], model: FrozenModel, kind: FeatureKind) -> Rows:
+    """Features of records; where the model fails on them together, those on which it fails alone get a reason.
+
+    The others are then computed together, as if the failures had come with their reasons: the rows do not
+    depend on how the failures were found.
+
+    Raises
+    ------
+    Exception
+        What the model raised, if it fails on a small cell too: then no structure is to blame.
+    """
+    try:
+        return extract_batch(records, model, kind)
+    except Exception as error:
+        alone = [_alone(record, model, kind) for record in records]
+        if not any(isinstance(outcome, str) for outcome in alone):
+            return _joined([outcome for outcome in alone if not isinstance(outcome, str)])
+        if isinstance(_alone(_small_cell(model), model, kind), str):
+            raise error from None
+    blamed = [
+        replace(record, crystal=None, reason=outcome) if isinstance(outcome, str) else record
+        for record, outcome in zip(records, alone, strict=True)
+    ]
+    return compute(blamed, model, kind)
+
+
+def _alone(record: Record, model: FrozenModel, kind: FeatureKind) -> Rows | str:
+    """Rows of one record, or why there are none."""
+    try:
+        return extract_batch([record], model, kind)
+    except Exception as error:
+        return (
+            f"expected the model to finish, but it failed on this structure alone ({sentence(error)}); "
+            "check its geometry"
+        )
+
+
+def sentence(error: Exception) -> str:
+    """The exception in one line of moderate length."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def _small_cell(model: FrozenModel) -> Record:
+    """Two atoms on which every model that could be loaded passes."""
+    numbers = np.array([model.atomic_numbers[0], model.atomic_numbers[-1]])
+    cell = np.array([[3.4, 0.1, 0.0], [0.0, 3.3, 0.2], [0.1, 0.0, 3.6]])
+    return Record("", "", Crystal(numbers, np.array([[0.0, 0.0, 0.0], [1.7, 1.4, 1.6]]), cell))
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    reasons = [reason for part, _ in parts for reason in part]
+    return reasons, {key: np.concatenate([arrays[key] for _, arrays in parts]) for key in parts[0][1]}
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, thing: Any) -> Any:
+        import torch
+
+        if isinstance(thing, torch.jit.ScriptModule):
+            buffer = io.BytesIO()
+            torch.jit.save(thing, buffer)
+            return _load_script, (buffer.getvalue(),)
+        return NotImplemented
+
+
+def _load_script(data: bytes) -> Any:
+    import torch
+
+    return torch.jit.load(io.BytesIO(data))  # type: ignore[no-untyped-call]
+
+
+def pack_model(model: FrozenModel) -> bytes:
+    """The model as bytes for other processes: the same numbers there, without its file, and no check again.
+
+    Raises
+    ------
+    EngineError
+        If the model holds something that cannot be sent.
+    """
+    buffer = io.BytesIO()
+    try:
+        with _mace.quiet():
+            _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(model)
+    except Exception as error:
+        raise EngineError(
+            f"expected a model that can be sent to other processes, but {model.name} cannot be pickled "
+            f"({sentence(error)}); use one worker."
+        ) from error
+    return buffer.getvalue()
+
+
+def unpack_model(data: bytes) -> FrozenModel:
+    """Undo :func:`pack_model`; only for bytes that this package has sent itself."""
+    _mace.import_mace()
+    with _mace.quiet():
+        model: FrozenModel = pickle.loads(data)
+    return model

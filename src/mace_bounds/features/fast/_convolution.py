@@ -1,0 +1,174 @@
+"""Sums over neighbours: first from elements alone, then from the features of the layer before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mace_bounds.features import _mace
+from mace_bounds.features.fast._weights import (
+    coupling_paths,
+    coupling_table,
+    demand,
+    irreps_of,
+    linear_blocks,
+    natural_degrees,
+    network_layers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+    import torch
+
+    from mace_bounds.features.fast._geometry import Chunk, Edges
+
+INTERACTIONS = {
+    "RealAgnosticInteractionBlock",
+    "RealAgnosticResidualInteractionBlock",
+    "RealAgnosticDensityInteractionBlock",
+    "RealAgnosticDensityResidualInteractionBlock",
+}
+
+
+class Convolution:
+    """The radial network and tensor product of one interaction block, up to and with the linear map after it.
+
+    Parameters
+    ----------
+    block : torch.nn.Module
+        mace's interaction block in float64.
+    dtype, device
+        Of the evaluation.
+    """
+
+    def __init__(self, block: Any, dtype: torch.dtype, device: str) -> None:
+        import torch
+
+        demand(_mace.class_name(block) in INTERACTIONS, f"an interaction {_mace.class_name(block)}")
+
+        def cast(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(device, dtype).contiguous()
+
+        matrices, self.activation = network_layers(block.conv_tp_weights)
+        self.hidden = [cast(m) for m in matrices[:-1]]
+        irreps_up, irreps_mid = irreps_of(block.conv_tp.irreps_in1), irreps_of(block.linear.irreps_in)
+        natural_degrees(irreps_up, "neighbours of")
+        harmonics = irreps_of(block.conv_tp.irreps_in2)
+        demand(natural_degrees(harmonics, "edges of") == list(range(len(harmonics))), "edges of some degrees")
+        self.width = irreps_up[0].mul
+        self.paths = coupling_paths(block.conv_tp)
+        self.couplings = cast(coupling_table(self.paths, harmonics.dim))
+        self.last = [cast(m) for m in torch.split(matrices[-1], self.width, dim=1)]
+        demand(len(self.last) == len(self.paths) == len(irreps_mid), "a tensor product of unequal widths")
+        self.degrees = natural_degrees(irreps_of(block.linear.irreps_out), "messages of")
+        demand({p.l3 for p in self.paths} == set(self.degrees), "messages that no path reaches")
+        blocks = linear_blocks(block.linear)
+        self.linear = [cast(blocks[p.slot, self.degrees.index(p.l3)]) for p in self.paths]
+        up = linear_blocks(block.linear_up)
+        self.up = [cast(up[k, k]) for k in range(len(irreps_up))]
+        density = getattr(block, "density_fn", None)
+        self.density = None if density is None else cast(network_layers(density)[0][0])
+        self.neighbours = float(block.avg_num_neighbors)
+
+    def hidden_values(self, edges: Edges, chunk: Chunk) -> torch.Tensor:
+        """Last hidden layer of the radial network for every kind of edge, with the cutoff where it is kept apart."""
+        values = edges.radial[chunk.kinds]
+        for matrix in self.hidden:
+            values = self.activation(values @ matrix)
+        return values if edges.cutoff is None else values * edges.cutoff[chunk.kinds]
+
+    def norm(self, edges: Edges, n_atoms: int) -> torch.Tensor:
+        """What the message of each atom is divided by: 1 + its density, or the average number of neighbours."""
+        import torch
+
+        norm = edges.harmonics.new_ones(n_atoms, 1)
+        if self.density is None:
+            return norm * self.neighbours
+        density = torch.tanh((edges.radial @ self.density) ** 2)
+        if edges.cutoff is not None:
+            density = density * edges.cutoff
+        return norm.index_add_(0, edges.first, density).index_add_(0, edges.second, density)
+
+    def from_elements(
+        self, table: torch.Tensor, edges: Edges, chunks: Sequence[Chunk], n_atoms: int, how: ModuleType
+    ) -> list[torch.Tensor]:
+        """Messages of the first layer, whose neighbours are known by their element alone.
+
+        The sum over neighbours of one element of (radial hidden values x spherical harmonics) is taken
+        before the radial network's last and widest layer and before the channels.
+
+        Parameters
+        ----------
+        table : Tensor, shape (n_elements, width)
+            Scalars of each element after the block's first linear map.
+        edges, chunks, n_atoms
+            The batch.
+        how : module
+            ``_sums`` or ``_compiled_sums``.
+
+        Returns
+        -------
+        list of Tensor, each (2 l + 1, n_atoms, width)
+            Sums of messages by degree, after the linear map, before the norm.
+        """
+        import torch
+
+        sums = self._empty_sums(table, n_atoms)
+        for chunk in chunks:
+            hidden = self.hidden_values(edges, chunk)
+            neighbours = table[chunk.group_element]
+            couplings = edges.harmonics[chunk.edges] @ self.couplings
+            for total, path, last in zip(sums, self.paths, self.last, strict=True):
+                grouped = how.sum_groups(path, hidden, couplings, chunk)
+                total[:, chunk.atoms].index_add_(
+                    1, chunk.group_atom, torch.matmul(grouped, last) * neighbours
+                )
+        return self._mix(sums)
+
+    def from_features(
+        self,
+        features: list[torch.Tensor],
+        edges: Edges,
+        chunks: Sequence[Chunk],
+        n_atoms: int,
+        how: ModuleType,
+    ) -> list[torch.Tensor]:
+        """Messages of a later layer.
+
+        Parameters
+        ----------
+        features : list of Tensor, each (2 l + 1, n_atoms, width)
+            Features of the layer before, after the block's first linear map.
+        edges, chunks, n_atoms
+            The batch.
+        how : module
+            ``_sums`` or ``_compiled_sums``.
+
+        Returns
+        -------
+        list of Tensor, each (2 l + 1, n_atoms, width)
+            Sums of messages by degree, after the linear map, before the norm.
+        """
+        import torch
+
+        sums = self._empty_sums(features[0], n_atoms)
+        for chunk in chunks:
+            hidden = self.hidden_values(edges, chunk)
+            senders = torch.cat([edges.second[chunk.edges], edges.first[chunk.edges]])
+            messages = how.MessageSums(features, senders, chunk)
+            couplings = edges.harmonics[chunk.edges] @ self.couplings
+            for total, path, last in zip(sums, self.paths, self.last, strict=True):
+                messages.add(path, hidden @ last, couplings, total)
+        return self._mix(sums)
+
+    def _empty_sums(self, like: torch.Tensor, n_atoms: int) -> list[torch.Tensor]:
+        return [like.new_zeros(2 * path.l3 + 1, n_atoms, self.width) for path in self.paths]
+
+    def _mix(self, sums: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The linear map after the convolution: sums of each path to messages of each degree."""
+        messages: dict[int, torch.Tensor] = {}
+        for path, total, matrix in zip(self.paths, sums, self.linear, strict=True):
+            mixed = total @ matrix
+            messages[path.l3] = messages[path.l3] + mixed if path.l3 in messages else mixed
+        return [messages[degree] for degree in self.degrees]

@@ -1,0 +1,129 @@
+"""Sums over neighbours by torch alone: for CUDA, for small batches, and where numba is missing."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from mace_bounds.features.fast._geometry import Chunk
+    from mace_bounds.features.fast._weights import Path
+
+
+def weighted_segment_sum(
+    rows: torch.Tensor, columns: torch.Tensor, offsets: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Sum rows[columns[k]] * weights[k] over the k of each segment.
+
+    Parameters
+    ----------
+    rows : Tensor of float32 or float64, shape (n_rows, width)
+        What is gathered.
+    columns : Tensor of int64, shape (n,)
+        The row of each term.
+    offsets : Tensor of int64, shape (n_segments + 1,)
+        Where each segment begins among the terms.
+    weights : Tensor, shape (n,)
+        A factor for each term.
+
+    Returns
+    -------
+    Tensor, shape (n_segments, width)
+        By torch's ``embedding_bag``, which is fastest in float32, or its sparse product, which is in float64.
+    """
+    import torch
+
+    if rows.dtype == torch.float32 or rows.is_cuda:
+        return torch.nn.functional.embedding_bag(
+            columns, rows, offsets[:-1], mode="sum", per_sample_weights=weights
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says once that its sparse tensors are in beta
+        matrix = torch.sparse_csr_tensor(
+            offsets, columns, weights, (len(offsets) - 1, len(rows)), check_invariants=False
+        )
+    return matrix @ rows
+
+
+def sum_groups(path: Path, hidden: torch.Tensor, couplings: torch.Tensor, chunk: Chunk) -> torch.Tensor:
+    """Sum radial values over the neighbours of each group.
+
+    Parameters
+    ----------
+    path : Path
+        One whose neighbours are scalars.
+    hidden : Tensor, shape (n_kinds, width)
+        Values of each kind of edge of the chunk.
+    couplings : Tensor, shape (n_edges, n_terms)
+        Coupled spherical harmonics of each edge towards its first atom, of all paths.
+    chunk : Chunk
+
+    Returns
+    -------
+    Tensor, shape (2 l3 + 1, n_groups, width)
+    """
+    import torch
+
+    columns = chunk.kind[chunk.order % len(chunk.kind)]
+    return torch.stack(
+        [
+            weighted_segment_sum(hidden, columns, chunk.group_offsets, w.reshape(-1))
+            for w in _sorted_couplings(path, couplings, chunk)
+        ]
+    )
+
+
+def _sorted_couplings(path: Path, couplings: torch.Tensor, chunk: Chunk) -> torch.Tensor:
+    """Couplings of one path in both directions: (2 l3 + 1, 2 n_edges, 2 l1 + 1), in the chunk's order."""
+    import torch
+
+    own = couplings[:, path.start : path.start + path.coupling[0].numel()]
+    both = torch.cat([own, own * path.parity])[chunk.order]
+    return both.view(len(both), *path.coupling.shape[1:]).transpose(0, 1)
+
+
+class MessageSums:
+    """Adds the messages of one chunk, path by path.
+
+    Parameters
+    ----------
+    features : list of Tensor, each (2 l + 1, n_atoms, width)
+        Features of the neighbours by degree.
+    senders : Tensor of int64, shape (2 n_edges,)
+        The neighbour at the end of each direction (not sorted).
+    chunk : Chunk
+    """
+
+    def __init__(self, features: list[torch.Tensor], senders: torch.Tensor, chunk: Chunk) -> None:
+        import torch
+
+        self.chunk = chunk
+        n = len(senders)
+        self.neighbours = [f[:, senders.view(2, -1)] for f in features]
+        steps = torch.arange(2 * len(features) - 1, device=senders.device) * n
+        self.columns = [(chunk.order[:, None] + steps[: len(f)]).reshape(-1) for f in features]
+        self.products = [torch.empty_like(f) for f in self.neighbours]
+
+    def add(self, path: Path, radial: torch.Tensor, couplings: torch.Tensor, sums: torch.Tensor) -> None:
+        """Add Σ_neighbours radial · Σ_m1 coupling · feature to ``sums``.
+
+        Parameters
+        ----------
+        path : Path
+        radial : Tensor, shape (n_kinds, width)
+            Radial weights of the path for each kind of edge.
+        couplings : Tensor, shape (n_edges, n_terms)
+            Coupled spherical harmonics of each edge towards its first atom, of all paths.
+        sums : Tensor, shape (2 l3 + 1, n_atoms, width)
+            Changed in place.
+        """
+        import torch
+
+        product = torch.mul(self.neighbours[path.l1], radial[self.chunk.kind], out=self.products[path.l1])
+        rows, offsets = product.view(-1, product.shape[-1]), self.chunk.offsets * (2 * path.l1 + 1)
+        for total, weights in zip(sums, _sorted_couplings(path, couplings, self.chunk), strict=True):
+            total[self.chunk.atoms] += weighted_segment_sum(
+                rows, self.columns[path.l1], offsets, weights.reshape(-1)
+            )

@@ -1,0 +1,146 @@
+"""``features`` by workers and in parts, ``merge``: from the command line."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "slurm_features.sh"
+
+
+def digests(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def options(tiny_model_folder):
+    """200 structures in seven shards."""
+    return ["--model", str(tiny_model_folder), "--shard-rows", "32"]
+
+
+@pytest.fixture(scope="module")
+def whole(labelled_file, options, tmp_path_factory):
+    from typer.testing import CliRunner
+
+    from mace_bounds.cli import app
+
+    out = tmp_path_factory.mktemp("whole") / "store"
+    done = CliRunner().invoke(app, ["features", str(labelled_file), str(out), *options, "--workers", "1"])
+    assert done.exit_code == 0
+    return out
+
+
+def test_array_of_jobs_in_one_folder(labelled_file, options, whole, tmp_path, run):
+    """Two parts; the second by the job script, run by bash as SLURM would, with two worker processes."""
+    out = tmp_path / "store"
+    first = run("features", labelled_file, out, *options, "--shard", "1/2", "--workers", 1)
+    assert first.exit_code == 0
+    assert f"mace-bounds merge {out}" in first.stderr
+    early = run("merge", out)
+    assert early.exit_code == 2
+    assert "missing are 96 (made-0032, " in early.stderr
+    assert "--shard 2/2 again" in early.stderr
+    program = tmp_path / "bin" / "mace-bounds"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!{sys.executable}\nfrom mace_bounds.cli import main\nif __name__ == '__main__':\n    main()\n"
+    )
+    program.chmod(0o755)
+    slurm = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_CPUS_PER_TASK": "2"}
+    second = subprocess.run(
+        ["bash", str(SCRIPT), str(labelled_file), str(out), *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **slurm, "PATH": f"{program.parent}:{os.environ['PATH']}"},
+        timeout=120,
+        check=False,
+    )
+    assert second.returncode == 0, second.stderr
+    summary = json.loads((tmp_path / "store.part-2-of-2.summary.json").read_text())
+    assert summary["counts"] == {"structures": 96, "scored": 96, "failed": 0}
+    assert summary["settings"]["shard"] == "2/2"
+    joined = run("merge", out)
+    assert joined.exit_code == 0
+    assert joined.stdout.startswith("200 structures with ")
+    assert digests(out) == digests(whole)
+
+
+def test_interrupted_runs_leave_no_process_and_finish_to_the_same_bytes(
+    labelled_file, tiny_model_folder, tmp_path, run
+):
+    """Ctrl-C in the middle, then SIGKILL; the workers of two processes are gone at once, and so are temporary files."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    options = ["--model", str(tiny_model_folder), "--shard-rows", "2"]
+    assert run("features", labelled_file, whole, *options, "--workers", 1).exit_code == 0
+    script = "from mace_bounds.cli import main; main()"
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "features",
+        str(labelled_file),
+        str(broken),
+        *options,
+        "--workers",
+        "2",
+    ]
+    stopped = b"stopped; run the same command again to resume\n"
+    for number, code, told in ((signal.SIGINT, 130, stopped), (signal.SIGKILL, -signal.SIGKILL, b"")):
+        before = len(list(broken.glob("shard-*")))
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            # a test run that was itself started in the background of a shell passes on that SIGINT is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as process:
+            while process.poll() is None and len(list(broken.glob("shard-*"))) <= before:
+                time.sleep(0.002)
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert len(children) >= 2
+            process.send_signal(number)
+            assert process.wait(timeout=20) == code
+            assert process.stderr.read() == told
+        assert psutil.wait_procs(children, timeout=10)[1] == []
+        assert before < len(list(broken.glob("shard-*"))) < 100
+    assert not json.loads((broken / "manifest.json").read_text())["complete"]
+    assert run("features", labelled_file, broken, *options, "--workers", 1).exit_code == 0
+    assert digests(broken) == digests(whole)
+
+
+def test_job_script_tells_slurm_what_it_needs():
+    text = SCRIPT.read_text()
+    directives = [line.split()[1] for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert directives == ["--job-name=mace-bounds", "--cpus-per-task=16", "--mem=32G", "--time=04:00:00"]
+    first_command = next(k for k, line in enumerate(text.splitlines()) if line and not line.startswith("#"))
+    assert all(
+        "#SBATCH" not in line for line in text.splitlines()[first_command:]
+    )  # SLURM reads none after it
+
+
+def test_audit_takes_workers(labelled_file, pair, tmp_path, run):
+    arguments = ["--shard-rows", 100, "--no-plots", "--workers", 2, "--json"]
+    done = run("audit", labelled_file, tmp_path / "out", *pair, *arguments)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["counts"]["scored"] == 200
+
+
+@pytest.mark.parametrize("text", ["2", "0/4", "5/4", "a/4", "1/4/2", "-1/4"])
+def test_parts_that_make_no_sense(run, labelled_file, tmp_path, text):
+    done = run("features", labelled_file, tmp_path / "s", "--shard", text)
+    assert done.exit_code == 2
+    assert "expected I/N with I from 1 to N" in done.stderr
+
+
+def test_no_scheduler_is_exit_code_2(run, labelled_file, options, tmp_path, monkeypatch):
+    monkeypatch.setattr("mace_bounds.features.engines._dask.SECONDS_TO_CONNECT", 0.5)
+    done = run("features", labelled_file, tmp_path / "s", *options, "--scheduler", "tcp://127.0.0.1:9")
+    assert done.exit_code == 2
+    assert done.stderr.endswith("none answers (OSError); start one, or check the address.\n")

@@ -1,0 +1,108 @@
+"""The Dask engine on a cluster of two worker processes; the job script of a SLURM cluster."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from importlib.metadata import version
+
+import pytest
+from deadly import KILLS, deadly
+from mace_builds import TINY, build
+from test_engines import elements
+from test_store import digests, records
+
+from mace_bounds.errors import EngineError
+from mace_bounds.features import extract, load_model
+from mace_bounds.features.engines import _dask
+from mace_bounds.features.engines._work import KILLER
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # distributed's own, at the start and end of workers
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(build(TINY), dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    import dask
+    from distributed import LocalCluster
+
+    options = {"distributed.scheduler.allowed-failures": 0}
+    with (
+        dask.config.set(options),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+    ):
+        yield cluster.scheduler_address
+
+
+def test_same_bytes_from_two_workers(model, scheduler, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "s"
+    extract(records(), whole, model, shard_rows=4)
+    seen = []
+    extract(records(), out, model, shard_rows=4, scheduler=scheduler, progress=lambda *n: seen.append(n))
+    assert digests(out) == digests(whole)
+    assert [done for done, _ in seen] == list(range(4, 41, 4))
+
+
+def test_faults_come_back(model, scheduler, tmp_path, monkeypatch):
+    with pytest.raises(RuntimeError, match="noble gases"):
+        extract(elements(0, 0), tmp_path / "s", deadly(model, broken=True), scheduler=scheduler)
+    there = version("mace-bounds")
+    monkeypatch.setattr(_dask, "_version", lambda _: "0.0")
+    with pytest.raises(EngineError, match=f"expected mace-bounds 0.0 on every Dask worker, got {there};"):
+        extract(records(4), tmp_path / "t", model, scheduler=scheduler)
+
+
+def test_dead_workers_and_killers(model, scheduler, tmp_path):
+    given, fatal = elements(KILLS, 0), deadly(model)
+    rows = extract(given, tmp_path / "t", fatal, shard_rows=1, scheduler=scheduler).read()
+    assert rows.table["reason"][0] == KILLER
+    assert rows.table["reason"].isna().tolist() == [False, True]
+    here = extract(given, tmp_path / "u", fatal, shard_rows=1, workers=2).folder
+    assert digests(here) == digests(tmp_path / "t")
+
+
+def test_no_scheduler_is_one_sentence(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(_dask, "SECONDS_TO_CONNECT", 0.5)
+    with pytest.raises(
+        EngineError, match=r"expected a Dask scheduler at tcp://127.0.0.1:9, but none answers"
+    ):
+        extract(records(4), tmp_path / "s", model, scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(EngineError, match="expected a Dask scheduler at nonsense://x, but none answers"):
+        extract(records(4), tmp_path / "s", model, scheduler="nonsense://x")
+
+
+def test_missing_dask_is_one_sentence_with_the_remedy(model, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, _dask.__name__)
+    monkeypatch.delattr("mace_bounds.features.engines._dask")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(EngineError, match=r'install it with pip install "mace-bounds\[dask\]"'):
+        extract(records(4), tmp_path / "s", model, scheduler="tcp://127.0.0.1:9")
+
+
+def test_documented_slurm_cluster_asks_for_what_it_says(monkeypatch, tmp_path):
+    """The recipe of the module's documentation, up to the submission of jobs."""
+    monkeypatch.chdir(tmp_path)
+    recipe = textwrap.dedent(_dask.__doc__.split("::\n\n", 1)[1].split("\n\nAny other", 1)[0])
+    compile(recipe, "recipe", "exec")
+    made = recipe.split('if __name__ == "__main__":\n', 1)[1].split("    cluster.scale", 1)[0]
+    names: dict = {}
+    exec("from dask_jobqueue import SLURMCluster\n" + textwrap.dedent(made), names)
+    with names["cluster"] as cluster:
+        lines = cluster.job_script().splitlines()
+    for wanted in (
+        "#SBATCH -p compute",
+        "#SBATCH --cpus-per-task=16",
+        "#SBATCH -t 04:00:00",
+        "source .venv/bin/activate",
+        "export OMP_NUM_THREADS=1",
+    ):
+        assert wanted in lines
+    assert any(line.startswith("#SBATCH --mem=") for line in lines)
+    (command,) = (line for line in lines if "distributed.cli.dask_worker" in line)
+    assert "--nthreads 1 " in command
+    assert "--nworkers 16 " in command
+    assert command.index("tcp://") > 0

@@ -1,0 +1,72 @@
+"""The benchmark runs from one command and ends with its JSON line; its counts agree with counts by hand."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mace_bounds.features import _embedded
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+
+@pytest.fixture
+def scripts_on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+
+def test_last_line_has_the_four_numbers(tmp_path):
+    call = [sys.executable, str(SCRIPTS / "bench_features.py"), "--out", str(tmp_path / "all.json")]
+    sizes = ["--models", "mini", "--n", "4", "--rounds", "2", "--only", "ae", "--cores", "1", "--peak", "4"]
+    done = subprocess.run([*call, *sizes], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert set(last) == {"ratio_float64", "ratio_float32", "atoms_per_s_float32", "peak_mb"}
+    assert all(value > 0 for value in last.values())
+    (result,) = json.loads((tmp_path / "all.json").read_text())["models"]
+    rows = {(row["letter"], row["dtype"]): row for row in result["rows"]}
+    assert list(rows) == [("a", "float64"), ("e", "float64"), ("e", "float32")]
+    assert rows["e", "float64"]["max_energy_difference_mev_per_atom"] < 1e-6
+    assert rows["e", "float32"]["max_energy_difference_mev_per_atom"] < 0.1
+    assert sum(rows["e", "float32"]["stages"].values()) == pytest.approx(1.0)
+
+
+@pytest.mark.usefixtures("scripts_on_path")
+def test_counted_work_of_mini():
+    from bench_floor import count_work
+
+    module = _embedded.load(_embedded.MINI_FOLDER).module
+    stages = {work.stage: work for work in count_work(module)}
+    c, bessel, hidden = 64, 8, 64  # channels, radial functions, width of the radial MLP
+    paths = 3  # scalars with l = 0, 1, 2
+    assert stages["layer 1, radial MLP"].macs_per_length == bessel * hidden + hidden**2 + hidden * paths * c
+    assert stages["layer 1, convolution"].macs_per_edge == paths * c + c * (1 + 3 + 5)
+    assert stages["layer 1, linear maps by element"].macs_per_atom == (1 + 3 + 5) * c**2
+    assert stages["layer 2, linear maps by element"].macs_per_atom == (1 + 3 + 5) * c**2 + c**2
+    assert stages["layer 2, linear maps after"].macs_per_atom == c**2 + 16 * c
+
+
+@pytest.mark.usefixtures("scripts_on_path")
+def test_monomials_are_counted_once():
+    import torch
+
+    from bench_floor import monomials_of
+
+    u = torch.zeros(3, 3, 1)  # 2 x0 x1 as two permutations, x1², and x0 x2 - x2 x0 = 0
+    u[0, 1, 0] = u[1, 0, 0] = u[1, 1, 0] = u[0, 2, 0] = 1.0
+    u[2, 0, 0] = -1.0
+    assert monomials_of(u, 2) == ({(0, 1), (1, 1)}, 2)
+
+
+@pytest.mark.usefixtures("scripts_on_path")
+def test_shares_have_like_sizes():
+    from bench_team import deal
+
+    size = np.random.default_rng(0).integers(10, 500, 200)
+    parts = deal(range(200), size, 5)
+    assert sorted(i for part in parts for i in part) == list(range(200))
+    totals = [size[part].sum() for part in parts]
+    assert max(totals) - min(totals) <= size.max()
