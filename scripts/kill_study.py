@@ -49,21 +49,23 @@ def main() -> int:
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         whole, broken = Path(folder, "whole"), Path(folder, "broken")
-        started = time.monotonic()
         subprocess.run(command(args.source, whole, args.model), check=True, capture_output=True)
-        duration = time.monotonic() - started
+        n_shards = len(digests(whole)) - 1
         shards_at_kill = []
         for _ in range(args.kills):
+            there = len(list(broken.glob("shard-*.parquet")))
+            wanted = there + rng.randint(0, (n_shards - there) // 3)
             process = subprocess.Popen(
                 command(args.source, broken, args.model), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            time.sleep(rng.uniform(5.0, 5.0 + 3.0 * duration / args.kills))  # imports alone take some seconds
+            while process.poll() is None and len(list(broken.glob("shard-*.parquet"))) <= wanted:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0.0, 0.05))
             process.send_signal(signal.SIGKILL)
             process.wait()
             shards_at_kill.append(len(list(broken.glob("shard-*.parquet"))))
         subprocess.run(command(args.source, broken, args.model), check=True, capture_output=True)
         same = digests(whole) == digests(broken)
-        n_shards = len(digests(whole)) - 1
     print(
         json.dumps(
             {"identical": same, "kills": args.kills, "shards": n_shards, "shards_at_kill": shards_at_kill}

@@ -165,9 +165,10 @@ def study(args: argparse.Namespace, folder: Path) -> dict:
     same = all(digest(folder / "few-0" / name) == digest(folder / "many" / name) for name in shared)
     manifest = json.loads((folder / "many" / "manifest.json").read_text())
     fast = statistics.median(session.structures_per_second for session in short)
-    weights = [session.shards_after - session.shards_before for session in long]
-    rates = [s.structures_per_second for s in long]
-    sustained = sum(weights) / sum(w / r for w, r in zip(weights, rates, strict=True) if r)
+    timed = [
+        (s.shards_after - s.shards_before, s.structures_per_second) for s in long if s.structures_per_second
+    ]
+    sustained = sum(n for n, _ in timed) / sum(n / rate for n, rate in timed)
     memory_mib = peaks(long, n_shards)
     return {
         "n": args.n,

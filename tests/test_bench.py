@@ -40,12 +40,17 @@ def test_counted_work_of_mini():
 
     module = _embedded.load(_embedded.MINI_FOLDER).module
     stages = {work.stage: work for work in count_work(module)}
-    c, bessel, hidden = 64, 8, 64  # channels, radial functions, width of the radial MLP
-    paths = 3  # scalars with l = 0, 1, 2
-    assert stages["layer 1, radial MLP"].macs_per_length == bessel * hidden + hidden**2 + hidden * paths * c
-    assert stages["layer 1, convolution"].macs_per_edge == paths * c + c * (1 + 3 + 5)
+    c, bessel, hidden = 32, 8, 32  # channels, radial functions, width of the radial MLP
+    first = 3  # paths: scalars with l = 0, 1, 2
+    second = {0: 2, 1: 3, 2: 2}  # paths to each l: 00, 11; 01, 10, 12; 02, 11
+    mlp = bessel * hidden + hidden**2
+    assert stages["layer 1, radial MLP"].macs_per_length == mlp + hidden * first * c
+    assert stages["layer 2, radial MLP"].macs_per_length == mlp + hidden * sum(second.values()) * c
+    assert stages["layer 1, convolution"].macs_per_edge == first * c + c * (1 + 3 + 5)
     assert stages["layer 1, linear maps by element"].macs_per_atom == (1 + 3 + 5) * c**2
-    assert stages["layer 2, linear maps by element"].macs_per_atom == (1 + 3 + 5) * c**2 + c**2
+    mixed = sum((2 * l3 + 1) * n for l3, n in second.items())
+    assert stages["layer 2, linear maps by element"].macs_per_atom == (mixed + 1) * c**2  # and the residual
+    assert stages["layer 1, linear maps after"].macs_per_atom == 2 * (1 + 3) * c**2
     assert stages["layer 2, linear maps after"].macs_per_atom == c**2 + 16 * c
 
 

@@ -209,7 +209,7 @@ def test_results_do_not_depend_on_the_size_of_chunks(monkeypatch):
     crystals = [random_crystal(rng, n) for n in (1, 12, 3, 20, 2)]
     wanted = model.extract(crystals).features
     monkeypatch.setitem(_forward.EDGES_PER_CHUNK, "cpu", 50)
-    monkeypatch.setattr(_forward, "MAX_ATOMS", 3)
+    monkeypatch.setitem(_forward.ATOMS_PER_BLOCK, "cpu", 3)
     got = model.extract(crystals).features
     assert np.abs(got - wanted).max() <= 1e-12 * np.abs(wanted).max()
 

@@ -102,7 +102,8 @@ def figures(
     coverage = _read_csv(out / COVERAGE)
     coverage = coverage[coverage["rows"] == rows.name]
     for by in GROUPINGS:
-        if (coverage["by"] == by).sum() > len(levels) or by in ("chemistry", "element"):
+        n_groups = int((coverage["by"] == by).sum()) // len(levels)
+        if n_groups > 1 or (n_groups == 1 and by in ("chemistry", "element")):
             yield (
                 f"coverage_by_{by}",
                 lambda by=by: plot_coverage_by_group(coverage, by, level, split=title),  # type: ignore[misc]
@@ -117,8 +118,12 @@ def _measured_figures(
     deviation, sigma = rows.deviation, rows.column("sigma")
     n_atoms = rows.table["n_atoms"].to_numpy(dtype=np.float64)
     model = str(rows.table["model"].iloc[0])
-    yield "reliability", lambda: plot_reliability(deviation, sigma, split=title)
-    yield "error_against_width", lambda: plot_error_against_width(deviation, sigma, quantiles, split=title)
+    if np.ptp(sigma) > 0:  # a constant width has nothing to tell small errors from large ones
+        yield "reliability", lambda: plot_reliability(deviation, sigma, split=title)
+        yield (
+            "error_against_width",
+            lambda: plot_error_against_width(deviation, sigma, quantiles, split=title),
+        )
     yield (
         "parity",
         lambda: plot_parity(

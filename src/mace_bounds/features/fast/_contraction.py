@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import torch
 
 MAX_CORRELATION = 3
-MAX_ATOMS = 64  # atoms of one element taken together: their products stay in cache
 
 
 @dataclass(frozen=True, eq=False)
