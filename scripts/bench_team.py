@@ -187,14 +187,14 @@ def run_json(script: str, *words: str, threads: int = 1, copies: int = 1) -> lis
 def watch_memory(process: subprocess.Popen[Any], every_s: float = 0.05) -> float | None:
     """Wait for a process; the largest sum of resident memory over it and its descendants, MB (Linux only).
 
-    Pages that processes share are counted in each, so that this is rather too much.
+    A page that several processes share (the code of torch) is counted once, divided among them.
     """
-    if not Path("/proc/self/statm").exists():
+    if not Path("/proc/self/smaps_rollup").exists():
         process.wait()
         return None
-    page_mb, peak = os.sysconf("SC_PAGE_SIZE") / 1e6, 0.0
+    peak = 0.0
     while process.poll() is None:
-        peak = max(peak, sum(resident_pages(pid) for pid in family(process.pid)) * page_mb)
+        peak = max(peak, sum(resident_mb(pid) for pid in family(process.pid)))
         time.sleep(every_s)
     return peak
 
@@ -211,8 +211,10 @@ def family(pid: int) -> list[int]:
     return members
 
 
-def resident_pages(pid: int) -> int:
+def resident_mb(pid: int) -> float:
+    """A process's proportional share of resident memory, MB."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
-        return 0
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
