@@ -111,7 +111,7 @@ MemoryOption = Annotated[
         parser=parse_memory,
         help="Memory for a batch in every process, beside the model: MB, or with a unit (2GB). Results depend on it by "
         "round-off only.",
-        show_default="512MB, on CUDA 8GB",
+        show_default="256MB, on CUDA 8GB",
     ),
 ]
 WorkersOption = Annotated[

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mace_bounds.features._graph import Graph
 
 T = TypeVar("T")
-DEFAULT_MEMORY_BYTES = {"cpu": 512 * 2**20, "cuda": 8 * 2**30}
+DEFAULT_MEMORY_BYTES = {"cpu": 256 * 2**20, "cuda": 8 * 2**30}
 WAITING_SHARE = 0.25  # of the memory may be held by graphs that wait for their batch
 GRAPH_BYTES_PER_EDGE = 40
 

@@ -213,7 +213,7 @@ def load_model(
     device : {"auto", "cpu", "cuda"}
         ``"auto"`` takes CUDA where there is one.
     memory_bytes : float, optional
-        Memory for a batch beside the model; 512 MB on a CPU, 8 GB on CUDA. Numbers depend on it by round-off only.
+        Memory for a batch beside the model; 256 MB on a CPU, 8 GB on CUDA. Numbers depend on it by round-off only.
 
     Returns
     -------
