@@ -198,7 +198,7 @@ def test_invariances(model, transformed):
 @pytest.mark.parametrize("kind", ["L = 2", "the architecture of MACE-MPA-0, narrower"])
 def test_compiled_sums_equal_mace(kind, dtype, monkeypatch):
     pytest.importorskip("numba")
-    monkeypatch.setattr(_forward, "COMPILED_FROM_EDGES", 0)
+    monkeypatch.setattr(_forward, "COMPILED_FROM_PAIRS", 0)
     crystals = [*known(real_crystals(4)), *hard_crystals().values()]
     assert_same(make(KINDS[kind], dtype), crystals, TOLERANCE[dtype])
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """One crystal and its directed edges within the cutoff, sorted by receiver.
+    """One crystal and its pairs of atoms within the cutoff, each pair once, in the order of their first atoms.
 
-    The vector of an edge is ``positions[receiver] - positions[sender] + shift``, as mace has it. Every edge has its
-    reverse, with exactly the opposite shift; but where a length is the cutoff to round-off, one may be missing.
+    The vector of a pair is ``positions[first] - positions[second] + shift``; the first atom is never the one that
+    comes earlier in the crystal. A model that passes messages both ways has two edges for every pair.
 
     Attributes
     ----------
@@ -27,15 +27,15 @@ class Graph:
         Atomic numbers.
     positions : ndarray of float64, shape (n_atoms, 3)
         Å, inside of a cell.
-    edge_index : ndarray of int64, shape (2, n_edges)
-        Sender and receiver of each edge.
-    shifts : ndarray of float64, shape (n_edges, 3)
-        Lattice translation in each edge's vector, Å.
+    pairs : ndarray of int64, shape (2, n_pairs)
+        First and second atom of each pair.
+    shifts : ndarray of float64, shape (n_pairs, 3)
+        Lattice translation in each pair's vector, Å.
     """
 
     numbers: NDArray[np.int64]
     positions: NDArray[np.float64]
-    edge_index: NDArray[np.int64]
+    pairs: NDArray[np.int64]
     shifts: NDArray[np.float64]
 
     @property
@@ -45,13 +45,13 @@ class Graph:
 
     @property
     def n_edges(self) -> int:
-        """Directed edges within the cutoff."""
-        return int(self.edge_index.shape[1])
+        """Directed edges within the cutoff: two for every pair."""
+        return 2 * int(self.pairs.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
 class GraphBatch:
-    """Several graphs joined into one without edges between them, as tensors on one device.
+    """Several graphs joined into one without pairs between them, as tensors on one device.
 
     Attributes
     ----------
@@ -59,22 +59,19 @@ class GraphBatch:
         Place of each atom's element in the model's list.
     positions : tensor of float64, shape (n_atoms, 3)
         Å.
-    senders, receivers : tensor of int64, shape (n_edges,)
-        Atoms of each edge; edges are sorted by receiver.
-    shifts : tensor of float64, shape (n_edges, 3)
-        Lattice translation of each edge, Å: its vector is ``positions[receiver] - positions[sender] + shift``.
-    row_starts : tensor of int64, shape (n_atoms + 1,)
-        Edges ``row_starts[i]`` to ``row_starts[i + 1]`` end at atom i.
+    first, second : tensor of int64, shape (n_pairs,)
+        Atoms of each pair, in the order of the first.
+    shifts : tensor of float64, shape (n_pairs, 3)
+        Lattice translation of each pair, Å: its vector is ``positions[first] - positions[second] + shift``.
     crystal_of_atom : tensor of int64, shape (n_atoms,)
     n_crystals : int
     """
 
     elements: torch.Tensor
     positions: torch.Tensor
-    senders: torch.Tensor
-    receivers: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
     shifts: torch.Tensor
-    row_starts: torch.Tensor
     crystal_of_atom: torch.Tensor
     n_crystals: int
 
@@ -87,10 +84,8 @@ def batch_graphs(graphs: Sequence[Graph], atomic_numbers: Sequence[int], device:
     first_atoms = np.cumsum(sizes) - sizes
     place = np.full(max(atomic_numbers) + 1, -1)
     place[list(atomic_numbers)] = np.arange(len(atomic_numbers))
-    edges = np.concatenate([g.edge_index for g in graphs], axis=1)
-    edges += np.repeat(first_atoms, [g.n_edges for g in graphs])
-    row_starts = np.zeros(sizes.sum() + 1, dtype=np.int64)
-    np.cumsum(np.bincount(edges[1], minlength=len(row_starts) - 1), out=row_starts[1:])
+    pairs = np.concatenate([g.pairs for g in graphs], axis=1)
+    pairs += np.repeat(first_atoms, [g.pairs.shape[1] for g in graphs])
 
     def tensor(array: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(array).to(device)
@@ -98,10 +93,9 @@ def batch_graphs(graphs: Sequence[Graph], atomic_numbers: Sequence[int], device:
     return GraphBatch(
         elements=tensor(place[np.concatenate([g.numbers for g in graphs])]),
         positions=tensor(np.concatenate([g.positions for g in graphs])),
-        senders=tensor(edges[0]),
-        receivers=tensor(edges[1]),
+        first=tensor(pairs[0]),
+        second=tensor(pairs[1]),
         shifts=tensor(np.concatenate([g.shifts for g in graphs])),
-        row_starts=tensor(row_starts),
         crystal_of_atom=tensor(np.repeat(np.arange(len(graphs)), sizes)),
         n_crystals=len(graphs),
     )
@@ -111,11 +105,12 @@ def mace_data(batch: GraphBatch, n_elements: int, head: int, dtype: torch.dtype)
     """Return the dictionary that mace's own forward takes for energies (``mace.data.AtomicData`` batched)."""
     import torch
 
+    first, second = batch.first, batch.second
     counts = torch.bincount(batch.crystal_of_atom, minlength=batch.n_crystals)
     return {
         "positions": batch.positions.detach().to(dtype),  # mace marks its positions for gradients
-        "shifts": batch.shifts.to(dtype),
-        "edge_index": torch.stack([batch.senders, batch.receivers]),
+        "shifts": torch.cat([batch.shifts, -batch.shifts]).to(dtype),
+        "edge_index": torch.stack([torch.cat([second, first]), torch.cat([first, second])]),
         "node_attrs": torch.nn.functional.one_hot(batch.elements, n_elements).to(dtype),
         "batch": batch.crystal_of_atom,
         "ptr": torch.nn.functional.pad(counts.cumsum(0), (1, 0)),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EDGES_PER_CHUNK = {"cpu": 1024, "cuda": 200_000}
 ATOMS_PER_BLOCK = {"cpu": 64, "cuda": 2048}  # of one element together: on a CPU their products stay in cache
-COMPILED_FROM_EDGES = 50_000  # directed edges of a batch from which it pays to load compiled sums
+COMPILED_FROM_PAIRS = 25_000  # pairs of atoms in a batch from which it pays to load compiled sums
 
 
 class FastForward:
@@ -97,7 +97,7 @@ class FastForward:
 
 def _summation(batch: GraphBatch) -> ModuleType:
     """Which sums over neighbours to use; it depends on the batch alone, so that runs repeat bit by bit."""
-    if batch.positions.is_cuda or len(batch.senders) < COMPILED_FROM_EDGES or find_spec("numba") is None:
+    if batch.positions.is_cuda or len(batch.first) < COMPILED_FROM_PAIRS or find_spec("numba") is None:
         return _sums
     return _compiled_sums
 

@@ -76,18 +76,6 @@ class Chunk:
     group_element: torch.Tensor
 
 
-def undirected(batch: GraphBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """First atom, second atom and vector (float64, Å) of each pair; every edge and its reverse are one pair."""
-    import torch
-
-    first, second, shifts = batch.receivers, batch.senders, batch.shifts
-    x, y, z = shifts.unbind(1)
-    forward = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
-    kept = torch.nonzero((second < first) | ((second == first) & forward)).squeeze(1)
-    first, second = first[kept], second[kept]
-    return first, second, batch.positions[first] - batch.positions[second] + shifts[kept]
-
-
 def build_edges(module: Any, batch: GraphBatch, dtype: torch.dtype) -> tuple[Edges, torch.Tensor | None]:
     """Evaluate mace's own spherical harmonics, radial functions and pair repulsion on undirected edges.
 
@@ -99,8 +87,8 @@ def build_edges(module: Any, batch: GraphBatch, dtype: torch.dtype) -> tuple[Edg
     """
     import torch
 
-    first, second, vectors = undirected(batch)
-    vectors = vectors.to(dtype)
+    first, second = batch.first, batch.second
+    vectors = (batch.positions[first] - batch.positions[second] + batch.shifts).to(dtype)
     lengths = vectors.norm(dim=1, keepdim=True)
     node_attrs = torch.nn.functional.one_hot(batch.elements, len(module.atomic_numbers)).to(dtype)
     numbers = module.atomic_numbers
