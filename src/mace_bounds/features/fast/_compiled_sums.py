@@ -33,6 +33,7 @@ def _message_kernel(n_features: int, n_rows: int) -> Any:
         sums: NDArray[Any],
         first_atom: int,
         first_row: int,
+        place: int,
     ) -> None:
         n_edges = len(kind)
         for receiver in range(len(offsets) - 1):
@@ -49,7 +50,7 @@ def _message_kernel(n_features: int, n_rows: int) -> Any:
                         value = coupling[m * n_features] * features[0, sender, i]
                         for q in range(1, n_features):
                             value += coupling[m * n_features + q] * features[q, sender, i]
-                        sums[first_row + m, first_atom + receiver, i] += value * weight
+                        sums[first_row + m, first_atom + receiver, place, i] += value * weight
 
     return numba.njit(fastmath=True, nogil=True, cache=True)(add)
 
@@ -109,7 +110,9 @@ class MessageSums:
         )
         self.first_atom = chunk.atoms.start
 
-    def add(self, path: Path, radial: torch.Tensor, couplings: torch.Tensor, sums: torch.Tensor) -> None:
+    def add(
+        self, path: Path, radial: torch.Tensor, couplings: torch.Tensor, sums: torch.Tensor, place: int
+    ) -> None:
         """As :meth:`mace_bounds.features.fast._sums.MessageSums.add`."""
         n_features, values = 2 * path.l1 + 1, radial.numpy()
         for row in range(0, len(sums), ROWS):
@@ -123,4 +126,5 @@ class MessageSums:
                 sums.numpy(),
                 self.first_atom,
                 row,
+                place,
             )

@@ -64,7 +64,10 @@ class Convolution:
         self.degrees = natural_degrees(irreps_of(block.linear.irreps_out), "messages of")
         demand({p.l3 for p in self.paths} == set(self.degrees), "messages that no path reaches")
         blocks = linear_blocks(block.linear)
-        self.linear = [cast(blocks[p.slot, self.degrees.index(p.l3)]) for p in self.paths]
+        same = [[p for p in self.paths if p.l3 == degree] for degree in self.degrees]
+        self.linear = [cast(torch.cat([blocks[p.slot, k] for p in paths])) for k, paths in enumerate(same)]
+        # Paths of one degree are summed side by side, so that the linear map takes them in one product.
+        self.places = [same[self.degrees.index(p.l3)].index(p) for p in self.paths]
         up = linear_blocks(block.linear_up)
         self.up = [cast(up[k, k]) for k in range(len(irreps_up))]
         density = getattr(block, "density_fn", None)
@@ -119,11 +122,10 @@ class Convolution:
             hidden = self.hidden_values(edges, chunk)
             neighbours = table[chunk.group_element]
             couplings = edges.harmonics[chunk.edges] @ self.couplings
-            for total, path, last in zip(sums, self.paths, self.last, strict=True):
+            for path, last, place in zip(self.paths, self.last, self.places, strict=True):
                 grouped = how.sum_groups(path, hidden, couplings, chunk)
-                total[:, chunk.atoms].index_add_(
-                    1, chunk.group_atom, torch.matmul(grouped, last) * neighbours
-                )
+                total = sums[path.l3][:, chunk.atoms, place]
+                total.index_add_(1, chunk.group_atom, torch.matmul(grouped, last) * neighbours)
         return self._mix(sums)
 
     def from_features(
@@ -158,17 +160,18 @@ class Convolution:
             senders = torch.cat([edges.second[chunk.edges], edges.first[chunk.edges]])
             messages = how.MessageSums(features, senders, chunk)
             couplings = edges.harmonics[chunk.edges] @ self.couplings
-            for total, path, last in zip(sums, self.paths, self.last, strict=True):
-                messages.add(path, hidden @ last, couplings, total)
+            for path, last, place in zip(self.paths, self.last, self.places, strict=True):
+                messages.add(path, hidden @ last, couplings, sums[path.l3], place)
         return self._mix(sums)
 
-    def _empty_sums(self, like: torch.Tensor, n_atoms: int) -> list[torch.Tensor]:
-        return [like.new_zeros(2 * path.l3 + 1, n_atoms, self.width) for path in self.paths]
+    def _empty_sums(self, like: torch.Tensor, n_atoms: int) -> dict[int, torch.Tensor]:
+        return {
+            degree: like.new_zeros(2 * degree + 1, n_atoms, len(matrix) // self.width, self.width)
+            for degree, matrix in zip(self.degrees, self.linear, strict=True)
+        }
 
-    def _mix(self, sums: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The linear map after the convolution: sums of each path to messages of each degree."""
-        messages: dict[int, torch.Tensor] = {}
-        for path, total, matrix in zip(self.paths, sums, self.linear, strict=True):
-            mixed = total @ matrix
-            messages[path.l3] = messages[path.l3] + mixed if path.l3 in messages else mixed
-        return [messages[degree] for degree in self.degrees]
+    def _mix(self, sums: dict[int, torch.Tensor]) -> list[torch.Tensor]:
+        """The linear map after the convolution: sums of all paths of a degree to its messages."""
+        return [
+            sums[degree].flatten(2) @ matrix for degree, matrix in zip(self.degrees, self.linear, strict=True)
+        ]

@@ -106,7 +106,9 @@ class MessageSums:
         self.columns = [(chunk.order[:, None] + steps[: len(f)]).reshape(-1) for f in features]
         self.products = [torch.empty_like(f) for f in self.neighbours]
 
-    def add(self, path: Path, radial: torch.Tensor, couplings: torch.Tensor, sums: torch.Tensor) -> None:
+    def add(
+        self, path: Path, radial: torch.Tensor, couplings: torch.Tensor, sums: torch.Tensor, place: int
+    ) -> None:
         """Add Σ_neighbours radial · Σ_m1 coupling · feature to ``sums``.
 
         Parameters
@@ -116,14 +118,16 @@ class MessageSums:
             Radial weights of the path for each kind of edge.
         couplings : Tensor, shape (n_edges, n_terms)
             Coupled spherical harmonics of each edge towards its first atom, of all paths.
-        sums : Tensor, shape (2 l3 + 1, n_atoms, width)
+        sums : Tensor, shape (2 l3 + 1, n_atoms, n_paths, width)
             Changed in place.
+        place : int
+            Of the path among those of its degree.
         """
         import torch
 
         product = torch.mul(self.neighbours[path.l1], radial[self.chunk.kind], out=self.products[path.l1])
         rows, offsets = product.view(-1, product.shape[-1]), self.chunk.offsets * (2 * path.l1 + 1)
         for total, weights in zip(sums, _sorted_couplings(path, couplings, self.chunk), strict=True):
-            total[self.chunk.atoms] += weighted_segment_sum(
+            total[self.chunk.atoms, place] += weighted_segment_sum(
                 rows, self.columns[path.l1], offsets, weights.reshape(-1)
             )
