@@ -14,7 +14,6 @@ from mace_bounds.features._graph import Graph
 from mace_bounds.structures import reduced_cell
 
 if TYPE_CHECKING:
-
     from mace_bounds.structures import Crystal
 
 MAX_CUBES = 100_000  # of the grid that pymatgen lays over the crystal, about 300 bytes each
