@@ -24,10 +24,10 @@ MAX_CORRELATION = 3
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """One matrix product: outputs of one parity, outer factors of one parity, a run of the products p.
+    """One matrix product: outputs of one parity, some outer factors of one parity, a run of the products p.
 
-    ``terms`` are pairs of a tensor (outputs, 1 + outer, products, paths) and the weights (element, paths, channel)
-    that contract it.
+    ``terms`` are pairs of a tensor (outputs, factors, products, paths) and the weights (element, paths, channel)
+    that contract it; the block with the first component among its outer factors has 1 as a factor before them.
     """
 
     outputs: slice
@@ -70,10 +70,15 @@ class SymmetricContraction:
         monomials = [_monomials(contraction, self.order) for contraction in module.contractions]
         n, e = len(parities), self.n_even
         even, odd = slice(0, len(rows[0])), slice(len(rows[0]), len(self.rows))
+        # In a triple i <= j <= k, later outer factors meet fewer products: their runs are cut in two.
+        some, more = (e + 1) // 2, (e + n + 1) // 2
+        place, mixed, pairs = self.products.place, self.products.mixed, self.products.odd
         plan = [
             (rows[0], even, slice(0, e), self.products.even),
-            (rows[1], odd, slice(0, e), self.products.mixed),
-            (rows[1], odd, slice(e, n), self.products.odd),
+            (rows[1], odd, slice(0, some), mixed),
+            (rows[1], odd, slice(some, e), slice(place.get((some, e), 0), mixed.stop)),
+            (rows[1], odd, slice(e, more), pairs),
+            (rows[1], odd, slice(more, n), slice(place.get((more, more), 0), pairs.stop)),
         ]
         blocks = [self._block(monomials, *task) for task in plan]
         self.blocks = [block for block in blocks if block.terms]
@@ -86,15 +91,16 @@ class SymmetricContraction:
         import torch
 
         width, place = products.stop - products.start, self.products.place
-        deep = outer.stop - outer.start + 1
+        alone = int(outer.start == 0)  # monomials without an outer factor are evaluated here too
+        deep = outer.stop - outer.start + alone
         terms: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
         for row, (slot, component) in enumerate(rows):
             table, weights = monomials[slot]
             for key, values in table.items():
-                head, pair = (0, key) if len(key) < 3 else (key[0] - outer.start + 1, key[1:])
+                head, pair = (alone - 1, key) if len(key) < 3 else (key[0] - outer.start + alone, key[1:])
                 column = place[pair] - products.start
-                alone = len(key) < 3 and outer.start > 0  # evaluated with the even outer factors already
-                if alone or not (0 <= head < deep and 0 <= column < width):
+                first = 0 if len(key) < 3 else alone
+                if not (first <= head < deep and 0 <= column < width):
                     continue
                 if (slot, len(key)) not in terms:
                     shape = (len(rows), deep, width, values.shape[-1])
@@ -136,9 +142,11 @@ class SymmetricContraction:
         for block, matrix in zip(self.blocks, self.coefficients(element), strict=True):
             g = torch.bmm(matrix, p[:, block.products])
             g = g.view(x.shape[0], block.outputs.stop - block.outputs.start, -1, x.shape[2])
-            out[:, block.outputs] += g[:, :, 0]
-            if g.shape[2] > 1:
-                out[:, block.outputs] += (g[:, :, 1:] * x[:, None, block.outer]).sum(2)
+            if block.outer.start == 0:
+                out[:, block.outputs] += g[:, :, 0]
+                g = g[:, :, 1:]
+            if g.shape[2]:
+                out[:, block.outputs] += (g * x[:, None, block.outer]).sum(2)
         by_row = out.permute(1, 2, 0)
         place = {row: k for k, row in enumerate(self.rows)}
         return [
