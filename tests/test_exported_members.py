@@ -10,11 +10,13 @@ import mace_bounds
 TOP = {
     "AuditResult",
     "CalibratedHead",
+    "CompareReport",
     "FeatureStore",
     "FitConfig",
     "FitReport",
     "__version__",
     "audit",
+    "compare",
     "errors",
     "extract",
     "fit",
@@ -40,7 +42,7 @@ def test_every_public_name_can_be_had(name):
 
 
 def test_verbs_can_be_called():
-    for name in ("audit", "extract", "fit", "load_head", "load_model", "plot", "read", "score"):
+    for name in ("audit", "compare", "extract", "fit", "load_head", "load_model", "plot", "read", "score"):
         assert callable(getattr(mace_bounds, name))
 
 
@@ -55,7 +57,7 @@ def test_the_import_costs_nothing():
     assert float(told.stdout) < 0.1
 
 
-@pytest.mark.parametrize("room", ["audit", "calibration", "features", "head", "structures"])
+@pytest.mark.parametrize("room", ["audit", "baselines", "calibration", "features", "head", "structures"])
 def test_rooms_export_what_they_say(room):
     from importlib import import_module
 

@@ -1,8 +1,8 @@
 """Honest error bounds for MACE energies.
 
-The verbs are those of the command line: :func:`score`, :func:`fit`, :func:`audit`, :func:`plot`; below them
-lie the rooms ``structures``, ``features``, ``head``, ``calibration`` and ``audit``. Names are imported on first
-use, so ``import mace_bounds`` costs nothing.
+The verbs are those of the command line: :func:`score`, :func:`fit`, :func:`audit`, :func:`compare`,
+:func:`plot`; below them lie the rooms ``structures``, ``features``, ``head``, ``calibration``, ``baselines`` and
+``audit``. Names are imported on first use, so ``import mace_bounds`` costs nothing.
 """
 
 from __future__ import annotations
@@ -12,13 +12,33 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds import errors
 
 if TYPE_CHECKING:
-    from mace_bounds.audit import AuditResult, FitReport, audit, fit, list_heads, plot, score
+    from mace_bounds.audit import (
+        AuditResult,
+        CompareReport,
+        FitReport,
+        audit,
+        compare,
+        fit,
+        list_heads,
+        plot,
+        score,
+    )
     from mace_bounds.calibration import CalibratedHead, FitConfig, load_head
     from mace_bounds.features import FeatureStore, extract, list_models, load_model
     from mace_bounds.structures import read
 
 _HOMES = {
-    "audit": ("AuditResult", "FitReport", "audit", "fit", "list_heads", "plot", "score"),
+    "audit": (
+        "AuditResult",
+        "CompareReport",
+        "FitReport",
+        "audit",
+        "compare",
+        "fit",
+        "list_heads",
+        "plot",
+        "score",
+    ),
     "calibration": ("CalibratedHead", "FitConfig", "load_head"),
     "features": ("FeatureStore", "extract", "list_models", "load_model"),
     "structures": ("read",),
@@ -28,11 +48,13 @@ _HOME = {name: room for room, names in _HOMES.items() for name in names}
 __all__ = [
     "AuditResult",
     "CalibratedHead",
+    "CompareReport",
     "FeatureStore",
     "FitConfig",
     "FitReport",
     "__version__",
     "audit",
+    "compare",
     "errors",
     "extract",
     "fit",

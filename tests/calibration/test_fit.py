@@ -13,10 +13,12 @@ from mace_bounds.calibration import (
     chemistry_class,
     composition_keys,
     fit_head,
+    group_folds,
+    head_inputs,
     load_head,
     residual_ev_per_atom,
 )
-from mace_bounds.calibration._fit import cross_fit, row_weights, usable_rows
+from mace_bounds.calibration._fit import _fit_pops_and_scale, cross_fit, row_weights, usable_rows
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
 
@@ -57,7 +59,12 @@ def toy_rows(n: int, seed: int, wide: float = 4.0) -> FeatureRows:
 
 @pytest.fixture(scope="module")
 def fitted():
-    return fit_head(toy_rows(900, 0), MANIFEST, FitConfig(seed=3))
+    return fit_head(toy_rows(900, 0), MANIFEST, FitConfig(seed=3, conformal="split"))
+
+
+@pytest.fixture(scope="module")
+def crossed():
+    return fit_head(toy_rows(600, 0), MANIFEST, FitConfig(seed=3, n_folds=3))
 
 
 def test_refit_finds_the_linear_part(fitted):
@@ -85,7 +92,9 @@ def test_coverage_on_new_rows_is_nominal_on_average():
     """
     measured = []
     for seed in range(12):
-        head = fit_head(toy_rows(500, 100 + seed), MANIFEST, FitConfig(seed=seed, robust=False)).head
+        head = fit_head(
+            toy_rows(500, 100 + seed), MANIFEST, FitConfig(seed=seed, robust=False, conformal="split")
+        ).head
         new = toy_rows(500, 200 + seed)
         said, truth = head.intervals(new), residual_ev_per_atom(new)
         measured.append(((said.lower <= truth[:, None]) & (truth[:, None] <= said.upper)).mean(axis=0)[:3])
@@ -98,7 +107,7 @@ def test_saved_head_says_the_same(fitted, tmp_path):
     again = load_head(tmp_path / "head")
     rows = toy_rows(50, 5)
     one, two = fitted.head.intervals(rows), again.intervals(rows)
-    for name in ("centre", "sigma", "half_widths", "extrapolation_grade"):
+    for name in ("centre", "sigma", "lower", "upper", "extrapolation_grade"):
         assert np.array_equal(getattr(one, name), getattr(two, name))
     assert again.identity == fitted.head.identity
     assert again.levels == fitted.head.levels
@@ -107,14 +116,14 @@ def test_saved_head_says_the_same(fitted, tmp_path):
 
 def test_two_fits_write_the_same_bytes_and_order_does_not_matter(fitted, tmp_path):
     rows = toy_rows(900, 0)
-    again = fit_head(rows, MANIFEST, FitConfig(seed=3)).head
+    again = fit_head(rows, MANIFEST, FitConfig(seed=3, conformal="split")).head
     fitted.head.save(tmp_path / "a", "card")
     again.save(tmp_path / "b", "card")
     for name in ("head.safetensors", "config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     order = np.random.default_rng(0).permutation(900)
     shuffled = FeatureRows(rows.table.iloc[order].reset_index(drop=True), rows.features[order])
-    other = fit_head(shuffled, MANIFEST, FitConfig(seed=3)).head
+    other = fit_head(shuffled, MANIFEST, FitConfig(seed=3, conformal="split")).head
     new = toy_rows(100, 9)
     assert np.allclose(other.intervals(new).half_widths, again.intervals(new).half_widths, rtol=1e-7)
     assert other.provenance["data_sha256"] == again.provenance["data_sha256"]
@@ -161,7 +170,7 @@ def test_a_refit_that_does_not_help_is_not_used():
     rng = np.random.default_rng(0)
     noise = rng.standard_t(3, 300) * 0.05
     rows.table["energy_ev"] = rows.table["energy_mace_ev"] + noise * rows.table["n_atoms"]
-    head = fit_head(rows, MANIFEST).head
+    head = fit_head(rows, MANIFEST, FitConfig(conformal="split")).head
     assert not head.refit
     said = head.intervals(toy_rows(20, 7))
     assert np.array_equal(said.centre, np.zeros(20))
@@ -185,13 +194,16 @@ def test_balanced_weights():
     small = (rows.table["source"] == "small").to_numpy()
     assert weights[small].sum() == pytest.approx(weights[~small].sum())
     assert weights.mean() == pytest.approx(1.0)
-    assert fit_head(rows, MANIFEST, FitConfig(balance=True, robust=False)).head.levels[0] == 0.68
+    assert (
+        fit_head(rows, MANIFEST, FitConfig(balance=True, robust=False, conformal="split")).head.levels[0]
+        == 0.68
+    )
 
 
 @pytest.mark.parametrize(("n", "seed"), [(120, 0), (300, 1), (900, 2), (1800, 3)])
 def test_a_level_needs_enough_calibration_compositions(n, seed):
     """K compositions reach a level only if K / (K + 1) >= level: 19 for 95 %, 99 for 99 %."""
-    result = fit_head(toy_rows(n, seed), MANIFEST, FitConfig(robust=False))
+    result = fit_head(toy_rows(n, seed), MANIFEST, FitConfig(robust=False, conformal="split"))
     n_compositions = len(set(result.rows.table["formula"][result.splits == "calibration"]))
     reachable = tuple(x for x in (0.68, 0.90, 0.95, 0.99) if n_compositions >= round(x / (1 - x), 6))
     assert result.head.levels == reachable
@@ -249,4 +261,89 @@ def test_chemistry_class(elements, wanted):
 def test_settings_are_kept(fitted):
     settings = fitted.head.provenance["settings"]
     assert settings["seed"] == 3
-    assert FitConfig(**{**settings, "levels": tuple(settings["levels"])}) == replace(FitConfig(), seed=3)
+    assert FitConfig(**{**settings, "levels": tuple(settings["levels"])}) == FitConfig(
+        seed=3, conformal="split"
+    )
+
+
+def test_folds_calibrate_with_every_row_that_fits(crossed):
+    head, formulas = crossed.head, crossed.rows.table["formula"].to_numpy()
+    assert set(crossed.splits) == {"fit", "test"}
+    assert head.provenance["rows"]["calibration"] == 0
+    assert (
+        len(head.conformal.scores) == head.provenance["rows"]["fit"] == int((crossed.splits == "fit").sum())
+    )
+    assert len(head.folds) == 3
+    assert head.calibration_compositions.size == 0
+    assert np.array_equal(np.where(head.roles(formulas) == "unseen", "test", "fit"), crossed.splits)
+    apart = fit_head(toy_rows(600, 0), MANIFEST, FitConfig(seed=3, conformal="split", robust=False))
+    assert np.array_equal(apart.splits == "test", crossed.splits == "test")
+
+
+def test_a_score_comes_from_the_head_that_left_its_row_out(crossed):
+    """By hand: the folds of the compositions, and what the fold's head says of its rows."""
+    fit = crossed.rows.take(crossed.splits == "fit")
+    config = FitConfig(seed=3, n_folds=3)
+    folds = group_folds(fit.table["formula"].to_numpy(str), 3, 3 + 7919)
+    x, fractions, n_atoms = head_inputs(fit, composition=True)
+    for k, head in enumerate(crossed.head.folds):
+        held = folds == k
+        unseen = _fit_pops_and_scale(fit.take(~held), fit.table["formula"].to_numpy(str)[~held], config)
+        assert np.array_equal(head.pops.coefficients, unseen[0].coefficients)
+        centre, sigma = head.say(x[held], fractions[held], n_atoms[held])
+        scores = np.abs(residual_ev_per_atom(fit)[held] - centre) / sigma
+        layer = crossed.head.conformal
+        np.testing.assert_allclose(np.sort(scores), layer.scores[layer.folds == k], rtol=1e-9)
+
+
+def test_a_head_with_folds_is_saved_whole(crossed, tmp_path):
+    crossed.head.save(tmp_path / "head", "card")
+    again, rows = load_head(tmp_path / "head"), toy_rows(40, 5)
+    one, two = crossed.head.intervals(rows), again.intervals(rows)
+    for name in ("lower", "upper", "fold_centre", "fold_sigma"):
+        assert np.array_equal(getattr(one, name), getattr(two, name))
+    truth = residual_ev_per_atom(rows)
+    least = again.least_level(two, truth)
+    for j, level in enumerate(again.levels):
+        assert np.array_equal((two.lower[:, j] <= truth) & (truth <= two.upper[:, j]), least < level - 1e-9)
+
+
+def test_cross_conformal_coverage_on_new_rows():
+    """More than the guaranteed 1 - 2α, and near the level: folds that know two thirds of the rows err a little more."""
+    measured = []
+    for seed in range(2):
+        config = FitConfig(seed=seed, robust=False, n_folds=3)
+        head = fit_head(toy_rows(600, 300 + seed), MANIFEST, config).head
+        new = toy_rows(2000, 400 + seed)
+        said, truth = head.intervals(new), residual_ev_per_atom(new)
+        measured.append(((said.lower <= truth[:, None]) & (truth[:, None] <= said.upper)).mean(axis=0)[:3])
+    mean, levels = np.mean(measured, axis=0), np.array([0.68, 0.90, 0.95])
+    assert np.all(mean > 1 - 2 * (1 - levels))
+    # one fit's coverage given its 510 scores has a standard deviation of about sqrt(level (1 - level) / 170 clusters)
+    assert np.all(np.abs(mean - levels) < 3 * np.sqrt(levels * (1 - levels) / 170 / 2) + 0.02)
+
+
+def test_signed_bounds_by_groups():
+    """About 720 calibration rows: 430 of metals, 290 oxides, 260 and 390 of two sizes; ten metals with 72 each."""
+    config = FitConfig(
+        fit_share=0.2,
+        calibration_share=0.6,
+        seed=3,
+        conformal="split",
+        signed=True,
+        groups="all",
+        levels=(0.68, 0.9, 0.95),
+        robust=False,
+    )
+    head = fit_head(toy_rows(1200, 12), MANIFEST, config).head
+    assert head.conformal.signed
+    assert set(head.conformal.cells) == {"intermetallic", "oxide", "Z8", "001-004 atoms", "005-010 atoms"}
+    said = head.intervals(toy_rows(50, 13))
+    assert not np.allclose(said.upper - said.centre[:, None], said.centre[:, None] - said.lower)
+
+
+def test_unknown_choices_are_refused():
+    with pytest.raises(HeadError, match="conformal among cross, split, got jackknife"):
+        FitConfig(conformal="jackknife")
+    with pytest.raises(HeadError, match="groups among none, chemistry, elements, all, got size"):
+        FitConfig(groups="size")

@@ -16,6 +16,7 @@ from mace_bounds.head import (
     is_head_folder,
     predict,
     read_head_folder,
+    sample_coefficients,
     write_head,
 )
 
@@ -33,7 +34,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def head(rows):
-    return fit_pops(array_chunks(*rows)).head
+    return fit_pops(array_chunks(*rows), PopsConfig(posterior="ellipsoid")).head
 
 
 @pytest.fixture
@@ -196,12 +197,33 @@ def test_tensors_of_wrong_shape_type_or_value_are_refused(head):
         "pops.lower": np.full_like(good["pops.lower"], np.inf),
         "pops.scale": np.zeros_like(good["pops.scale"]),
         "pops.n_rows": np.array(1.5),
+        "pops.ellipsoid_axes": good["pops.ellipsoid_axes"][:, :-1],
     }.items():
         with pytest.raises(HeadError, match="fit or download it again"):
             PopsHead.from_tensors({**good, name: bad}, head.config)
-    with pytest.raises(HeadError, match=r"no tensor 'pops\.rms'"):
-        PopsHead.from_tensors({k: v for k, v in good.items() if k != "pops.rms"}, head.config)
+    for name in ("pops.rms", "pops.ellipsoid_axes"):
+        with pytest.raises(HeadError, match=rf"no tensor '{name}'"):
+            PopsHead.from_tensors({k: v for k, v in good.items() if k != name}, head.config)
     assert PopsHead.from_tensors({**good, "calibration.q": np.ones(3)}, head.config).n_rows == head.n_rows
+
+
+def test_every_posterior_survives_and_only_its_own_tensors_are_kept(rows):
+    optional = {"hypercube": set(), "ensemble": {"pops.corrections"}, "ellipsoid": {"pops.ellipsoid_axes"}}
+    for posterior, names in optional.items():
+        head = fit_pops(array_chunks(*rows), PopsConfig(posterior=posterior)).head
+        tensors = head.to_tensors()
+        assert {name for name in tensors if name in ("pops.corrections", "pops.ellipsoid_axes")} == names
+        again = PopsHead.from_tensors(tensors, head.config)
+        draws = [sample_coefficients(one, 3, 0) for one in (head, again)]
+        assert np.array_equal(*draws)
+
+
+def test_an_empty_ensemble_is_refused(rows):
+    head = fit_pops(array_chunks(*rows), PopsConfig(posterior="ensemble")).head
+    tensors = head.to_tensors()
+    for bad in (tensors["pops.corrections"][:0], tensors["pops.corrections"][0], np.array(1.0)):
+        with pytest.raises(HeadError, match=r"pops\.corrections"):
+            PopsHead.from_tensors({**tensors, "pops.corrections": bad}, head.config)
 
 
 def test_unknown_or_ill_typed_settings_are_refused(head):

@@ -19,6 +19,8 @@ QUANTITIES = (
     "envelope_upper",
 )
 
+ELLIPSOID = ("ellipsoid_std", "ellipsoid_lower", "ellipsoid_upper")
+
 
 def assert_same_predictions(a, b, tolerance=1e-9, scale=1.0):
     """Equal within ``tolerance`` of the largest value (for widths: of each width)."""
@@ -170,12 +172,13 @@ DEGENERATE = {
 
 
 @pytest.mark.parametrize("name", DEGENERATE)
-@pytest.mark.parametrize("posterior", ["hypercube", "ensemble"])
-def test_degenerate_rows_give_finite_numbers(name, posterior):
+@pytest.mark.parametrize("posterior", ["hypercube", "ensemble", "ellipsoid"])
+@pytest.mark.parametrize("basis", ["raw", "whitened"])
+def test_degenerate_rows_give_finite_numbers(name, posterior, basis):
     x, y = DEGENERATE[name]
-    fit = fit_pops(array_chunks(x, y), PopsConfig(posterior=posterior))
+    fit = fit_pops(array_chunks(x, y), PopsConfig(posterior=posterior, basis=basis))
     p = predict(fit.head, x)
-    for field in QUANTITIES:
+    for field in QUANTITIES + (ELLIPSOID if posterior == "ellipsoid" else ()):
         assert np.isfinite(getattr(p, field)).all(), field
     assert np.isfinite(fit.loo_residual).all()
     assert ((fit.leverage >= 0.0) & (fit.leverage <= 1.0)).all()
@@ -220,6 +223,9 @@ def test_settings_outside_their_range_are_refused():
         {"leverage_percentile": 100.0},
         {"clip_percent": 51.0},
         {"posterior": "ball"},
+        {"basis": "white"},
+        {"ellipsoid_rank": 1},
+        {"ellipsoid_outside_percent": 0.0},
         {"max_iter": 0},
     ):
         with pytest.raises(HeadError, match=next(iter(bad))):

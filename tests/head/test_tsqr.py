@@ -78,6 +78,26 @@ def test_large_and_small_blocks_agree():
     assert np.allclose(np.abs(whole.r), np.abs(np.linalg.qr(a, mode="r")), rtol=0, atol=1e-11)
 
 
+def test_fewer_rows_than_columns_and_columns_of_zeros():
+    rng = np.random.default_rng(3)
+    a = rng.standard_normal((7, 30)) * (np.arange(30) % 4 > 0)  # more columns than tpqrt takes at a time
+    few = QrAccumulator(30)
+    for row in a:
+        few.add(row[None, :])
+    assert few.r.shape == (30, 30)
+    assert np.array_equal(few.r, np.triu(few.r))
+    assert np.allclose(few.r.T @ few.r, a.T @ a, rtol=0, atol=1e-13)
+    assert not few.r[:, ::4].any()
+
+
+def test_rows_given_are_left_alone():
+    for order in ("C", "F"):
+        a = np.random.default_rng(4).standard_normal((1500, 3)).copy(order=order)
+        before = a.copy()
+        QrAccumulator(3).add(a)
+        assert np.array_equal(a, before)
+
+
 def test_refuses_other_columns():
     with pytest.raises(HeadError, match="got 4"):
         TsqrFactor(3).merge(TsqrFactor(4))

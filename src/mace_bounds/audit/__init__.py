@@ -6,6 +6,8 @@ The room is also the verb: ``mace_bounds.audit(source, out)`` is :func:`mace_bou
 import sys
 from types import ModuleType
 
+from mace_bounds.audit._compare import CompareReport, compare
+from mace_bounds.audit._compare_folder import rows_of
 from mace_bounds.audit._fit import FitReport, fit
 from mace_bounds.audit._folder import records
 from mace_bounds.audit._library import HeadCard, find_head, list_heads, read_card, user_heads
@@ -17,10 +19,12 @@ from mace_bounds.audit._versions import now, versions
 
 __all__ = [
     "AuditResult",
+    "CompareReport",
     "FitReport",
     "HeadCard",
     "audit",
     "bounds_table",
+    "compare",
     "concat",
     "find_head",
     "fit",
@@ -30,6 +34,7 @@ __all__ = [
     "plot",
     "read_card",
     "records",
+    "rows_of",
     "score",
     "score_batches",
     "user_heads",

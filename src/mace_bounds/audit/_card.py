@@ -47,14 +47,13 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
             {
                 "Labels": ", ".join(f"{k} ({n:,})" for k, n in about["label_kinds"].items()),
                 "Sources": ", ".join(f"{k} ({n:,})" for k, n in about["sources"].items()),
-                "Rows": ", ".join(f"{k} {n:,}" for k, n in about["rows"].items()),
+                "Rows": ", ".join(f"{k} {n:,}" for k, n in about["rows"].items() if n),
                 "Left out": ", ".join(f"{k}: {n:,}" for k, n in about["left_out"].items()) or "none",
                 "Split by": f"{settings['split_by']}, seed {settings['seed']}",
                 "Posterior": f"{settings['posterior']}, {settings['clip_percent']:g} % clipped on each side",
-                "Centre": "the refit mean"
-                if head.refit
-                else "the model's own energy (the refit did not beat it)",
+                "Centre": head.centre.describe(),
                 "Scale": head.scale.kind,
+                "Conformal": _conformal(settings, len(head.folds)),
                 "Data fingerprint": f"`{about['data_sha256']}`",
                 "Notes": about["notes"],
                 "Licence": about["licence"] or "not stated; that of the data applies",
@@ -83,6 +82,22 @@ def _training_clause(about: dict[str, Any]) -> str:
     if about["backbone_compositions_known"]:
         return ", and that the model's own training has not seen either"
     return "; which of them the model's own training has seen is not known here"
+
+
+def _conformal(settings: dict[str, Any], n_folds: int) -> str:
+    """How scores became intervals, and what that promises."""
+    if n_folds:
+        how = (
+            f"CV+ over {n_folds} folds of compositions; at least 1 - 2α is guaranteed where α is left outside"
+        )
+    else:
+        how = "split conformal; at least the level is guaranteed"
+    parts = [f"{how}, for exchangeable compositions of equal weight"]
+    if settings.get("signed"):
+        parts.append("lower and upper bounds by themselves")
+    if settings.get("groups", "none") != "none":
+        parts.append(f"quantiles of their own by {settings['groups']}")
+    return "; ".join(parts)
 
 
 def _development(text: str) -> list[str]:

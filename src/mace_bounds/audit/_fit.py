@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mace_bounds.features import FeatureRows
 
 TEST = "test"
+MAX_ATOMS = 300_000  # of labelled structures, from which the grades of single atoms are learnt
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ def fit(
         raise HeadError(f"expected at least one split, got repeats = {repeats}; give 1 or more.")
     config = config or FitConfig()
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    manifest, rows = store.manifest, store.read()
+    manifest, rows = store.manifest, store.read(max_atoms=MAX_ATOMS)
     seen = training_compositions(model if model is not None else manifest.model, manifest.model_digest)
     backbone = None if include_training else seen
     runs: list[list[dict[str, float]]] = []

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.audit._measured import bound_columns
+from mace_bounds.audit._measured import LEAST_LEVEL, bound_columns
 from mace_bounds.audit._table import COLUMNS
 from mace_bounds.errors import StoreError
 
@@ -109,5 +109,5 @@ def _schema(levels: tuple[float, ...]) -> pa.Schema:
         return {"n_atoms": pa.int32(), "inside": pa.bool_()}.get(name, pa.float64())
 
     names = [*COLUMNS, "chemical_system", "label_kind", "centre_mev_per_atom", "sigma_mev_per_atom"]
-    names += [name for level in levels for name in bound_columns(level)]
+    names += [LEAST_LEVEL, *(name for level in levels for name in bound_columns(level))]
     return pa.schema({name: kind(name) for name in names})

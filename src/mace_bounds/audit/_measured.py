@@ -13,6 +13,7 @@ from mace_bounds.calibration import (
     clustered_interval,
     coverage_table,
     element_membership,
+    residual_ev_per_atom,
     size_bins,
     violations,
     width_metrics,
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mace_bounds.calibration import CalibratedHead, ConformalTable
+    from mace_bounds.calibration import CalibratedHead
     from mace_bounds.features import FeatureRows
 
 MINIMUM_HEADLINE = 30  # fewer rows than this cannot carry the headline
 MINIMUM_GROUP = 10
 SUSPECT = "suspect_label"
+_ROUND_OFF = 1e-9  # shares of the scores are sums of many weights
+LEAST_LEVEL = "covered_above_level"
+CURVE_LEVELS = tuple(round(0.02 * k, 2) for k in range(1, 50))
 UNSEEN, NEW_TO_HEAD, ALL = "unseen", "new_to_head", "all"
 ROLES_OF = {UNSEEN: ("unseen",), NEW_TO_HEAD: ("unseen", "backbone")}
 WHAT = {
@@ -51,7 +55,10 @@ def bound_columns(level: float) -> tuple[str, str]:
 def detailed_table(
     rows: FeatureRows, head: CalibratedHead, level: float, backbone: NDArray[np.uint64] | None
 ) -> pd.DataFrame:
-    """:func:`bounds_table` with what coverage is measured from: centre, σ, and the bounds of every level."""
+    """:func:`bounds_table` with what coverage is measured from.
+
+    Centre, σ, the bounds of every level, and the level above which a row's intervals hold its error.
+    """
     said = head.intervals(rows.scored())
     table = bounds_table(rows, head, level, backbone=backbone, said=said)
     table["chemical_system"] = rows.table["chemical_system"]
@@ -66,6 +73,8 @@ def detailed_table(
         full = np.full(len(good), np.nan)
         full[good] = column * MEV_PER_EV
         table[name] = full
+    table[LEAST_LEVEL] = np.nan
+    table.loc[good, LEAST_LEVEL] = head.least_level(said, residual_ev_per_atom(rows.scored()))
     return table
 
 
@@ -226,22 +235,17 @@ def _plain(value: Any) -> float:
     return int(value) if isinstance(value, (int, np.integer)) else round(float(value), 6)
 
 
-def curve(rows: Measured, quantiles: ConformalTable) -> CalibrationCurve:
+def curve(rows: Measured, head: CalibratedHead) -> CalibrationCurve:
     """Measured coverage over a fine grid of levels; the band is clustered by composition.
 
-    Parameters
-    ----------
-    rows : Measured
-    quantiles : ConformalTable
-        ``head.curve``; levels that it has too few rows for are left out.
+    Levels that the head has too few scores for are left out.
     """
-    scores = np.abs(rows.deviation) / rows.column("sigma")
-    cells = rows.table["chemistry"].tolist()
+    least = rows.table[LEAST_LEVEL].to_numpy(dtype=np.float64)
     clusters = rows.table["formula"].to_numpy(dtype=str)
     points = []
-    for level in quantiles.levels[np.isfinite(quantiles.quantiles)]:
-        inside = scores <= quantiles.lookup(cells, float(level))
-        points.append((float(level), float(inside.mean()), *clustered_interval(inside, clusters)))
+    for level in (x for x in CURVE_LEVELS if np.isfinite(head.conformal.half_width(x))):
+        inside = least < level - _ROUND_OFF
+        points.append((level, float(inside.mean()), *clustered_interval(inside, clusters)))
     nominal, observed, low, high = np.array(points).reshape(-1, 4).T
     return CalibrationCurve(nominal, observed, low, high, len(rows))
 

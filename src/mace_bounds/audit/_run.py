@@ -23,7 +23,7 @@ from mace_bounds.audit._measured import (
     violation_table,
 )
 from mace_bounds.audit._plot import plot
-from mace_bounds.audit._score import feature_kind, open_pair
+from mace_bounds.audit._score import feature_kind, open_pair, wants_atoms
 from mace_bounds.audit._versions import now, versions
 from mace_bounds.calibration import CalibratedHead, load_head
 from mace_bounds.errors import StoreError
@@ -141,6 +141,7 @@ def audit(
             out / _folder.FEATURES,
             frozen,
             kind=feature_kind(calibrated),
+            atoms=wants_atoms(calibrated),
             shard_rows=shard_rows,
             workers=workers,
             scheduler=scheduler,
@@ -212,7 +213,7 @@ def _open_store(
         calibrated = head
     else:
         calibrated = load_head(find_head(model or manifest.model, head, manifest.model_digest)[1])
-    calibrated.conformal.quantile(level)
+    calibrated.conformal.check(level)
     calibrated.check_fits(manifest.model, manifest.model_digest, manifest.model_head, manifest.kind)
     return store, calibrated, training_compositions(model or manifest.model, manifest.model_digest)
 
@@ -220,7 +221,7 @@ def _open_store(
 def _tables(
     store: FeatureStore, head: CalibratedHead, level: float, backbone: NDArray[np.uint64] | None
 ) -> Iterator[pd.DataFrame]:
-    for rows in store.rows():
+    for rows in store.rows(atoms=wants_atoms(head)):
         yield detailed_table(rows, head, level, backbone)
 
 
@@ -262,7 +263,7 @@ def _measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path)
 def _curve_table(rows: Measured, head: CalibratedHead) -> pd.DataFrame:
     import pandas as pd
 
-    drawn = curve(rows, head.curve)
+    drawn = curve(rows, head)
     return pd.DataFrame(
         {
             "nominal": drawn.nominal,
@@ -283,7 +284,7 @@ def _about_head(
     about: dict[str, Any] = {
         "name": "in memory",
         "levels": list(head.levels),
-        "quantiles": {f"{x:g}": float(q) for x, q in zip(head.levels, head.conformal.quantiles, strict=True)},
+        "quantiles": {f"{x:g}": head.conformal.half_width(x) for x in head.levels},
         "centre": "refit" if head.refit else "model",
         "scale": head.scale.kind,
         "rows": head.provenance.get("rows", {}),

@@ -57,7 +57,7 @@ def open_pair(
         name, folder = find_head(model, head)
         calibrated = load_head(folder)
     if level is not None:
-        calibrated.conformal.quantile(level)
+        calibrated.conformal.check(level)
     identity = calibrated.identity
     frozen = load_model(name, head=identity.model_head, device=device, dtype=dtype)
     calibrated.check_fits(frozen.name, frozen.digest, frozen.head, identity.kind)
@@ -79,8 +79,13 @@ def score_batches(
     records = read(structures, energy_key=energy_key, max_atoms=max_atoms, elements=elements)
     kind = feature_kind(head)
     while some := list(islice(records, batch)):
-        rows = extract_rows(some, model, kind)
+        rows = extract_rows(some, model, kind, atoms=wants_atoms(head))
         yield bounds_table(rows, head, level, backbone=model.training_compositions)
+
+
+def wants_atoms(head: CalibratedHead) -> bool:
+    """Whether a head grades single atoms."""
+    return head.novelty is not None and head.novelty.wants_atoms
 
 
 def feature_kind(head: CalibratedHead) -> FeatureKind:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mace_bounds.calibration import compositions_in, residual_ev_per_atom
+from mace_bounds.calibration import GRADES, compositions_in, residual_ev_per_atom
 from mace_bounds.structures import suspect_label
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ COLUMNS = (
     "support_lower_mev_per_atom",
     "support_upper_mev_per_atom",
     "extrapolation_grade",
+    *GRADES,
+    "novelty",
+    "novel_atom",
     "chemistry",
     "seen_in",
     "run_type",
@@ -80,6 +83,9 @@ def bounds_table(
         68 % interval; ``support`` is the POPS range, uncalibrated; ``error`` and ``inside`` are set where the
         row has a label; ``seen_in`` says what the composition was used for (:meth:`CalibratedHead.roles`);
         the flag ``in_training`` that the model's training has seen it, whatever the head did with it.
+        ``gamma`` … ``gamma_atom_local`` are the grades of :data:`mace_bounds.calibration.GRADES`, ``novelty`` the
+        largest in units of its threshold, ``novel_atom`` the site (from 0) of largest local grade: empty where the
+        head was made without them, or without the features of single atoms. They say what is new, not what is wrong.
     """
     import pandas as pd
 
@@ -112,7 +118,9 @@ def _scored_columns(
     n_atoms = rows.table["n_atoms"].to_numpy(dtype=np.float64)
     mace = rows.table["energy_mace_ev"].to_numpy(dtype=np.float64)
     lower, upper = said.at(level)
-    std = said.at(ONE_SIGMA)[1] - said.centre if ONE_SIGMA in head.levels else np.full(len(mace), np.nan)
+    std = (
+        np.subtract(*said.at(ONE_SIGMA)[::-1]) / 2 if ONE_SIGMA in head.levels else np.full(len(mace), np.nan)
+    )
     error = residual_ev_per_atom(rows)
     inside = ((lower <= error) & (error <= upper)).astype(object)
     inside[np.isnan(error)] = None
@@ -128,11 +136,21 @@ def _scored_columns(
         "support_lower_mev_per_atom": said.pops.support_lower * MEV_PER_EV,
         "support_upper_mev_per_atom": said.pops.support_upper * MEV_PER_EV,
         "extrapolation_grade": said.extrapolation_grade,
+        **_novelty_columns(said),
         "chemistry": said.cells.astype(object),
         "seen_in": head.roles(rows.table["formula"].tolist(), backbone).astype(object),
         "error_mev_per_atom": error * MEV_PER_EV,
         "inside": inside,
     }
+
+
+def _novelty_columns(said: Intervals) -> dict[str, NDArray[np.generic]]:
+    """Grades, and the atom of largest local grade; empty where the head or the rows do not have them."""
+    if said.novelty is None:
+        return {name: np.full(len(said.sigma), np.nan) for name in (*GRADES, "novelty", "novel_atom")}
+    atom = np.where(said.novelty.atom >= 0, said.novelty.atom.astype(float), np.nan)
+    grades = dict(zip(GRADES, said.novelty.grades.T, strict=True))
+    return {**grades, "novelty": said.novelty.novelty, "novel_atom": atom}
 
 
 def _flags(
@@ -145,12 +163,11 @@ def _flags(
     """The record's own flags, and what the head adds to them."""
     flags = [[str(flag) for flag in given] for given in rows.table["flags"]]
     in_training = compositions_in(rows.table["formula"].tolist(), backbone)
-    for place, grade, unseen in zip(np.flatnonzero(good), said.extrapolation_grade, said.unseen, strict=True):
+    new_pair = np.zeros(len(said.unseen), dtype=bool) if said.novelty is None else said.novelty.unseen_pair
+    own = {"unseen_element": said.unseen, "extrapolates": said.extrapolates, "unseen_pair": new_pair}
+    for k, place in enumerate(np.flatnonzero(good)):
         row = flags[place]
-        if unseen:
-            row.append("unseen_element")
-        if grade > 1:
-            row.append("extrapolates")
+        row += [flag for flag, raised in own.items() if raised[k]]
         if in_training[place]:
             row.append(IN_TRAINING)
         error = float(table["error_mev_per_atom"].iloc[place]) / MEV_PER_EV

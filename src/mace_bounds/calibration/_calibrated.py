@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mace_bounds.calibration._centre import Centre
 from mace_bounds.calibration._chemistry import chemistry_classes
 from mace_bounds.calibration._conformal import ConformalTable
+from mace_bounds.calibration._conformal_layer import ConformalLayer, layer_of_tables
+from mace_bounds.calibration._groups import Membership
+from mace_bounds.calibration._intervals import Intervals, conformal_groups
+from mace_bounds.calibration._novelty import Novelty
 from mace_bounds.calibration._scale import ScaleModel
 from mace_bounds.calibration._scale_inputs import ScaleInputs
 from mace_bounds.calibration._splits import compositions_in
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
 
     from mace_bounds.features import FeatureRows
 
-_TABLES = ("conformal", "curve")
 _COMPOSITIONS = ("fit_compositions", "calibration_compositions")
 
 
@@ -54,60 +58,28 @@ class HeadIdentity:
 
 
 @dataclass(frozen=True, eq=False)
-class Intervals:
-    """What a calibrated head says about rows; energies in eV/atom, relative to the model's own energy.
+class FoldHead:
+    """The head of all folds but one: it speaks for the scores of the rows it has not seen.
 
     Attributes
     ----------
-    centre : ndarray, shape (n,)
-        Middle of the intervals: the expected residual, or 0 where the frozen mean is kept.
-    refit : ndarray, shape (n,)
-        Expected residual of the refit head, whether it is used or not.
-    sigma : ndarray, shape (n,)
-        The scale σ(x).
-    levels : ndarray, shape (n_levels,)
-        Nominal coverages.
-    half_widths : ndarray, shape (n, n_levels)
-        Half-widths of the intervals.
-    pops : PopsPrediction
-        Everything the POPS head says.
-    extrapolation_grade : ndarray, shape (n,)
-        Leverage over the largest leverage among compositions left out in cross-fitting; > 1 is outside.
-    unseen : ndarray of bool, shape (n,)
-        Whether a row holds an element that no row of the fit had.
-    cells : ndarray of str, shape (n,)
-        Chemistry class, by which the quantiles are looked up.
+    pops : PopsHead
+    centre : Centre
+    scale : ScaleModel
+        As in :class:`CalibratedHead`.
     """
 
-    centre: NDArray[np.float64]
-    refit: NDArray[np.float64]
-    sigma: NDArray[np.float64]
-    levels: NDArray[np.float64]
-    half_widths: NDArray[np.float64]
-    pops: PopsPrediction
-    extrapolation_grade: NDArray[np.float64]
-    unseen: NDArray[np.bool_]
-    cells: NDArray[np.str_]
+    pops: PopsHead
+    centre: Centre
+    scale: ScaleModel
 
-    @property
-    def lower(self) -> NDArray[np.float64]:
-        """Lower bounds of the residual, shape (n, n_levels)."""
-        return np.asarray(self.centre[:, None] - self.half_widths)
-
-    @property
-    def upper(self) -> NDArray[np.float64]:
-        """Upper bounds of the residual, shape (n, n_levels)."""
-        return np.asarray(self.centre[:, None] + self.half_widths)
-
-    def at(self, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bounds of one level, two arrays of shape (n,); HeadError if it was not calibrated."""
-        found = np.flatnonzero(np.isclose(self.levels, level, rtol=0, atol=1e-9))
-        if found.size == 0:
-            known = ", ".join(f"{x:g}" for x in self.levels)
-            raise HeadError(
-                f"expected one of the calibrated levels {known}, got {level:g}; choose one of these."
-            )
-        return self.lower[:, found[0]], self.upper[:, found[0]]
+    def say(
+        self, x: NDArray[np.float64], fractions: NDArray[np.float64], n_atoms: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centre and σ of rows, shape (n,) each, eV/atom."""
+        pops = predict(self.pops, x)
+        sigma = self.scale.sigma(scale_inputs(pops, fractions, n_atoms, x))
+        return self.centre.residual(pops.mean, fractions), sigma
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,37 +92,45 @@ class CalibratedHead:
         The model and the feature columns.
     pops : PopsHead
         Refit mean and misspecification posterior.
-    refit : bool
-        Whether intervals are centred on the refit mean (it earned its place) or on the model's own energy.
+    centre : Centre
+        Where intervals are centred: the model's own energy, or a correction that earned its place.
     scale : ScaleModel
         σ(x).
-    conformal : ConformalTable
-        Quantiles of |residual|/σ per level, overall and per chemistry class.
-    curve : ConformalTable
-        The same on a fine grid of levels, from which calibration curves and scores are made.
+    conformal : ConformalLayer
+        Left-out scores that turn σ into intervals.
+    folds : tuple of FoldHead
+        Heads that left the scores out; none where a calibration split did.
     leverage_limit : float
         Largest leverage of a composition left out in cross-fitting.
     fit_compositions, calibration_compositions : ndarray of uint64
         Keys of the compositions that were used, sorted.
     provenance : dict
         Data, splits, seed, settings, versions, licence and measured coverage, as plain values.
+    novelty : Novelty or None
+        Tells structures unlike those of the fit; None in heads of earlier versions.
     """
 
     identity: HeadIdentity
     pops: PopsHead
-    refit: bool
+    centre: Centre
     scale: ScaleModel
-    conformal: ConformalTable
-    curve: ConformalTable
+    conformal: ConformalLayer
+    folds: tuple[FoldHead, ...]
     leverage_limit: float
     fit_compositions: NDArray[np.uint64]
     calibration_compositions: NDArray[np.uint64]
     provenance: dict[str, Any] = field(default_factory=dict)
+    novelty: Novelty | None = None
 
     @cached_property
     def levels(self) -> tuple[float, ...]:
         """Nominal coverages it is calibrated for."""
         return tuple(float(level) for level in self.conformal.levels)
+
+    @property
+    def refit(self) -> bool:
+        """Whether intervals are centred on anything but the model's own energy."""
+        return self.centre.moves
 
     def check_fits(self, model: str, model_digest: str, model_head: str, kind: str) -> None:
         """Refuse features that come from another model or are of another kind (:class:`HeadError`)."""
@@ -178,22 +158,43 @@ class CalibratedHead:
         """
         x, fractions, n_atoms = head_inputs(rows, composition=self.identity.composition)
         pops = predict(self.pops, x)
-        inputs = scale_inputs(pops, fractions, n_atoms)
+        inputs = scale_inputs(pops, fractions, n_atoms, x)
         sigma = self.scale.sigma(inputs)
+        centre = self.centre.residual(pops.mean, fractions)
         cells = chemistry_classes(rows.table["elements"].tolist())
-        n_levels = len(self.levels)
-        quantiles = np.array([self.conformal.lookup(cells, level) for level in self.levels])
+        groups = conformal_groups(cells, fractions, n_atoms)
+        said = [fold.say(x, fractions, n_atoms) for fold in self.folds] or [(centre, sigma)]
+        fold_centre, fold_sigma = (np.stack(part) for part in zip(*said, strict=True))
+        bounds = [self.conformal.bounds(fold_centre, fold_sigma, groups, level) for level in self.levels]
+        lower, upper = np.array(bounds).reshape(len(self.levels), 2, len(sigma)).transpose(1, 2, 0)
         return Intervals(
-            centre=pops.mean if self.refit else np.zeros(len(sigma)),
+            centre=centre,
             refit=pops.mean,
             sigma=sigma,
             levels=np.asarray(self.levels),
-            half_widths=sigma[:, None] * quantiles.reshape(n_levels, len(sigma)).T,
+            lower=lower,
+            upper=upper,
             pops=pops,
             extrapolation_grade=pops.leverage / self.leverage_limit,
             unseen=self.scale.unseen(inputs),
             cells=cells,
+            groups=groups,
+            fold_centre=fold_centre,
+            fold_sigma=fold_sigma,
+            novelty=None if self.novelty is None else self.novelty.grade(rows, x),
         )
+
+    def least_level(self, said: Intervals, residual: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Level above which a row's intervals hold its residual, shape (n,); NaN without one."""
+        out = np.full(len(residual), np.nan)
+        known = ~np.isnan(residual)
+        out[known] = self.conformal.least_level(
+            said.fold_centre[:, known],
+            said.fold_sigma[:, known],
+            Membership(said.groups.names, said.groups.matrix[known]),
+            residual[known],
+        )
+        return out
 
     def roles(self, formulas: Sequence[str], backbone: NDArray[np.uint64] | None = None) -> NDArray[np.str_]:
         """What each composition was used for before; what the head itself did with it comes first.
@@ -221,18 +222,29 @@ class CalibratedHead:
         """Write the head folder (safetensors + JSON + card); see :func:`load_head`."""
         tensors: dict[str, NDArray[Any]] = dict(self.pops.to_tensors())
         tensors |= {f"scale.{k}": v for k, v in self.scale.to_tensors().items()}
-        for name in _TABLES:
-            tensors |= {f"{name}.{k}": v for k, v in getattr(self, name).to_tensors().items()}
+        tensors |= {f"layer.{k}": v for k, v in self.conformal.to_tensors().items()}
+        for i, fold in enumerate(self.folds):
+            parts = {
+                **fold.pops.to_tensors(),
+                **{f"scale.{k}": v for k, v in fold.scale.to_tensors().items()},
+            }
+            tensors |= {f"fold{i}.{k}": v for k, v in parts.items()}
         tensors |= {name: getattr(self, name).view(np.int64) for name in _COMPOSITIONS}
         config = {
             "identity": {**self.identity.__dict__, "columns": list(self.identity.columns)},
             "pops": self.pops.config.to_dict(),
             "scale": self.scale.to_config(),
-            **{name: getattr(self, name).to_config() for name in _TABLES},
-            "refit": self.refit,
+            "layer": self.conformal.to_config(),
+            "folds": [
+                {"centre": fold.centre.to_config(), "scale": fold.scale.to_config()} for fold in self.folds
+            ],
+            "centre": self.centre.to_config(),
             "leverage_limit": self.leverage_limit,
             "provenance": self.provenance,
         }
+        if self.novelty is not None:
+            tensors |= {f"novelty.{k}": v for k, v in self.novelty.to_tensors().items()}
+            config["novelty"] = self.novelty.to_config()
         return write_head(folder, tensors, config, card, overwrite=overwrite)
 
 
@@ -247,22 +259,48 @@ def load_head(folder: str | Path) -> CalibratedHead:
     tensors, config = read_head_folder(folder)
     try:
         identity = dict(config["identity"])
+        settings = PopsConfig.from_dict(config["pops"])
+        scale = ScaleModel.from_tensors(_under(tensors, "scale."), config["scale"])
         return CalibratedHead(
             identity=HeadIdentity(**{**identity, "columns": tuple(identity["columns"])}),
-            pops=PopsHead.from_tensors(tensors, PopsConfig.from_dict(config["pops"])),
-            refit=bool(config["refit"]),
-            scale=ScaleModel.from_tensors(_under(tensors, "scale."), config["scale"]),
-            conformal=ConformalTable.from_tensors(_under(tensors, "conformal."), config["conformal"]),
-            curve=ConformalTable.from_tensors(_under(tensors, "curve."), config["curve"]),
+            pops=PopsHead.from_tensors(tensors, settings),
+            centre=Centre.from_config(config, len(scale.seen_elements)),
+            scale=scale,
+            conformal=_layer(tensors, config),
+            folds=tuple(
+                _fold(tensors, f"fold{i}.", fold, settings) for i, fold in enumerate(config.get("folds", []))
+            ),
             leverage_limit=float(config["leverage_limit"]),
             fit_compositions=tensors["fit_compositions"].view(np.uint64),
             calibration_compositions=tensors["calibration_compositions"].view(np.uint64),
             provenance=dict(config["provenance"]),
+            novelty=Novelty.from_tensors(_under(tensors, "novelty."), config["novelty"])
+            if "novelty" in config
+            else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise HeadError(
             f"expected a calibrated head in {folder}, but a part is missing or malformed ({error}); fit it again."
         ) from error
+
+
+def _layer(tensors: dict[str, NDArray[Any]], config: dict[str, Any]) -> ConformalLayer:
+    if "layer" in config:
+        return ConformalLayer.from_tensors(_under(tensors, "layer."), config["layer"])
+    shipped, curve = (  # heads of version 0.1 held quantiles in place of scores
+        ConformalTable.from_tensors(_under(tensors, f"{name}."), config[name])
+        for name in ("conformal", "curve")
+    )
+    return layer_of_tables(shipped, curve)
+
+
+def _fold(
+    tensors: dict[str, NDArray[Any]], prefix: str, config: dict[str, Any], settings: PopsConfig
+) -> FoldHead:
+    mine = _under(tensors, prefix)
+    scale = ScaleModel.from_tensors(_under(mine, "scale."), config["scale"])
+    centre = Centre.from_config(config, len(scale.seen_elements))
+    return FoldHead(PopsHead.from_tensors(mine, settings), centre, scale)
 
 
 def _under(tensors: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
@@ -279,9 +317,15 @@ def head_inputs(
 
 
 def scale_inputs(
-    pops: PopsPrediction, fractions: NDArray[np.float64], n_atoms: NDArray[np.float64]
+    pops: PopsPrediction,
+    fractions: NDArray[np.float64],
+    n_atoms: NDArray[np.float64],
+    x: NDArray[np.float64] | None = None,
 ) -> ScaleInputs:
-    """Pick what the scale sees from a POPS prediction."""
+    """Pick what the scale sees from a POPS prediction and, where given, the design matrix x (n, P) behind it."""
+    n_elements = fractions.shape[1]
+    if x is not None and np.array_equal(x[:, -n_elements:], fractions):  # the fractions are there already
+        x = x[:, :-n_elements]
     return ScaleInputs(
         support_width=0.5 * (pops.support_upper - pops.support_lower),
         box_std=pops.misspecification_std,
@@ -289,4 +333,6 @@ def scale_inputs(
         epistemic_std=pops.epistemic_std,
         fractions=fractions,
         n_atoms=n_atoms,
+        features=x,
+        ellipsoid_std=None if np.isnan(pops.ellipsoid_std).any() else pops.ellipsoid_std,
     )

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.calibration._calibrated import CalibratedHead, HeadIdentity, head_inputs, scale_inputs
-from mace_bounds.calibration._conformal import LEVELS, ConformalTable, conformal_scores, mondrian_quantiles
+from mace_bounds.calibration._calibrated import (
+    CalibratedHead,
+    FoldHead,
+    HeadIdentity,
+    head_inputs,
+    scale_inputs,
+)
+from mace_bounds.calibration._centre import Centre, select_centre
+from mace_bounds.calibration._chemistry import chemistry_classes
+from mace_bounds.calibration._conformal_layer import ConformalLayer, conformal_layer
+from mace_bounds.calibration._fit_config import GROUPS, FitConfig
+from mace_bounds.calibration._intervals import conformal_groups
+from mace_bounds.calibration._novelty_fit import measured_novelty
 from mace_bounds.calibration._scale_fit import select_scale
 from mace_bounds.calibration._splits import assign_splits, composition_keys, compositions_in, group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
 from mace_bounds.head import (
-    PopsConfig,
     PopsFit,
     PopsHead,
     PopsPrediction,
@@ -32,64 +41,10 @@ if TYPE_CHECKING:
 
     from mace_bounds.calibration._scale import ScaleModel
 
-CURVE_LEVELS = tuple(round(0.02 * k, 2) for k in range(1, 50))
-"""Nominal coverages of calibration curves; quantiles at these are kept in the head."""
-
 MINIMUM_FIT_ROWS, MINIMUM_CALIBRATION_ROWS = 20, 9
+_OUTER = 7919  # folds of the conformal scores are other than those of the cross-fit inside
 SPLITS = ("fit", "calibration", "test")
 SEEN_IN_TRAINING = "composition in the model's training"
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How a head is fitted and calibrated.
-
-    Attributes
-    ----------
-    fit_share, calibration_share : float
-        Shares of the groups for POPS and scale, and for the conformal quantiles; the rest measures coverage.
-    seed : int
-        Of the splits and folds.
-    split_by : {"formula", "chemical_system"}
-        What never straddles two splits.
-    composition : bool
-        Whether atomic fractions join the feature columns.
-    posterior : {"hypercube", "ensemble"}
-        The POPS posterior.
-    clip_percent : float
-        Tail of the corrections outside the hypercube, per cent on each side.
-    leverage_percentile : float
-        Rows below it make no corrections.
-    robust : bool
-        Huber weights against heavy tails.
-    n_folds : int
-        Of the cross-fit.
-    levels : tuple of float
-        Nominal coverages.
-    balance : bool
-        Give every source the same total weight, so that the largest does not decide for all.
-    by_chemistry : bool
-        Quantiles of their own for chemistry classes with at least 200 calibration rows.
-    """
-
-    fit_share: float = 0.6
-    calibration_share: float = 0.25
-    seed: int = 0
-    split_by: str = "formula"
-    composition: bool = True
-    posterior: str = "hypercube"
-    clip_percent: float = 0.5
-    leverage_percentile: float = 50.0
-    robust: bool = True
-    n_folds: int = 5
-    levels: tuple[float, ...] = LEVELS
-    balance: bool = False
-    by_chemistry: bool = False
-
-    def pops(self) -> PopsConfig:
-        """Return the settings of the POPS fit."""
-        values = {name: getattr(self, name) for name in ("posterior", "clip_percent", "leverage_percentile")}
-        return PopsConfig.from_dict(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +57,7 @@ class FitResult:
     rows : FeatureRows
         The labelled rows that took part.
     splits : ndarray of str, shape (n,)
-        ``"fit"``, ``"calibration"`` or ``"test"`` for each of them.
+        ``"fit"``, ``"calibration"`` or ``"test"`` for each of them; no ``"calibration"`` with cross-conformal scores.
     left_out : dict of str to int
         How many rows were left out, by reason.
     """
@@ -169,17 +124,22 @@ def fit_head(
     -----
     Everything that the scale learns from is predicted by heads that have not seen the row's composition
     (cross-fitting), which is stricter than leave-one-out where crystals of one composition resemble each other.
-    The refit mean is used only if it beats the model's own energy there, in mean absolute error and in the
-    interval score.
+    A share of the refit mean, or of shifts per element, is added to the model's own energy only if it is better
+    there by three standard errors of the mean absolute error, and in the interval score.
     """
     config = config or FitConfig()
     kept, left_out = usable_rows(rows, backbone)
+    # In one order whatever they came in: optimisers make more of round-off than it is.
+    kept = kept.take(np.argsort(kept.table["id"].to_numpy(dtype=str), kind="stable"))
     groups = kept.table[config.split_by].to_numpy(dtype=str) if len(kept.table) else np.empty(0, dtype=str)
     shares = {"fit": config.fit_share, "calibration": config.calibration_share}
     shares["test"] = 1.0 - sum(shares.values())
     splits = assign_splits(groups, shares, config.seed)
+    cross = config.conformal == "cross"
+    if cross:
+        splits[splits == "calibration"] = "fit"
     fit, calibration = kept.take(splits == "fit"), kept.take(splits == "calibration")
-    if len(fit.table) < MINIMUM_FIT_ROWS or len(calibration.table) < MINIMUM_CALIBRATION_ROWS:
+    if len(fit.table) < MINIMUM_FIT_ROWS or (not cross and len(calibration.table) < MINIMUM_CALIBRATION_ROWS):
         why = "".join(f", {n} left out ({reason})" for reason, n in left_out.items())
         remedy = (
             ", or keep those of the model's training (--include-training)"
@@ -190,7 +150,7 @@ def fit_head(
             f"expected at least {MINIMUM_FIT_ROWS} labelled rows to fit and {MINIMUM_CALIBRATION_ROWS} to calibrate, "
             f"got {len(fit.table)} and {len(calibration.table)}{why}; give more labelled structures{remedy}."
         )
-    pops, scale, refit, limit = _fit_pops_and_scale(fit, groups[splits == "fit"], config)
+    pops, scale, centre, limit = _fit_pops_and_scale(fit, groups[splits == "fit"], config)
     identity = HeadIdentity(
         model=manifest.model,
         model_digest=manifest.model_digest,
@@ -199,13 +159,17 @@ def fit_head(
         columns=manifest.columns,
         composition=config.composition,
     )
-    uncalibrated = CalibratedHead(
+    if cross:
+        layer, folds = cross_layer(fit, config)
+    else:
+        layer, folds = split_layer(FoldHead(pops, centre, scale), calibration, config), ()
+    head = CalibratedHead(
         identity=identity,
         pops=pops,
-        refit=refit,
+        centre=centre,
         scale=scale,
-        conformal=_no_quantiles(),
-        curve=_no_quantiles(),
+        conformal=layer,
+        folds=folds,
         leverage_limit=limit,
         fit_compositions=composition_keys(fit.table["formula"].tolist()),
         calibration_compositions=composition_keys(calibration.table["formula"].tolist()),
@@ -216,31 +180,61 @@ def fit_head(
             "left_out": left_out,
             "data_sha256": fingerprint(kept),
         },
+        novelty=measured_novelty(kept, splits == "fit", composition=config.composition, seed=config.seed),
     )
-    head = calibrate(uncalibrated, calibration, config)
     return FitResult(head, kept, splits, left_out)
 
 
-def calibrate(head: CalibratedHead, rows: FeatureRows, config: FitConfig) -> CalibratedHead:
-    """Set a head's conformal quantiles from labelled rows that it has not been fitted on."""
-    said = head.intervals(rows)
-    scores = conformal_scores(residual_ev_per_atom(rows) - said.centre, said.sigma)
-    cells = said.cells if config.by_chemistry else None
-    calibrated = partial(
-        mondrian_quantiles,
-        scores,
-        cells,
+def split_layer(head: FoldHead, rows: FeatureRows, config: FitConfig) -> ConformalLayer:
+    """Scores of labelled rows that a head has not been fitted on (split conformal)."""
+    x, fractions, n_atoms = head_inputs(rows, composition=config.composition)
+    centre, sigma = head.say(x, fractions, n_atoms)
+    scores = (residual_ev_per_atom(rows) - centre) / sigma
+    return _layer(rows, scores, np.zeros(len(scores), dtype=np.int64), config)
+
+
+def cross_layer(rows: FeatureRows, config: FitConfig) -> tuple[ConformalLayer, tuple[FoldHead, ...]]:
+    """Scores of all rows, each by a head that has not seen its fold of compositions, and these heads (CV+)."""
+    groups = rows.table[config.split_by].to_numpy(dtype=str)
+    y, n_rows = residual_ev_per_atom(rows), len(rows.table)
+    folds = np.unique(group_folds(groups, config.n_folds, config.seed + _OUTER), return_inverse=True)[1]
+    fewest = n_rows - int(np.bincount(folds).max(initial=0))
+    if fewest < MINIMUM_FIT_ROWS:
+        raise HeadError(
+            f"expected at least {MINIMUM_FIT_ROWS} rows outside every fold of compositions, got {fewest} of {n_rows}; "
+            "give more labelled structures."
+        )
+    scores, heads = np.zeros(n_rows), []
+    for fold in np.unique(folds):
+        held = folds == fold
+        pops, scale, centre, _ = _fit_pops_and_scale(rows.take(~held), groups[~held], config)
+        heads.append(FoldHead(pops, centre, scale))
+        x, fractions, n_atoms = head_inputs(rows.take(held), composition=config.composition)
+        expected, sigma = heads[-1].say(x, fractions, n_atoms)
+        scores[held] = (y[held] - expected) / sigma
+    return _layer(rows, scores, folds, config), tuple(heads)
+
+
+def _layer(
+    rows: FeatureRows, scores: NDArray[np.float64], folds: NDArray[np.int64], config: FitConfig
+) -> ConformalLayer:
+    _, fractions, n_atoms = head_inputs(rows, composition=False)
+    chemistry = chemistry_classes(rows.table["elements"].tolist())
+    layer = conformal_layer(
+        scores if config.signed else np.abs(scores),
+        conformal_groups(chemistry, fractions, n_atoms, GROUPS[config.groups]),
+        config.levels,
+        folds=folds,
+        signed=config.signed,
         weights=row_weights(rows, config),
         clusters=rows.table[config.split_by].to_numpy(dtype=str),
     )
-    table = calibrated(levels=config.levels)
-    available = tuple(level for level in config.levels if np.isfinite(table.quantile(level)))
-    if not available:
+    if not len(layer.levels):
         raise HeadError(
             f"expected enough compositions to calibrate a level among {config.levels}, got {len(scores)} rows of "
             f"{len(set(rows.table[config.split_by]))}; give more labelled structures."
         )
-    return replace(head, conformal=calibrated(levels=available), curve=calibrated(levels=CURVE_LEVELS))
+    return layer
 
 
 def row_weights(rows: FeatureRows, config: FitConfig) -> NDArray[np.float64]:
@@ -301,24 +295,13 @@ def _fit_one(
 
 def _fit_pops_and_scale(
     rows: FeatureRows, groups: NDArray[np.str_], config: FitConfig
-) -> tuple[PopsHead, ScaleModel, bool, float]:
-    """POPS on all rows; scale, choice of mean and leverage limit from the cross-fit."""
+) -> tuple[PopsHead, ScaleModel, Centre, float]:
+    """POPS on all rows; centre, scale and leverage limit from the cross-fit."""
     x, fractions, n_atoms = head_inputs(rows, composition=config.composition)
     y, weights = residual_ev_per_atom(rows), row_weights(rows, config)
     left_out = cross_fit(x, y, weights, groups, config)
-    inputs = scale_inputs(left_out, fractions, n_atoms)
-    error = y - left_out.mean
-    frozen = select_scale(inputs, y, groups, config.seed, weights)
-    refit = select_scale(inputs, error, groups, config.seed, weights)
-    earned = bool(weights @ np.abs(error) < weights @ np.abs(y)) and _score(refit) < _score(frozen)
+    centre, expected = select_centre(y, left_out.mean, fractions, groups, config.seed, weights)
+    inputs = scale_inputs(left_out, fractions, n_atoms, x)
+    scale = select_scale(inputs, y - expected, groups, config.seed, weights)
     head = _fit_one(x, y, weights, config).head
-    return head, refit if earned else frozen, earned, float(left_out.leverage.max())
-
-
-def _score(scale: ScaleModel) -> float:
-    return scale.scores.get(scale.kind, float("inf"))
-
-
-def _no_quantiles() -> ConformalTable:
-    empty = np.zeros((0,))
-    return ConformalTable(empty, empty, 0, (), np.zeros((0, 0)), np.zeros(0, dtype=np.int64))
+    return head, scale, centre, float(left_out.leverage.max())

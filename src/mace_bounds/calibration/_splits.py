@@ -100,6 +100,21 @@ def group_folds(groups: Sequence[str] | NDArray[np.str_], n_folds: int, seed: in
     return np.floor(_unit_hash(groups, f"fold:{seed}") * n_folds).astype(np.int64)
 
 
+def hashed_order(
+    groups: Sequence[str] | NDArray[np.str_], salt: str, within: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Put rows into an order that is random but does not depend on the order in which they come, shape (n,).
+
+    A row is known by its group and its place in it by ``within`` (n,).
+    """
+    labels = np.asarray(groups, dtype=np.str_)
+    order = np.lexsort((within, labels))
+    starts = np.concatenate([[True], labels[order][1:] != labels[order][:-1]])
+    place = np.arange(len(order)) - np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))
+    names = [f"{group}#{k}" for group, k in zip(labels[order], place, strict=True)]
+    return np.asarray(order[np.argsort(_unit_hash(names, salt), kind="stable")])
+
+
 def composition_key(formula: str) -> np.uint64:
     """Reduce a formula to 64 bits, so that a head can remember the compositions it has seen.
 

@@ -11,6 +11,7 @@ import typer
 
 from mace_bounds._light import lighten_imports
 from mace_bounds.cli._audit import audit
+from mace_bounds.cli._compare import compare
 from mace_bounds.cli._features import features
 from mace_bounds.cli._fit import fit
 from mace_bounds.cli._heads import heads
@@ -90,7 +91,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     )
 
 
-for _command in (score, features, merge, fit, audit, plot, models, heads):
+for _command in (score, features, merge, fit, audit, compare, plot, models, heads):
     app.command()(_guarded(_command))
 
 

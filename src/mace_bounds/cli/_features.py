@@ -43,12 +43,21 @@ KindOption = Annotated[
 ]
 
 
+AtomsOption = Annotated[
+    bool,
+    typer.Option(
+        "--atoms", help="Keep the features of every atom too, so that a head from this store grades atoms."
+    ),
+]
+
+
 def features(
     source: SourceArgument,
     out: OutArgument,
     model: ModelOption = None,
     head_name: HeadNameOption = None,
     kind: KindOption = Kind.readout,
+    atoms: AtomsOption = False,
     energy_key: EnergyKeyOption = None,
     max_atoms: MaxAtomsOption = 500,
     device: DeviceOption = Device.auto,
@@ -95,6 +104,7 @@ def features(
             out,
             frozen,
             kind=kind.value,
+            atoms=atoms,
             shard_rows=shard_rows,
             progress=note,
             workers=workers,
@@ -111,6 +121,7 @@ def features(
             "source": source,
             "settings": {
                 "kind": kind.value,
+                "atoms": atoms,
                 "energy_key": energy_key,
                 "max_atoms": max_atoms,
                 "dtype": dtype.value,

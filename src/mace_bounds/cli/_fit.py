@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mace_bounds.cli import _console
-from mace_bounds.cli._options import JsonOption, Posterior, SplitBy, StoreArgument
+from mace_bounds.cli._options import Conformal, Groups, JsonOption, Posterior, SplitBy, StoreArgument
 
 if TYPE_CHECKING:
     from mace_bounds.audit import FitReport
@@ -32,7 +32,10 @@ FitShareOption = Annotated[
     float, typer.Option("--fit-share", min=0.05, max=0.95, help="Share of the groups that fit the head.")
 ]
 CalibrationShareOption = Annotated[
-    float, typer.Option("--calibration-share", min=0.05, max=0.95, help="Share that calibrates it.")
+    float,
+    typer.Option(
+        "--calibration-share", min=0.05, max=0.95, help="Share that calibrates it; cross also fits it."
+    ),
 ]
 SplitByOption = Annotated[SplitBy, typer.Option("--split-by", help="What never straddles two splits.")]
 PosteriorOption = Annotated[Posterior, typer.Option("--posterior", help="The POPS posterior.")]
@@ -45,9 +48,22 @@ CompositionOption = Annotated[
 BalanceOption = Annotated[
     bool, typer.Option("--balance", help="Give every source the same total weight, whatever its size.")
 ]
-ByChemistryOption = Annotated[
+ConformalOption = Annotated[
+    Conformal,
+    typer.Option(
+        "--conformal",
+        help="Calibrate by rows that folds leave out (every row fits and calibrates), or by rows set apart.",
+    ),
+]
+SignedOption = Annotated[
     bool,
-    typer.Option("--by-chemistry", help="Calibrate chemistry classes of 200 rows or more by themselves."),
+    typer.Option("--signed", help="Calibrate lower and upper bounds by themselves; needs twice the rows."),
+]
+GroupsOption = Annotated[
+    Groups,
+    typer.Option(
+        "--groups", help="Calibrate each of these with 200 rows or more by itself; bounds get wider."
+    ),
 ]
 IncludeTrainingOption = Annotated[
     bool,
@@ -74,7 +90,9 @@ def fit(
     clip_percent: ClipOption = 0.5,
     composition: CompositionOption = True,
     balance: BalanceOption = False,
-    by_chemistry: ByChemistryOption = False,
+    conformal: ConformalOption = Conformal.folds,
+    signed: SignedOption = False,
+    groups: GroupsOption = Groups.none,
     include_training: IncludeTrainingOption = False,
     overwrite: OverwriteOption = False,
     notes: NotesOption = "",
@@ -106,7 +124,9 @@ def fit(
         posterior=posterior.value,
         clip_percent=clip_percent,
         balance=balance,
-        by_chemistry=by_chemistry,
+        conformal=conformal.value,
+        signed=signed,
+        groups=groups.value,
     )
     with _console.progress("splits", repeats) as update:
         report = run(
@@ -145,7 +165,7 @@ def _print(report: FitReport, head: Path) -> None:
     from mace_bounds.cli._coverage import coverage_view, groups_view
 
     console, about = _console.out(), report.head.provenance
-    rows = ", ".join(f"{n:,} {name}" for name, n in report.splits.items())
+    rows = ", ".join(f"{n:,} {name}" for name, n in report.splits.items() if n)
     console.print(f"[bold]{head}[/bold]  [dim]head for {report.head.identity.model}: {rows}[/dim]")
     for reason, n in report.left_out.items():
         console.print(f"[dim]left out: {n:,} ({reason})[/dim]")
@@ -175,6 +195,6 @@ def _print(report: FitReport, head: Path) -> None:
     groups = groups_view(report.coverage, level, ("source", "chemistry"))
     if groups is not None:
         console.print(groups)
-    centre = "the refit mean" if report.head.refit else "the model's own energy (the refit did not beat it)"
+    centre = report.head.centre.describe()
     console.print(f"[dim]Centred on {centre}; scale {report.head.scale.kind}.[/dim]", soft_wrap=True)
     console.print(f"[dim]Use it: mace-bounds score FILE --head {head}[/dim]", soft_wrap=True)

@@ -46,6 +46,7 @@ class Posterior(StrEnum):
 
     hypercube = "hypercube"
     ensemble = "ensemble"
+    ellipsoid = "ellipsoid"
 
 
 class SplitBy(StrEnum):
@@ -53,6 +54,22 @@ class SplitBy(StrEnum):
 
     formula = "formula"
     chemical_system = "chemical_system"
+
+
+class Conformal(StrEnum):
+    """Which scores calibrate."""
+
+    folds = "cross"
+    held_out = "split"
+
+
+class Groups(StrEnum):
+    """What gets quantiles of its own."""
+
+    none = "none"
+    chemistry = "chemistry"
+    elements = "elements"
+    all = "all"
 
 
 class PlotFormat(StrEnum):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _EXPLAINED = {
     "extrapolates": "far from the structures that the head was made from: the stated coverage was not measured there",
+    "unseen_pair": "two of its elements never met in a structure that the head was fitted on",
     "unseen_element": "holds an element that the head has not been fitted on",
     "in_training": "its composition was in the model's own training, where errors are smaller",
     "suspect_label": "its label is so far from the model that it is likely another quantity",

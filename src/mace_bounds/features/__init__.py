@@ -4,13 +4,16 @@ from mace_bounds.features._catalogue import ModelInfo, list_models
 from mace_bounds.features._columns import atomic_fractions, design_matrix
 from mace_bounds.features._embedded import training_compositions, weights_digest
 from mace_bounds.features._extract import extract
+from mace_bounds.features._feature_rows import AtomRows, FeatureRows
+from mace_bounds.features._manifest import Manifest, is_store
 from mace_bounds.features._merge import merge
 from mace_bounds.features._model import DEFAULT_MODEL, FeatureBlock, FrozenModel, load_model
 from mace_bounds.features._rows import extract_rows
-from mace_bounds.features._store import FeatureRows, FeatureStore, Manifest, is_store
+from mace_bounds.features._store import FeatureStore
 
 __all__ = [
     "DEFAULT_MODEL",
+    "AtomRows",
     "FeatureBlock",
     "FeatureRows",
     "FeatureStore",

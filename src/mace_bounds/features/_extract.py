@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds.errors import StoreError
-from mace_bounds.features._plan import PLAN, PlanWriter
-from mace_bounds.features._store import (
-    FeatureStore,
+from mace_bounds.features._manifest import (
     Manifest,
     is_store,
-    keys_hash,
     read_manifest,
     remove_temporaries,
-    shard_info,
-    shard_path,
     write_manifest,
 )
+from mace_bounds.features._plan import PLAN, PlanWriter
+from mace_bounds.features._shard import keys_hash, shard_info, shard_path
+from mace_bounds.features._store import FeatureStore
 from mace_bounds.features.engines import Shard, open_engine, run_shards
 
 if TYPE_CHECKING:
@@ -39,6 +37,7 @@ def extract(
     model: FrozenModel,
     *,
     kind: FeatureKind = "readout",
+    atoms: bool = False,
     shard_rows: int = SHARD_ROWS,
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = 1,
@@ -61,6 +60,8 @@ def extract(
         The network that gives the features.
     kind : {"readout", "descriptors"}
         Which features.
+    atoms : bool
+        Keep the features of every single atom as well (float32), from which heads learn to grade atoms.
     shard_rows : int
         Records per shard.
     progress : callable, optional
@@ -88,6 +89,7 @@ def extract(
         If the workers cannot be started or reached, or die without a structure to blame.
     """
     folder = Path(folder).absolute()  # workers may run elsewhere
+    model = replace(model, keep_atoms=atoms)
     manifest = _manifest(model, kind, shard_rows)
     open_folder(folder, manifest)
     run = _Run(folder, shard_rows, part, progress)
@@ -219,4 +221,5 @@ def _manifest(model: FrozenModel, kind: FeatureKind, shard_rows: int) -> Manifes
         dtype=model.dtype,
         shard_rows=shard_rows,
         versions={name: version(name) for name in ("mace-bounds", "mace-torch", "torch")},
+        atoms=model.keep_atoms,
     )

@@ -52,11 +52,14 @@ class FeatureBlock:
         Isolated-atom energies and scaled pair repulsion: the part that no readout weight changes.
     energy_ev : ndarray of float64, shape (n_crystals,)
         The model's total energy, θ0 · [features, n_atoms] + fixed_energy_ev.
+    atoms : ndarray of float32, shape (n_atoms, n_features), or None
+        Features of every single atom, crystal after crystal, where the model keeps them.
     """
 
     features: NDArray[np.float64]
     fixed_energy_ev: NDArray[np.float64]
     energy_ev: NDArray[np.float64]
+    atoms: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,8 @@ class FrozenModel:
         The re-arranged forward; None where mace's own is used.
     memory_bytes : float or None
         Memory for a batch beside the model; None for the default of the device.
+    keep_atoms : bool
+        Whether :meth:`extract` gives the features of single atoms beside their sums.
     """
 
     name: str
@@ -110,6 +115,7 @@ class FrozenModel:
     warnings: tuple[str, ...] = ()
     fast: FastForward | None = None
     memory_bytes: float | None = None
+    keep_atoms: bool = False
 
     @property
     def theta0_ev(self) -> NDArray[np.float64]:
@@ -141,7 +147,9 @@ class FrozenModel:
             Rows in the order of ``crystals``.
         """
         n = len(crystals)
-        rows = FeatureBlock(np.empty((n, len(self.columns(kind)))), np.empty(n), np.empty(n))
+        width, ends = len(self.columns(kind)), np.cumsum([len(c.numbers) for c in crystals], dtype=int)
+        atoms = np.empty((ends[-1] if n else 0, width), dtype=np.float32) if self.keep_atoms else None
+        rows = FeatureBlock(np.empty((n, width)), np.empty(n), np.empty(n), atoms)
         graphs = (build_graph(crystal, self.cutoff_a) for crystal in crystals)
         memory_bytes = self.memory_bytes or DEFAULT_MEMORY_BYTES[self.device]
         stream = batches(graphs, self._cost(), memory_bytes)
@@ -150,6 +158,9 @@ class FrozenModel:
             rows.features[places] = block.features
             rows.fixed_energy_ev[places] = block.fixed_energy_ev
             rows.energy_ev[places] = block.energy_ev
+            if atoms is not None and block.atoms is not None:
+                of_batch = [np.arange(ends[p] - len(crystals[p].numbers), ends[p]) for p in places]
+                atoms[np.concatenate(of_batch)] = block.atoms
         return rows
 
     def _cost(self) -> MemoryCost:
@@ -169,15 +180,19 @@ class FrozenModel:
 
         with torch.no_grad(), _mace.default_dtype(getattr(torch, self.dtype)):
             scalars, pair = self._forward(batch)
-            readout = pool(self.split.readout_features(scalars))
-            features = readout if kind == "readout" else pool(self.split.descriptors(scalars))
+            per_atom = self.split.readout_features(scalars)
+            readout = pool(per_atom)
+            if kind == "descriptors":
+                per_atom = self.split.descriptors(scalars)
+            features = readout if kind == "readout" else pool(per_atom)
             fixed = pool(self.split.atomic_energies_ev.to(self.device)[batch.elements])
             if pair is not None:
                 fixed = fixed + self.split.scale * pool(pair)
             n_atoms = torch.bincount(owner, minlength=len(graphs)).double()
             theta0 = self.split.theta0.to(self.device)
             energy = readout @ theta0[:-1] + n_atoms * theta0[-1] + fixed
-        return FeatureBlock(features.cpu().numpy(), fixed.cpu().numpy(), energy.cpu().numpy())
+        atoms = per_atom.float().cpu().numpy() if self.keep_atoms else None
+        return FeatureBlock(features.cpu().numpy(), fixed.cpu().numpy(), energy.cpu().numpy(), atoms)
 
     def _forward(self, batch: GraphBatch) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """Scalars of each layer and pair repulsion: re-arranged where the model allows it, else by mace."""

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.features._store import FEATURES, FeatureRows, memory_rows
+from mace_bounds.features._feature_rows import FeatureRows
+from mace_bounds.features._shard import ATOMS, FEATURES, memory_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from mace_bounds.features._model import FeatureKind, FrozenModel
+    from mace_bounds.features._shard import Arrays
     from mace_bounds.structures import Record
 
 
 def extract_batch(
     records: Sequence[Record], model: FrozenModel, kind: FeatureKind = "readout"
-) -> tuple[list[str | None], dict[str, NDArray[np.float64]]]:
+) -> tuple[list[str | None], Arrays]:
     """Features of records in memory.
 
     Returns
@@ -27,7 +28,8 @@ def extract_batch(
     reasons : list of str or None
         Why a record has no features; None where it has.
     arrays : dict
-        ``features`` (n_good, n_features), ``energy_mace_ev`` and ``fixed_energy_ev`` (n_good,).
+        ``features`` (n_good, n_features), ``energy_mace_ev`` and ``fixed_energy_ev`` (n_good,); with
+        ``model.keep_atoms`` also ``atom_features`` (n_atoms, n_features).
     """
     reasons = [_reason(record, frozenset(model.atomic_numbers)) for record in records]
     good = [r.crystal for r, reason in zip(records, reasons, strict=True) if reason is None and r.crystal]
@@ -40,7 +42,11 @@ def extract_batch(
             reasons[place] = (
                 "expected a finite energy, got NaN or infinity from the model; check the geometry"
             )
-    return reasons, {FEATURES: block.features[finite], **{k: v[finite] for k, v in energies.items()}}
+    arrays: Arrays = {FEATURES: block.features[finite], **{k: v[finite] for k, v in energies.items()}}
+    if block.atoms is not None:
+        sizes = [len(crystal.numbers) for crystal in good]
+        arrays[ATOMS] = block.atoms[np.repeat(finite, sizes)]
+    return reasons, arrays
 
 
 def _reason(record: Record, elements: frozenset[int]) -> str | None:
@@ -53,7 +59,10 @@ def _reason(record: Record, elements: frozenset[int]) -> str | None:
     return None
 
 
-def extract_rows(records: Sequence[Record], model: FrozenModel, kind: FeatureKind = "readout") -> FeatureRows:
+def extract_rows(
+    records: Sequence[Record], model: FrozenModel, kind: FeatureKind = "readout", *, atoms: bool = False
+) -> FeatureRows:
     """Features of records in memory, as a store would give them back in float64 (rows with reasons included)."""
+    model = replace(model, keep_atoms=atoms)
     reasons, arrays = extract_batch(records, model, kind)
     return memory_rows(records, reasons, arrays)

@@ -17,7 +17,7 @@ Chunks: TypeAlias = Callable[[], Iterable[Chunk]]
 
 
 def array_chunks(
-    x: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None, chunk_rows: int = 8192
+    x: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None, chunk_rows: int = 2048
 ) -> Chunks:
     """Offer arrays in memory as chunks.
 

@@ -21,9 +21,11 @@ class PopsConfig:
         Percentage cut from each end of the corrections along every principal axis, in [0, 50].
     mode_threshold : float
         Principal axes whose second moment is not above this fraction of the largest get no width.
-    posterior : {"hypercube", "ensemble"}
-        What ``misspecification_std`` and drawn coefficients mean: uniform on the clipped box, or the second
-        moment of the corrections themselves.
+    posterior : {"hypercube", "ensemble", "ellipsoid"}
+        What ``misspecification_std``, support and drawn coefficients mean: uniform on the clipped box, the
+        corrections themselves, or uniform on an ellipsoid fitted to leave-one-out residuals.
+    basis : {"raw", "whitened"}
+        Whose principal axes the box has: the corrections', as the reference's, or the whitened corrections'.
     standardize : bool
         Centre (with ``fit_intercept``) and scale the columns before the fit.
     fit_intercept : bool
@@ -34,6 +36,13 @@ class PopsConfig:
         Largest number of steps of the evidence iteration (scikit-learn's 300 in compatibility mode).
     relative_tolerance : float
         The evidence iteration stops when both precisions change by less than this, relatively.
+    ellipsoid : bool
+        Fit the ellipsoid also where the posterior is another.
+    ellipsoid_rank : int
+        Its dimensions q, in [2, 64].
+    ellipsoid_outside_percent : float
+        Percentage of the rows whose leave-one-out residual may be outside the reach of its barrier, in
+        (0, 50]; see ``posteriors/_ellipsoid_fit.py``.
     compatible : bool
         Reproduce ``popsregression`` 0.4.0 and scikit-learn's ``BayesianRidge``: their start (unscaled
         residuals), stop (L1 change of the coefficients below 1e-3, 300 steps), sum of weights as sample
@@ -53,7 +62,11 @@ class PopsConfig:
     leverage_percentile: float = 50.0
     clip_percent: float = 0.5
     mode_threshold: float = 1e-8
-    posterior: Literal["hypercube", "ensemble"] = "hypercube"
+    posterior: Literal["hypercube", "ensemble", "ellipsoid"] = "hypercube"
+    basis: Literal["raw", "whitened"] = "raw"
+    ellipsoid: bool = False
+    ellipsoid_rank: int = 8
+    ellipsoid_outside_percent: float = 10.0
     standardize: bool = True
     fit_intercept: bool = True
     alpha_1: float = 1e-6
@@ -74,7 +87,10 @@ class PopsConfig:
             "leverage_percentile": 0.0 <= self.leverage_percentile < 100.0,
             "clip_percent": 0.0 <= self.clip_percent <= 50.0,
             "mode_threshold": self.mode_threshold > 0.0,
-            "posterior": self.posterior in ("hypercube", "ensemble"),
+            "posterior": self.posterior in ("hypercube", "ensemble", "ellipsoid"),
+            "basis": self.basis in ("raw", "whitened"),
+            "ellipsoid_rank": 2 <= self.ellipsoid_rank <= 64,
+            "ellipsoid_outside_percent": 0.0 < self.ellipsoid_outside_percent <= 50.0,
             "max_iter": self.max_iter >= 1,
             "relative_tolerance": self.relative_tolerance > 0.0,
             "huber_threshold": self.huber_threshold > 0.0,
@@ -92,6 +108,11 @@ class PopsConfig:
     def standardizes(self) -> bool:
         """Whether columns are standardised, which compatibility mode never does."""
         return self.standardize and not self.compatible
+
+    @property
+    def wants_ellipsoid(self) -> bool:
+        """Whether the head gets an ellipsoid."""
+        return self.ellipsoid or self.posterior == "ellipsoid"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""

@@ -14,6 +14,7 @@ from mace_bounds.errors import HeadError
 from ._chunks import Array
 from ._config import PopsConfig
 from ._design import Design
+from .posteriors import Box, Ellipsoid, Ensemble, Posterior
 
 _PREFIX = "pops."
 _SCALARS = ("alpha", "lambda_", "effective_parameters", "n_rows", "n_selected", "n_iter", "converged")
@@ -38,7 +39,8 @@ class PopsHead:
     whitening : ndarray, shape (m, m)
         F, with α Σ = F Fᵀ.
     axes : ndarray, shape (m, m)
-        Principal axes W of the corrections as columns.
+        Principal axes W of the corrections as columns (of the whitened corrections, in fitted columns, for the
+        ``whitened`` basis).
     rms : ndarray, shape (m,)
         Root mean square of the corrections along each axis, eV/atom.
     lower, upper : ndarray, shape (m,)
@@ -55,6 +57,11 @@ class PopsHead:
         Steps of the evidence iteration.
     converged : bool
         Whether it met its stop.
+    ellipsoid_axes : ndarray, shape (m, q), optional
+        Axes of the ellipsoid in principal coordinates, eV/atom, where one was fitted.
+    corrections : ndarray, shape (k, m), optional
+        Corrections in principal coordinates, eV/atom, where they are the posterior: at most 1000, stratified by
+        leverage.
     """
 
     config: PopsConfig
@@ -78,6 +85,8 @@ class PopsHead:
     n_selected: int
     n_iter: int
     converged: bool
+    ellipsoid_axes: Array | None = None
+    corrections: Array | None = None
 
     @property
     def design(self) -> Design:
@@ -85,6 +94,22 @@ class PopsHead:
         return Design(
             self.active, self.constant, self.reference, self.center, self.scale, self.config.fit_intercept
         )
+
+    @property
+    def ellipsoid(self) -> Ellipsoid | None:
+        """The fitted ellipsoid, if there is one."""
+        return None if self.ellipsoid_axes is None else Ellipsoid(self.ellipsoid_axes)
+
+    @property
+    def posterior(self) -> Posterior:
+        """The posterior that the config names, in principal coordinates."""
+        if self.config.posterior == "hypercube":
+            return Box(self.lower, self.upper)
+        if self.config.posterior == "ensemble" and self.corrections is not None:
+            return Ensemble(self.rms, self.corrections)
+        if self.config.posterior == "ellipsoid" and self.ellipsoid is not None:
+            return self.ellipsoid
+        raise HeadError(f"the head was fitted without the posterior {self.config.posterior!r}; fit it again.")
 
     @property
     def covariance(self) -> Array:
@@ -101,8 +126,8 @@ class PopsHead:
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Return every number of the head as named arrays (settings apart: ``config.to_dict()``)."""
-        names = [name for name in self.__dataclass_fields__ if name != "config"]
-        return {_PREFIX + name: np.asarray(getattr(self, name)) for name in names}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "config"}
+        return {_PREFIX + name: np.asarray(value) for name, value in values.items() if value is not None}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], config: PopsConfig) -> PopsHead:
@@ -113,7 +138,9 @@ class PopsHead:
         HeadError
             If a tensor is missing, or has the wrong shape, type or values.
         """
-        names = [name for name in cls.__dataclass_fields__ if name != "config"]
+        held = {"config": False, "ellipsoid_axes": config.wants_ellipsoid}
+        held["corrections"] = config.posterior == "ensemble"
+        names = [name for name in cls.__dataclass_fields__ if held.get(name, True)]
         for name in names:
             if _PREFIX + name not in tensors:
                 raise HeadError(f"the head holds no tensor {_PREFIX + name!r}; fit or download it again.")
@@ -124,6 +151,8 @@ class PopsHead:
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(names, (m,))
         shapes |= dict.fromkeys(_SCALARS, ()) | dict.fromkeys(("active", "constant", "reference"), (columns,))
         shapes |= {"center": (k,), "scale": (k,), "whitening": (m, m), "axes": (m, m)}
+        shapes["ellipsoid_axes"] = (m, config.ellipsoid_rank)
+        shapes["corrections"] = (max((1, *found["corrections"].shape[:1])), m) if held["corrections"] else ()
         kinds = {
             "active": "b",
             "constant": "b",
@@ -189,13 +218,17 @@ class PopsPrediction:
     misspecification_std : ndarray
         Standard deviation of x·θ under the posterior named in the config.
     support_lower, support_upper : ndarray
-        Range of x·θ over the clipped box.
+        Range of x·θ under that posterior (``hypercube``: over the clipped box).
     ensemble_std : ndarray
         Root mean square of x·δ over the corrections δ of the selected rows.
     leverage : ndarray
         |Fᵀx|², dimensionless: near 0 inside the training data, large outside.
     envelope_lower, envelope_upper : ndarray
         Range over the box that holds every correction; grows without limit with the number of rows.
+    ellipsoid_std : ndarray
+        Standard deviation of x·θ over the ellipsoid; NaN where the head has none.
+    ellipsoid_lower, ellipsoid_upper : ndarray
+        Range of x·θ over the ellipsoid; NaN where the head has none.
     unseen_columns : ndarray of int64
         Number of columns that were constant in training and differ here (for element counts: unseen
         elements).
@@ -210,4 +243,7 @@ class PopsPrediction:
     leverage: Array
     envelope_lower: Array
     envelope_upper: Array
+    ellipsoid_std: Array
+    ellipsoid_lower: Array
+    ellipsoid_upper: Array
     unseen_columns: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Fit a POPS head: evidence, leverage, pointwise corrections, box.
+"""Fit a POPS head: evidence, leverage, pointwise corrections, posterior.
 
 Reference: T. D. Swinburne and D. Perez, "Parameter uncertainties for imperfect surrogate models in the
 low-noise regime", Mach. Learn.: Sci. Technol. 6, 015008 (2025), doi:10.1088/2632-2153/ad9fce.
@@ -7,68 +7,33 @@ low-noise regime", Mach. Learn.: Sci. Technol. 6, 015008 (2025), doi:10.1088/263
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.errors import HeadError
-
 from ._chunks import Array, Chunks, checked_rows
 from ._config import PopsConfig
-from ._design import Design, make_design
-from ._evidence import Evidence, maximise_evidence
 from ._head import PopsFit, PopsHead
-from ._posterior import fit_box
+from ._linear import LinearFit, fit_linear
 from ._tsqr import TsqrFactor
+from .posteriors import Corrections, fit_axes, fit_ellipsoid, stratified_rows
 
-_MIN_REST = 1e-8  # smallest 1 - h: below it the row fits itself and its LOO residual is round-off
 _TIE = 1e-10  # rows of equal features differ in leverage by round-off and are selected together
+_ELLIPSOID_ROWS = 20_000
+_ENSEMBLE_MEMBERS = 1000
 
 
-@dataclass(frozen=True, eq=False)
-class LinearFit:
-    """The mean and the per-row quantities, before any posterior.
-
-    Attributes
-    ----------
-    design : Design
-        Raw to fitted columns.
-    evidence : Evidence
-        The ridge fit of y / y_scale.
-    y_scale : float
-        Root mean square of y, eV/atom (1 in compatibility mode).
-    n_rows : int
-        Rows of positive weight.
-    gain : ndarray, shape (n,)
-        xᵀAx of each row, without its weight.
-    residual : ndarray, shape (n,)
-        y minus the mean, in units of y_scale.
-    weight : ndarray, shape (n,)
-        Weights as used.
-    """
-
-    design: Design
-    evidence: Evidence
-    y_scale: float
-    n_rows: int
-    gain: Array
-    residual: Array
-    weight: Array
-
-    @property
-    def leverage(self) -> Array:
-        """Regularised hat values, shape (n,)."""
-        return self.weight * self.gain
-
-    @property
-    def loo_residual(self) -> Array:
-        """Leave-one-out residuals e/(1 - h), shape (n,), in units of y_scale."""
-        return self.residual / np.maximum(1.0 - self.leverage, _MIN_REST)
-
-
-def fit_pops(chunks: Chunks, config: PopsConfig | None = None, factor: TsqrFactor | None = None) -> PopsFit:
+def fit_pops(
+    chunks: Chunks,
+    config: PopsConfig | None = None,
+    factor: TsqrFactor | None = None,
+    *,
+    original: Chunks | None = None,
+) -> PopsFit:
     """Fit a POPS head to residuals, in four passes over the rows and memory for one chunk.
+
+    The ellipsoid and the ensemble take one pass more, and memory for the rows they use: all, up to 20,000 and
+    1000, else as many that are stratified by leverage.
 
     Parameters
     ----------
@@ -78,6 +43,9 @@ def fit_pops(chunks: Chunks, config: PopsConfig | None = None, factor: TsqrFacto
         Settings; the defaults if not given.
     factor : TsqrFactor, optional
         The factor of exactly these rows where workers have already made it; saves one pass.
+    original : Chunks, optional
+        The rows with the weights that they had before robust re-weighting, for the ellipsoid, which deals with
+        outliers itself; ``chunks`` if not given.
 
     Returns
     -------
@@ -91,32 +59,25 @@ def fit_pops(chunks: Chunks, config: PopsConfig | None = None, factor: TsqrFacto
     """
     config = config or PopsConfig()
     linear = fit_linear(chunks, config, factor)
+    evidence, design, unit = linear.evidence, linear.design, linear.y_scale
     selected = select_rows(linear, config)
-    ratio = _correction_ratio(linear, selected)
-    whitening = linear.evidence.basis * linear.evidence.spread
-
-    def corrections() -> Iterator[Array]:
-        start = 0
-        for x, _, _ in checked_rows(chunks):
-            rows = slice(start, start + len(x))
-            keep = selected[rows]
-            start += len(x)
-            if keep.any():
-                u = linear.design.transform(x[keep]) @ whitening
-                u *= ratio[rows][keep][:, None]
-                yield u
-
     count = int(np.count_nonzero(selected))
-    box = fit_box(
-        corrections,
+    found = fit_axes(
+        _corrections(chunks, linear, selected),
         count,
-        linear.evidence.basis,
-        linear.evidence.spread,
+        evidence.basis,
+        evidence.spread,
         config.mode_threshold,
         config.clip_percent,
+        whitened=config.basis == "whitened",
     )
-    unit = linear.y_scale
-    design, evidence = linear.design, linear.evidence
+    members = axes = None
+    if config.posterior == "ensemble":
+        kept = np.zeros(len(selected), dtype=bool)
+        kept[stratified_rows(linear.leverage, selected, _ENSEMBLE_MEMBERS)[0]] = True
+        members = np.concatenate(list(_corrections(chunks, linear, kept)(found.to_axes))) * unit
+    if config.wants_ellipsoid:
+        axes = found.to_axes.T @ _ellipsoid(original or chunks, linear, config) * unit
     head = PopsHead(
         config=config,
         active=design.active,
@@ -125,13 +86,13 @@ def fit_pops(chunks: Chunks, config: PopsConfig | None = None, factor: TsqrFacto
         center=design.center,
         scale=design.scale,
         coefficients=evidence.coefficients * unit,
-        whitening=whitening,
-        axes=box.axes,
-        rms=box.rms * unit,
-        lower=box.lower * unit,
-        upper=box.upper * unit,
-        envelope_lower=box.envelope_lower * unit,
-        envelope_upper=box.envelope_upper * unit,
+        whitening=linear.whitening,
+        axes=found.axes,
+        rms=found.rms * unit,
+        lower=found.clipped.lower * unit,
+        upper=found.clipped.upper * unit,
+        envelope_lower=found.envelope.lower * unit,
+        envelope_upper=found.envelope.upper * unit,
         alpha=evidence.alpha / unit**2,
         lambda_=evidence.lambda_ / unit**2,
         effective_parameters=evidence.effective_parameters,
@@ -139,6 +100,8 @@ def fit_pops(chunks: Chunks, config: PopsConfig | None = None, factor: TsqrFacto
         n_selected=count,
         n_iter=evidence.n_iter,
         converged=evidence.converged,
+        ellipsoid_axes=axes,
+        corrections=members,
     )
     return PopsFit(
         head=head,
@@ -148,51 +111,6 @@ def fit_pops(chunks: Chunks, config: PopsConfig | None = None, factor: TsqrFacto
         selected=selected,
         weight=linear.weight,
     )
-
-
-def fit_linear(chunks: Chunks, config: PopsConfig, factor: TsqrFactor | None = None) -> LinearFit:
-    """Fit the mean by evidence and compute gain and residual of every row (two passes)."""
-    factor = factorise(chunks) if factor is None else factor
-    design = make_design(factor, config)
-    # Weights are normalised to mean 1, so that a precision counts rows; the reference takes them as they are.
-    mean_weight = 1.0 if config.compatible else factor.weight_sum / factor.n_rows
-    sample_count = factor.weight_sum / mean_weight
-    zy = design.transform_factor(factor.r) / np.sqrt(mean_weight)
-    size = float(np.linalg.norm(zy[:, -1])) / np.sqrt(sample_count)
-    y_scale = 1.0 if config.compatible or size == 0.0 else size
-    zy[:, -1] /= y_scale
-    centred = factor.r[1:, -1] / (y_scale * np.sqrt(factor.weight_sum))
-    evidence = maximise_evidence(zy, sample_count, float(centred @ centred), config)
-    whitening = evidence.basis * evidence.spread
-    gain, residual, weight = (np.empty(factor.n_total) for _ in range(3))
-    start = 0
-    for x, y, w in checked_rows(chunks):
-        rows = slice(start, start + len(x))
-        start += len(x)
-        if start > factor.n_total:
-            break
-        z = design.transform(x)
-        u = z @ whitening
-        gain[rows] = np.einsum("ij,ij->i", u, u)
-        residual[rows] = y / y_scale - z @ evidence.coefficients
-        weight[rows] = w / mean_weight
-    if start != factor.n_total:
-        raise HeadError(
-            f"expected the same {factor.n_total} rows in every pass, got {start} or more; make the chunks "
-            "re-iterable."
-        )
-    return LinearFit(design, evidence, y_scale, factor.n_rows, gain, residual, weight)
-
-
-def factorise(chunks: Chunks) -> TsqrFactor:
-    """Return the TSQR factor of all rows (one pass)."""
-    factor: TsqrFactor | None = None
-    for x, y, w in checked_rows(chunks):
-        factor = TsqrFactor(x.shape[1]) if factor is None else factor
-        factor.update(x, y, w)
-    if factor is None:
-        raise HeadError("the fit was given no rows; add labelled rows.")
-    return factor
 
 
 def select_rows(linear: LinearFit, config: PopsConfig) -> NDArray[np.bool_]:
@@ -205,9 +123,48 @@ def select_rows(linear: LinearFit, config: PopsConfig) -> NDArray[np.bool_]:
     return np.asarray(counted & (leverage >= threshold * (1.0 - _TIE)))
 
 
-def _correction_ratio(linear: LinearFit, selected: NDArray[np.bool_]) -> Array:
-    """Return e/xᵀAx where a correction exists: its weight cancels; rows of zero leverage get none."""
-    ratio = np.zeros(len(selected))
-    good = selected & (linear.leverage > 0.0)
-    ratio[good] = linear.residual[good] / linear.gain[good]
-    return ratio
+def _corrections(chunks: Chunks, linear: LinearFit, chosen: NDArray[np.bool_]) -> Corrections:
+    """Offer the whitened corrections (e/h) u of the chosen rows; rows of zero leverage have none."""
+    ratio = np.zeros(len(chosen))
+    good = chosen & (linear.leverage > 0.0)
+    ratio[good] = linear.residual[good] / linear.gain[good]  # the weight cancels
+
+    def iterate(directions: Array) -> Iterator[Array]:
+        onto = linear.whitening @ directions  # one product per row instead of two
+        for along, _, rows in _projected_rows(chunks, linear, chosen, onto):
+            along *= ratio[rows][:, None]
+            yield along
+
+    return iterate
+
+
+def _ellipsoid(chunks: Chunks, linear: LinearFit, config: PopsConfig) -> Array:
+    """Fit M to the leave-one-out residuals, in units of y_scale, of rows of all leverages."""
+    rows, counts = stratified_rows(linear.leverage, linear.weight > 0.0, _ELLIPSOID_ROWS)
+    chosen = np.zeros(len(linear.weight), dtype=bool)
+    chosen[rows] = True
+    u, weight = np.empty((len(rows), linear.design.size)), np.empty(len(rows))
+    start = 0
+    for block, w, _ in _projected_rows(chunks, linear, chosen, linear.whitening):
+        u[start : start + len(w)], weight[start : start + len(w)] = block, w
+        start += len(w)
+    return fit_ellipsoid(
+        u,
+        linear.loo_residual[rows],
+        weight * counts,
+        config.ellipsoid_rank,
+        config.ellipsoid_outside_percent / 100.0,
+    )
+
+
+def _projected_rows(
+    chunks: Chunks, linear: LinearFit, chosen: NDArray[np.bool_], onto: Array
+) -> Iterator[tuple[Array, Array, NDArray[np.int64]]]:
+    """Yield zᵀ·onto, weights and indices of the chosen rows, chunk by chunk."""
+    start = 0
+    for x, _, w in checked_rows(chunks):
+        keep = np.flatnonzero(chosen[start : start + len(x)])
+        if len(keep):
+            z = linear.design.transform(x[keep])
+            yield (onto.T @ z.T).T, w[keep], keep + start  # columns in one piece, as QR and percentiles want
+        start += len(x)

@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike
 from ._chunks import Array, Chunk, Chunks, array_chunks
 from ._config import PopsConfig
 from ._head import PopsFit
-from ._pops import fit_linear, fit_pops
+from ._linear import fit_linear
+from ._pops import fit_pops
 
 _MAD_TO_STD = 1.482602218505602  # 1 / Φ⁻¹(3/4)
 
@@ -82,7 +83,7 @@ def fit_robust(
     """
     config = replace(config or PopsConfig(), huber=True)
     chunks = array_chunks(x, y, weight)
-    return fit_pops(reweighted(chunks, huber_weights(chunks, config)), config)
+    return fit_pops(reweighted(chunks, huber_weights(chunks, config)), config, original=chunks)
 
 
 def reweighted(chunks: Chunks, factors: Array) -> Chunks:

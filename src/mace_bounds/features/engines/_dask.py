@@ -34,7 +34,7 @@ from uuid import uuid4
 from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_worker
 
 from mace_bounds.errors import EngineError
-from mace_bounds.features._store import is_store
+from mace_bounds.features._manifest import is_store
 from mace_bounds.features.engines._work import Task, perform, sentence, unpack_model
 
 if TYPE_CHECKING:

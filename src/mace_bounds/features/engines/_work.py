@@ -12,7 +12,7 @@ import numpy as np
 from mace_bounds.errors import EngineError
 from mace_bounds.features import _mace
 from mace_bounds.features._rows import extract_batch
-from mace_bounds.features._store import write_shard
+from mace_bounds.features._shard import write_shard
 from mace_bounds.structures import Crystal, Record
 
 if TYPE_CHECKING:
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from numpy.typing import NDArray
-
     from mace_bounds.features._model import FeatureKind, FrozenModel
+    from mace_bounds.features._shard import Arrays
 
-    Rows = tuple[list[str | None], dict[str, NDArray[np.float64]]]
+    Rows = tuple[list[str | None], Arrays]
 
 KILLER = (
     "expected the model to finish, but the worker process died twice on this structure alone; "

@@ -1,0 +1,293 @@
+"""The methods of a comparison: everything gets the same rows, and gives a centre and a width σ for each."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from mace_bounds import baselines
+from mace_bounds.audit._compare_style import PRODUCT, PRODUCT_SPLIT, REFERENCE, SCALE_PREFIX
+from mace_bounds.baselines import BaselineRows, Widths
+from mace_bounds.calibration import (
+    SCALE_KINDS,
+    cross_fit,
+    fit_head,
+    fit_scale,
+    head_inputs,
+    residual_ev_per_atom,
+    row_weights,
+    scale_inputs,
+    select_centre,
+)
+from mace_bounds.errors import HeadError
+from mace_bounds.head import fit_robust, predict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from mace_bounds.audit._compare_splits import Split
+    from mace_bounds.calibration import CalibratedHead, FitConfig, Intervals, ScaleInputs
+    from mace_bounds.features import FeatureRows, Manifest
+    from mace_bounds.head import PopsHead, PopsPrediction
+
+    Bounds = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+T = TypeVar("T")
+
+POPS_WIDTHS: dict[str, Callable[[PopsPrediction], NDArray[np.float64]]] = {
+    "pops_hypercube": lambda said: _with_epistemic(said, said.misspecification_std),
+    "pops_ensemble": lambda said: _with_epistemic(said, said.ensemble_std),
+    "pops_support": lambda said: 0.5 * (said.support_upper - said.support_lower),
+}
+"""POPS widths as they are, before any scale is fitted to them."""
+ELLIPSOID = "pops_ellipsoid"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The rows of one side of a split, as the head sees them and as baselines do."""
+
+    rows: FeatureRows
+    plain: BaselineRows
+
+
+@dataclass(frozen=True, eq=False)
+class SplitData:
+    """What the methods of one split share.
+
+    Attributes
+    ----------
+    split : Split
+    fit, calibration, test : Part
+        ``plain.y`` is NaN in the test rows; ``plain.centre`` is the product's, in the fit rows that of heads
+        which have not seen the row's composition.
+    head : CalibratedHead
+        The product with the conformal layer that all methods get: fitted on the fit rows alone.
+    said : Intervals
+        What it says of the test rows; its flags are those by which the test rows are grouped.
+    left_out : ScaleInputs
+        What the scales see of the fit rows, from heads that have not seen the composition.
+    shipped : callable
+        Fits the product as it ships: settings as given, on the fit and the calibration rows.
+    head_seconds, pops_seconds, cross_seconds : float
+        What the head's fit, its POPS fit alone, and the cross-fit took.
+    """
+
+    split: Split
+    fit: Part
+    calibration: Part
+    test: Part
+    head: CalibratedHead
+    said: Intervals
+    left_out: ScaleInputs
+    shipped: Callable[[], CalibratedHead]
+    head_seconds: float
+    pops_seconds: float
+    cross_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a method says of the calibration and the test rows, and what that cost.
+
+    Attributes
+    ----------
+    calibration, test : Widths
+        Centres and widths, eV/atom.
+    fit_seconds, predict_seconds : float
+        Processor time to fit, and to predict the calibration and test rows.
+    n_bytes : int
+        What must be kept to predict.
+    bounds : callable, optional
+        Lower and upper bounds of the test rows at a level, from a conformal layer of the method's own.
+    """
+
+    calibration: Widths
+    test: Widths
+    fit_seconds: float
+    predict_seconds: float
+    n_bytes: int
+    bounds: Callable[[float], Bounds] | None = None
+
+
+def common_config(config: FitConfig) -> FitConfig:
+    """Settings of the product with the conformal layer that all methods get: split, symmetric, no groups."""
+    return replace(config, conformal="split", signed=False, groups="none")
+
+
+def method_names(config: FitConfig) -> tuple[str, ...]:
+    """Names of every method that can run here, the product first; with split conformal it is there once."""
+    scales = [SCALE_PREFIX + kind for kind in SCALE_KINDS if kind != REFERENCE]
+    product = (PRODUCT,) if config == common_config(config) else (PRODUCT, PRODUCT_SPLIT)
+    return (*product, *POPS_WIDTHS, ELLIPSOID, *scales, *baselines.ALL)
+
+
+def chosen_methods(names: Sequence[str] | None, config: FitConfig) -> tuple[str, ...]:
+    """The named methods in the order of :func:`method_names`, the constant always among them.
+
+    Raises
+    ------
+    HeadError
+        If a name is unknown.
+    """
+    known = method_names(config)
+    unknown = sorted(set(names or ()) - set(known))
+    if unknown:
+        raise HeadError(
+            f"expected methods among {', '.join(known)}, got {', '.join(unknown)}; choose of these."
+        )
+    return tuple(name for name in known if not names or name in names or name == REFERENCE)
+
+
+def prepare(rows: FeatureRows, manifest: Manifest, split: Split) -> SplitData:
+    """Fit the product on a split, and bring its rows into the form that every method takes.
+
+    Raises
+    ------
+    HeadError
+        If there are too few rows to fit or to calibrate.
+    """
+    used = rows.take(split.fit | split.calibration)
+    head, head_seconds = timed(lambda: fit_head(used, manifest, common_config(split.config)).head)
+    fit, calibration, test = (rows.take(mask) for mask in (split.fit, split.calibration, split.test))
+    plain = _plain(fit, head, split)
+    config = split.config
+    left_out, cross_seconds = timed(lambda: cross_fit(plain.x, plain.y, plain.weights, plain.groups, config))
+    _, centre = select_centre(
+        plain.y, left_out.mean, plain.fractions, plain.groups, config.seed, plain.weights
+    )
+    _, pops_seconds = timed(lambda: fit_robust(plain.x, plain.y, plain.weights, config.pops()))
+    return SplitData(
+        split=split,
+        fit=Part(fit, replace(plain, centre=centre)),
+        calibration=Part(calibration, _plain(calibration, head, split)),
+        test=Part(test, _without_labels(_plain(test, head, split))),
+        head=head,
+        said=head.intervals(test),
+        left_out=scale_inputs(left_out, plain.fractions, plain.n_atoms, plain.x),
+        shipped=lambda: fit_head(used, manifest, split.config).head,
+        head_seconds=head_seconds,
+        pops_seconds=pops_seconds,
+        cross_seconds=cross_seconds,
+    )
+
+
+def run_method(name: str, data: SplitData) -> Outcome:
+    """Fit one method and let it speak of the calibration and the test rows."""
+    if name == PRODUCT_SPLIT or (name == PRODUCT and data.split.config == common_config(data.split.config)):
+        return _product_split(data)
+    if name == PRODUCT:
+        return _product(data)
+    if name in POPS_WIDTHS:
+        return _pops_width(data, data.head.pops, data.pops_seconds, POPS_WIDTHS[name])
+    if name == ELLIPSOID:
+        return _ellipsoid(data)
+    if name.startswith(SCALE_PREFIX):
+        return _scale(name.removeprefix(SCALE_PREFIX), data)
+    return _baseline(name, data)
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What a function returns, and the processor time it took: other processes do not enter."""
+    start = time.process_time()
+    result = work()
+    return result, time.process_time() - start
+
+
+def _plain(rows: FeatureRows, head: CalibratedHead, split: Split) -> BaselineRows:
+    x, fractions, n_atoms = head_inputs(rows, composition=split.config.composition)
+    return BaselineRows(
+        x=x,
+        y=residual_ev_per_atom(rows),
+        centre=head.intervals(rows).centre,
+        groups=rows.table[split.config.split_by].to_numpy(dtype=str),
+        weights=row_weights(rows, split.config),
+        n_atoms=n_atoms,
+        fractions=fractions,
+    )
+
+
+def _without_labels(rows: BaselineRows) -> BaselineRows:
+    return replace(rows, y=np.full(len(rows.y), np.nan))
+
+
+def _outcome(predict_part: Callable[[Part], Widths], data: SplitData, seconds: float, size: int) -> Outcome:
+    (calibration, test), spent = timed(lambda: (predict_part(data.calibration), predict_part(data.test)))
+    return Outcome(calibration, test, seconds, spent, size)
+
+
+def _product(data: SplitData) -> Outcome:
+    head, seconds = timed(data.shipped)
+    said, spent = timed(lambda: head.intervals(data.test.rows))
+    widths = Widths(said.centre, said.sigma)
+    parts = [(head.pops, head.scale), *((fold.pops, fold.scale) for fold in head.folds)]
+    size = sum(_size(part.to_tensors()) for pair in parts for part in pair)
+    return Outcome(
+        calibration=widths,
+        test=widths,
+        fit_seconds=seconds,
+        predict_seconds=spent,
+        n_bytes=size + _size(head.conformal.to_tensors()),
+        bounds=lambda level: head.conformal.bounds(said.fold_centre, said.fold_sigma, said.groups, level),
+    )
+
+
+def _product_split(data: SplitData) -> Outcome:
+    def widths(part: Part) -> Widths:
+        said = data.head.intervals(part.rows)
+        return Widths(said.centre, said.sigma)
+
+    size = _size(data.head.pops.to_tensors()) + _size(data.head.scale.to_tensors())
+    return _outcome(widths, data, data.head_seconds, size)
+
+
+def _pops_width(
+    data: SplitData, head: PopsHead, seconds: float, width: Callable[[PopsPrediction], NDArray[np.float64]]
+) -> Outcome:
+    def widths(part: Part) -> Widths:
+        sigma = width(predict(head, part.plain.x))
+        return Widths(part.plain.centre, np.maximum(sigma, np.finfo(np.float64).tiny))
+
+    return _outcome(widths, data, seconds, _size(head.to_tensors()))
+
+
+def _ellipsoid(data: SplitData) -> Outcome:
+    rows, config = data.fit.plain, replace(data.split.config.pops(), ellipsoid=True)
+    fit, seconds = timed(lambda: fit_robust(rows.x, rows.y, rows.weights, config))
+    return _pops_width(data, fit.head, seconds, lambda said: _with_epistemic(said, said.ellipsoid_std))
+
+
+def _scale(kind: str, data: SplitData) -> Outcome:
+    head, rows = data.head.pops, data.fit.plain
+    error = rows.y - rows.centre
+    seed = data.split.config.seed
+    scale, spent = timed(lambda: fit_scale(kind, data.left_out, error, rows.groups, seed, rows.weights))
+
+    def widths(part: Part) -> Widths:
+        one = part.plain
+        return Widths(
+            one.centre, scale.sigma(scale_inputs(predict(head, one.x), one.fractions, one.n_atoms, one.x))
+        )
+
+    size = _size(head.to_tensors()) + _size(scale.to_tensors())
+    return _outcome(widths, data, data.pops_seconds + data.cross_seconds + spent, size)
+
+
+def _baseline(name: str, data: SplitData) -> Outcome:
+    fitted, seconds = timed(lambda: baselines.ALL[name].fit(data.fit.plain, data.split.config.seed))
+    return _outcome(
+        lambda part: fitted.predict(_without_labels(part.plain)), data, seconds, int(fitted.n_bytes())
+    )
+
+
+def _size(tensors: dict[str, NDArray[np.generic]]) -> int:
+    return int(sum(array.nbytes for array in tensors.values()))
+
+
+def _with_epistemic(said: PopsPrediction, width: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.hypot(width, said.epistemic_std))

@@ -1,0 +1,62 @@
+"""What users would pick instead of POPS with a fitted scale, on the same features and with one interface.
+
+``ALL[name].fit(rows, seed).predict(rows)`` gives a centre and a width σ for every structure, in eV/atom. A fit
+sees training rows only, is the same for the same seed and any order of the rows, takes 50 to 1e5 rows, and
+never gives a width of zero. Widths become intervals by the conformal quantiles of :mod:`mace_bounds.calibration`.
+
+======================== ===================================================================================
+``constant``             one width: the root mean square error
+``bayesian_ridge``       linear model by evidence, own mean; width of the posterior only (epistemic)
+``bayesian_ridge_noise`` the same with the variance of the noise added
+``llpr``                 last-layer prediction rigidity, α √(zᵀ(C + ς²)⁻¹z), α and ς by likelihood
+``committee``            32 ridge heads on bootstraps of the compositions, own mean; α × their spread
+``d_optimality``         a + b·log(1 + γ), γ the MaxVol grade against all training rows
+``d_optimality_local``   the same against the rows of the nearest cluster
+``quantile``             learned quantile of |error|, log-linear in the features, pinball loss
+``popsregression``       the authors' own POPS package, own mean and width; only where it is installed
+======================== ===================================================================================
+
+``constant``, ``llpr``, ``d_optimality``, ``d_optimality_local`` and ``quantile`` are widths about ``rows.centre`` and
+learn from y - centre; the others predict y with a mean of their own.
+"""
+
+from importlib.util import find_spec
+
+from mace_bounds.baselines._committee import Committee
+from mace_bounds.baselines._constant import Constant
+from mace_bounds.baselines._d_optimality import DOptimality
+from mace_bounds.baselines._interface import Baseline, BaselineRows, FittedBaseline, Widths
+from mace_bounds.baselines._llpr import Llpr
+from mace_bounds.baselines._popsregression import PopsRegression
+from mace_bounds.baselines._quantile import Quantile
+from mace_bounds.baselines._ridge import BayesianRidge
+
+_BASELINES: tuple[Baseline, ...] = (
+    Constant(),
+    BayesianRidge("bayesian_ridge", noise=False),
+    BayesianRidge("bayesian_ridge_noise", noise=True),
+    Llpr(),
+    Committee(),
+    DOptimality("d_optimality", most_clusters=1, rank_tolerance=1e-6),
+    DOptimality("d_optimality_local", most_clusters=8, rank_tolerance=1e-2),  # a cluster has few rows
+    Quantile(),
+)
+_PEERS: tuple[Baseline, ...] = (PopsRegression(),) if find_spec("popsregression") else ()
+
+ALL: dict[str, Baseline] = {baseline.name: baseline for baseline in (*_BASELINES, *_PEERS)}
+"""Every baseline that can be used here, by name."""
+
+__all__ = [
+    "ALL",
+    "Baseline",
+    "BaselineRows",
+    "BayesianRidge",
+    "Committee",
+    "Constant",
+    "DOptimality",
+    "FittedBaseline",
+    "Llpr",
+    "PopsRegression",
+    "Quantile",
+    "Widths",
+]

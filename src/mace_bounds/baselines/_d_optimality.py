@@ -1,0 +1,147 @@
+"""The D-optimality grade γ as a width, against all training rows or those of the nearest cluster."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2, vq
+
+from mace_bounds.baselines._interface import BaselineRows, Widths, array_bytes
+from mace_bounds.baselines._training import (
+    FLOOR_SHARE,
+    composition_folds,
+    floor_of,
+    nll_scale,
+    training_columns,
+    training_rows,
+)
+from mace_bounds.head import ActiveSet, Design, active_set
+
+MIXES: NDArray[np.float64] = np.linspace(0.0, 1.0, 101)
+"""Shares of the width that grow with γ, on average over left-out rows, that are compared."""
+DOMINANT = 1.0 + 1e-9
+"""Largest γ of a training row at which the search for the final active sets ends."""
+_ROWS_PER_CLUSTER = 100
+_SMALLEST_CLUSTER = 20
+_KMEANS_STEPS = 20
+_CALIBRATION_ROWS = 5_000  # beyond, one left-out fold is enough for two numbers
+_CALIBRATION_TOLERANCE = 1.05  # of active sets that serve only to calibrate: the last swaps cost most
+
+
+@dataclass(frozen=True)
+class DOptimality:
+    """σ = a + b·log(1 + γ), a and b not negative, about ``rows.centre``.
+
+    γ(x) = max |x A⁻¹|, A the training rows of maximum volume (E. V. Podryabinkin and A. V. Shapeev, Comput.
+    Mater. Sci. 140, 171 (2017), equation 12), found by MaxVol in the numerical row space (:func:`active_set`);
+    γ ≤ 1 on every training row. With ``most_clusters`` > 1 the rows are first clustered (k-means on
+    standardised features, at least 100 rows a cluster on average), every cluster has an active set of its
+    own, and γ is that of the nearest cluster, as in the clustering-enhanced local D-optimality of F. Shuang et
+    al., arXiv:2508.03405, here for structures instead of atoms.
+
+    The papers use γ as a flag. To make it a width, a and b (eV/atom) minimise the Gaussian negative
+    log-likelihood of y - centre over training rows whose composition was left out of clusters and active
+    sets; outside the row space γ ranges over decades, hence the logarithm, and it counts as at most the
+    largest γ of these rows. Weights enter the likelihood, and the means and scales that k-means sees; an
+    active set has no weights.
+    """
+
+    name: str
+    most_clusters: int
+    rank_tolerance: float
+
+    def fit(self, rows: BaselineRows, seed: int) -> FittedDOptimality:
+        """Calibrate a and b on left-out compositions, then make the active sets of all rows."""
+        kept = training_rows(rows)
+        folds = composition_folds(kept.groups, seed)
+        grade = np.full(len(kept), np.nan)
+        for fold in np.unique(folds)[: 1 if len(kept) > _CALIBRATION_ROWS else None]:
+            held = folds == fold
+            grade[held] = self._regions(kept.take(~held), seed, _CALIBRATION_TOLERANCE).grade(kept.x[held])
+        told = np.isfinite(grade)
+        size, error, weights = np.log1p(grade[told]), kept.error[told], kept.weights[told]
+        mean = float(np.average(size, weights=weights)) or 1.0
+        # A row of zeros has γ = 0, and must not make a width of zero.
+        shapes = np.maximum(1.0 - MIXES + MIXES * (size[:, None] / mean), FLOOR_SHARE)
+        best, alpha = nll_scale(error, shapes, weights)
+        return FittedDOptimality(
+            regions=self._regions(kept, seed),
+            constant=alpha * float(1.0 - MIXES[best]),
+            slope=alpha * float(MIXES[best]) / mean,
+            largest=float(grade[told].max()),
+            floor=floor_of(alpha * shapes[:, best], weights),
+        )
+
+    def _regions(self, rows: BaselineRows, seed: int, tolerance: float = DOMINANT) -> Regions:
+        """Cluster the rows and make an active set of each cluster, γ ≤ tolerance on its rows."""
+        design = training_columns(rows).design
+        z = design.transform(rows.x)
+        n_clusters = int(np.clip(len(z) // _ROWS_PER_CLUSTER, 1, self.most_clusters))
+        centres = cluster_centres(z, n_clusters, seed)
+        label, _ = vq(z, centres)
+        sets = tuple(
+            active_set(rows.x[label == k], rank_tolerance=self.rank_tolerance, tolerance=tolerance)
+            for k in range(len(centres))
+        )
+        return Regions(design, centres, sets)
+
+
+def cluster_centres(z: NDArray[np.float64], n_clusters: int, seed: int) -> NDArray[np.float64]:
+    """Centres of k-means (Lloyd's algorithm from seeded rows), shape (≤ n_clusters, m).
+
+    Clusters under 20 rows are dissolved: their rows go to the nearest of the others.
+    """
+    start = np.random.default_rng(seed).choice(len(z), n_clusters, replace=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a cluster may become empty: it is dissolved below
+        centres, _ = kmeans2(z, z[np.sort(start)], iter=_KMEANS_STEPS, minit="matrix")
+    while len(centres) > 1:
+        counts = np.bincount(vq(z, centres)[0], minlength=len(centres))
+        if counts.min() >= _SMALLEST_CLUSTER:
+            break
+        centres = np.delete(centres, int(counts.argmin()), axis=0)
+    return np.asarray(centres)
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Standardised columns, cluster centres (k, m) in them, and the active set of each cluster."""
+
+    design: Design
+    centres: NDArray[np.float64]
+    sets: tuple[ActiveSet, ...]
+
+    def grade(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """γ of raw rows (n, P) in the cluster nearest to each, shape (n,)."""
+        label, _ = vq(self.design.transform(x), self.centres)
+        grade = np.empty(len(x))
+        for k, one in enumerate(self.sets):
+            grade[label == k] = one.grade(x[label == k])
+        return grade
+
+
+@dataclass(frozen=True, eq=False)
+class FittedDOptimality:
+    """Regions, a and b in eV/atom, the largest γ that counts, and the smallest width in eV/atom."""
+
+    regions: Regions
+    constant: float
+    slope: float
+    largest: float
+    floor: float
+
+    def grade(self, rows: BaselineRows) -> NDArray[np.float64]:
+        """Extrapolation grade γ of each row, shape (n,), not limited."""
+        return self.regions.grade(rows.x)
+
+    def predict(self, rows: BaselineRows) -> Widths:
+        """Evaluate a + b·log(1 + γ); the centre is that of the rows."""
+        size = np.log1p(np.minimum(self.grade(rows), self.largest))
+        return Widths(rows.centre, np.maximum(self.constant + self.slope * size, self.floor))
+
+    def n_bytes(self) -> int:
+        """Bytes of design, centres and active sets."""
+        return array_bytes(self)

@@ -1,0 +1,273 @@
+"""The conformal layer of a head: left-out scores and the cells within which coverage is promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mace_bounds.calibration._conformal import LEVELS, ConformalTable, weighted_conformal_quantile
+from mace_bounds.calibration._conformal_cross import Array, cv_plus_bounds, cv_plus_level
+from mace_bounds.calibration._groups import Labels, Membership, membership
+from mace_bounds.errors import HeadError
+
+MINIMUM_CELL = 200
+"""Rows that a cell needs for quantiles of its own."""
+
+_ARRAYS = ("levels", "scores", "folds", "weights", "members", "test_weights")
+
+
+@dataclass(frozen=True, eq=False)
+class ConformalLayer:
+    """Scores of rows that the head, or the fold's head, has not seen, and what turns them into intervals.
+
+    Every cell that a row is in gives it an interval from the scores of that cell alone; the row gets the outermost of
+    their bounds, so that what is promised of each cell holds. A row in no cell gets the interval of all scores. Cells
+    may overlap (elements) or not (chemistry classes: Mondrian conformal prediction). For what is promised see
+    :func:`cv_plus_bounds`: with one fold coverage of at least the level, overall and within every cell, for new rows
+    that are exchangeable with the cell's (Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World* (2005),
+    section 4.5; the largest bound of overlapping groups: Foygel Barber et al., Inf. Inference 10, 455 (2021)); with
+    K folds the 1 - 2α of CV+.
+
+    Attributes
+    ----------
+    levels : ndarray, shape (n_levels,)
+        Nominal coverages that there are enough compositions for.
+    scores : ndarray, shape (n,)
+        (y - c) / σ of the left-out rows, or their sizes.
+    folds : ndarray of int64, shape (n,)
+        Fold of each; all 0 in split conformal.
+    weights : ndarray, shape (n,)
+        Row weights.
+    members : ndarray of bool, shape (n, 1 + n_cells)
+        Which scores speak for everyone (first column) and for each cell.
+    test_weights : ndarray, shape (1 + n_cells,)
+        Room kept for what is new: the mean weight of a composition there.
+    cells : tuple of str
+        Names of the cells.
+    signed : bool
+        Whether lower and upper bounds have quantiles of their own.
+    """
+
+    levels: Array
+    scores: Array
+    folds: NDArray[np.int64]
+    weights: Array
+    members: NDArray[np.bool_]
+    test_weights: Array
+    cells: tuple[str, ...] = ()
+    signed: bool = False
+
+    def check(self, level: float) -> float:
+        """Return the level as it is calibrated; HeadError if it is not."""
+        found = np.flatnonzero(np.isclose(self.levels, level, rtol=0, atol=1e-9))
+        if found.size == 0:
+            known = ", ".join(f"{x:g}" for x in self.levels)
+            raise HeadError(
+                f"expected one of the calibrated levels {known}, got {level:g}; choose one of these."
+            )
+        return float(self.levels[found[0]])
+
+    def bounds(self, centre: Array, sigma: Array, groups: Labels, level: float) -> tuple[Array, Array]:
+        """Lower and upper bounds of m rows at one level, in the unit of ``centre`` (K, m) and ``sigma`` (K, m)."""
+        lower, upper = np.full(centre.shape[1], np.inf), np.full(centre.shape[1], -np.inf)
+        for column, rows in self._speakers(groups):
+            scores, folds, weights, new = self._column(column)
+            low, high = cv_plus_bounds(
+                centre[:, rows],
+                sigma[:, rows],
+                scores,
+                folds,
+                level,
+                signed=self.signed,
+                weights=weights,
+                test_weight=new,
+            )
+            lower[rows], upper[rows] = np.minimum(lower[rows], low), np.maximum(upper[rows], high)
+        return lower, upper
+
+    def least_level(self, centre: Array, sigma: Array, groups: Labels, value: ArrayLike) -> Array:
+        """Level above which :meth:`bounds` hold a value, shape (m,), in [0, 1]."""
+        v, out = np.asarray(value, dtype=np.float64), np.ones(centre.shape[1])
+        for column, rows in self._speakers(groups):
+            scores, folds, weights, new = self._column(column)
+            one = cv_plus_level(
+                centre[:, rows],
+                sigma[:, rows],
+                scores,
+                folds,
+                v[rows],
+                signed=self.signed,
+                weights=weights,
+                test_weight=new,
+            )
+            out[rows] = np.minimum(out[rows], one)
+        return out
+
+    def half_width(self, level: float) -> float:
+        """Half-width in units of σ that all scores ask for, were the heads of all folds one."""
+        scores, _, weights, new = self._column(0)
+        if self.signed:
+            tail = 0.5 * (1.0 + level)
+            upper = weighted_conformal_quantile(scores, weights, tail, new)
+            return 0.5 * (upper + weighted_conformal_quantile(-scores, weights, tail, new))
+        return weighted_conformal_quantile(np.abs(scores), weights, level, new)
+
+    def _column(self, column: int) -> tuple[Array, NDArray[np.int64], Array, float]:
+        """Scores, folds, weights and room of everyone (0) or of a cell."""
+        rows = self.members[:, column]
+        return self.scores[rows], self.folds[rows], self.weights[rows], float(self.test_weights[column])
+
+    def _speakers(self, groups: Labels) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Columns and the new rows for which they speak."""
+        new = membership(groups)
+        place = {name: j for j, name in enumerate(new.names)}
+        alone = np.ones(len(new.matrix), dtype=np.bool_)
+        for column, cell in enumerate(self.cells, 1):
+            inside = new.matrix[:, place[cell]] if cell in place else np.zeros_like(alone)
+            alone &= ~inside
+            if inside.any():
+                yield column, np.flatnonzero(inside)
+        if alone.any():
+            yield 0, np.flatnonzero(alone)
+
+    def to_tensors(self) -> dict[str, NDArray[np.generic]]:
+        """Arrays for safetensors; the names of the cells go to :meth:`to_config`."""
+        return {name: getattr(self, name) for name in _ARRAYS}
+
+    def to_config(self) -> dict[str, object]:
+        """Plain values for config.json."""
+        return {"cells": list(self.cells), "signed": self.signed}
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: Mapping[str, NDArray[np.generic]], config: Mapping[str, object]
+    ) -> ConformalLayer:
+        """Rebuild a layer from :meth:`to_tensors` and :meth:`to_config`; KeyError if a part is missing."""
+        cells, members = config["cells"], np.asarray(tensors["members"], dtype=np.bool_)
+        scores = np.asarray(tensors["scores"], dtype=np.float64)
+        if not isinstance(cells, list) or members.shape != (len(scores), 1 + len(cells)):
+            raise HeadError(
+                "expected one column per cell in the head, found others; the head is damaged, fit anew."
+            )
+        return cls(
+            levels=np.asarray(tensors["levels"], dtype=np.float64),
+            scores=scores,
+            folds=np.asarray(tensors["folds"], dtype=np.int64),
+            weights=np.asarray(tensors["weights"], dtype=np.float64),
+            members=members,
+            test_weights=np.asarray(tensors["test_weights"], dtype=np.float64),
+            cells=tuple(str(cell) for cell in cells),
+            signed=bool(config["signed"]),
+        )
+
+
+def conformal_layer(
+    scores: ArrayLike,
+    groups: Labels | None = None,
+    levels: Sequence[float] = LEVELS,
+    *,
+    folds: ArrayLike | None = None,
+    signed: bool = False,
+    weights: ArrayLike | None = None,
+    clusters: Sequence[str] | NDArray[np.str_] | None = None,
+    minimum: int = MINIMUM_CELL,
+) -> ConformalLayer:
+    """Calibrate a head from left-out scores.
+
+    Parameters
+    ----------
+    scores : array_like, shape (n,)
+        (y - c) / σ of rows that the head which spoke of them has not seen.
+    groups : Labels, optional
+        Cells of each row: a label, a set of labels, or a :class:`Membership`. None: no cells.
+    levels : sequence of float
+        Nominal coverages that are wanted.
+    folds : array_like of int, shape (n,), optional
+        Whose head left the row out; one head by default.
+    signed : bool
+        Lower and upper bounds from quantiles of their own. Each then has half of 1 - level outside, so a level needs
+        twice the rows.
+    weights : array_like, shape (n,), optional
+        Row weights; equal by default.
+    clusters : sequence of str, shape (n,), optional
+        Composition of each row. What is new to the head is then a composition and not one more row: room is kept for
+        one more cluster of mean weight. Without it every row is a cluster.
+    minimum : int
+        Cells with fewer rows, or too few clusters for the levels, get no quantiles of their own.
+
+    Returns
+    -------
+    ConformalLayer
+        With the wanted levels that there are enough clusters for, possibly none.
+
+    References
+    ----------
+    Clusters: Lee, Barber, Willett, arXiv:2306.06342 (hierarchical conformal prediction), here with rows in place of
+    groups as the unit whose coverage is promised.
+    """
+    z = np.asarray(scores, dtype=np.float64)
+    w = np.ones(z.size) if weights is None else np.asarray(weights, dtype=np.float64)
+    k = np.zeros(z.size, dtype=np.int64) if folds is None else np.asarray(folds, dtype=np.int64)
+    c = np.arange(z.size) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    given = (
+        membership(groups) if groups is not None else Membership((), np.zeros((z.size, 0), dtype=np.bool_))
+    )
+    if not len(z) == len(w) == len(k) == len(c) == len(given.matrix):
+        raise HeadError(
+            f"Expected one weight, fold, cluster and set of groups per score, got {len(w)}, {len(k)}, {len(c)} and "
+            f"{len(given.matrix)} for {len(z)}; align them."
+        )
+
+    def room(rows: NDArray[np.bool_]) -> float:
+        return float(w[rows].sum()) / max(np.unique(c[rows]).size, 1)
+
+    def reaches(rows: NDArray[np.bool_], level: float) -> bool:
+        tail = 0.5 * (1.0 + level) if signed else level
+        return bool(np.isfinite(weighted_conformal_quantile(z[rows], w[rows], tail, room(rows))))
+
+    everyone = np.ones(z.size, dtype=np.bool_)
+    reached = [float(level) for level in levels if reaches(everyone, level)]
+    kept = [
+        j
+        for j in range(len(given.names))
+        if given.matrix[:, j].sum() >= minimum and all(reaches(given.matrix[:, j], x) for x in reached)
+    ]
+    members = np.column_stack([everyone, given.matrix[:, kept]])
+    order = np.lexsort((*members.T, w, z, k))  # equal data, equal bytes
+    return ConformalLayer(
+        levels=np.array(reached),
+        scores=z[order],
+        folds=k[order],
+        weights=w[order],
+        members=members[order],
+        test_weights=np.array([room(column) for column in members.T]),
+        cells=tuple(given.names[j] for j in kept),
+        signed=signed,
+    )
+
+
+def layer_of_tables(shipped: ConformalTable, curve: ConformalTable) -> ConformalLayer:
+    """Turn the quantiles that heads used to ship into scores that have these quantiles.
+
+    The weight of each is the step of the level, so that its quantile at every level of the tables is the table's.
+    """
+    if shipped.cells:
+        raise HeadError(
+            "expected quantiles without cells in a head of this age, found cells; fit the head anew."
+        )
+    levels = np.concatenate([shipped.levels, curve.levels])
+    quantiles = np.concatenate([shipped.quantiles, curve.quantiles])
+    levels, first = np.unique(np.round(levels, 12), return_index=True)
+    known = np.isfinite(quantiles[first])
+    levels, scores = levels[known], quantiles[first][known]
+    return ConformalLayer(
+        levels=shipped.levels,
+        scores=scores,
+        folds=np.zeros(len(scores), dtype=np.int64),
+        weights=np.diff(levels, prepend=0.0),
+        members=np.ones((len(scores), 1), dtype=np.bool_),
+        test_weights=np.array([1.0 - levels[-1]]),
+    )

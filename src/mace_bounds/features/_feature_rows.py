@@ -1,0 +1,77 @@
+"""Rows of features in memory: a table of plain columns and the arrays beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class AtomRows:
+    """Features of single atoms of some structures, one structure after the other.
+
+    Attributes
+    ----------
+    values : ndarray of float32, shape (n_atoms, n_features)
+        In the order of the structures and of the atoms in each.
+    counts : ndarray of int64, shape (n_structures,)
+        Atoms of each structure; 0 where its atoms are not kept.
+    """
+
+    values: NDArray[np.float32]
+    counts: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> AtomRows:
+        """The atoms of the structures that a mask or indices choose, in their order."""
+        chosen = np.arange(len(self.counts))[rows]
+        counts = self.counts[chosen]
+        first = (np.cumsum(self.counts) - self.counts)[chosen]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return AtomRows(self.values[np.repeat(first, counts) + within], counts)
+
+    @classmethod
+    def join(cls, parts: Sequence[AtomRows]) -> AtomRows:
+        """The atoms of several sets of structures, in order."""
+        return cls(np.concatenate([p.values for p in parts]), np.concatenate([p.counts for p in parts]))
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRows:
+    """Some rows of a store: a table of plain columns and the arrays beside it.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        id, source, formula, chemical_system, n_atoms, run_type, flags, reason, label_reason,
+        structure_hash, energy_ev, label_kind, energy_mace_ev, fixed_energy_ev, elements, counts.
+    features : ndarray of float64, shape (n_rows, n_features)
+        Sums over atoms; NaN where a row has a reason.
+    atoms : AtomRows or None
+        Features of single atoms, where they are kept and were asked for.
+    """
+
+    table: pd.DataFrame
+    features: NDArray[np.float64]
+    atoms: AtomRows | None = None
+
+    def scored(self) -> FeatureRows:
+        """The rows that have features."""
+        return self.take(self.table["reason"].isna().to_numpy())
+
+    def labelled(self) -> FeatureRows:
+        """The rows that have features and a label."""
+        return self.take((self.table["reason"].isna() & self.table["energy_ev"].notna()).to_numpy())
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> FeatureRows:
+        """The rows that a mask or indices choose, in their order."""
+        atoms = None if self.atoms is None else self.atoms.take(rows)
+        chosen = np.arange(len(self.table))[rows]
+        return FeatureRows(self.table.iloc[chosen].reset_index(drop=True), self.features[chosen], atoms)

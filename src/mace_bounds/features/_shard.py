@@ -1,0 +1,250 @@
+"""One shard of a feature store: an immutable Parquet file, and the same rows in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from mace_bounds.errors import StoreError
+from mace_bounds.features._feature_rows import AtomRows, FeatureRows
+from mace_bounds.features._manifest import temporary_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from mace_bounds.structures import Record
+
+FEATURES, ATOMS = "features", "atom_features"
+Arrays: TypeAlias = "dict[str, NDArray[Any]]"
+
+
+def shard_path(folder: Path, index: int) -> Path:
+    """Path of the shard with this index."""
+    return folder / f"shard-{index:06d}.parquet"
+
+
+def record_key(record: Record) -> str:
+    """What identifies a record's row: its id, structure, label and state."""
+    digest = record.crystal.digest if record.crystal is not None else ""
+    label = "" if record.energy_ev is None else repr(float(record.energy_ev))
+    return f"{record.id}\x1f{digest}\x1f{label}\x1f{record.label_kind}\x1f{record.reason}"
+
+
+def keys_hash(records: Sequence[Record]) -> str:
+    """Hash of the records of a shard: ids, structures, labels and states, in order."""
+    return hashlib.sha256("\n".join(record_key(r) for r in records).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What the footer of a shard tells.
+
+    Attributes
+    ----------
+    keys : str
+        :func:`keys_hash` of the records it was made from.
+    n_records, n_failed : int
+        Its rows, and those with a reason instead of features.
+    """
+
+    keys: str
+    n_records: int
+    n_failed: int
+
+
+def shard_info(shard: Path) -> ShardInfo:
+    """Read the footer of a finished shard; raises :class:`StoreError` if it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        footer = pq.read_metadata(shard)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(
+            f"expected a Parquet shard in {shard}, but it cannot be read; delete it and run again."
+        ) from error
+    keys = (footer.metadata or {}).get(b"mace_bounds.keys", b"").decode()
+    if not keys:
+        raise StoreError(f"expected a shard of a feature store, but {shard} is something else; delete it.")
+    reason = footer.schema.names.index("reason")
+    groups = [footer.row_group(k) for k in range(footer.num_row_groups)]
+    good = sum(group.column(reason).statistics.null_count for group in groups)
+    return ShardInfo(keys, footer.num_rows, footer.num_rows - good)
+
+
+def write_shard(
+    path: Path,
+    records: Sequence[Record],
+    reasons: Sequence[str | None],
+    arrays: Arrays,
+    dtype: str,
+) -> None:
+    """Write one shard whole.
+
+    Parameters
+    ----------
+    path : Path
+        Where it goes.
+    records : sequence of Record
+        All records of the shard.
+    reasons : sequence of str or None
+        Why a record has no features; None where it has.
+    arrays : dict
+        ``features`` (n_good, n_features), ``energy_mace_ev`` (n_good,) and ``fixed_energy_ev`` (n_good,)
+        of the records without a reason, in order; ``atom_features`` (n_atoms, n_features) where the atoms
+        of these are to be kept.
+    dtype : {"float32", "float64"}
+        How the features are stored.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(arrays[FEATURES].shape[1], dtype)
+    keys = keys_hash(records)
+    table = pa.Table.from_pylist(_plain_rows(records, reasons, arrays), schema=_plain_schema())
+    table = table.append_column(schema.field(FEATURES), _feature_column(reasons, arrays[FEATURES], dtype))
+    if ATOMS in arrays:
+        table = table.append_column(ATOMS, _atom_column(_atom_counts(records, reasons), arrays[ATOMS]))
+    table = table.replace_schema_metadata({"mace_bounds.keys": keys})
+    temporary = temporary_path(path)
+    pq.write_table(table, temporary, compression="zstd", version="2.6")
+    with temporary.open("rb+") as handle:
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+def memory_rows(records: Sequence[Record], reasons: Sequence[str | None], arrays: Arrays) -> FeatureRows:
+    """Rows as :meth:`FeatureStore.rows` gives them, without a store; arguments as in :func:`write_shard`."""
+    import pyarrow as pa
+
+    table = pa.Table.from_pylist(_plain_rows(records, reasons, arrays), schema=_plain_schema()).to_pandas()
+    features = np.full((len(records), arrays[FEATURES].shape[1]), np.nan)
+    features[[reason is None for reason in reasons]] = arrays[FEATURES]
+    atoms = AtomRows(arrays[ATOMS], _atom_counts(records, reasons)) if ATOMS in arrays else None
+    return FeatureRows(table, features, atoms)
+
+
+def _atom_counts(records: Sequence[Record], reasons: Sequence[str | None]) -> NDArray[np.int64]:
+    """Atoms of each record; 0 where it has a reason."""
+    sizes = [
+        len(record.crystal.numbers) if reason is None and record.crystal is not None else 0
+        for record, reason in zip(records, reasons, strict=True)
+    ]
+    return np.array(sizes, dtype=np.int64)
+
+
+def _plain_rows(
+    records: Sequence[Record], reasons: Sequence[str | None], arrays: Arrays
+) -> list[dict[str, Any]]:
+    rows, k = [], 0
+    for record, reason in zip(records, reasons, strict=True):
+        row: dict[str, Any] = {
+            name: getattr(record, name)
+            for name in ("id", "source", "run_type", "energy_ev", "label_kind", "label_reason")
+        }
+        row |= {"flags": list(record.flags), "reason": reason}
+        if record.crystal is not None:
+            crystal = record.crystal
+            row |= {"formula": crystal.formula, "chemical_system": crystal.chemical_system}
+            row |= {"n_atoms": len(crystal.numbers), "structure_hash": crystal.digest}
+            row |= {"elements": list(crystal.counts), "counts": list(crystal.counts.values())}
+        if reason is None:
+            row |= {name: float(arrays[name][k]) for name in ("energy_mace_ev", "fixed_energy_ev")}
+            k += 1
+        rows.append(row)
+    return rows
+
+
+def _feature_column(reasons: Sequence[str | None], features: NDArray[np.float64], dtype: str) -> pa.Array:
+    import pyarrow as pa
+
+    missing = np.array([r is not None for r in reasons], dtype=bool)
+    full = np.zeros((len(missing), features.shape[1]), dtype=dtype)
+    full[~missing] = features
+    kind = pa.float32() if dtype == "float32" else pa.float64()
+    values = pa.array(full.reshape(-1), type=kind)
+    return pa.FixedSizeListArray.from_arrays(values, features.shape[1], mask=pa.array(missing))
+
+
+def _atom_column(counts: NDArray[np.int64], values: NDArray[np.float32]) -> pa.Array:
+    """Atoms of a structure as one list, atom after atom; null where there are none."""
+    import pyarrow as pa
+
+    ends = np.concatenate([[0], np.cumsum(counts)]) * values.shape[1]
+    flat = pa.array(values.reshape(-1), type=pa.float32())
+    return pa.LargeListArray.from_arrays(pa.array(ends, type=pa.int64()), flat, mask=pa.array(counts == 0))
+
+
+def _plain_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    text, number, whole = pa.string(), pa.float64(), pa.int32()
+    return pa.schema(
+        {
+            "id": text,
+            "source": text,
+            "formula": text,
+            "chemical_system": text,
+            "n_atoms": whole,
+            "run_type": text,
+            "flags": pa.list_(text),
+            "reason": text,
+            "label_reason": text,
+            "structure_hash": text,
+            "energy_ev": number,
+            "label_kind": text,
+            "energy_mace_ev": number,
+            "fixed_energy_ev": number,
+            "elements": pa.list_(whole),
+            "counts": pa.list_(whole),
+        }
+    )
+
+
+def _schema(n_features: int, dtype: str) -> pa.Schema:
+    import pyarrow as pa
+
+    value = pa.float32() if dtype == "float32" else pa.float64()
+    return _plain_schema().append(pa.field(FEATURES, pa.list_(value, n_features)))
+
+
+def read_shard(path: Path, n_features: int, *, atoms: bool = False) -> FeatureRows:
+    """Read a shard, with the features of single atoms if these are asked for.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [*_plain_schema().names, FEATURES, *[ATOMS] * atoms]
+    try:
+        table = pq.read_table(path, columns=names)
+        column = table.column(FEATURES).combine_chunks()
+        kept = _read_atoms(table.column(ATOMS), n_features) if atoms else None
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise StoreError(
+            f"expected a Parquet shard in {path}, but it cannot be read; delete it and run again."
+        ) from error
+    features = np.full((table.num_rows, n_features), np.nan)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    features[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, n_features)
+    return FeatureRows(table.select(_plain_schema().names).to_pandas(), features, kept)
+
+
+def _read_atoms(column: pa.ChunkedArray, n_features: int) -> AtomRows:
+    import pyarrow.compute as pc
+
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    values = pc.list_flatten(column).to_numpy().astype(np.float32, copy=False)
+    return AtomRows(values.reshape(-1, n_features), (lengths // n_features).astype(np.int64))

@@ -1,0 +1,112 @@
+"""The mean of a head by evidence maximisation, and leverage and residual of every row.
+
+Reference: T. D. Swinburne and D. Perez, "Parameter uncertainties for imperfect surrogate models in the
+low-noise regime", Mach. Learn.: Sci. Technol. 6, 015008 (2025), doi:10.1088/2632-2153/ad9fce.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mace_bounds.errors import HeadError
+
+from ._chunks import Array, Chunks, checked_rows
+from ._config import PopsConfig
+from ._design import Design, make_design
+from ._evidence import Evidence, maximise_evidence
+from ._tsqr import TsqrFactor
+
+_MIN_REST = 1e-8  # smallest 1 - h: below it the row fits itself and its LOO residual is round-off
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    """The mean and the per-row quantities, before any posterior.
+
+    Attributes
+    ----------
+    design : Design
+        Raw to fitted columns.
+    evidence : Evidence
+        The ridge fit of y / y_scale.
+    y_scale : float
+        Root mean square of y, eV/atom (1 in compatibility mode).
+    n_rows : int
+        Rows of positive weight.
+    gain : ndarray, shape (n,)
+        xᵀAx of each row, without its weight.
+    residual : ndarray, shape (n,)
+        y minus the mean, in units of y_scale.
+    weight : ndarray, shape (n,)
+        Weights as used.
+    """
+
+    design: Design
+    evidence: Evidence
+    y_scale: float
+    n_rows: int
+    gain: Array
+    residual: Array
+    weight: Array
+
+    @property
+    def whitening(self) -> Array:
+        """F, with α Σ = F Fᵀ, shape (m, m)."""
+        return self.evidence.basis * self.evidence.spread
+
+    @property
+    def leverage(self) -> Array:
+        """Regularised hat values, shape (n,)."""
+        return self.weight * self.gain
+
+    @property
+    def loo_residual(self) -> Array:
+        """Leave-one-out residuals e/(1 - h), shape (n,), in units of y_scale."""
+        return self.residual / np.maximum(1.0 - self.leverage, _MIN_REST)
+
+
+def fit_linear(chunks: Chunks, config: PopsConfig, factor: TsqrFactor | None = None) -> LinearFit:
+    """Fit the mean by evidence and compute gain and residual of every row (two passes)."""
+    factor = factorise(chunks) if factor is None else factor
+    design = make_design(factor, config)
+    # Weights are normalised to mean 1, so that a precision counts rows; the reference takes them as they are.
+    mean_weight = 1.0 if config.compatible else factor.weight_sum / factor.n_rows
+    sample_count = factor.weight_sum / mean_weight
+    zy = design.transform_factor(factor.r) / np.sqrt(mean_weight)
+    size = float(np.linalg.norm(zy[:, -1])) / np.sqrt(sample_count)
+    y_scale = 1.0 if config.compatible or size == 0.0 else size
+    zy[:, -1] /= y_scale
+    centred = factor.r[1:, -1] / (y_scale * np.sqrt(factor.weight_sum))
+    evidence = maximise_evidence(zy, sample_count, float(centred @ centred), config)
+    whitening = evidence.basis * evidence.spread
+    gain, residual, weight = (np.empty(factor.n_total) for _ in range(3))
+    start = 0
+    for x, y, w in checked_rows(chunks):
+        rows = slice(start, start + len(x))
+        start += len(x)
+        if start > factor.n_total:
+            break
+        z = design.transform(x)
+        u = z @ whitening
+        gain[rows] = np.einsum("ij,ij->i", u, u)
+        residual[rows] = y / y_scale - z @ evidence.coefficients
+        weight[rows] = w / mean_weight
+    if start != factor.n_total:
+        raise HeadError(
+            f"expected the same {factor.n_total} rows in every pass, got {start} or more; make the chunks "
+            "re-iterable."
+        )
+    return LinearFit(design, evidence, y_scale, factor.n_rows, gain, residual, weight)
+
+
+def factorise(chunks: Chunks) -> TsqrFactor:
+    """Return the TSQR factor of all rows (one pass)."""
+    factor: TsqrFactor | None = None
+    for x, y, w in checked_rows(chunks):
+        factor = TsqrFactor(x.shape[1]) if factor is None else factor
+        factor.update(x, y, w)
+    if factor is None:
+        raise HeadError("the fit was given no rows; add labelled rows.")
+    return factor
