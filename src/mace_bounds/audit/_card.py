@@ -41,7 +41,8 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
         *_over_splits(about["coverage_over_splits"]),
         f"### By group, at {100 * reference:g} %",
         _group_table(coverage, reference),
-        *_development(about["development"]),
+        *_section("Compared with other ways to get error bars", about.get("comparison", "")),
+        *_section("How these numbers were developed", about["development"]),
         "## Data and splits",
         _facts(
             {
@@ -54,6 +55,7 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
                 "Centre": head.centre.describe(),
                 "Scale": head.scale.kind,
                 "Conformal": _conformal(settings, len(head.folds)),
+                "Novelty": _novelty(head),
                 "Data fingerprint": f"`{about['data_sha256']}`",
                 "Notes": about["notes"],
                 "Licence": about["licence"] or "not stated; that of the data applies",
@@ -100,8 +102,22 @@ def _conformal(settings: dict[str, Any], n_folds: int) -> str:
     return "; ".join(parts)
 
 
-def _development(text: str) -> list[str]:
-    return ["## How these numbers were developed", text] if text else []
+def _section(title: str, text: str) -> list[str]:
+    return [f"## {title}", text] if text else []
+
+
+def _novelty(head: CalibratedHead) -> str:
+    """What is graded, and how often familiar kinds of structures are flagged."""
+    if head.novelty is None:
+        return "leverage alone"
+    graded = "structures and single atoms" if head.novelty.wants_atoms else "structures"
+    rates = head.novelty.rates
+    if not rates.get("n_measured"):
+        return f"{graded} graded; rate of false alarms not measured"
+    return (
+        f"{graded} graded; {100 * rates['any_grade']:.1f} % of {rates['n_measured']:,} structures of new compositions "
+        "flagged `extrapolates`"
+    )
 
 
 def _overall_table(rows: list[dict[str, float]]) -> str:

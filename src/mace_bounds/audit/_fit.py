@@ -70,6 +70,7 @@ def fit(
     notes: str = "",
     licence: str = "",
     development: str = "",
+    comparison: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> FitReport:
     """Fit and calibrate a head on the labelled rows of a feature store.
@@ -97,6 +98,8 @@ def fit(
         For the head's card: what the data are, and under which licence they may be used.
     development : str
         For the head's card: which choices were made after looking at coverage, and on which data.
+    comparison : str
+        For the head's card: how other ways to get error bars did on these data, in Markdown.
     progress : callable, optional
         Called with (fits done, fits in all).
 
@@ -144,6 +147,7 @@ def fit(
         "test_rows_in_training": test.n_in_training,
         "backbone_compositions_known": seen is not None,
         "development": development,
+        "comparison": comparison,
     }
     head = replace(result.head, provenance=provenance)
     written = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +19,11 @@ from mace_bounds.calibration._novelty import (
     ratio,
 )
 from mace_bounds.calibration._splits import composition_keys, group_folds
+from mace_bounds.features import AtomRows
 from mace_bounds.head import active_set
 
 if TYPE_CHECKING:
-    from mace_bounds.features import AtomRows, FeatureRows
+    from mace_bounds.features import FeatureRows
 
 Array = NDArray[np.float64]
 
@@ -132,11 +132,9 @@ def _ordered_atoms(atoms: AtomRows | None, order: NDArray[np.int64]) -> AtomRows
     """Atoms of the structures of ``order``, in that order, of as many of the first as the sample may have."""
     if atoms is None:
         return None
-    first = (np.cumsum(atoms.counts) - atoms.counts)[order]
-    counts = atoms.counts[order]
-    counts = np.where(np.cumsum(counts) <= MAX_ATOMS, counts, 0)
-    places = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-    return replace(atoms, values=atoms.values[places], counts=counts)
+    ordered = atoms.take(order)
+    counts = np.where(np.cumsum(ordered.counts) <= MAX_ATOMS, ordered.counts, 0)
+    return AtomRows(ordered.values[: counts.sum()], counts)
 
 
 def _folds(groups: NDArray[np.str_], seed: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
