@@ -39,9 +39,9 @@ DEVELOPMENT = (
     "Posterior, kinds of scale and the rule that chooses among them, the centre, the conformal layer and the settings of the "
     "grades of novelty were developed on splits of half of these compositions (those whose 64-bit key is even) and on "
     "compositions that mini was trained on. The other half took no part in that and was measured once, at the end "
-    "(below). Four older choices (counting compositions in the conformal correction, leaving out MPtrj's frames of "
+    "(above). Four older choices (counting compositions in the conformal correction, leaving out MPtrj's frames of "
     "extreme stress, and two that this head no longer uses) were made on compositions held out from the first version of "
-    "mini, among them almost all of WBM's. So read the tables here as development numbers."
+    "mini, among them almost all of WBM's. So read all tables here but that of the reserved half as development numbers."
 )
 HEADER = (
     "| method | 95 % interval score, of that of a constant width | meV/atom | coverage at 90 / 95 / 99 % | mean width at 95 %, meV/atom | rank correlation of width and error |",

@@ -115,8 +115,8 @@ def _novelty(head: CalibratedHead) -> str:
     if not rates.get("n_measured"):
         return f"{graded} graded; rate of false alarms not measured"
     return (
-        f"{graded} graded; {100 * rates['any_grade']:.1f} % of {rates['n_measured']:,} structures of new compositions "
-        "flagged `extrapolates`"
+        f"{graded} graded; {100 * rates['measured']['any_grade']:.1f} % of {rates['n_measured']:,} structures of new "
+        "compositions flagged `extrapolates`"
     )
 
 

@@ -78,7 +78,7 @@ def write_bounds(tables: Iterable[pd.DataFrame], out: Path, levels: tuple[float,
     n_rows = 0
     with pq.ParquetWriter(parquet, schema, compression="zstd") as writer, csv.open("w", newline="") as handle:
         for table in tables:
-            picked = table[schema.names]
+            picked = table[schema.names].astype({"novel_atom": "Int64"})
             writer.write_table(pa.Table.from_pandas(picked, schema=schema, preserve_index=False))
             picked.to_csv(handle, index=False, header=n_rows == 0)
             n_rows += len(picked)
@@ -106,7 +106,8 @@ def _schema(levels: tuple[float, ...]) -> pa.Schema:
     def kind(name: str) -> pa.DataType:
         if name in _TEXT:
             return pa.string()
-        return {"n_atoms": pa.int32(), "inside": pa.bool_()}.get(name, pa.float64())
+        special = {"n_atoms": pa.int32(), "novel_atom": pa.int32(), "inside": pa.bool_()}
+        return special.get(name, pa.float64())
 
     names = [*COLUMNS, "chemical_system", "label_kind", "centre_mev_per_atom", "sigma_mev_per_atom"]
     names += [LEAST_LEVEL, *(name for level in levels for name in bound_columns(level))]

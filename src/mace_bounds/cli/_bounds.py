@@ -36,7 +36,7 @@ def check_output(output_format: Table, output: Path | None) -> None:
 def write_bounds(table: pd.DataFrame, output_format: Table, output: Path | None) -> None:
     """Write a bounds table; ``flags`` is one text with semicolons, missing values are null or empty."""
     chosen = _chosen(output_format, output)
-    table = table.astype({"n_atoms": "Int64", "inside": "boolean"})
+    table = table.astype({"n_atoms": "Int64", "novel_atom": "Int64", "inside": "boolean"})
     if chosen is Table.parquet:
         data = table.to_parquet(index=False)
     elif chosen is Table.csv:
