@@ -108,7 +108,7 @@ def tiny_fit(tiny_store, tiny_model_folder, tmp_path_factory):
     """Fit a head to the store and write it; three tenths of the compositions only measure it."""
     from mace_bounds import FitConfig, fit
 
-    config = FitConfig(fit_share=0.35, calibration_share=0.35)
+    config = FitConfig(fit_share=0.35, calibration_share=0.35, conformal="split")
     folder = tmp_path_factory.mktemp("heads") / "tiny-head"
     return fit(tiny_store, folder, config, model=tiny_model_folder, repeats=2)
 

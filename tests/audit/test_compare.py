@@ -16,7 +16,7 @@ from mace_bounds.audit._compare_summary import MINIMUM_WORST, flag_table, group_
 from mace_bounds.calibration import composition_key, composition_keys, compositions_in, fit_head
 from mace_bounds.errors import HeadError, StoreError
 
-CONFIG = FitConfig(fit_share=0.4, calibration_share=0.3, conformal="cross")
+CONFIG = FitConfig(fit_share=0.4, calibration_share=0.3, conformal="cross", n_folds=2)
 TABLES = (
     "compare.csv",
     "splits.csv",
@@ -284,7 +284,7 @@ def test_the_test_rows_can_be_restricted_to_compositions(tiny_store, tiny_model_
 def test_a_comparison_that_is_stopped_goes_on_and_ends_with_the_same_bytes(
     tiny_store, tiny_model_folder, tmp_path
 ):
-    options = {"repeats": 1, "loco": 2, "methods": ["mace_bounds", "llpr"]}
+    options = {"repeats": 0, "loco": 2, "methods": ["mace_bounds", "llpr"]}
     run(tiny_store, tiny_model_folder, tmp_path / "whole", **options)
 
     def stop(done, _):
@@ -293,9 +293,9 @@ def test_a_comparison_that_is_stopped_goes_on_and_ends_with_the_same_bytes(
 
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store, tiny_model_folder, tmp_path / "halves", progress=stop, **options)
-    finished = tmp_path / "halves" / "splits" / "composition-0000.json"
+    finished = tmp_path / "halves" / "splits" / "loco-00-of-02.json"
     before = finished.stat().st_mtime_ns
-    (tmp_path / "halves" / "splits" / ".loco-00-of-02.json.tmp").write_text("{")  # what a kill leaves behind
+    (tmp_path / "halves" / "splits" / ".loco-01-of-02.json.tmp").write_text("{")  # what a kill leaves behind
     run(tiny_store, tiny_model_folder, tmp_path / "halves", **options)
     assert finished.stat().st_mtime_ns == before
     files = sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*") if p.is_file())

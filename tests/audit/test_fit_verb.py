@@ -52,13 +52,13 @@ def test_the_card_says_what_the_model_knew_and_how_the_numbers_came_about(tiny_f
 
 
 def test_nothing_is_written_without_a_folder(tiny_store, tiny_model_folder):
-    assert fit(tiny_store, model=tiny_model_folder).folder is None
+    assert fit(tiny_store, config=FitConfig(conformal="split"), model=tiny_model_folder).folder is None
 
 
 def test_repeats_average_over_seeds(tiny_fit, tiny_store, tiny_model_folder):
     other = fit(
         tiny_store,
-        config=FitConfig(fit_share=0.35, calibration_share=0.35, seed=1),
+        config=FitConfig(fit_share=0.35, calibration_share=0.35, conformal="split", seed=1),
         model=tiny_model_folder,
     )
     first, second = (report.head.provenance["coverage"][0] for report in (tiny_fit, other))
@@ -70,7 +70,7 @@ def test_repeats_average_over_seeds(tiny_fit, tiny_store, tiny_model_folder):
 
 
 def test_two_fits_write_the_same_bytes(tiny_store, tiny_model_folder, tmp_path):
-    config = FitConfig(fit_share=0.35, calibration_share=0.35, balance=True)
+    config = FitConfig(fit_share=0.35, calibration_share=0.35, balance=True, n_folds=3)
     for name in ("a/head", "b/head"):
         fit(tiny_store, tmp_path / name, config, model=tiny_model_folder)
     for name in ("head.safetensors", "config.json", "README.md"):
@@ -85,6 +85,10 @@ def test_the_card_says_what_the_head_is(tiny_fit):
     assert card.model_digest in text
     assert card.digest == config["digest"]
     assert card.levels == tiny_fit.head.levels
+    rates = tiny_fit.head.novelty.rates
+    assert rates["n_measured"] == tiny_fit.splits["calibration"] + tiny_fit.splits["test"]
+    flagged = f"{100 * rates['measured']['any_grade']:.1f} % of {rates['n_measured']} structures of new"
+    assert flagged in text
     for row in tiny_fit.head.provenance["coverage"]:
         assert f"| {100 * row['nominal']:g} % | {100 * row['coverage']:.1f} % |" in text
         assert card.coverage[f"{row['nominal']:g}"] == row["coverage"]
@@ -92,7 +96,7 @@ def test_the_card_says_what_the_head_is(tiny_fit):
 
 def test_unusable_requests_are_refused(tiny_store, tiny_fit, tiny_model_folder):
     with pytest.raises(HeadError, match="already holds a head"):
-        fit(tiny_store, tiny_fit.folder, model=tiny_model_folder)
+        fit(tiny_store, tiny_fit.folder, FitConfig(conformal="split"), model=tiny_model_folder)
     with pytest.raises(HeadError, match="repeats = 0"):
         fit(tiny_store, repeats=0)
     with pytest.raises(HeadError, match="leave none"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
+from toy_table import toy_table
 
 from mace_bounds.calibration import (
     FitConfig,
@@ -34,25 +34,13 @@ def toy_rows(n: int, seed: int, wide: float = 4.0) -> FeatureRows:
     noise = rng.standard_t(4, n) * 0.02 * np.where(oxygen, wide, 1.0)
     residual = x @ np.array([0.1, -0.05, 0.0, 0.02, 0.0, 0.0]) + noise
     metals = rng.integers(20, 30, n)
-    table = pd.DataFrame(
-        {
-            "id": [f"t{i}" for i in range(n)],
-            "source": np.where(rng.random(n) < 0.1, "small", "large"),
-            "formula": [f"F{k}" for k in rng.integers(0, n // 3, n)],
-            "chemical_system": "A-B",
-            "n_atoms": size,
-            "run_type": None,
-            "flags": [[] for _ in range(n)],
-            "reason": None,
-            "label_reason": None,
-            "structure_hash": [f"{seed}-{i}" for i in range(n)],
-            "energy_ev": (residual - 3.0) * size,
-            "label_kind": "made up",
-            "energy_mace_ev": -3.0 * size,
-            "fixed_energy_ev": 0.0,
-            "elements": [[8, z] if o else [z] for o, z in zip(oxygen, metals, strict=True)],
-            "counts": [[1, 1] if o else [1] for o in oxygen],
-        }
+    table = toy_table(
+        residual,
+        size,
+        [[8, z] if o else [z] for o, z in zip(oxygen, metals, strict=True)],
+        source=np.where(rng.random(n) < 0.1, "small", "large"),
+        formula=[f"F{k}" for k in rng.integers(0, n // 3, n)],
+        structure_hash=[f"{seed}-{i}" for i in range(n)],
     )
     return FeatureRows(table, x * size[:, None])
 
@@ -92,9 +80,8 @@ def test_coverage_on_new_rows_is_nominal_on_average():
     """
     measured = []
     for seed in range(12):
-        head = fit_head(
-            toy_rows(500, 100 + seed), MANIFEST, FitConfig(seed=seed, robust=False, conformal="split")
-        ).head
+        config = FitConfig(0.3, 0.6, seed, robust=False, n_folds=2, conformal="split")
+        head = fit_head(toy_rows(500, 100 + seed), MANIFEST, config).head
         new = toy_rows(500, 200 + seed)
         said, truth = head.intervals(new), residual_ev_per_atom(new)
         measured.append(((said.lower <= truth[:, None]) & (truth[:, None] <= said.upper)).mean(axis=0)[:3])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from ase.build import bulk
+from toy_table import toy_table
 
 from mace_bounds.audit import bounds_table
 from mace_bounds.calibration import FitConfig, Novelty, fit_head, fit_novelty, load_head
@@ -114,25 +114,14 @@ def toy_rows(n, seed, *, atoms=False, columns=5):
     size = rng.integers(1, 5, n)
     x = rng.standard_normal((n, columns))
     metal = rng.integers(20, 23, n)
-    table = pd.DataFrame(
-        {
-            "id": [f"t{i}" for i in range(n)],
-            "source": "toy",
-            "formula": [f"F{seed}-{i // 2}" for i in range(n)],
-            "chemical_system": "A-B",
-            "n_atoms": size,
-            "run_type": None,
-            "flags": [[] for _ in range(n)],
-            "reason": None,
-            "label_reason": None,
-            "structure_hash": [f"{rng.integers(2**60):x}" for _ in range(n)],
-            "energy_ev": (0.05 * rng.standard_normal(n) - 3.0) * size,
-            "label_kind": "made up",
-            "energy_mace_ev": -3.0 * size,
-            "fixed_energy_ev": 0.0,
-            "elements": [[8, z] for z in metal],
-            "counts": [[1, 1]] * n,
-        }
+    hashes = [f"{rng.integers(2**60):x}" for _ in range(n)]
+    table = toy_table(
+        0.05 * rng.standard_normal(n),
+        size,
+        [[8, z] for z in metal],
+        source="toy",
+        formula=[f"F{seed}-{i // 2}" for i in range(n)],
+        structure_hash=hashes,
     )
     kept = AtomRows(rng.standard_normal((size.sum(), columns)).astype(np.float32), size) if atoms else None
     return FeatureRows(table, x * size[:, None], kept)
@@ -195,9 +184,9 @@ def test_it_survives_as_tensors(novelty, hot):
 
 def test_heads_carry_it_and_older_heads_do_without(tmp_path):
     manifest = Manifest("toy", "d" * 64, "Default", "readout", tuple("abcde"), (0.0,) * 6, "float64", 8, {})
-    rows, new = toy_rows(500, 6, atoms=True), toy_rows(20, 7, atoms=True)
+    rows, new = toy_rows(400, 6, atoms=True), toy_rows(20, 7, atoms=True)
     far = replace(new, atoms=AtomRows(new.atoms.values * np.float32(20.0), new.atoms.counts))
-    head = fit_head(rows, manifest, FitConfig(seed=1)).head
+    head = fit_head(rows, manifest, FitConfig(seed=1, conformal="split")).head
     loaded = load_head(head.save(tmp_path / "new", "card"))
     table = bounds_table(far, loaded)
     assert table["flags"].str.contains("extrapolates").all()

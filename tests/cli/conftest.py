@@ -28,7 +28,7 @@ def pair(tiny_model_folder, tiny_fit):
     return ["--model", str(tiny_model_folder), "--head", str(tiny_fit.folder)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run():
     """Run a command in this process; returns click's result."""
     return lambda *arguments, **options: CliRunner().invoke(app, [str(a) for a in arguments], **options)

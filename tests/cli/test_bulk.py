@@ -9,12 +9,8 @@ from mace_bounds.cli import _console
 
 
 @pytest.fixture(scope="module")
-def bulk(labelled_file, tiny_model_folder, tmp_path_factory):
+def bulk(labelled_file, tiny_model_folder, run, tmp_path_factory):
     """Run the path from structures to report once; returns the folder and the results."""
-    from typer.testing import CliRunner
-
-    from mace_bounds.cli import app
-
     folder = tmp_path_factory.mktemp("bulk")
     store, head, out = folder / "store", folder / "head", folder / "out"
     model = ["--model", tiny_model_folder]
@@ -25,8 +21,7 @@ def bulk(labelled_file, tiny_model_folder, tmp_path_factory):
         "audit": ["audit", store, out, *model, "--head", head, "--no-plots"],
         "plot": ["plot", out, "--format", "svg"],
     }
-    results = {name: CliRunner().invoke(app, [str(a) for a in line]) for name, line in commands.items()}
-    return folder, results
+    return folder, {name: run(*line) for name, line in commands.items()}
 
 
 def test_every_step_succeeds_and_says_what_it_wrote(bulk):
@@ -93,7 +88,7 @@ def test_a_head_that_includes_the_models_training_says_so_on_the_screen(
 ):
     folder, _ = bulk
     model = ["--model", tiny_model_folder]
-    shares = ["--fit-share", 0.35, "--calibration-share", 0.35]
+    shares = ["--fit-share", 0.35, "--calibration-share", 0.35, "--conformal", "split"]
     made = run("fit", folder / "store", tmp_path / "head", *model, *shares, "--include-training")
     assert made.exit_code == 0
     summary = json.loads((tmp_path / "head.summary.json").read_text())

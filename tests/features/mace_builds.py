@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 
@@ -13,10 +14,20 @@ from mace_bounds.features import _mace
 from mace_bounds.structures import Crystal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-from mpa0_architecture import ATOMIC_NUMBERS, MPA_0, build
+import mpa0_architecture
+from mpa0_architecture import ATOMIC_NUMBERS, MPA_0
 
 __all__ = ["ATOMIC_NUMBERS", "MPA_0", "TINY", "build", "calculator_energies", "real_crystals"]
 TINY = MPA_0 | {"hidden_irreps": "8x0e+8x1o", "correlation": 2, "max_ell": 2, "r_max": 4.0, "num_bessel": 6}
+_BUILT: dict[str, torch.nn.Module] = {}
+
+
+def build(options, heads=None, seed=0, numbers=ATOMIC_NUMBERS) -> torch.nn.Module:
+    """A random model of an architecture; each is built once and copied, as e3nn takes a second to compile one."""
+    key = repr((sorted(options.items()), heads, seed, numbers))
+    if key not in _BUILT:
+        _BUILT[key] = mpa0_architecture.build(options, heads, seed, numbers)
+    return copy.deepcopy(_BUILT[key])
 
 
 def real_crystals(n: int, seed: int = 0) -> list[Crystal]:

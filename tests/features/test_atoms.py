@@ -9,7 +9,8 @@ from mace_bounds.errors import StoreError
 from mace_bounds.features import FeatureStore, extract, extract_rows, load_model, merge
 from mace_bounds.structures import Crystal, Record
 
-from test_store import digests, records  # isort: skip
+from store_bytes import digests  # isort: skip
+from test_store import records  # isort: skip
 
 
 @pytest.fixture(scope="module")

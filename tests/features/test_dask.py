@@ -10,12 +10,13 @@ import pytest
 from deadly import KILLS, deadly
 from mace_builds import TINY, build
 from test_engines import elements
-from test_store import digests, records
+from test_store import records
 
 from mace_bounds.errors import EngineError
 from mace_bounds.features import extract, load_model
 from mace_bounds.features.engines import _dask
 from mace_bounds.features.engines._work import KILLER
+from store_bytes import digests
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # distributed's own, at the start and end of workers
 

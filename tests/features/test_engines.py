@@ -15,13 +15,14 @@ from deadly import KILLS, KILLS_ONCE, RAISES, Unwelcome, deadly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_builds import TINY, build, real_crystals
-from test_store import digests, records
+from test_store import records
 
 from mace_bounds.errors import EngineError
 from mace_bounds.features import FeatureStore, extract, extract_rows, load_model
 from mace_bounds.features.engines import Shard, run_shards, usable_cores
 from mace_bounds.features.engines._work import KILLER, pack_model, unpack_model
 from mace_bounds.structures import Record
+from store_bytes import digests
 
 
 @pytest.fixture(scope="module")

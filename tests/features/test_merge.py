@@ -6,11 +6,12 @@ import shutil
 
 import pytest
 from mace_builds import TINY, build
-from test_store import digests, records
+from test_store import records
 
 from mace_bounds.errors import StoreError
 from mace_bounds.features import FeatureStore, extract, load_model, merge
 from mace_bounds.structures import Record
+from store_bytes import digests
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from mace_builds import TINY, build, real_crystals
 from mace_bounds.errors import StoreError
 from mace_bounds.features import FeatureStore, extract, extract_rows, is_store, load_model
 from mace_bounds.structures import Crystal, Record
+from store_bytes import digests
 
 
 def records(n: int = 40) -> list[Record]:
@@ -38,10 +39,6 @@ def records(n: int = 40) -> list[Record]:
 @pytest.fixture(scope="module")
 def model():
     return load_model(build(TINY), dtype="float32", device="cpu")
-
-
-def digests(folder):
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
 
 
 def test_rows_come_back(tmp_path, model):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mace_bounds._threads import one_blas_thread
 from mace_bounds.audit._compare_groups import row_groups
 from mace_bounds.audit._compare_methods import chosen_methods, prepare, run_method
 from mace_bounds.audit._compare_metrics import MEV_PER_EV, calibrated, measure, tally
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["chosen_methods", "run_split"]
 
 
+@one_blas_thread
 def run_split(
     rows: FeatureRows, manifest: Manifest, split: Split, names: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mace_bounds._threads import one_blas_thread
 from mace_bounds.calibration._calibrated import (
     CalibratedHead,
     FoldHead,
@@ -86,6 +87,7 @@ def usable_rows(rows: FeatureRows, backbone: NDArray[np.uint64] | None) -> tuple
     return labelled.take(~suspect & ~seen), {reason: n for reason, n in left_out.items() if n}
 
 
+@one_blas_thread
 def fit_head(
     rows: FeatureRows,
     manifest: Manifest,
