@@ -151,8 +151,18 @@ def test_sigkill_at_any_moment(tmp_path):
     torch.save(build(TINY), checkpoint)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     extract(records(120), whole, load_model(checkpoint, device="cpu"), shard_rows=4)
-    here = str(Path(__file__).parent)
-    command = [sys.executable, "-W", "ignore", "-c", KILLED, str(broken), str(checkpoint), here]
+    here = Path(__file__).parent
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        KILLED,
+        str(broken),
+        str(checkpoint),
+        str(here),
+        str(here.parent),
+    ]
     rng = np.random.default_rng(0)
     for _ in range(2):
         before = len(list(broken.glob("shard-*"))) if broken.exists() else 0
