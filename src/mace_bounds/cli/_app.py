@@ -12,6 +12,7 @@ import typer
 from mace_bounds._light import lighten_imports
 from mace_bounds.cli._audit import audit
 from mace_bounds.cli._compare import compare
+from mace_bounds.cli._download import download
 from mace_bounds.cli._features import features
 from mace_bounds.cli._fit import fit
 from mace_bounds.cli._heads import heads
@@ -91,7 +92,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     )
 
 
-for _command in (score, features, merge, fit, audit, compare, plot, models, heads):
+for _command in (score, download, features, merge, fit, audit, compare, plot, models, heads):
     app.command()(_guarded(_command))
 
 

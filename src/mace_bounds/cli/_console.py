@@ -6,17 +6,23 @@ import json
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from rich.table import Table
 
 SECONDS_BETWEEN_LINES = 5.0
+
+
+class Update(Protocol):
+    """How a run tells how far it is: done, failed among them, and the total where that is known late."""
+
+    def __call__(self, done: int, failed: int, total: int | None = ...) -> None: ...
 
 
 def out() -> Console:
@@ -73,7 +79,7 @@ def write_summary(path: Path, values: dict[str, Any]) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str, total: int | None) -> Iterator[Update]:
     """Show how far a run is: a bar on a terminal, a line every few seconds elsewhere; on standard error.
 
     Parameters
@@ -86,7 +92,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int, int], None
     Yields
     ------
     callable
-        To be called with (done, failed among them).
+        To be called with (done, failed among them), and with the total where that becomes known on the way.
     """
     if sys.stderr.isatty():
         with _bar(what, total) as update:
@@ -96,7 +102,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int, int], None
 
 
 @contextmanager
-def _bar(what: str, total: int | None) -> Iterator[Callable[[int, int], None]]:
+def _bar(what: str, total: int | None) -> Iterator[Update]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -119,17 +125,17 @@ def _bar(what: str, total: int | None) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=err(), transient=True) as bar:
         task = bar.add_task(what, total=total, rate="")
 
-        def update(done: int, failed: int) -> None:
+        def update(done: int, failed: int, total: int | None = total) -> None:
             tail = f", {failed:,} failed" if failed else ""
-            bar.update(task, completed=done, rate=f"{clock(done):.1f}/s{tail}")
+            bar.update(task, total=total, completed=done, rate=f"{clock(done):.1f}/s{tail}")
 
         yield update
 
 
-def _lines(what: str, total: int | None) -> Callable[[int, int], None]:
+def _lines(what: str, total: int | None) -> Update:
     clock, last = _Rate(), [time.monotonic()]
 
-    def update(done: int, failed: int) -> None:
+    def update(done: int, failed: int, total: int | None = total) -> None:
         now = time.monotonic()
         if now - last[0] < SECONDS_BETWEEN_LINES and done != total:
             return

@@ -10,9 +10,12 @@ import numpy as np
 from mace_bounds.errors import LabelError, StructureError
 from mace_bounds.structures._draft import Draft, crystal_of, numbers_of, require_periodic
 from mace_bounds.structures._labels import (
+    REFUSED,
     find_label,
+    functional_of,
     guard_label,
     licence_flags,
+    potential_titles,
     require_known_functional,
     run_type_of,
     ytterbium_flags,
@@ -20,7 +23,7 @@ from mace_bounds.structures._labels import (
 from mace_bounds.structures._text import clean, sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -52,6 +55,27 @@ def load_json(data: bytes) -> Any:
         raise StructureError(
             f"expected JSON, got text that cannot be parsed ({sentence(error)}); check that it is complete"
         ) from None
+
+
+def parse_lines(lines: Iterable[str], *, energy_key: str | None = None) -> Iterator[Draft]:
+    """Yield one draft per line of JSON; a damaged line is a draft with a reason.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        One entry or structure a line.
+    energy_key : str, optional
+        As in :func:`parse_entries`.
+    """
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            entry = load_json(line.encode())
+        except StructureError as error:
+            yield Draft(reason=str(error))
+        else:
+            yield parse_entry(entry, energy_key=energy_key)
 
 
 def parse_entries(data: Any, *, energy_key: str | None = None) -> Iterator[Draft]:
@@ -120,8 +144,10 @@ def label_of_entry(
     parameters, data = _mapping(entry.get("parameters")), _mapping(entry.get("data"))
     run_type = run_type_of(parameters, {**entry, **data}, name)
     thermo_type = _text(entry.get("thermo_type") or data.get("thermo_type"))
-    potentials = parameters.get("potcar_symbols") or _mapping(parameters.get("pseudo_potential")).get(
-        "labels"
+    potentials = (
+        parameters.get("potcar_symbols")
+        or _mapping(parameters.get("pseudo_potential")).get("labels")
+        or potential_titles(parameters)
     )
     flags += licence_flags(name, data.get("licence") or data.get("license") or entry.get("license"))
     flags += ytterbium_flags(
@@ -129,11 +155,13 @@ def label_of_entry(
     )
     energy, kind, why = None, None, None
     try:
+        if energy_key is None and data.get(REFUSED):  # said when the entry was downloaded
+            raise LabelError(str(data[REFUSED]))
         if energy_key is not None:
             require_known_functional(run_type, thermo_type)
             energy, kind, why = find_label({**data, **entry}, energy_key)
         elif entry.get("energy") is not None:
-            functional = _text(_mapping(parameters.get("pseudo_potential")).get("functional"))
+            functional = functional_of(parameters)
             energy, kind = guard_label(
                 entry["energy"], run_type=run_type, thermo_type=thermo_type, functional=functional
             )

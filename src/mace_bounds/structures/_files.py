@@ -28,6 +28,7 @@ _SUFFIXES = {
     ".extxyz": "extxyz",
     ".exyz": "extxyz",
     ".json": "json",
+    ".jsonl": "jsonl",
 }
 _NAMES = re.compile(r"(POSCAR|CONTCAR)([._-].*)?$")
 _MAX_BYTES = {"cif": 20_000_000, "poscar": 20_000_000, "json": 4_000_000_000, "extxyz": 0}
@@ -36,7 +37,7 @@ READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
 def format_of(path: Path) -> str | None:
-    """Return ``"cif"``, ``"poscar"``, ``"extxyz"`` or ``"json"`` by a file's name, else None."""
+    """Return ``"cif"``, ``"poscar"``, ``"extxyz"``, ``"json"`` or ``"jsonl"`` by a file's name, else None."""
     name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     suffix = Path(name).suffix.lower()
     if suffix in _SUFFIXES:
@@ -44,11 +45,18 @@ def format_of(path: Path) -> str | None:
     return "poscar" if _NAMES.match(name) else None
 
 
+def _is_source(path: Path) -> bool:
+    """Tell whether a file in a folder is taken for structures; summaries of runs are not."""
+    return format_of(path) is not None and not path.name.endswith(".summary.json")
+
+
 def sniff(data: bytes) -> str | None:
     """Return the format that the beginning of a file looks like, else None."""
     text = data[:65536].decode("utf-8", errors="replace").lstrip("\ufeff")
     if b"\0" in data[:65536] or not text.strip():
         return None
+    if re.match(r"\s*\{[^\n]*\}\s*\n\s*\{", text):
+        return "jsonl"
     if text.lstrip()[0] in "[{":
         return "json"
     lines = text.splitlines()
@@ -96,7 +104,7 @@ def _expand_one(text: str, *, strict: bool) -> list[Path]:
     path = Path(text)
     try:
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file() and format_of(p) is not None)
+            files = sorted(p for p in path.rglob("*") if p.is_file() and _is_source(p))
             if not files and strict:
                 raise SourceError(EMPTY_FOLDER.format(clean(text)))
             return files or [path]

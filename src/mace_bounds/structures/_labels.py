@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 DEFAULT_ENERGY_KEYS = ("REF_energy", "dft_energy", "energy")
 """Keys tried for a label where the user names none; ``free_energy`` holds smearing entropy: left out."""
 
+REFUSED = "label_refused"
+"""Key in an entry's ``data``: one sentence why its energy is no label."""
+
 _COMPARABLE = {"GGA", "GGA+U", "PBE", "PBE+U"}
 _COMPARABLE_THERMO = {"GGA_GGA+U", "GGA_GGA_U"} | _COMPARABLE
 _FOREIGN_KEY = re.compile(
@@ -100,7 +103,7 @@ def require_known_functional(run_type: str | None, thermo_type: str | None = Non
         ("run type", run_type, _COMPARABLE),
         ("thermo type", thermo_type, _COMPARABLE_THERMO),
     ):
-        if value is not None and _canonical(value) not in known:
+        if value is not None and canonical(value) not in known:
             raise LabelError(
                 f"expected a GGA or GGA+U energy, got the {what} {clean(value, 40)!r}; take structure and "
                 "uncorrected energy of the same GGA_GGA+U entry"
@@ -175,6 +178,22 @@ def ytterbium_flags(name: str | None, numbers: Sequence[int], potentials: Sequen
     return ("yb_3_potential",) if from_mp else ()
 
 
+def functional_of(parameters: Mapping[str, Any]) -> str | None:
+    """Return the functional of the pseudopotentials (``"PBE"``) where an entry's parameters name them."""
+    stated = _mapping(parameters.get("pseudo_potential")).get("functional")
+    if stated:
+        return str(stated)
+    titles = [title.split()[0] for title in potential_titles(parameters) if title.startswith("PAW")]
+    kinds = {title.removeprefix("PAW").removeprefix("_") or "LDA" for title in titles}
+    return next(iter(sorted(kinds - {"PBE"})), "PBE") if kinds else None
+
+
+def potential_titles(parameters: Mapping[str, Any]) -> list[str]:
+    """Return the titles of the pseudopotentials (``"PAW_PBE Yb_3 08Jul2013"``) in an entry's parameters."""
+    specs = parameters.get("potcar_spec")
+    return [str(_mapping(spec).get("titel") or "") for spec in specs] if isinstance(specs, list) else []
+
+
 def suspect_label(residual_ev_per_atom: float, *, limit_ev_per_atom: float = 3.0) -> bool:
     """Tell whether a label is so far from the model that it is rather another quantity than an error.
 
@@ -188,10 +207,15 @@ def suspect_label(residual_ev_per_atom: float, *, limit_ev_per_atom: float = 3.0
     return not abs(residual_ev_per_atom) <= limit_ev_per_atom
 
 
-def _canonical(text: str) -> str:
+def canonical(text: str) -> str:
+    """Return a run or thermo type in one spelling (``"gga_u"`` is ``"GGA+U"``)."""
     upper = text.strip().upper()
     return upper.replace("GGA_U", "GGA+U").replace("PBE_U", "PBE+U")
 
 
 def _is_pbe(functional: str) -> bool:
     return re.match(r"PBE(?!SOL|0|_SOL)", functional.strip(), re.IGNORECASE) is not None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -13,7 +13,7 @@ from mace_bounds.structures import _files
 from mace_bounds.structures._check import check, structure_flags
 from mace_bounds.structures._cif import parse_cif
 from mace_bounds.structures._draft import Draft
-from mace_bounds.structures._entries import load_json, parse_entries
+from mace_bounds.structures._entries import load_json, parse_entries, parse_lines
 from mace_bounds.structures._extxyz import parse_extxyz
 from mace_bounds.structures._labels import guard_energy_key
 from mace_bounds.structures._objects import drafts_of_object, is_object
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from collections.abc import Set as AbstractSet
 
-_FORMATS = {"cif": "CIF", "poscar": "POSCAR", "extxyz": "extended XYZ", "json": "JSON"}
+_FORMATS = {"cif": "CIF", "poscar": "POSCAR", "extxyz": "extended XYZ", "json": "JSON", "jsonl": "JSON lines"}
 
 
 def read(
@@ -40,10 +40,10 @@ def read(
     Parameters
     ----------
     source : path, str, object or iterable
-        A file (CIF, POSCAR, extxyz, JSON entries; plain or .gz), a folder (recursive), a glob pattern,
-        ``"-"`` (standard input), a pymatgen ``Structure`` or ``ComputedStructureEntry``, an ase ``Atoms``, a
-        dictionary of an entry or a structure, a :class:`Crystal`, a :class:`Record`, or an iterable of
-        any of these.
+        A file (CIF, POSCAR, extxyz, JSON entries, JSON lines; plain or .gz), a folder (recursive), a glob
+        pattern, ``"-"`` (standard input), a query of the Materials Project (``"mp:Li-Fe-P-O"``, downloaded into
+        a cache once), a pymatgen ``Structure`` or ``ComputedStructureEntry``, an ase ``Atoms``, a dictionary of
+        an entry or a structure, a :class:`Crystal`, a :class:`Record`, or an iterable of any of these.
     energy_key : str, optional
         Name of the label: a key of extxyz comment lines, of ``Atoms.info``, or of an entry. None takes
         ``REF_energy``, ``dft_energy`` or ``energy`` (in this order), and the uncorrected energy of entries.
@@ -119,6 +119,7 @@ def _named_drafts(
 ) -> Iterator[tuple[str, str, Draft | Record]]:
     """Return (fallback id, source, draft) of every structure; what names nothing raises here, at once."""
     if isinstance(source, (str, os.PathLike)):
+        source = _local(source)
         if os.fspath(source) == "-":
             data = _files.read_stdin()
             return _numbered("stdin", "stdin", _safely(_drafts_of_bytes(data, None, energy_key, max_atoms)))
@@ -129,13 +130,22 @@ def _named_drafts(
         if not source:
             raise SourceError("expected at least one structure, got an empty list; name a file or an object")
         if all(isinstance(item, (str, os.PathLike)) and os.fspath(item) != "-" for item in source):
-            return _from_files(_files.expand(source), energy_key, max_atoms)
+            return _from_files(_files.expand([_local(item) for item in source]), energy_key, max_atoms)
     if isinstance(source, (bytes, bytearray)) or not hasattr(source, "__iter__"):
         raise SourceError(
             "expected a path, a Structure, Atoms or ComputedStructureEntry, or an iterable of them, "
             f"got {type(source).__name__}; convert it first"
         )
     return _from_iterable(source, energy_key, max_atoms)
+
+
+def _local(item: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return a path as it is; for a query of the Materials Project that of its file in the cache."""
+    if not (isinstance(item, str) and item.startswith("mp:")):
+        return item
+    from mace_bounds.structures.materials_project import cached
+
+    return cached(item).path
 
 
 def _from_iterable(
@@ -204,16 +214,17 @@ def _drafts_of_file(path: Path, energy_key: str | None, max_atoms: int) -> Itera
     if path.is_dir():
         raise StructureError(_files.EMPTY_FOLDER.format(clean(path.name)))
     kind = _files.format_of(path)
-    if kind == "extxyz":
-        yield from _drafts_of_extxyz(path, energy_key, max_atoms)
+    if kind in ("extxyz", "jsonl"):
+        yield from _drafts_of_lines(path, kind, energy_key, max_atoms)
         return
     yield from _drafts_of_bytes(_files.read_bytes(path), kind, energy_key, max_atoms)
 
 
-def _drafts_of_extxyz(path: Path, energy_key: str | None, max_atoms: int) -> Iterator[Draft]:
+def _drafts_of_lines(path: Path, kind: str, energy_key: str | None, max_atoms: int) -> Iterator[Draft]:
+    """Read a file as it comes, without holding it."""
     with path.open("rb") as handle:
-        empty = True
-        for draft in parse_extxyz(_files.open_lines(handle), energy_key=energy_key, max_atoms=max_atoms):
+        empty, lines = True, _files.open_lines(handle)
+        for draft in _parse_lines(lines, kind, energy_key, max_atoms):
             empty = False
             yield draft
         if empty:
@@ -253,4 +264,10 @@ def _parse(data: bytes, kind: str, energy_key: str | None, max_atoms: int) -> It
     elif kind == "poscar":
         yield parse_poscar(text, max_atoms=max_atoms)
     else:
-        yield from parse_extxyz(iter(text.splitlines()), energy_key=energy_key, max_atoms=max_atoms)
+        yield from _parse_lines(iter(text.splitlines()), kind, energy_key, max_atoms)
+
+
+def _parse_lines(lines: Iterator[str], kind: str, energy_key: str | None, max_atoms: int) -> Iterator[Draft]:
+    if kind == "jsonl":
+        return parse_lines(lines, energy_key=energy_key)
+    return parse_extxyz(lines, energy_key=energy_key, max_atoms=max_atoms)

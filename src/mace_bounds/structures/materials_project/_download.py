@@ -1,0 +1,309 @@
+"""Download a subset: pages as they come, then one file of labelled entries and a summary beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_bounds.errors import SourceError
+from mace_bounds.structures._text import clean
+from mace_bounds.structures.materials_project._connection import (
+    find_endpoint,
+    find_key,
+    heartbeat,
+    open_client,
+)
+from mace_bounds.structures.materials_project._file import EntriesFile, Tally
+from mace_bounds.structures.materials_project._guard import FIELDS, entry_of
+from mace_bounds.structures.materials_project._pages import Changed, KeepingAdapter, read_page, write_whole
+from mace_bounds.structures.materials_project._patience import PatientAdapter, silent
+from mace_bounds.structures.materials_project._query import THERMO_TYPE, Query, parse_query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from mace_bounds.structures.materials_project._connection import Heartbeat
+
+SUFFIX = ".jsonl.gz"
+LICENCE = (
+    "CC BY 4.0, cite the Materials Project (https://next-gen.materialsproject.org/about/terms); entries flagged "
+    "licence_by_nc exclude commercial use"
+)
+PAGE = 500
+
+
+@dataclass(frozen=True)
+class Download:
+    """What came of a download.
+
+    Attributes
+    ----------
+    path : Path
+        The file of entries, for every command that takes a SOURCE.
+    summary_path : Path
+        Its provenance.
+    summary : dict
+        What is in it: query, database version, licence, counts, refused labels, versions, SHA-256.
+    fresh : bool
+        False if it was there already.
+    """
+
+    path: Path
+    summary_path: Path
+    summary: dict[str, Any]
+    fresh: bool
+
+
+def download(
+    query: str | Query,
+    out: str | os.PathLike[str],
+    *,
+    api_key: str | None = None,
+    endpoint: str | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+    note: Callable[[str], None] | None = None,
+    page_size: int = PAGE,
+    **patience: Any,
+) -> Download:
+    """Fetch a subset of the Materials Project into a file of labelled structures.
+
+    Structure and uncorrected energy are of the same entry of the GGA/GGA+U hull; what the label guard
+    refuses stays in the file with the reason. Stopped at any moment and started again, it goes on with the
+    pages that have come, and the file is the same to the byte as that of a run in one piece.
+
+    Parameters
+    ----------
+    query : str or Query
+        ``"mp:Li-Fe-P-O"``, ``"mp:elements=Li,Fe,hull=0.05"``, ... (see :func:`parse_query`).
+    out : path
+        The file, ``.jsonl.gz`` or ``.jsonl``; without either, ``.jsonl.gz`` is added.
+    api_key : str, optional
+        Else ``MP_API_KEY``, else pymatgen's ``PMG_MAPI_KEY``.
+    endpoint : str, optional
+        Else ``MP_API_ENDPOINT``, else the public interface.
+    progress : callable, optional
+        Called with (documents so far, documents of the searches begun, or None).
+    note : callable, optional
+        Called with a sentence when something is worth telling (waiting, starting anew).
+    page_size : int
+        Documents in one request, at most 1,000.
+    **patience
+        ``tries``, ``first_wait_s`` and ``timeout_s`` of :class:`PatientAdapter`.
+
+    Raises
+    ------
+    SourceError
+        If the key is missing or wrong, the server does not answer, nothing fits the query, or the file is there
+        with something else in it.
+    """
+    query = parse_query(query) if isinstance(query, str) else query
+    path = out_path(out)
+    done = finished(query, path)
+    if done is not None:
+        return done
+    address, key = find_endpoint(endpoint), find_key(api_key)
+    tell, update = note or silent, progress or silent
+    started = _now()
+    folder = path.with_name(f".{path.name}.parts")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        patient = PatientAdapter(note=tell, **patience)
+        beat = heartbeat(address, patient)
+        settings = {"query": str(query), "endpoint": address, "page_size": page_size, "fields": list(FIELDS)}
+        _prepare(folder, path, {**settings, "database_version": beat.database_version}, tell)
+        if query.everything:
+            from mace_bounds.structures.materials_project._bulk import bulk_documents
+
+            with open_client(address, key, patient) as client:
+                tally = _write(path, query, beat, bulk_documents(client, beat.database_version, update))
+        else:
+            adapter = KeepingAdapter(folder, on_page=update, note=tell, **patience)
+            try:
+                _search(query, address, key, adapter, page_size)
+                if heartbeat(address, patient) != beat:
+                    raise Changed
+                tally = _write(path, query, beat, _documents(folder, adapter.pages))
+            except Changed:
+                _forget(folder)
+                raise
+        return _finish(query, path, folder, tally, beat, address, started)
+
+
+def out_path(out: str | os.PathLike[str]) -> Path:
+    """Return the file that a download writes; ``.jsonl.gz`` is added to a name without it."""
+    path = Path(out)
+    if path.is_dir():
+        raise SourceError(
+            f"expected the name of a file, got the folder {clean(path)}; name one in it, such as "
+            f"{clean(path / 'entries.jsonl.gz')}"
+        )
+    return path if path.name.endswith((".jsonl", SUFFIX)) else path.with_name(path.name + SUFFIX)
+
+
+def finished(query: Query, path: Path) -> Download | None:
+    """Return the download if it is complete; raises :class:`SourceError` if the file holds something else."""
+    summary_path, folder = _summary_path(path), path.with_name(f".{path.name}.parts")
+    if not path.exists():
+        return None
+    try:
+        summary = json.loads(summary_path.read_text(encoding="utf-8"))
+        fits = summary["query"] == str(query) and summary["sha256"] == _sha256(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        fits = False
+    if fits:
+        shutil.rmtree(folder, ignore_errors=True)
+        return Download(path, summary_path, summary, fresh=False)
+    if not folder.is_dir():  # not ours: a run that was killed at the very end leaves its pages
+        raise SourceError(
+            f"expected a new file or a finished download of {clean(query)}, got {clean(path)} with something else; "
+            "delete it or choose another name"
+        )
+    return None
+
+
+def _search(query: Query, address: str, key: str, adapter: KeepingAdapter, page_size: int) -> None:
+    with open_client(address, key, adapter) as client:
+        for search in query.searches():
+            client.materials.thermo.search(
+                **search, fields=list(FIELDS), all_fields=False, chunk_size=page_size
+            )
+
+
+def _documents(folder: Path, pages: list[str]) -> Iterator[Mapping[str, Any]]:
+    """Yield what the pages hold; an id on two of them means that they are of two states of the database."""
+    seen: set[str] = set()
+    for name in pages:
+        page = read_page(folder / name)
+        for document in (page or {}).get("data", ()):
+            identity = str(document.get("material_id"))
+            if identity in seen:
+                raise Changed
+            seen.add(identity)
+            yield document
+        if page is None:
+            raise Changed
+
+
+def _write(
+    path: Path, query: Query, beat: Heartbeat, documents: Iterator[Mapping[str, Any]]
+) -> dict[str, Any]:
+    tally = Tally(query.nsites, frozenset(query.ids))
+    with EntriesFile(path) as file:
+        for document in documents:
+            entry = entry_of(document, beat.database_version)
+            if tally.keeps(entry):
+                file.write(entry)
+        if not tally.kept:
+            raise SourceError(
+                f"expected structures for {clean(query)}, got none in version {beat.database_version} of the "
+                "Materials Project; widen the query"
+            )
+    return tally.told()
+
+
+def _finish(
+    query: Query,
+    path: Path,
+    folder: Path,
+    tally: dict[str, Any],
+    beat: Heartbeat,
+    address: str,
+    started: str,
+) -> Download:
+    summary = {
+        "command": "download",
+        "query": str(query),
+        "source": "Materials Project",
+        "endpoint": address,
+        "database_version": beat.database_version,
+        "server_version": beat.server_version,
+        "thermo_type": THERMO_TYPE,
+        "label": "uncorrected PBE(+U) total energy of the cell in eV, and the structure of the same entry",
+        "licence": LICENCE,
+        **tally,
+        "file": path.name,
+        "sha256": _sha256(path),
+        "versions": {name: version(name) for name in ("mace-bounds", "mp-api", "emmet-core", "pymatgen")},
+        "started": started,
+        "finished": _now(),
+    }
+    summary_path = _summary_path(path)
+    write_whole(summary_path, json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n")
+    _forget(folder)
+    return Download(path, summary_path, summary, fresh=True)
+
+
+def _prepare(folder: Path, path: Path, settings: dict[str, Any], tell: Callable[[str], None]) -> None:
+    """Make the folder of pages, or take one up that was left by the same query and database."""
+    frozen = folder / "query.json"
+    try:
+        before = json.loads(frozen.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = None
+    if before is not None and before != settings:
+        if before.get("query") != settings["query"]:
+            raise SourceError(
+                f"expected to go on with {clean(before.get('query'))} in {clean(path)}, got {settings['query']}; "
+                f"choose another name or delete {clean(folder)}"
+            )
+        tell(
+            f"note: pages of version {before.get('database_version')} are fetched anew from version "
+            f"{settings['database_version']}"
+        )
+        before = None
+    if before is None:
+        _forget(folder)
+        write_whole(frozen, json.dumps(settings).encode())
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()
+
+
+def _forget(folder: Path) -> None:
+    """Delete the pages; the lock stays with the process that holds it."""
+    for file in folder.iterdir():
+        if file.name != _LOCK:
+            file.unlink()
+
+
+_LOCK = "lock"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time write into a folder; the lock ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w") as handle:
+        try:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # not on this system
+            pass
+        except OSError:
+            raise SourceError(
+                f"expected to be alone with {clean(folder)}, but another download into it is running; wait for it"
+            ) from None
+        yield
+    if [file.name for file in folder.iterdir()] == [_LOCK]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _summary_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.summary.json")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
