@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Lattice
 
 KEY = "0123456789abcdef0123456789abcdef"
 THERMO, SUMMARY = "/materials/thermo/", "/materials/summary/"
@@ -39,6 +39,8 @@ class Project:
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     on_request: object = None
+    refusal: int = 401
+    port: int = 0  # the same from one serving to the next
 
     @property
     def searches(self) -> list[dict[str, str]]:
@@ -47,19 +49,26 @@ class Project:
 
 
 @contextmanager
-def serving(project: Project, port: int = 0):
+def serving(project: Project):
     """Run the project; yields the endpoint."""
-    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", project.port), _Handler)
+    project.port = server.server_address[1]
     server.project, server.lock = project, threading.Lock()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        yield f"http://127.0.0.1:{project.port}/"
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """Say nothing when the client goes away."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -68,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         project, address = self.server.project, urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(address.query).items()}
         with self.server.lock:
@@ -81,15 +90,14 @@ class _Handler(BaseHTTPRequestHandler):
         if address.path == "/heartbeat":
             version = {"version": "0.87.3", "db_version": project.db_version}
             self.tell(200, {**version, "access_controlled_batch_ids": ["gnome_r2scan_statics"]})
+        elif address.path not in (THERMO, SUMMARY):
+            self.tell(404, {"detail": "Not Found"})
         elif self.headers.get("x-api-key") != project.key:
-            status = 403 if self.headers.get("x-api-key") else 401
-            self.tell(status, {"message": "Invalid authentication credentials"})
+            self.tell(project.refusal, {"message": "Invalid authentication credentials"})
         elif address.path == SUMMARY:
             self.tell(200, {"data": [], "meta": {"total_doc": 0}})
-        elif searched:
-            self.search(project, query, fault)
         else:
-            self.tell(404, {"detail": "Not Found"})
+            self.search(project, query, fault)
 
     def search(self, project, query, fault):
         name, _, value = fault.partition(":")
@@ -191,10 +199,12 @@ def document_of(entry: dict, **changes) -> dict:
         "energy_per_atom": (entry["energy"] + entry.get("correction", 0.0)) / atoms,
         "energy_above_hull": 0.0,
         "nsites": atoms,
-        "volume": entry["structure"]["lattice"]["volume"],
+        "volume": float(Lattice(entry["structure"]["lattice"]["matrix"]).volume),
         "chemsys": composition.chemical_system,
         "formula_pretty": composition.reduced_formula,
-        "origins": [{"name": "energy", "task_id": entry["data"].get("task_id"), "last_updated": "2025-01-01"}],
+        "origins": [
+            {"name": "energy", "task_id": entry["data"].get("task_id"), "last_updated": "2025-01-01"}
+        ],
         "builder_meta": {"license": "BY-C", "database_version": "2025.09.25"},
         "symmetry": {"number": 225},
     }
@@ -218,7 +228,9 @@ def entry(name: str, system: str, n_each: int = 1, *, run_type: str = "GGA", cor
         }
         for k, symbol in enumerate(symbols)
     ]
-    titles = [{"titel": f"PAW_PBE {'Yb_3' if s == 'Yb' else s} 06Sep2000", "hash": "0"} for s in system.split("-")]
+    titles = [
+        {"titel": f"PAW_PBE {'Yb_3' if s == 'Yb' else s} 06Sep2000", "hash": "0"} for s in system.split("-")
+    ]
     return {
         "@module": "pymatgen.entries.computed_entries",
         "@class": "ComputedStructureEntry",

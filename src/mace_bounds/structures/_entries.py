@@ -196,7 +196,7 @@ def _text(value: Any) -> str | None:
 def _parse_structure(structure: Mapping[str, Any]) -> tuple[Crystal, tuple[str, ...]]:
     lattice, sites = structure["lattice"], structure["sites"]
     require_periodic(lattice.get("pbc", (True, True, True)), has_cell=True)
-    cell = _cell(lattice)
+    cell = cell_of(lattice)
     symbols = [_symbol_of(site) for site in sites]
     numbers, flags = numbers_of(symbols)
     if not numbers:
@@ -209,7 +209,8 @@ def _parse_structure(structure: Mapping[str, Any]) -> tuple[Crystal, tuple[str, 
     return crystal_of(numbers, positions, cell), flags
 
 
-def _cell(lattice: Mapping[str, Any]) -> NDArray[np.float64]:
+def cell_of(lattice: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return the vectors (3, 3), Å, of a pymatgen lattice given as matrix or as lengths and angles."""
     if "matrix" in lattice:
         return np.array(lattice["matrix"], dtype=np.float64).reshape(3, 3)
     from ase.geometry.cell import cellpar_to_cell

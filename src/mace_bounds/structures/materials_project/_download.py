@@ -131,7 +131,7 @@ def download(
                 if heartbeat(address, patient) != beat:
                     raise Changed
                 tally = _write(path, query, beat, _documents(folder, adapter.pages))
-            except Changed:
+            except (Changed, NothingFound):
                 _forget(folder)
                 raise
         return _finish(query, path, folder, tally, beat, address, started)
@@ -202,11 +202,18 @@ def _write(
             if tally.keeps(entry):
                 file.write(entry)
         if not tally.kept:
-            raise SourceError(
-                f"expected structures for {clean(query)}, got none in version {beat.database_version} of the "
-                "Materials Project; widen the query"
-            )
+            raise NothingFound(query, beat.database_version)
     return tally.told()
+
+
+class NothingFound(SourceError):
+    """The database holds nothing that fits the query."""
+
+    def __init__(self, query: Query, database_version: str) -> None:
+        super().__init__(
+            f"expected structures for {clean(query)}, got none in version {database_version} of the Materials "
+            "Project; widen the query"
+        )
 
 
 def _finish(
@@ -291,9 +298,11 @@ def _alone(folder: Path) -> Iterator[None]:
             raise SourceError(
                 f"expected to be alone with {clean(folder)}, but another download into it is running; wait for it"
             ) from None
-        yield
-    if [file.name for file in folder.iterdir()] == [_LOCK]:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            yield
+        finally:
+            if [file.name for file in folder.iterdir()] == [_LOCK]:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _summary_path(path: Path) -> Path:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mace_bounds.errors import LabelError
+from mace_bounds.structures._entries import cell_of
 from mace_bounds.structures._labels import REFUSED, canonical, functional_of, guard_label
 from mace_bounds.structures._text import clean
 
@@ -150,7 +153,7 @@ def _check_geometry(
             f"expected the {nsites:g} atoms of the document, got {len(sites)} in the entry, which is the "
             f"geometry of another calculation; {_TAKE}"
         )
-    own = _number(_mapping(structure.get("lattice")).get("volume"))
+    own = _volume(structure)
     if volume is not None and own is not None and abs(own - volume) > _VOLUME_TOLERANCE * volume:
         raise LabelError(
             f"expected the document's cell of {volume:.2f} Å³, got {own:.2f} Å³ in the entry, which is the "
@@ -163,9 +166,10 @@ def _check_geometry(
             f"of another calculation; {_TAKE}"
         )
     task = _mapping(entry.get("data")).get("task_id")
+    origins = document.get("origins")
     tasks = {
         _mapping(origin).get("name"): _mapping(origin).get("task_id")
-        for origin in document.get("origins") or ()
+        for origin in (origins if isinstance(origins, list) else ())
     }
     for what in ("energy", "structure"):
         if task and tasks.get(what) and _differ(str(tasks[what]), str(task)):
@@ -173,6 +177,13 @@ def _check_geometry(
                 f"expected the entry of calculation {clean(tasks[what], 40)} as the document says of its {what}, got "
                 f"{clean(task, 40)}; {_TAKE}"
             )
+
+
+def _volume(structure: Mapping[str, Any]) -> float | None:
+    try:
+        return float(abs(np.linalg.det(cell_of(_mapping(structure.get("lattice"))))))
+    except (KeyError, TypeError, ValueError):
+        return None  # the reader will say what is wrong with it
 
 
 def _differ(one: str, other: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from itertools import combinations
@@ -214,7 +215,7 @@ def _range(name: str, values: Sequence[str]) -> Range:
     except ValueError:
         limits = []
     numbers = [x for x in limits if x is not None]
-    if len(values) > 1 or not numbers or numbers != sorted(numbers):
+    if len(values) > 1 or not numbers or not all(map(math.isfinite, numbers)) or numbers != sorted(numbers):
         what = "eV/atom" if name == "hull" else "atoms"
         raise SourceError(
             f"expected {name}=MOST or {name}=LEAST..MOST in {what}, got {clean(','.join(values), 40)!r}; correct it"
