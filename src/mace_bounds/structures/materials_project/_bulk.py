@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import SourceError
@@ -47,17 +48,15 @@ def bulk_documents(
             f"expected the Materials Project's open-data bucket, got '{sentence(error)}'; check the connection to "
             "s3.amazonaws.com, or ask for a part of the database, which comes another way"
         ) from None
-    names = set(table.schema.names)
-    if not {"material_id", "thermo_type", "entries"} <= names:
+    if not {"material_id", "thermo_type", "entries"} <= set(table.schema.names):
         raise SourceError(
-            f"expected a table of thermodynamic documents, got the columns {', '.join(sorted(names))[:120]}; delete "
-            "the folder mp_datasets and run the same command again"
+            f"expected a table of thermodynamic documents, got the columns {', '.join(table.schema.names)[:120]}; "
+            "delete the folder mp_datasets and run the same command again"
         )
+    table = _of_one_version(table, database_version)
     wanted = ds.field("thermo_type") == THERMO_TYPE
-    if "version" in names:
-        wanted = wanted & (ds.field("version") == _version(table, database_version))
     total, done = table.count_rows(filter=wanted), 0
-    columns = [name for name in FIELDS if name in names]
+    columns = [name for name in FIELDS if name in table.schema.names]
     for batch in table.to_batches(columns=columns, filter=wanted, batch_size=_BATCH):
         for document in batch.to_pylist(maps_as_pydicts="strict"):
             yield _plain(document)
@@ -65,12 +64,18 @@ def bulk_documents(
         progress(done, total)
 
 
-def _version(table: Any, database_version: str) -> str:
-    """Return the database's version as the table writes it, else the table's newest."""
-    import pyarrow.compute as pc
+def _of_one_version(table: Any, database_version: str) -> Any:
+    """Return the files of the database's version, else of the newest: each version has a folder of its own."""
+    import pyarrow.dataset as ds
 
-    there = sorted(str(v) for v in pc.unique(table.to_table(columns=["version"])["version"]).to_pylist())
-    return next((v for v in there if v.replace("-", ".") == database_version.replace("-", ".")), there[-1])
+    by_version: dict[str, list[str]] = {}
+    for file in sorted(table.files):
+        found = re.search(r"/version=([^/]+)/", file)
+        by_version.setdefault(found[1].replace("-", ".") if found else "", []).append(file)
+    if len(by_version) < 2:
+        return table
+    version = database_version.replace("-", ".")
+    return ds.dataset(by_version.get(version) or by_version[max(by_version)], format="parquet")
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from mace_bounds.structures.materials_project._patience import PatientAdapter
 
+DATASETS = "MPRESTER_LOCAL_DATASET_CACHE"
 ENDPOINT = "https://api.materialsproject.org/"
 
 
@@ -98,6 +100,17 @@ def heartbeat(endpoint: str, adapter: PatientAdapter) -> Heartbeat:
             ) from None
 
 
+def plain_id(name: str) -> str:
+    """Return ``"mp-149"`` for both ways in which the database writes it (the other is ``"mp-aaaaaaft"``)."""
+    from emmet.core.mpid import validate_identifier
+
+    try:
+        found = validate_identifier(name, serialize=False)
+    except ValueError:
+        return name
+    return str(getattr(found, "string", found))
+
+
 @contextmanager
 def open_client(endpoint: str, api_key: str, adapter: PatientAdapter) -> Iterator[Any]:
     """Open ``mp_api.client.MPRester`` and let the adapter carry its requests.
@@ -105,14 +118,10 @@ def open_client(endpoint: str, api_key: str, adapter: PatientAdapter) -> Iterato
     What the client raises becomes a :class:`SourceError`.
     """
     import requests
-    from mp_api.client import MPRester
     from mp_api.client.core.exceptions import MPRestError
 
     try:
-        with (
-            quiet(),
-            MPRester(api_key, endpoint, use_document_model=False, mute_progress_bars=True) as client,
-        ):
+        with quiet(), _client(endpoint, api_key, adapter) as client:
             client.session.mount(endpoint, adapter)
             yield client
     except (MPRestError, requests.RequestException) as error:
@@ -121,6 +130,22 @@ def open_client(endpoint: str, api_key: str, adapter: PatientAdapter) -> Iterato
             f"expected the Materials Project to answer the search, got '{told}'; check query and connection, then "
             "run the same command again"
         ) from None
+
+
+def _client(endpoint: str, api_key: str, adapter: PatientAdapter) -> Any:
+    """Make the client; it asks for the server's version at once and by itself, so it may take a few tries."""
+    import requests
+    from mp_api.client import MPRester
+
+    options: dict[str, Any] = {"use_document_model": False, "mute_progress_bars": True}
+    if folder := os.environ.get(DATASETS):  # the client itself looks at it when it is imported only
+        options["local_dataset_cache"] = folder
+    for attempt in range(adapter.tries - 1):
+        try:
+            return MPRester(api_key, endpoint, **options)
+        except (requests.RequestException, KeyError):
+            time.sleep(adapter.first_wait_s * 2**attempt)
+    return MPRester(api_key, endpoint, **options)
 
 
 @contextmanager

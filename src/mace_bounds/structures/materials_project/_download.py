@@ -20,6 +20,7 @@ from mace_bounds.structures.materials_project._connection import (
     find_key,
     heartbeat,
     open_client,
+    plain_id,
 )
 from mace_bounds.structures.materials_project._file import EntriesFile, Tally
 from mace_bounds.structures.materials_project._guard import FIELDS, entry_of
@@ -195,10 +196,11 @@ def _documents(folder: Path, pages: list[str]) -> Iterator[Mapping[str, Any]]:
 def _write(
     path: Path, query: Query, beat: Heartbeat, documents: Iterator[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    tally = Tally(query.nsites, frozenset(query.ids))
+    tally = Tally(query.nsites, frozenset(map(plain_id, query.ids)))
     with EntriesFile(path) as file:
         for document in documents:
-            entry = entry_of(document, beat.database_version)
+            named = {**document, "material_id": plain_id(str(document.get("material_id") or ""))}
+            entry = entry_of(named, beat.database_version)
             if tally.keeps(entry):
                 file.write(entry)
         if not tally.kept:

@@ -59,8 +59,8 @@ def entry_of(document: Mapping[str, Any], database_version: str | None = None) -
     name = str(document.get("material_id") or "")
     found = _entry(document)
     entry = dict(found or {})
-    if not entry.get("entry_id"):
-        entry["entry_id"] = name
+    run_type = _text(document.get("energy_type"))
+    entry["entry_id"] = f"{name}-{run_type}" if run_type else name  # as the database writes it, in one way
     entry.setdefault("energy", None)
     builder = _mapping(document.get("builder_meta"))
     known = {
