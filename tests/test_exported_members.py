@@ -57,7 +57,18 @@ def test_the_import_costs_nothing():
     assert float(told.stdout) < 0.1
 
 
-@pytest.mark.parametrize("room", ["audit", "baselines", "calibration", "features", "head", "structures"])
+ROOMS = [
+    "audit",
+    "baselines",
+    "calibration",
+    "features",
+    "head",
+    "structures",
+    "structures.materials_project",
+]
+
+
+@pytest.mark.parametrize("room", ROOMS)
 def test_rooms_export_what_they_say(room):
     from importlib import import_module
 

@@ -89,6 +89,18 @@ def test_interrupted_then_resumed(project, tmp_path):
         assert len(project.searches) == asked + 2  # the first page was there
 
 
+def test_features_take_a_query(project, tmp_path, monkeypatch, tiny_model_folder):
+    monkeypatch.setenv("MP_API_KEY", KEY)
+    monkeypatch.setenv("MACE_BOUNDS_CACHE", str(tmp_path / "cache"))
+    with serving(project) as endpoint:
+        monkeypatch.setenv("MP_API_ENDPOINT", endpoint)
+        command = ["features", "mp:NaCl", str(tmp_path / "store"), "--model", str(tiny_model_folder)]
+        result = CliRunner().invoke(app, [*command, "--workers", "1"])
+    assert result.exit_code == 0, result.output
+    assert "7 structures with" in result.stdout
+    assert "downloading it into" in result.stderr
+
+
 PAGED = """
 import mace_bounds.structures.materials_project._download as d
 d.download.__kwdefaults__["page_size"] = 7

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mace_bounds.cli import _console
+from mace_bounds.cli._download import local
 from mace_bounds.cli._options import (
     AuditSourceArgument,
     Device,
@@ -56,6 +57,7 @@ def audit(
     """
     from mace_bounds.audit import audit as run
 
+    local(source)
     with _console.progress("structures", None) as update:
         result = run(
             source,

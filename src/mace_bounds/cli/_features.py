@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mace_bounds.cli import _console
+from mace_bounds.cli._download import local
 from mace_bounds.cli._options import (
     Device,
     DeviceOption,
@@ -78,6 +79,7 @@ def features(
     from mace_bounds.structures import read
 
     started, part = now(), parse_part(shard)
+    local(source)
     read(source, energy_key=energy_key) if source != "-" else None  # a wrong path is said at once
     frozen = load_model(
         model or DEFAULT_MODEL,

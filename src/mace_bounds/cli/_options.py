@@ -161,13 +161,14 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A file (CIF, POSCAR, extxyz, JSON entries; .gz too), a folder, a glob, or - for standard input.",
+        help="A file (CIF, POSCAR, extxyz, JSON entries; .gz too), a folder, a glob, - for standard input, or a "
+        "Materials Project query such as mp:Li-Fe-P-O.",
     ),
 ]
 AuditSourceArgument = Annotated[
     str,
     typer.Argument(
-        metavar="SOURCE", help="A file, a folder, a glob, - for standard input, or a feature store."
+        metavar="SOURCE", help="A file, a folder, a glob, - for standard input, mp:QUERY, or a feature store."
     ),
 ]
 StoreArgument = Annotated[
