@@ -171,7 +171,7 @@ def sentence(chosen: Measured, roles: dict[str, int], head: CalibratedHead) -> s
     others = "; ".join(f"{roles[k]:,} {text}" for k, text in USED.items() if roles.get(k) and k not in inside)
     if chosen.name != ALL:
         tail = f" ({others}: reported apart)" if others else ""
-        return f"{len(chosen):,} labelled structures {WHAT[wanted]}{_known_to_model(chosen)}{tail}"
+        return f"{len(chosen):,} labelled structures {WHAT[wanted]}{_known_to_model(chosen, head)}{tail}"
     free = sum(roles.get(role, 0) for role in ROLES_OF[wanted])
     tail = f" ({others}): this does not measure coverage on new crystals" if others else ""
     if not free:
@@ -181,9 +181,11 @@ def sentence(chosen: Measured, roles: dict[str, int], head: CalibratedHead) -> s
     return f"all {len(chosen):,} labelled structures, of which only {free:,} are {WHAT[wanted]}{tail}"
 
 
-def _known_to_model(chosen: Measured) -> str:
+def _known_to_model(chosen: Measured, head: CalibratedHead) -> str:
     if chosen.name != NEW_TO_HEAD:
         return ""
+    if head.provenance.get("published"):
+        return "; which of them the model that published the energies was trained on is not known here"
     seen = chosen.n_in_training
     share = {0: "none", len(chosen): "all"}.get(seen, f"{seen:,}")
     return f"; {share} of them have compositions that the model's own training has seen"

@@ -7,37 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mace_bounds.audit import _folder
+from mace_bounds.audit._findings import counts, failures, measure
 from mace_bounds.audit._library import find_head, read_card
 from mace_bounds.audit._measured import (
-    ALL,
-    SUSPECT,
-    coverage,
-    curve,
     detailed_table,
-    headline,
-    labelled,
-    metrics,
-    overall,
-    sentence,
-    violation_table,
 )
+from mace_bounds.audit._open import is_path, open_own, open_with_head
+from mace_bounds.audit._own_head import fit_own_head, published_energies
 from mace_bounds.audit._plot import plot
-from mace_bounds.audit._score import feature_kind, open_pair, wants_atoms
+from mace_bounds.audit._score import wants_atoms
 from mace_bounds.audit._versions import now, versions
-from mace_bounds.calibration import CalibratedHead, load_head
-from mace_bounds.errors import StoreError
-from mace_bounds.features import FeatureStore, extract, is_store, training_compositions
-from mace_bounds.structures import read
+from mace_bounds.calibration import CalibratedHead, FitConfig
+from mace_bounds.errors import HeadError
+from mace_bounds.features import FeatureStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mace_bounds.audit._measured import Measured
 
 SHARD_ROWS = 256
 
@@ -82,6 +74,12 @@ def audit(
     scheduler: str | None = None,
     plots: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    cross_fit: bool = False,
+    predictions: str | Path | None = None,
+    energy_column: str | None = None,
+    id_column: str | None = None,
+    config: FitConfig | None = None,
+    fit_progress: Callable[[int, int], None] | None = None,
 ) -> AuditResult:
     """Bounds for every structure of a source, and how often they hold where the source has labels.
 
@@ -105,6 +103,18 @@ def audit(
         Draw plots; without them the report has tables only, and :func:`plot` can draw them later.
     progress : callable, optional
         Called with (structures done, failed among them) after each shard.
+    cross_fit : bool
+        Fit heads to the labels of the source itself. Every labelled structure is bounded by a head that has not seen
+        its composition, one without a label by the head of all; ``head`` is not used.
+    predictions : path, optional
+        Table (CSV, Parquet, JSON) of energies that some model published for these structures: these are bounded in
+        place of the backbone's, by heads cross-fitted to E_DFT - E_published on the backbone's features.
+    energy_column, id_column : str, optional
+        Its columns of total energies, eV, and of ids.
+    config : FitConfig, optional
+        Settings of cross-fitted heads.
+    fit_progress : callable, optional
+        Called with (heads fitted, heads in all).
 
     Returns
     -------
@@ -116,6 +126,8 @@ def audit(
         If ``out`` holds something else, or the store is unfinished.
     HeadError
         If no head fits the model, or the level is not calibrated.
+    LabelError
+        If the table of predictions does not fit the source, or there are no labels to fit to.
     ModelError, SourceError, EngineError
         If the model, the source or the workers cannot be used.
     """
@@ -127,35 +139,38 @@ def audit(
         "dtype": dtype,
         "device": device,
     }
-    if _is_path(source) and is_store(source):
-        store, calibrated, backbone = _open_store(Path(source), model, head, level)
-        _folder.open_folder(out)
-    else:
-        frozen, calibrated = open_pair(model, head, level=level, device=device, dtype=dtype)
-        backbone = frozen.training_compositions
-        _folder.open_folder(out)
-        elements = frozenset(frozen.atomic_numbers)
-        records = read(source, energy_key=energy_key, max_atoms=max_atoms, elements=elements)
-        store = extract(
-            records,
-            out / _folder.FEATURES,
-            frozen,
-            kind=feature_kind(calibrated),
-            atoms=wants_atoms(calibrated),
-            shard_rows=shard_rows,
-            workers=workers,
-            scheduler=scheduler,
-            progress=progress,
+    extraction = {"shard_rows": shard_rows, "workers": workers, "scheduler": scheduler, "progress": progress}
+    published = published_energies(predictions, energy_column, id_column)
+    own_rows = None
+    if cross_fit or published is not None:
+        if head is not None:
+            raise HeadError(
+                "expected no head beside heads fitted to the source itself; leave one of them out."
+            )
+        store, seen = open_own(source, out, model, settings, extraction)
+        clock.lap("features")
+        made = fit_own_head(
+            store, config or FitConfig(), published=published, backbone=seen, progress=fit_progress
         )
-    clock.lap("features")
-    _folder.write_bounds(_tables(store, calibrated, level, backbone), out, calibrated.levels)
+        calibrated, own_rows = made.heads.full, made
+        calibrated.conformal.check(level)
+        tables = made.tables(level)
+        about_head = _about_head(calibrated, calibrated, model, store)
+        about_head |= {"name": f"fitted to this source, {len(made.heads.heads)} folds of compositions"}
+        clock.lap("fit")
+    else:
+        store, calibrated, backbone = open_with_head(source, out, model, head, settings, extraction)
+        clock.lap("features")
+        tables = _tables(store, calibrated, level, backbone)
+        about_head = _about_head(calibrated, head, model, store)
+    _folder.write_bounds(tables, out, calibrated.levels)
     clock.lap("bounds")
     table = _folder.read_bounds(out / _folder.BOUNDS)
-    measured = _measure(table, calibrated, level, out)
+    measured = measure(table, calibrated, level, out)
     clock.lap("statistics")
     summary = {
         "command": "audit",
-        "source": str(source) if _is_path(source) else type(source).__name__,
+        "source": str(source) if is_path(source) else type(source).__name__,
         "settings": settings,
         "versions": versions(),
         "model": {
@@ -163,10 +178,11 @@ def audit(
             "digest": store.manifest.model_digest,
             "head": store.manifest.model_head,
         },
-        "head": _about_head(calibrated, head, model, store),
+        "head": about_head,
+        "published": None if own_rows is None else own_rows.about or None,
         "started": clock.started,
-        "counts": _counts(table),
-        "failures": _failures(table, out),
+        "counts": counts(table),
+        "failures": failures(table, out),
         **measured,
     }
     _folder.write_json(out / _folder.SUMMARY, {**summary, "finished": now(), "seconds": clock.laps})
@@ -195,84 +211,11 @@ class _Clock:
         self.laps[name] = round(self._last - before, 2)
 
 
-def _is_path(source: Any) -> bool:
-    return isinstance(source, (str, Path))
-
-
-def _open_store(
-    folder: Path, model: str | Path | None, head: str | Path | CalibratedHead | None, level: float
-) -> tuple[FeatureStore, CalibratedHead, NDArray[np.uint64] | None]:
-    store = FeatureStore(folder)
-    manifest = store.manifest
-    if not manifest.complete:
-        raise StoreError(
-            f"expected a finished feature store in {folder}, but its run was interrupted; "
-            "run the same mace-bounds features command again to finish it."
-        )
-    if isinstance(head, CalibratedHead):
-        calibrated = head
-    else:
-        calibrated = load_head(find_head(model or manifest.model, head, manifest.model_digest)[1])
-    calibrated.conformal.check(level)
-    calibrated.check_fits(manifest.model, manifest.model_digest, manifest.model_head, manifest.kind)
-    return store, calibrated, training_compositions(model or manifest.model, manifest.model_digest)
-
-
 def _tables(
     store: FeatureStore, head: CalibratedHead, level: float, backbone: NDArray[np.uint64] | None
 ) -> Iterator[pd.DataFrame]:
     for rows in store.rows(atoms=wants_atoms(head)):
         yield detailed_table(rows, head, level, backbone)
-
-
-def _measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) -> dict[str, Any]:
-    """Write coverage, curve and violations; return what the summary says of them."""
-    everything = labelled(table, head.levels)
-    for name in (_folder.COVERAGE, _folder.CURVE, _folder.VIOLATIONS):
-        (out / name).unlink(missing_ok=True)
-    outside = violation_table(labelled(table, head.levels, suspect=True), level)
-    if len(outside):
-        _folder.write_csv(outside, out / _folder.VIOLATIONS)
-    if len(everything) == 0:
-        why = "every label is suspect" if len(outside) else "no labels"
-        return {"measured_on": {"rows": None, "n": 0, "sentence": f"{why}, so bounds only"}}
-    chosen = headline(everything, head)
-    full = coverage(everything)
-    if chosen is not everything:
-        import pandas as pd
-
-        full = pd.concat([coverage(chosen), full], ignore_index=True)
-    _folder.write_csv(full, out / _folder.COVERAGE)
-    _folder.write_csv(_curve_table(chosen, head), out / _folder.CURVE)
-    roles = {str(k): int(v) for k, v in everything.table["seen_in"].value_counts().items()}
-    return {
-        "measured_on": {
-            "rows": chosen.name,
-            "n": len(chosen),
-            "in_training": chosen.n_in_training,
-            "sentence": sentence(chosen, roles, head),
-        },
-        "seen_in": roles,
-        "coverage": overall(full, chosen.name),
-        "coverage_all_labelled": overall(full, ALL),
-        "metrics": metrics(chosen),
-        "violations": {"level": level, "n": len(outside)},
-    }
-
-
-def _curve_table(rows: Measured, head: CalibratedHead) -> pd.DataFrame:
-    import pandas as pd
-
-    drawn = curve(rows, head)
-    return pd.DataFrame(
-        {
-            "nominal": drawn.nominal,
-            "coverage": drawn.observed,
-            "coverage_low": drawn.low,
-            "coverage_high": drawn.high,
-            "n": drawn.n,
-        }
-    )
 
 
 def _about_head(
@@ -294,31 +237,6 @@ def _about_head(
         card = read_card(find_head(model or store.manifest.model, given, store.manifest.model_digest)[1])
         about |= {"name": card.name, "path": str(card.path), "digest": card.digest}
     return about
-
-
-def _counts(table: pd.DataFrame) -> dict[str, int]:
-    good = table["reason"].isna()
-    flags = table["flags"].fillna("").str.split(";")
-    return {
-        "structures": len(table),
-        "scored": int(good.sum()),
-        "failed": int((~good).sum()),
-        "labelled": int((good & table["energy_dft_ev"].notna()).sum()),
-        "suspect_labels": int(flags.map(lambda row: SUSPECT in row).sum()),
-        "refused_labels": int(flags.map(lambda row: "label_refused" in row).sum()),
-        "extrapolating": int(flags.map(lambda row: "extrapolates" in row).sum()),
-        "unseen_elements": int(flags.map(lambda row: "unseen_element" in row).sum()),
-    }
-
-
-def _failures(table: pd.DataFrame, out: Path) -> list[dict[str, Any]]:
-    """Write the failed rows; return the commonest reasons, most frequent first."""
-    failed = table[table["reason"].notna()][["id", "source", "reason"]]
-    (out / _folder.FAILURES).unlink(missing_ok=True)
-    if len(failed) == 0:
-        return []
-    _folder.write_csv(failed, out / _folder.FAILURES)
-    return [{"reason": str(k), "n": int(v)} for k, v in failed["reason"].value_counts().head(20).items()]
 
 
 def _written(out: Path, plots: list[Path]) -> list[str]:

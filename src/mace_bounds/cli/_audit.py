@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +31,31 @@ if TYPE_CHECKING:
 
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder for bounds, plots and report.")]
 PlotsOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw plots, also into the report.")]
+CrossFitOption = Annotated[
+    bool,
+    typer.Option(
+        "--cross-fit",
+        help="Fit heads to the source's own labels; each structure is bounded by one new to its composition.",
+    ),
+]
+PredictionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--predictions",
+        metavar="TABLE",
+        help="CSV, Parquet or JSON of energies that some model published for these structures: bound these (fits heads "
+        "as --cross-fit).",
+    ),
+]
+EnergyColumnOption = Annotated[
+    str | None, typer.Option("--energy-column", metavar="NAME", help="Its column of total energies, eV.")
+]
+IdColumnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--id-column", metavar="NAME", help="Its column of ids.", show_default="id, material_id ..."
+    ),
+]
 
 
 def audit(
@@ -47,6 +72,10 @@ def audit(
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     plots: PlotsOption = True,
+    cross_fit: CrossFitOption = False,
+    predictions: PredictionsOption = None,
+    energy_column: EnergyColumnOption = None,
+    id_column: IdColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bound every structure of a source and, where it has labels, measure how often the bounds hold.
@@ -74,11 +103,21 @@ def audit(
             scheduler=scheduler,
             plots=plots,
             progress=update,
+            cross_fit=cross_fit,
+            predictions=predictions,
+            energy_column=energy_column,
+            id_column=id_column,
         )
     if as_json:
         _console.write_json(result.summary)
     else:
         _print(result)
+
+
+def _named(summary: dict[str, Any]) -> str:
+    published = summary["published"]
+    name = str(summary["model"]["name"])
+    return f"{published['column']} (published energies; features of {name})" if published else name
 
 
 def _print(result: AuditResult) -> None:
@@ -87,7 +126,7 @@ def _print(result: AuditResult) -> None:
     console, summary = _console.out(), result.summary
     counts, level = summary["counts"], summary["settings"]["level"]
     console.print(
-        f"[bold]{counts['scored']:,} structures[/bold] bounded by {summary['model']['name']} with the head "
+        f"[bold]{counts['scored']:,} structures[/bold] bounded by {_named(summary)} with the head "
         f"{summary['head']['name']}"
         + (f", {counts['failed']:,} could not be scored" if counts["failed"] else "")
         + (f", {counts['suspect_labels']:,} suspect labels left out" if counts["suspect_labels"] else "")

@@ -1,0 +1,103 @@
+"""What an audit finds in its bounds table: the files it writes, and what the summary says of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mace_bounds.audit import _folder
+from mace_bounds.audit._measured import (
+    ALL,
+    SUSPECT,
+    coverage,
+    curve,
+    headline,
+    labelled,
+    metrics,
+    overall,
+    sentence,
+    violation_table,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from mace_bounds.audit._measured import Measured
+    from mace_bounds.calibration import CalibratedHead
+
+
+def measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) -> dict[str, Any]:
+    """Write coverage, curve and violations; return what the summary says of them."""
+    everything = labelled(table, head.levels)
+    for name in (_folder.COVERAGE, _folder.CURVE, _folder.VIOLATIONS):
+        (out / name).unlink(missing_ok=True)
+    outside = violation_table(labelled(table, head.levels, suspect=True), level)
+    if len(outside):
+        _folder.write_csv(outside, out / _folder.VIOLATIONS)
+    if len(everything) == 0:
+        why = "every label is suspect" if len(outside) else "no labels"
+        return {"measured_on": {"rows": None, "n": 0, "sentence": f"{why}, so bounds only"}}
+    chosen = headline(everything, head)
+    full = coverage(everything)
+    if chosen is not everything:
+        import pandas as pd
+
+        full = pd.concat([coverage(chosen), full], ignore_index=True)
+    _folder.write_csv(full, out / _folder.COVERAGE)
+    _folder.write_csv(_curve_table(chosen, head), out / _folder.CURVE)
+    roles = {str(k): int(v) for k, v in everything.table["seen_in"].value_counts().items()}
+    return {
+        "measured_on": {
+            "rows": chosen.name,
+            "n": len(chosen),
+            "in_training": chosen.n_in_training,
+            "sentence": sentence(chosen, roles, head),
+        },
+        "seen_in": roles,
+        "coverage": overall(full, chosen.name),
+        "coverage_all_labelled": overall(full, ALL),
+        "metrics": metrics(chosen),
+        "violations": {"level": level, "n": len(outside)},
+    }
+
+
+def _curve_table(rows: Measured, head: CalibratedHead) -> pd.DataFrame:
+    import pandas as pd
+
+    drawn = curve(rows, head)
+    return pd.DataFrame(
+        {
+            "nominal": drawn.nominal,
+            "coverage": drawn.observed,
+            "coverage_low": drawn.low,
+            "coverage_high": drawn.high,
+            "n": drawn.n,
+        }
+    )
+
+
+def counts(table: pd.DataFrame) -> dict[str, int]:
+    """How many structures went which way."""
+    good = table["reason"].isna()
+    flags = table["flags"].fillna("").str.split(";")
+    return {
+        "structures": len(table),
+        "scored": int(good.sum()),
+        "failed": int((~good).sum()),
+        "labelled": int((good & table["energy_dft_ev"].notna()).sum()),
+        "suspect_labels": int(flags.map(lambda row: SUSPECT in row).sum()),
+        "refused_labels": int(flags.map(lambda row: "label_refused" in row).sum()),
+        "extrapolating": int(flags.map(lambda row: "extrapolates" in row).sum()),
+        "unseen_elements": int(flags.map(lambda row: "unseen_element" in row).sum()),
+    }
+
+
+def failures(table: pd.DataFrame, out: Path) -> list[dict[str, Any]]:
+    """Write the failed rows; return the commonest reasons, most frequent first."""
+    failed = table[table["reason"].notna()][["id", "source", "reason"]]
+    (out / _folder.FAILURES).unlink(missing_ok=True)
+    if len(failed) == 0:
+        return []
+    _folder.write_csv(failed, out / _folder.FAILURES)
+    return [{"reason": str(k), "n": int(v)} for k, v in failed["reason"].value_counts().head(20).items()]

@@ -1,0 +1,105 @@
+"""A source opened: its features in a finished store, and the head that goes with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_bounds.audit import _folder
+from mace_bounds.audit._library import find_head
+from mace_bounds.audit._score import feature_kind, open_pair, wants_atoms
+from mace_bounds.calibration import CalibratedHead, load_head
+from mace_bounds.errors import StoreError
+from mace_bounds.features import FeatureStore, extract, is_store, load_model, training_compositions
+from mace_bounds.structures import read
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mace_bounds.features import FrozenModel
+
+DEFAULT_MODEL = "medium-mpa-0"
+
+
+def open_with_head(
+    source: Any,
+    out: Path,
+    model: str | Path | None,
+    head: str | Path | CalibratedHead | None,
+    settings: dict[str, Any],
+    extraction: dict[str, Any],
+) -> tuple[FeatureStore, CalibratedHead, NDArray[np.uint64] | None]:
+    """A finished store of the source's features, the head, and the compositions of the model's training."""
+    level = float(settings["level"])
+    if is_path(source) and is_store(source):
+        store = _finished(Path(source))
+        calibrated = _head_of(store, model, head, level)
+        _folder.open_folder(out)
+        manifest = store.manifest
+        return store, calibrated, training_compositions(model or manifest.model, manifest.model_digest)
+    frozen, calibrated = open_pair(
+        model, head, level=level, device=settings["device"], dtype=settings["dtype"]
+    )
+    store = _extracted(
+        source,
+        out,
+        frozen,
+        settings,
+        {**extraction, "kind": feature_kind(calibrated), "atoms": wants_atoms(calibrated)},
+    )
+    return store, calibrated, frozen.training_compositions
+
+
+def open_own(
+    source: Any, out: Path, model: str | Path | None, settings: dict[str, Any], extraction: dict[str, Any]
+) -> tuple[FeatureStore, NDArray[np.uint64] | None]:
+    """A finished store of the source's features, and the compositions of the model's training."""
+    if is_path(source) and is_store(source):
+        store = _finished(Path(source))
+        _folder.open_folder(out)
+        manifest = store.manifest
+        return store, training_compositions(model or manifest.model, manifest.model_digest)
+    frozen = load_model(model or DEFAULT_MODEL, device=settings["device"], dtype=settings["dtype"])
+    return _extracted(source, out, frozen, settings, extraction), frozen.training_compositions
+
+
+def _extracted(
+    source: Any, out: Path, frozen: FrozenModel, settings: dict[str, Any], extraction: dict[str, Any]
+) -> FeatureStore:
+    _folder.open_folder(out)
+    records = read(
+        source,
+        energy_key=settings["energy_key"],
+        max_atoms=settings["max_atoms"],
+        elements=frozenset(frozen.atomic_numbers),
+    )
+    return extract(records, out / _folder.FEATURES, frozen, **extraction)
+
+
+def _finished(folder: Path) -> FeatureStore:
+    store = FeatureStore(folder)
+    if not store.manifest.complete:
+        raise StoreError(
+            f"expected a finished feature store in {folder}, but its run was interrupted; "
+            "run the same mace-bounds features command again to finish it."
+        )
+    return store
+
+
+def _head_of(
+    store: FeatureStore, model: str | Path | None, head: str | Path | CalibratedHead | None, level: float
+) -> CalibratedHead:
+    manifest = store.manifest
+    if isinstance(head, CalibratedHead):
+        calibrated = head
+    else:
+        calibrated = load_head(find_head(model or manifest.model, head, manifest.model_digest)[1])
+    calibrated.conformal.check(level)
+    calibrated.check_fits(manifest.model, manifest.model_digest, manifest.model_head, manifest.kind)
+    return calibrated
+
+
+def is_path(source: Any) -> bool:
+    """Whether a source is named rather than given."""
+    return isinstance(source, (str, Path))
