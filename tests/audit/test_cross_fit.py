@@ -110,6 +110,7 @@ def test_published_energies_are_audited_from_end_to_end(tiny_store, tiny_model_f
     page = found.report.read_text()
     assert "another model" in page
     assert "e_model" in page
+    assert (found.folder / "suspects.csv").is_file()
 
 
 def test_half_a_request_is_refused(tiny_store, tmp_path):

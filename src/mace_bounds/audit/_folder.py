@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FEATURES, BOUNDS, BOUNDS_CSV = "features", "bounds.parquet", "bounds.csv"
 COVERAGE, CURVE, VIOLATIONS, FAILURES = "coverage.csv", "curve.csv", "violations.csv", "failures.csv"
+SUSPECTS = "suspects.csv"
 SUMMARY, REPORT, PLOTS = "summary.json", "report.html", "plots"
 _TEXT = {"id", "formula", "chemical_system", "chemistry", "model", "source", "run_type"}
 _TEXT |= {"label_kind", "seen_in", "flags", "reason"}

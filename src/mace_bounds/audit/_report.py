@@ -75,6 +75,7 @@ def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ())
         groups=_groups(out / _folder.COVERAGE, summary),
         by_role=_by_role(out / _folder.COVERAGE, summary),
         violations=_violations(out / _folder.VIOLATIONS),
+        suspects=_violations(out / _folder.SUSPECTS),
         metrics=[(METRICS[k], v) for k in METRICS if (v := summary.get("metrics", {}).get(k)) is not None],
         version=summary["versions"]["mace-bounds"],
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.audit import _folder
-from mace_bounds.audit._findings import counts, failures, measure
+from mace_bounds.audit._findings import counts, failures, measure, suspects
 from mace_bounds.audit._library import find_head, read_card
 from mace_bounds.audit._measured import (
     detailed_table,
@@ -167,6 +167,9 @@ def audit(
     clock.lap("bounds")
     table = _folder.read_bounds(out / _folder.BOUNDS)
     measured = measure(table, calibrated, level, out)
+    measured["suspects"] = suspects(
+        table, store.rows() if own_rows is None else own_rows.rows(), calibrated, out
+    )
     clock.lap("statistics")
     summary = {
         "command": "audit",
@@ -241,7 +244,7 @@ def _about_head(
 
 def _written(out: Path, plots: list[Path]) -> list[str]:
     names = [_folder.REPORT, _folder.SUMMARY, _folder.BOUNDS, _folder.BOUNDS_CSV, _folder.COVERAGE]
-    names += [_folder.CURVE, _folder.VIOLATIONS, _folder.FAILURES]
+    names += [_folder.CURVE, _folder.VIOLATIONS, _folder.SUSPECTS, _folder.FAILURES]
     present = [name for name in names if name == _folder.SUMMARY or (out / name).is_file()]
     return present + [str(path.relative_to(out)) for path in plots]
 

@@ -143,6 +143,9 @@ def _print(result: AuditResult) -> None:
                 console.print(groups)
     else:
         console.print(f"[dim]Coverage is not measured: {summary['measured_on']['sentence']}.[/dim]")
+    if summary["suspects"]["n"]:
+        likely = f", {summary['suspects'].get('label', 0):,} of them rather by their label than by the model"
+        console.print(f"{summary['suspects']['n']:,} suspect entries in suspects.csv{likely}.")
     for row in summary["failures"][:3]:
         console.print(f"[dim]{row['n']:,} not scored: {row['reason']}[/dim]", soft_wrap=True, markup=True)
     names = [name for name in summary["files"] if "/" not in name]
