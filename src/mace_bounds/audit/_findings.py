@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.audit import _folder
+from mace_bounds.audit._atlas import MINIMUM, atlas_table, worst_slab
+from mace_bounds.audit._element_bias import element_bias
 from mace_bounds.audit._measured import (
     ALL,
     SUSPECT,
@@ -88,6 +90,36 @@ def suspects(
     _folder.write_csv(ranked, out / _folder.SUSPECTS)
     likely = ranked["likely"].value_counts()
     return {"n": len(ranked), **{str(name): int(n) for name, n in likely.items()}}
+
+
+def atlas(
+    table: pd.DataFrame, geometry: pd.DataFrame | None, head: CalibratedHead, level: float, out: Path
+) -> dict[str, Any] | None:
+    """Write the atlas and the bias of elements of the headline's rows; return what the summary says of them."""
+    for name in (_folder.ATLAS, _folder.ELEMENT_BIAS):
+        (out / name).unlink(missing_ok=True)
+    if geometry is not None:
+        table = table.assign(**{name: geometry[name].to_numpy() for name in geometry.columns if name != "id"})
+    rows = headline(labelled(table, head.levels), head)
+    if len(rows) < MINIMUM:
+        return None
+    full = atlas_table(rows)
+    bias = element_bias(rows.table["formula"].tolist(), rows.error)
+    _folder.write_csv(full, out / _folder.ATLAS)
+    _folder.write_csv(bias, out / _folder.ELEMENT_BIAS)
+    groups = full[(full["nominal"] == level) & (full["by"] != "all")]
+    low = groups["coverage"] < level
+    return {
+        "rows": rows.name,
+        "n": len(rows),
+        "groups": len(groups),
+        "significantly_low": int((groups["significant"] & low).sum()),
+        "significantly_high": int((groups["significant"] & ~low).sum()),
+        "biased": int(groups["bias_significant"].sum()),
+        "biased_elements": int(bias["significant"].sum()),
+        "worst_slab_coverage": worst_slab(rows, level),
+        "symmetry": geometry is not None,
+    }
 
 
 def _curve_table(rows: Measured, head: CalibratedHead) -> pd.DataFrame:

@@ -103,3 +103,10 @@ def _head_of(
 def is_path(source: Any) -> bool:
     """Whether a source is named rather than given."""
     return isinstance(source, (str, Path))
+
+
+def can_read_again(source: Any) -> bool:
+    """Whether a source gives its structures a second time: files and lists do; a store, a stream and ``-`` do not."""
+    if is_path(source):
+        return str(source) != "-" and not is_store(source)
+    return not hasattr(source, "__next__")

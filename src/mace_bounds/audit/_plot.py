@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.audit._folder import BOUNDS, COVERAGE, CURVE, PLOTS, read_bounds, read_summary
+from mace_bounds.audit._atlas import MINIMUM
+from mace_bounds.audit._folder import (
+    ATLAS,
+    BOUNDS,
+    COVERAGE,
+    CURVE,
+    ELEMENT_BIAS,
+    PLOTS,
+    read_bounds,
+    read_summary,
+)
 from mace_bounds.audit._measured import ALL, NEW_TO_HEAD, UNSEEN, Measured, bound_columns, labelled
+from mace_bounds.audit._periodic_map import plot_periodic_map
 from mace_bounds.calibration import (
     CalibrationCurve,
     plot_calibration,
@@ -108,8 +119,40 @@ def figures(
                 f"coverage_by_{by}",
                 lambda by=by: plot_coverage_by_group(coverage, by, level, split=title),  # type: ignore[misc]
             )
+    yield from _map_figures(out, level)
     yield "calibration", lambda: plot_calibration(_curve(out), split=title)
     yield "widths", lambda: plot_widths(_half_widths(table, levels), split="all structures")
+
+
+def _map_figures(out: Path, level: float) -> Iterator[tuple[str, Callable[[], Axes]]]:
+    """Periodic tables of coverage and bias."""
+    if not (out / ATLAS).is_file():
+        return
+    atlas, bias = _read_csv(out / ATLAS), _read_csv(out / ELEMENT_BIAS)
+    picked = atlas[(atlas["by"] == "element") & ((atlas["nominal"] - level).abs() < 1e-9)]
+    if len(picked):
+        yield (
+            "map_coverage",
+            lambda: plot_periodic_map(
+                dict(zip(picked["group"], 100 * picked["coverage"], strict=True)),
+                label=f"measured coverage of the {100 * level:g} % bounds, %",
+                limits=(100 * (3 * level - 2), 100 * level, 100),
+                bold=set(picked[picked["significant"]]["group"]),
+            ),
+        )
+    shown = bias[bias["n"] >= MINIMUM]
+    if len(shown):
+        reach = max(1.0, float(shown["bias_mev_per_atom"].abs().quantile(0.95)))
+        yield (
+            "map_bias",
+            lambda: plot_periodic_map(
+                dict(zip(shown["element"], shown["bias_mev_per_atom"], strict=True)),
+                label="expected error E_DFT − E_model that an element brings, meV/atom",
+                limits=(-reach, 0.0, reach),
+                bold=set(shown[shown["significant"]]["element"]),
+                colours="PuOr",
+            ),
+        )
 
 
 def _measured_figures(

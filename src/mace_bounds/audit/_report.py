@@ -76,6 +76,8 @@ def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ())
         by_role=_by_role(out / _folder.COVERAGE, summary),
         violations=_violations(out / _folder.VIOLATIONS),
         suspects=_violations(out / _folder.SUSPECTS),
+        notable=_notable(out / _folder.ATLAS, summary),
+        elements=_elements(out / _folder.ELEMENT_BIAS),
         metrics=[(METRICS[k], v) for k in METRICS if (v := summary.get("metrics", {}).get(k)) is not None],
         version=summary["versions"]["mace-bounds"],
     )
@@ -165,3 +167,23 @@ def _by_role(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
 def _violations(path: Path) -> list[dict[str, Any]]:
     table = _read(path)
     return [] if table is None else _folder.records(table.head(MOST_VIOLATIONS))
+
+
+def _notable(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Groups of the atlas whose coverage or bias is more than chance, lowest coverage first."""
+    table = _at_level(path, summary)
+    if table is None:
+        return []
+    picked = table[(table["by"] != "all") & (table["significant"] | table["bias_significant"])]
+    rows = _folder.records(picked.sort_values(["coverage", "n"], kind="stable").head(MOST_VIOLATIONS))
+    return [{**row, "by": str(row["by"]).replace("_", " ")} for row in rows]
+
+
+def _elements(path: Path) -> list[dict[str, Any]]:
+    """Elements whose bias is more than chance, largest first."""
+    table = _read(path)
+    if table is None:
+        return []
+    picked = table[table["significant"]]
+    order = picked["bias_mev_per_atom"].abs().sort_values(ascending=False, kind="stable").index
+    return _folder.records(picked.loc[order].head(MOST_VIOLATIONS))

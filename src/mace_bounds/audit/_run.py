@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.audit import _folder
-from mace_bounds.audit._findings import counts, failures, measure, suspects
+from mace_bounds.audit._findings import atlas, counts, failures, measure, suspects
+from mace_bounds.audit._geometry import kept_geometry
 from mace_bounds.audit._library import find_head, read_card
 from mace_bounds.audit._measured import (
     detailed_table,
 )
-from mace_bounds.audit._open import is_path, open_own, open_with_head
+from mace_bounds.audit._open import can_read_again, is_path, open_own, open_with_head
 from mace_bounds.audit._own_head import fit_own_head, published_energies
 from mace_bounds.audit._plot import plot
 from mace_bounds.audit._score import wants_atoms
@@ -23,6 +24,7 @@ from mace_bounds.audit._versions import now, versions
 from mace_bounds.calibration import CalibratedHead, FitConfig
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore
+from mace_bounds.structures import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -170,6 +172,11 @@ def audit(
     measured["suspects"] = suspects(
         table, store.rows() if own_rows is None else own_rows.rows(), calibrated, out
     )
+    geometry = None
+    if measured["measured_on"]["n"] and can_read_again(source):
+        again = read(source, energy_key=energy_key, max_atoms=max_atoms)
+        geometry = kept_geometry(out / _folder.GEOMETRY, table["id"].tolist(), again)
+    measured["atlas"] = atlas(table, geometry, calibrated, level, out)
     clock.lap("statistics")
     summary = {
         "command": "audit",
@@ -245,6 +252,7 @@ def _about_head(
 def _written(out: Path, plots: list[Path]) -> list[str]:
     names = [_folder.REPORT, _folder.SUMMARY, _folder.BOUNDS, _folder.BOUNDS_CSV, _folder.COVERAGE]
     names += [_folder.CURVE, _folder.VIOLATIONS, _folder.SUSPECTS, _folder.FAILURES]
+    names += [_folder.ATLAS, _folder.ELEMENT_BIAS]
     present = [name for name in names if name == _folder.SUMMARY or (out / name).is_file()]
     return present + [str(path.relative_to(out)) for path in plots]
 

@@ -26,6 +26,7 @@ from mace_bounds.calibration._coverage import (
     clopper_pearson,
     clustered_interval,
     coverage_table,
+    effective_number,
     interval_score,
     violations,
 )
@@ -131,6 +132,7 @@ __all__ = [
     "crps_gaussian",
     "cv_plus_bounds",
     "cv_plus_level",
+    "effective_number",
     "element_membership",
     "ence",
     "fit_head",

@@ -76,10 +76,30 @@ def clustered_interval(
     Korn & Graubard, Survey Methodology 24, 193 (1998).
     """
     inside = np.asarray(hit, dtype=np.float64)
-    n = inside.size
-    if n == 0:
+    if inside.size == 0:
         return 0.0, 1.0
-    share = float(inside.mean())
+    effective = effective_number(inside, clusters)
+    low, high = clopper_pearson(float(inside.mean()) * effective, effective, confidence)
+    return float(low), float(high)
+
+
+def effective_number(hit: ArrayLike, clusters: Sequence[str] | NDArray[np.generic]) -> float:
+    """Number of independent rows that would know a share as well as rows that come in clusters do.
+
+    Parameters
+    ----------
+    hit : array_like of bool, shape (n,)
+        Whether the row lies in its interval; at least one row.
+    clusters : sequence, shape (n,)
+        Cluster of each row.
+
+    Returns
+    -------
+    float
+        At most n; the number of clusters where all rows agree.
+    """
+    inside = np.asarray(hit, dtype=np.float64)
+    n, share = inside.size, float(inside.mean())
     _, code = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.bincount(code, weights=inside - share)
     n_clusters = sums.size
@@ -87,8 +107,7 @@ def clustered_interval(
     if 0.0 < share < 1.0 and n_clusters > 1:
         variance = n_clusters / (n_clusters - 1) * float(sums @ sums) / n**2
         effective = min(float(n), share * (1.0 - share) / variance) if variance > 0 else float(n)
-    low, high = clopper_pearson(share * effective, effective, confidence)
-    return float(low), float(high)
+    return effective
 
 
 def interval_score(

@@ -1,0 +1,173 @@
+"""The coverage atlas: coverage, width and bias by everything that is known of a structure, and what of it is chance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mace_bounds.audit._table import MEV_PER_EV
+from mace_bounds.calibration import (
+    Membership,
+    coverage_table,
+    effective_number,
+    element_membership,
+    membership,
+    size_bins,
+    worst_slab_coverage,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from mace_bounds.audit._measured import Measured
+
+    Array = NDArray[np.float64]
+
+MINIMUM = 10
+FALSE_DISCOVERIES = 0.05
+_BINNED = {
+    "density_g_per_cm3": ("density", "g/cm³"),
+    "volume_per_atom_a3": ("volume_per_atom", "Å³"),
+    "hull_distance_ev_per_atom": ("hull_distance", "eV/atom"),
+}
+_LEAST_SLAB = 100
+
+
+def groupings(table: pd.DataFrame) -> dict[str, Membership]:
+    """Every grouping that the columns allow: element, chemistry, system, symmetry, size, run type, bins."""
+    by: dict[str, Any] = {
+        "element": element_membership(table["chemical_system"].tolist()),
+        "chemistry": table["chemistry"].to_numpy(dtype=object),
+        "chemical_system": table["chemical_system"].to_numpy(dtype=object),
+        "size": size_bins(table["n_atoms"].to_numpy(dtype=int)),
+        "run_type": _texts(table["run_type"]),
+    }
+    for name in ("crystal_system", "space_group"):
+        if name in table:
+            by[name] = _texts(table[name])
+    for column, (name, unit) in _BINNED.items():
+        if column in table and table[column].notna().any():
+            by[name] = range_bins(table[column].to_numpy(dtype=np.float64), unit)
+    return {name: membership(labels) for name, labels in by.items()}
+
+
+def _texts(column: pd.Series[Any]) -> list[str | None]:
+    return [value if isinstance(value, str) else None for value in column]
+
+
+def range_bins(values: Array, unit: str, n_bins: int = 4) -> list[str | None]:
+    """Equal-count bins, named by their place and range: ``"1/4: 0.5 to 2.3 g/cm³"``; None without a value."""
+    known = values[np.isfinite(values)]
+    edges = np.quantile(known, np.linspace(0, 1, n_bins + 1))
+    place = np.searchsorted(edges[1:-1], values, side="left")
+    names = [f"{i + 1}/{n_bins}: {edges[i]:.3g} to {edges[i + 1]:.3g} {unit}" for i in range(n_bins)]
+    return [names[i] if np.isfinite(v) else None for i, v in zip(place, values, strict=True)]
+
+
+def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
+    """Coverage, width and bias by group at every level.
+
+    Parameters
+    ----------
+    rows : Measured
+        Labelled rows; columns of :func:`mace_bounds.audit._geometry.geometry_table` join the groupings.
+    minimum : int
+        Groups with fewer rows are left out.
+
+    Returns
+    -------
+    DataFrame
+        :func:`mace_bounds.calibration.coverage_table` with ``n_compositions``; ``p_value``, two-sided, of the
+        coverage against the nominal one (Clopper–Pearson at the effective number of rows); ``significant`` after
+        Benjamini and Hochberg over all groups of a level, of which at most 5 % are then expected to be chance;
+        ``bias_mev_per_atom``, the mean signed error E_DFT - E_model, its standard error clustered by composition,
+        and ``bias_significant`` in the same sense.
+
+    References
+    ----------
+    Benjamini & Hochberg, J. R. Stat. Soc. B 57, 289 (1995); under positive dependence Benjamini & Yekutieli, Ann.
+    Stat. 29, 1165 (2001).
+    """
+    by = groupings(rows.table)
+    low, high = rows.bounds()
+    error, clusters = rows.error, rows.table["formula"].to_numpy(dtype=str)
+    out = coverage_table(error, low, high, rows.levels, by=by, clusters=clusters, minimum=minimum)
+    inside = (low <= error[:, None]) & (error[:, None] <= high)
+    level = {x: j for j, x in enumerate(rows.levels)}
+    masks = {("all", "all"): np.ones(len(rows), dtype=bool)}
+    masks |= {(name, g): m.matrix[:, j] for name, m in by.items() for j, g in enumerate(m.names)}
+    facts = {
+        key: _bias(error[mask], clusters[mask])
+        for key, mask in masks.items()
+        if mask.sum() >= minimum or key[0] == "all"
+    }
+    keys = list(zip(out["by"], out["group"], strict=True))
+    out["n_compositions"] = [facts[key]["n_compositions"] for key in keys]
+    out["p_value"] = [
+        coverage_p_value(inside[masks[key], level[x]], clusters[masks[key]], x)
+        for key, x in zip(keys, out["nominal"], strict=True)
+    ]
+    for name in ("bias_mev_per_atom", "bias_standard_error_mev_per_atom", "bias_p_value"):
+        out[name] = [facts[key][name] for key in keys]
+    for p, name in (("p_value", "significant"), ("bias_p_value", "bias_significant")):
+        out[name] = False
+        for x in rows.levels:
+            tested = ((out["nominal"] == x) & (out["by"] != "all") & out[p].notna()).to_numpy()
+            out.loc[tested, name] = discoveries(out.loc[tested, p].to_numpy(dtype=np.float64))
+    return out
+
+
+def coverage_p_value(inside: NDArray[np.bool_], clusters: NDArray[np.str_], nominal: float) -> float:
+    """Two-sided p-value of a measured coverage against the nominal one, rows clustered."""
+    from scipy.special import betainc
+
+    n = effective_number(inside, clusters)
+    hits = float(inside.mean()) * n
+    above = betainc(hits, n - hits + 1.0, nominal) if hits > 0 else 1.0
+    below = betainc(n - hits, hits + 1.0, 1.0 - nominal) if hits < n else 1.0
+    return float(min(1.0, 2.0 * min(above, below)))
+
+
+def discoveries(p_values: Array) -> NDArray[np.bool_]:
+    """Which tests stand when at most 5 % of those that stand may be chance (Benjamini and Hochberg)."""
+    from scipy.stats import false_discovery_control
+
+    if not len(p_values):
+        return np.zeros(0, dtype=bool)
+    return np.asarray(false_discovery_control(p_values) <= FALSE_DISCOVERIES)
+
+
+def _bias(error: Array, clusters: NDArray[np.str_]) -> dict[str, float]:
+    """Mean signed error, with the standard error of a mean of clusters."""
+    from scipy.stats import t
+
+    _, code = np.unique(clusters, return_inverse=True)
+    sums = np.bincount(code, weights=error - error.mean())
+    k = len(sums)
+    spread = float(np.sqrt(k / (k - 1) * (sums @ sums)) / len(error)) if k > 1 else np.nan
+    p = float(2 * t.sf(abs(error.mean()) / spread, k - 1)) if spread > 0 else np.nan
+    return {
+        "n_compositions": k,
+        "bias_mev_per_atom": float(error.mean()) * MEV_PER_EV,
+        "bias_standard_error_mev_per_atom": spread * MEV_PER_EV,
+        "bias_p_value": p,
+    }
+
+
+def worst_slab(rows: Measured, level: float) -> float | None:
+    """Coverage on the worst tenth that a cut through size, novelty, width and composition finds; None for few rows."""
+    if len(rows) < _LEAST_SLAB:
+        return None
+    low, high = rows.bounds()
+    at = int(np.argmin(np.abs(np.array(rows.levels) - level)))
+    inside = (low[:, at] <= rows.error) & (rows.error <= high[:, at])
+    table = rows.table
+    columns = [
+        np.log(table["n_atoms"].to_numpy(dtype=np.float64)),
+        np.log(rows.column("sigma")),
+        np.log1p(table["extrapolation_grade"].to_numpy(dtype=np.float64)),
+        *element_membership(table["chemical_system"].tolist()).matrix.T.astype(np.float64),
+    ]
+    return worst_slab_coverage(inside, np.column_stack(columns))
