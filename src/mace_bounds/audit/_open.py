@@ -106,7 +106,7 @@ def is_path(source: Any) -> bool:
 
 
 def can_read_again(source: Any) -> bool:
-    """Whether a source gives its structures a second time: files and lists do; a store, a stream and ``-`` do not."""
+    """Whether a source can be read twice: files and lists can; a store, a stream, ``-`` and a query cannot."""
     if is_path(source):
-        return str(source) != "-" and not is_store(source)
+        return str(source) != "-" and not str(source).startswith("mp:") and not is_store(source)
     return not hasattr(source, "__next__")
