@@ -17,10 +17,16 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+from emmet.core.mpid import AlphaID
 from pymatgen.core import Composition, Lattice
 
 KEY = "0123456789abcdef0123456789abcdef"
 THERMO, SUMMARY = "/materials/thermo/", "/materials/summary/"
+
+
+def number(material_id: str) -> int:
+    """The number behind an id in digits or in letters: the database answers to both."""
+    return int(AlphaID(material_id))
 
 
 @dataclass
@@ -160,7 +166,7 @@ def matches(document: dict, query: dict[str, str]) -> bool:
         if name == "thermo_types":
             good = document["thermo_type"] in listed
         elif name == "material_ids":
-            good = document["material_id"] in listed
+            good = number(document["material_id"]) in map(number, listed)
         elif name == "chemsys":
             if "*" in value and len(listed) > 1:
                 raise ValueError("Wild cards only supported for single chemsys queries.")
