@@ -101,9 +101,14 @@ def heartbeat(endpoint: str, adapter: PatientAdapter) -> Heartbeat:
 
 
 def plain_id(name: str) -> str:
-    """Return ``"mp-149"`` for both ways in which the database writes it (the other is ``"mp-aaaaaaft"``)."""
+    """Return ``"mp-149"`` for both ways in which the database writes it (the other is ``"mp-aaaaaaft"``).
+
+    Ids that the database knows in letters only keep these, and an id in digits is kept as it is.
+    """
     from emmet.core.mpid import validate_identifier
 
+    if name.rpartition("-")[2].isdecimal():
+        return name
     try:
         found = validate_identifier(name, serialize=False)
     except ValueError:
