@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.audit._compare_folder import PLOTS, rows_of
 from mace_bounds.audit._compare_style import PRODUCT, method_styles
 from mace_bounds.audit._compare_summary import MINIMUM_WORST, RATIO
-from mace_bounds.audit._report import TEMPLATES, number, percent, thousands
+from mace_bounds.audit._report import number, percent, template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,17 +52,7 @@ READING = {
 
 def write_page(path: Path, full: dict[str, Any], report: CompareReport, plots: Sequence[Path]) -> None:
     """Write ``index.html``, which shows the plots beside it."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "thousands": thousands, "number": number}
-    page = environment.get_template("compare.html.j2").render(
+    page = template("compare.html.j2").render(
         c=full,
         columns=COLUMNS,
         kinds=[_section(kind, report, plots) for kind in report.table["kind"].unique()],

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
+    from jinja2 import Template
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_VIOLATIONS, MOST_GROUPS, LARGEST_SVG = 30, 60, 400_000
@@ -41,6 +42,21 @@ METRICS = {
 }
 
 
+def template(name: str) -> Template:
+    """One of the package's page templates, with the filters for numbers."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "thousands": thousands, "number": number}
+    return environment.get_template(name)
+
+
 def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ()) -> Path:
     """Write ``report.html`` from a summary and the files beside it.
 
@@ -58,17 +74,7 @@ def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ())
     Path
         The page; it needs no other file.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "thousands": thousands, "number": number}
-    page = environment.get_template("report.html.j2").render(
+    page = template("report.html.j2").render(
         s=summary,
         level=summary["settings"]["level"],
         plots=_data_uris(plots),
