@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.audit import _folder
+from mace_bounds.audit._links import entry_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +55,7 @@ def template(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "thousands": thousands, "number": number}
+    environment.filters["entry_url"] = entry_url
     return environment.get_template(name)
 
 
@@ -82,6 +84,7 @@ def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ())
         by_role=_by_role(out / _folder.COVERAGE, summary),
         violations=_violations(out / _folder.VIOLATIONS),
         suspects=_violations(out / _folder.SUSPECTS),
+        atlas_by=_atlas_by(out / _folder.ATLAS),
         notable=_notable(out / _folder.ATLAS, summary),
         elements=_elements(out / _folder.ELEMENT_BIAS),
         metrics=[(METRICS[k], v) for k in METRICS if (v := summary.get("metrics", {}).get(k)) is not None],
@@ -173,6 +176,16 @@ def _by_role(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
 def _violations(path: Path) -> list[dict[str, Any]]:
     table = _read(path)
     return [] if table is None else _folder.records(table.head(MOST_VIOLATIONS))
+
+
+def _atlas_by(path: Path) -> str:
+    """What the atlas is grouped by, in words."""
+    table = _read(path)
+    if table is None:
+        return ""
+    *most, last = (by.replace("_", " ") for by in table["by"].unique() if by != "all")
+    text = f"{', '.join(most)} and {last}" if most else last
+    return text.replace("space group", "space group (spglib, tolerance 0.01 Å)")
 
 
 def _notable(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:

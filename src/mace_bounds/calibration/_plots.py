@@ -102,7 +102,7 @@ def plot_coverage_by_group(
     ax.set_ylim(-0.7, max(len(shown) - 0.3, 0.7))
     ax.set_xlim(max(0.0, min(float(low.min(initial=nominal)), nominal) - 0.03), 1.005)
     ax.grid(axis="y", color=PALE, lw=0.5)
-    what = f"Coverage by {by}"
+    what = f"Coverage by {by.replace('_', ' ')}"
     if len(rows) > len(shown):
         what += f", {len(shown)} lowest of {len(rows)}"
     note = "\nred: 95 % interval below nominal" if below.any() else ""
