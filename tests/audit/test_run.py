@@ -100,6 +100,17 @@ def test_the_report_holds_the_numbers_and_needs_no_other_file(result):
     assert 'href="' not in page
 
 
+def test_times_are_in_a_file_of_their_own(result):
+    (start,) = json.loads((result.folder / "run.json").read_text())["starts"]
+    assert start["started"] <= start["finished"]
+    stages = ["features", "bounds", "statistics", "plots", "report"]
+    assert list(start["seconds"]) == stages
+    assert result.times["starts"] == [start]
+    assert start["machine"]["usable_cores"] >= 1
+    assert start["finished"][:10] not in result.report.read_text()
+    assert not {"started", "finished", "seconds"} & set(result.summary)
+
+
 def test_every_file_that_the_summary_names_is_there(result):
     assert {"report.html", "summary.json", "bounds.parquet", "bounds.csv"} <= set(result.summary["files"])
     for name in result.summary["files"]:
@@ -115,9 +126,27 @@ def test_an_interrupted_audit_is_resumed(result, source, tiny_model_folder, tiny
     shutil.copytree(result.folder / "features", out / "features")
     (out / "features" / "shard-000002.parquet").unlink()
     again = audit(source, out, model=tiny_model_folder, head=tiny_fit.folder, shard_rows=64, plots=False)
-    assert again.summary["coverage"] == result.summary["coverage"]
+    assert again.summary == {**result.summary, "files": again.summary["files"]}
+    for name in ("bounds.parquet", "bounds.csv", "coverage.csv", "suspects.csv", "atlas.csv"):
+        assert (out / name).read_bytes() == (result.folder / name).read_bytes()
     for shard in sorted((result.folder / "features").glob("shard-*.parquet")):
         assert (out / "features" / shard.name).read_bytes() == shard.read_bytes()
+
+
+def test_a_run_of_a_store_that_was_killed_before_its_first_table_goes_on(
+    tiny_store, tiny_model_folder, tiny_fit, tmp_path
+):
+    (tmp_path / ".run.json.tmp").write_text("{")
+    audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, plots=False)
+    wanted = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in wanted:
+        if name != "run.json":
+            (tmp_path / name).unlink()
+    (tmp_path / ".bounds.parquet.tmp").write_bytes(b"PAR1")
+    again = audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, plots=False)
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(again.times["starts"]) == 2
+    assert {**found, "run.json": b""} == {**wanted, "run.json": b""}
 
 
 def test_a_feature_store_is_a_source(tiny_store, tiny_model_folder, tiny_fit, tmp_path):

@@ -171,6 +171,19 @@ def test_trouble_without_end_is_one_sentence_and_the_pages_stay(fetch, project, 
     assert len(project.searches) - asked == 2  # the first page had come already
 
 
+def test_the_time_of_a_resumed_query_is_that_of_its_first_page(fetch, project, tmp_path):
+    project.faults = ["", *["500"] * 4]
+    with pytest.raises(SourceError):
+        fetch()
+    frozen = tmp_path / ".out.jsonl.gz.parts" / "query.json"
+    settings = json.loads(frozen.read_text())
+    frozen.write_text(json.dumps({**settings, "started": "2025-09-26T00:00:00+00:00"}))
+    summary = fetch().summary
+    assert summary["started"] == "2025-09-26T00:00:00+00:00"
+    assert summary["finished"] >= settings["started"]
+    assert len(project.searches) == 5 + 2  # the first page was taken up
+
+
 def test_a_server_that_dies_in_the_middle(project, tmp_path, undisturbed):
     project.faults = ["", "die"]
     with serving(project) as endpoint, pytest.raises(SourceError, match="4 times"):

@@ -20,7 +20,7 @@ FEATURES, BOUNDS, BOUNDS_CSV = "features", "bounds.parquet", "bounds.csv"
 COVERAGE, CURVE, VIOLATIONS, FAILURES = "coverage.csv", "curve.csv", "violations.csv", "failures.csv"
 SUSPECTS, ATLAS, ELEMENT_BIAS = "suspects.csv", "atlas.csv", "element_bias.csv"
 GEOMETRY = "geometry.parquet"
-SUMMARY, REPORT, PLOTS = "summary.json", "report.html", "plots"
+SUMMARY, REPORT, PLOTS, RUN = "summary.json", "report.html", "plots", "run.json"
 _TEXT = {"id", "formula", "chemical_system", "chemistry", "model", "source", "run_type"}
 _TEXT |= {"label_kind", "seen_in", "flags", "reason"}
 
@@ -29,7 +29,8 @@ def open_folder(out: Path) -> None:
     """Make the folder, or accept one that an audit began; raises :class:`StoreError` for anything else."""
     if out.exists() and not out.is_dir():
         raise StoreError(f"expected a folder for the audit, but {out} is a file; choose another place.")
-    if out.is_dir() and any(out.iterdir()) and not ((out / SUMMARY).exists() or (out / FEATURES).is_dir()):
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if not there <= {f".{RUN}.tmp"} and there.isdisjoint({RUN, SUMMARY, FEATURES}):
         raise StoreError(
             f"expected a new folder or one of an earlier audit, but {out} holds something else; choose another."
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.audit import _folder
 from mace_bounds.audit._library import find_head
 from mace_bounds.audit._score import feature_kind, open_pair, wants_atoms
+from mace_bounds.audit._times import begin
 from mace_bounds.calibration import CalibratedHead, load_head
 from mace_bounds.errors import StoreError
 from mace_bounds.features import FeatureStore, extract, is_store, load_model, training_compositions
@@ -35,7 +36,7 @@ def open_with_head(
     if is_path(source) and is_store(source):
         store = _finished(Path(source))
         calibrated = _head_of(store, model, head, level)
-        _folder.open_folder(out)
+        begin(out)
         manifest = store.manifest
         return store, calibrated, training_compositions(model or manifest.model, manifest.model_digest)
     frozen, calibrated = open_pair(
@@ -57,7 +58,7 @@ def open_own(
     """A finished store of the source's features, and the compositions of the model's training."""
     if is_path(source) and is_store(source):
         store = _finished(Path(source))
-        _folder.open_folder(out)
+        begin(out)
         manifest = store.manifest
         return store, training_compositions(model or manifest.model, manifest.model_digest)
     frozen = load_model(model or DEFAULT_MODEL, device=settings["device"], dtype=settings["dtype"])
@@ -67,7 +68,7 @@ def open_own(
 def _extracted(
     source: Any, out: Path, frozen: FrozenModel, settings: dict[str, Any], extraction: dict[str, Any]
 ) -> FeatureStore:
-    _folder.open_folder(out)
+    begin(out)
     records = read(
         source,
         energy_key=settings["energy_key"],

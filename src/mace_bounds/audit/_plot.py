@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -74,13 +74,24 @@ def plot(
     StoreError
         If ``out`` is no finished audit, or a format or level is unknown.
     """
-    out = Path(out)
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise StoreError(
             f"expected formats among {', '.join(FORMATS)}, got {', '.join(unknown) or 'none'}; choose of these."
         )
-    summary = read_summary(out)
+    summary = read_summary(Path(out))
+    return draw_plots(Path(out), summary, level=level, formats=formats, folder=folder)
+
+
+def draw_plots(
+    out: Path,
+    summary: dict[str, Any],
+    *,
+    level: float | None = None,
+    formats: Sequence[str] = ("png", "svg"),
+    folder: str | Path | None = None,
+) -> list[Path]:
+    """:func:`plot` of an audit whose summary is known, written or not."""
     levels = tuple(float(x) for x in summary["head"]["levels"])
     level = float(summary["settings"]["level"]) if level is None else level
     if not any(abs(level - known) < 1e-9 for known in levels):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +12,13 @@ from mace_bounds.audit import _folder
 from mace_bounds.audit._findings import atlas, counts, failures, measure, suspects
 from mace_bounds.audit._geometry import kept_geometry
 from mace_bounds.audit._library import find_head, read_card
-from mace_bounds.audit._measured import (
-    detailed_table,
-)
+from mace_bounds.audit._measured import detailed_table
 from mace_bounds.audit._open import can_read_again, is_path, open_own, open_with_head
 from mace_bounds.audit._own_head import fit_own_head, published_energies
-from mace_bounds.audit._plot import plot
+from mace_bounds.audit._plot import draw_plots
 from mace_bounds.audit._score import wants_atoms
-from mace_bounds.audit._versions import now, versions
+from mace_bounds.audit._times import Stages, read_times
+from mace_bounds.audit._versions import versions
 from mace_bounds.calibration import CalibratedHead, FitConfig
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore
@@ -48,11 +46,14 @@ class AuditResult:
         What ``summary.json`` holds.
     coverage : DataFrame or None
         Measured coverage, overall and by group; None without labels.
+    times : dict
+        What ``run.json`` holds: when it ran and how long each stage took, at each start.
     """
 
     folder: Path
     summary: dict[str, Any]
     coverage: pd.DataFrame | None
+    times: dict[str, Any]
 
     @property
     def report(self) -> Path:
@@ -90,7 +91,8 @@ def audit(
     source : path, str, object or iterable
         Anything that :func:`mace_bounds.structures.read` takes, or the folder of a finished feature store.
     out : path
-        A new folder, or that of an audit that was interrupted: finished features are not computed again.
+        A new folder, or that of an audit that was interrupted: finished features are not computed again, and all
+        files but ``run.json`` are the same to the byte as those of a run in one piece.
     model, head : str, path or CalibratedHead, optional
         See :func:`mace_bounds.score`; for a feature store the model is the store's.
     level : float
@@ -133,7 +135,8 @@ def audit(
     ModelError, SourceError, EngineError
         If the model, the source or the workers cannot be used.
     """
-    out, clock = Path(out), _Clock()
+    out = Path(out)
+    stages = Stages(out)
     settings = {
         "level": level,
         "energy_key": energy_key,
@@ -150,7 +153,7 @@ def audit(
                 "expected no head beside heads fitted to the source itself; leave one of them out."
             )
         store, seen = open_own(source, out, model, settings, extraction)
-        clock.lap("features")
+        stages.end("features")
         made = fit_own_head(
             store, config or FitConfig(), published=published, backbone=seen, progress=fit_progress
         )
@@ -159,14 +162,16 @@ def audit(
         tables = made.tables(level)
         about_head = _about_head(calibrated, calibrated, model, store)
         about_head |= {"name": f"fitted to this source, {len(made.heads.heads)} folds of compositions"}
-        clock.lap("fit")
+        stages.end("fit")
     else:
         store, calibrated, backbone = open_with_head(source, out, model, head, settings, extraction)
-        clock.lap("features")
+        stages.end("features")
         tables = _tables(store, calibrated, level, backbone)
         about_head = _about_head(calibrated, head, model, store)
+    for name in (_folder.SUMMARY, _folder.REPORT):  # of an earlier run: not to be taken for this one's
+        (out / name).unlink(missing_ok=True)
     _folder.write_bounds(tables, out, calibrated.levels)
-    clock.lap("bounds")
+    stages.end("bounds")
     table = _folder.read_bounds(out / _folder.BOUNDS)
     measured = measure(table, calibrated, level, out)
     measured["suspects"] = suspects(
@@ -177,7 +182,7 @@ def audit(
         again = read(source, energy_key=energy_key, max_atoms=max_atoms)
         geometry = kept_geometry(out / _folder.GEOMETRY, table["id"].tolist(), again)
     measured["atlas"] = atlas(table, geometry, calibrated, level, out)
-    clock.lap("statistics")
+    stages.end("statistics")
     summary = {
         "command": "audit",
         "source": str(source) if is_path(source) else type(source).__name__,
@@ -190,35 +195,20 @@ def audit(
         },
         "head": about_head,
         "published": None if own_rows is None else own_rows.about or None,
-        "started": clock.started,
         "counts": counts(table),
         "failures": failures(table, out),
         **measured,
     }
-    _folder.write_json(out / _folder.SUMMARY, {**summary, "finished": now(), "seconds": clock.laps})
-    drawn = plot(out) if plots else []
-    clock.lap("plots")
+    drawn = draw_plots(out, summary) if plots else []
+    stages.end("plots")
     from mace_bounds.audit._report import write_report
 
-    summary |= {"finished": now(), "seconds": clock.laps, "files": []}
     write_report(out, summary, drawn)
-    clock.lap("report")
     summary["files"] = _written(out, drawn)
-    summary["finished"] = now()
-    _folder.write_json(out / _folder.SUMMARY, summary)
-    return AuditResult(out, summary, _read_coverage(out) if measured["measured_on"]["n"] else None)
-
-
-class _Clock:
-    """Seconds of each stage, rounded; and when the run began."""
-
-    def __init__(self) -> None:
-        self.started, self.laps, self._last = now(), dict[str, float](), time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """End a stage."""
-        before, self._last = self._last, time.perf_counter()
-        self.laps[name] = round(self._last - before, 2)
+    _folder.write_json(out / _folder.SUMMARY, summary)  # the last: whoever finds it finds all others
+    stages.end("report", last=True)
+    coverage = _read_coverage(out) if measured["measured_on"]["n"] else None
+    return AuditResult(out, summary, coverage, read_times(out))
 
 
 def _tables(
@@ -245,13 +235,13 @@ def _about_head(
     }
     if not isinstance(given, CalibratedHead):
         card = read_card(find_head(model or store.manifest.model, given, store.manifest.model_digest)[1])
-        about |= {"name": card.name, "path": str(card.path), "digest": card.digest}
+        about |= {"name": card.name, "digest": card.digest}
     return about
 
 
 def _written(out: Path, plots: list[Path]) -> list[str]:
-    names = [_folder.REPORT, _folder.SUMMARY, _folder.BOUNDS, _folder.BOUNDS_CSV, _folder.COVERAGE]
-    names += [_folder.CURVE, _folder.VIOLATIONS, _folder.SUSPECTS, _folder.FAILURES]
+    names = [_folder.REPORT, _folder.SUMMARY, _folder.RUN, _folder.BOUNDS, _folder.BOUNDS_CSV]
+    names += [_folder.COVERAGE, _folder.CURVE, _folder.VIOLATIONS, _folder.SUSPECTS, _folder.FAILURES]
     names += [_folder.ATLAS, _folder.ELEMENT_BIAS]
     present = [name for name in names if name == _folder.SUMMARY or (out / name).is_file()]
     return present + [str(path.relative_to(out)) for path in plots]

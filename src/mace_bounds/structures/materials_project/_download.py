@@ -52,7 +52,8 @@ class Download:
     summary_path : Path
         Its provenance.
     summary : dict
-        What is in it: query, database version, licence, counts, refused labels, versions, SHA-256.
+        What is in it: query, database version, licence, counts, refused labels, versions, SHA-256, and when the
+        first page was asked for (``started``, whichever run it was) and the file was complete (``finished``).
     fresh : bool
         False if it was there already.
     """
@@ -112,14 +113,14 @@ def download(
         return done
     address, key = find_endpoint(endpoint), find_key(api_key)
     tell, update = note or silent, progress or silent
-    started = _now()
     folder = path.with_name(f".{path.name}.parts")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         patient = PatientAdapter(note=tell, **patience)
         beat = heartbeat(address, patient)
         settings = {"query": str(query), "endpoint": address, "page_size": page_size, "fields": list(FIELDS)}
-        _prepare(folder, path, {**settings, "database_version": beat.database_version}, tell)
+        settings["database_version"] = beat.database_version
+        started = _prepare(folder, path, settings, tell)
         if query.everything:
             from mace_bounds.structures.materials_project._bulk import bulk_documents
 
@@ -250,13 +251,17 @@ def _finish(
     return Download(path, summary_path, summary, fresh=True)
 
 
-def _prepare(folder: Path, path: Path, settings: dict[str, Any], tell: Callable[[str], None]) -> None:
-    """Make the folder of pages, or take one up that was left by the same query and database."""
+def _prepare(folder: Path, path: Path, settings: dict[str, Any], tell: Callable[[str], None]) -> str:
+    """Make the folder of pages, or take one up that was left by the same query and database.
+
+    Returns when the first of its pages was asked for, in this run or an earlier one.
+    """
     frozen = folder / "query.json"
     try:
         before = json.loads(frozen.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = None
+        started = str(before.pop("started"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        before, started = None, ""
     if before is not None and before != settings:
         if before.get("query") != settings["query"]:
             raise SourceError(
@@ -270,9 +275,11 @@ def _prepare(folder: Path, path: Path, settings: dict[str, Any], tell: Callable[
         before = None
     if before is None:
         _forget(folder)
-        write_whole(frozen, json.dumps(settings).encode())
+        started = _now()
+        write_whole(frozen, json.dumps({**settings, "started": started}).encode())
     for leftover in folder.glob(".*.tmp"):
         leftover.unlink()
+    return started
 
 
 def _forget(folder: Path) -> None:
