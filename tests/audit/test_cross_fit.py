@@ -1,14 +1,16 @@
 """Cross-fitted heads: no row is bounded by a head that knows its composition, or its label."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mace_bounds import FitConfig
-from mace_bounds.audit import audit
+from mace_bounds import FitConfig, load_head, score
+from mace_bounds.audit import audit, read_card
 from mace_bounds.audit._cross_fit import cross_fitted
+from mace_bounds.audit._kept_head import inputs_digest
 from mace_bounds.calibration import compositions_in, fit_head
 from mace_bounds.errors import HeadError, LabelError
 from mace_bounds.features import FeatureRows, FeatureStore
@@ -71,6 +73,89 @@ def test_a_wrong_label_does_not_move_its_own_bounds(made, rows, manifest):
     np.testing.assert_array_equal(again.intervals(some).sigma, made.heads[0].intervals(some).sigma)
 
 
+ABOUT = {"published": False, "includes_training": False, "versions": {"mace-bounds": "0"}, "sources": {}}
+ABOUT |= {"label_kinds": {}, "notes": "", "licence": "", "backbone_compositions_known": False}
+
+
+@pytest.fixture(scope="module")
+def kept(rows, manifest, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audit") / "heads"
+    return cross_fitted(rows, manifest, CONFIG, n_folds=2, folder=folder, provenance=ABOUT), folder
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def again(rows, manifest, folder, config=CONFIG):
+    """Cross-fit into a folder; return which heads were made anew."""
+    before = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    cross_fitted(rows, manifest, config, n_folds=2, folder=folder, provenance=ABOUT)
+    return {path.name for path in folder.iterdir() if before.get(path.name) != path.stat().st_ino}
+
+
+def test_heads_that_were_kept_say_what_those_in_memory_say(made, kept, rows):
+    pd.testing.assert_frame_equal(
+        kept[0].detailed_table(rows, 0.9, None), made.detailed_table(rows, 0.9, None), check_exact=True
+    )
+    assert sorted(path.name for path in kept[1].iterdir()) == ["fold-1", "fold-2", "full"]
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_bytes(kept, rows, manifest, tmp_path):
+    folder = tmp_path / "heads"
+    shutil.copytree(kept[1], folder)
+    assert again(rows, manifest, folder) == set()
+    shutil.rmtree(folder / "fold-1")
+    (folder / ".fold-1.x1" / "new").mkdir(parents=True)  # killed while it was written
+    (folder / ".fold-1.x1" / "new" / "head.safetensors").write_bytes(b"half")
+    (folder / "fold-2" / "head.safetensors").write_bytes(b"damaged")
+    assert again(rows, manifest, folder) == {"fold-1", "fold-2"}
+    assert files(folder) == files(kept[1])
+
+
+def test_heads_of_other_labels_are_not_taken(kept, rows, manifest, tmp_path):
+    shutil.copytree(kept[1], tmp_path / "heads")
+    table = rows.table.copy()
+    table.loc[0, "energy_ev"] = np.nextafter(table["energy_ev"][0], 0)
+    made_anew = again(FeatureRows(table, rows.features), manifest, tmp_path / "heads")
+    assert made_anew == {"full", "fold-1", "fold-2"}
+
+
+def test_whatever_decides_on_a_head_is_in_its_digest(rows, manifest):
+    def changed(name):
+        table = rows.table.copy()
+        table.loc[0, name] = np.nextafter(table[name][0], 0)
+        return FeatureRows(table, rows.features)
+
+    features = rows.features.copy()
+    features[0, 0] = np.nextafter(features[0, 0], 0)
+    inputs = [
+        (rows, manifest, CONFIG, {"a": 1}),
+        (changed("energy_ev"), manifest, CONFIG, {"a": 1}),
+        (changed("energy_mace_ev"), manifest, CONFIG, {"a": 1}),  # another column of published energies
+        (FeatureRows(rows.table, features), manifest, CONFIG, {"a": 1}),
+        (rows, replace(manifest, model="another"), CONFIG, {"a": 1}),
+        (rows, manifest, replace(CONFIG, seed=1), {"a": 1}),
+        (rows, manifest, CONFIG, {"a": 2}),
+    ]
+    digests = [inputs_digest(r, m, c, about=about) for r, m, c, about in inputs]
+    assert len(set(digests)) == len(inputs)
+    assert (
+        inputs_digest(FeatureRows(rows.table.copy(), rows.features), manifest, CONFIG, about={"a": 1})
+        == digests[0]
+    )
+
+
+def test_the_head_of_all_labels_is_a_head_for_use(kept, labelled_crystals, tiny_model_folder):
+    folder = kept[1] / "full"
+    assert "left out of it: see `report.html`" in (folder / "README.md").read_text()
+    assert read_card(folder).levels == load_head(folder).levels
+    assert set(read_card(folder).levels) >= set(kept[0].full.levels)
+    table = score(labelled_crystals[:3], model=tiny_model_folder, head=folder, level=0.9)
+    assert set(table["seen_in"]) == {"fit"}
+    assert table["upper_mev_per_atom"].notna().all()
+
+
 def test_published_energies_are_audited_from_end_to_end(tiny_store, tiny_model_folder, tmp_path):
     everything = FeatureStore(tiny_store).read()
     published = everything.table["energy_mace_ev"] + 0.01 * everything.table["n_atoms"]
@@ -111,6 +196,11 @@ def test_published_energies_are_audited_from_end_to_end(tiny_store, tiny_model_f
     assert "another model" in page
     assert "e_model" in page
     assert (found.folder / "suspects.csv").is_file()
+    head = found.folder / "heads" / "full"
+    assert found.summary["head"]["folder"] == "heads/full"
+    assert found.summary["head"]["digest"] == read_card(head).digest
+    with pytest.raises(HeadError, match=r"one for published energies \(e_model\)"):
+        score([], model=tiny_model_folder, head=head)
 
 
 def test_half_a_request_is_refused(tiny_store, tmp_path):

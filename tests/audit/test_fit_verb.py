@@ -97,6 +97,8 @@ def test_the_card_says_what_the_head_is(tiny_fit):
 def test_unusable_requests_are_refused(tiny_store, tiny_fit, tiny_model_folder):
     with pytest.raises(HeadError, match="already holds a head"):
         fit(tiny_store, tiny_fit.folder, FitConfig(conformal="split"), model=tiny_model_folder)
+    with pytest.raises(HeadError, match="already holds a head"):
+        fit("no-store", tiny_fit.folder)  # before anything is read, let alone fitted
     with pytest.raises(HeadError, match="repeats = 0"):
         fit(tiny_store, repeats=0)
     with pytest.raises(HeadError, match="leave none"):

@@ -26,14 +26,9 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
     coverage : DataFrame
         Measured on its test split.
     """
-    about, identity = head.provenance, head.identity
-    settings = about["settings"]
+    about = head.provenance
     reference = 0.95 if 0.95 in head.levels else head.levels[-1]
-    parts = [
-        f"# {name}: error bounds for {identity.model}",
-        f"A head of mace-bounds for the frozen model **{identity.model}** (weights SHA-256 `{identity.model_digest}`, "
-        f"model head `{identity.model_head}`, {len(identity.columns)} {identity.kind} features"
-        f"{' and atomic fractions' if identity.composition else ''}). It fits no other weights.",
+    measured = [
         "## Coverage, measured",
         f"On {about['rows']['test']:,} structures of compositions that neither the fit nor the calibration of the head "
         f"has seen{_training_clause(about)}. Intervals are 95 % confidence, clustered by composition.",
@@ -43,6 +38,43 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
         _group_table(coverage, reference),
         *_section("Compared with other ways to get error bars", about.get("comparison", "")),
         *_section("How these numbers were developed", about["development"]),
+    ]
+    return _card(name, head, measured)
+
+
+def unmeasured_card(name: str, head: CalibratedHead, labels: str) -> str:
+    """Write the README of a head that an audit fitted to its source: no rows are left to measure it on.
+
+    Parameters
+    ----------
+    name : str
+        Name of the head.
+    head : CalibratedHead
+        With the provenance that an audit gives it.
+    labels : str
+        Which labels it was fitted to.
+    """
+    text = (
+        f"Fitted by an audit to {labels}. The audit measured coverage with heads made the "
+        "same way, each on compositions left out of it: see `report.html` and `coverage.csv` two folders up."
+    )
+    if head.provenance["published"]:
+        text += (
+            f" The energies that it bounds were published ({head.identity.model}): no model here gives them."
+        )
+    return _card(name, head, ["## Coverage", text])
+
+
+def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
+    """Put the card together around what is known of the coverage."""
+    about, identity = head.provenance, head.identity
+    settings = about["settings"]
+    parts = [
+        f"# {name}: error bounds for {identity.model}",
+        f"A head of mace-bounds for the frozen model **{identity.model}** (weights SHA-256 `{identity.model_digest}`, "
+        f"model head `{identity.model_head}`, {len(identity.columns)} {identity.kind} features"
+        f"{' and atomic fractions' if identity.composition else ''}). It fits no other weights.",
+        *coverage,
         "## Data and splits",
         _facts(
             {
@@ -62,8 +94,11 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
                 "Made with": f"mace-bounds {about['versions']['mace-bounds']}",
             }
         ),
-        "## Use",
-        f"```sh\nmace-bounds score FILE.cif --head PATH/TO/{name}\n```",
+        *(
+            []
+            if about.get("published")
+            else ["## Use", f"```sh\nmace-bounds score FILE.cif --head PATH/TO/{name}\n```"]
+        ),
         "## What the bounds mean, and what they do not",
         "E_MACE + lower ≤ E_DFT ≤ E_MACE + upper holds for the stated share of structures that resemble the data "
         "above, where E_DFT is the energy that the labels are: same functional, settings and geometry. It is a share "

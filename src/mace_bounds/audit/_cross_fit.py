@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mace_bounds.audit._kept_head import clear_away, inputs_digest, kept_head
 from mace_bounds.audit._measured import detailed_table
 from mace_bounds.calibration import CalibratedHead, fit_head, group_folds
 from mace_bounds.errors import HeadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from mace_bounds.calibration import FitConfig
     from mace_bounds.features import FeatureRows, Manifest
 
-N_FOLDS = 5
+N_FOLDS, FULL = 5, "full"
 _OUTEST = 104_729  # these folds are other than those inside of the heads
 
 
@@ -74,6 +76,7 @@ def cross_fitted(
     config: FitConfig,
     *,
     n_folds: int = N_FOLDS,
+    folder: Path | None = None,
     provenance: dict[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CrossFit:
@@ -89,6 +92,9 @@ def cross_fitted(
         Settings of every head; its shares are not used: all labelled rows fit and calibrate (CV+).
     n_folds : int
         Folds of compositions.
+    folder : Path, optional
+        Where each head is kept as it is made, in ``full`` and ``fold-1`` and so on, and taken from if it is there;
+        ``provenance`` is then an audit's.
     provenance : dict, optional
         Plain values to keep in the heads.
     progress : callable, optional
@@ -109,9 +115,16 @@ def cross_fitted(
     groups = labelled.table[config.split_by].to_numpy(dtype=str)
     seed = config.seed + _OUTEST
     folds = group_folds(groups, n_folds, seed)
+
+    def fit(fold: int) -> CalibratedHead:
+        return fit_head(labelled.take(folds != fold), manifest, config, provenance=provenance).head
+
+    keep = (
+        None if folder is None else _Kept(folder, inputs_digest(labelled, manifest, config, about=provenance))
+    )
     heads = []
     for fold in range(-1, n_folds):  # -1 is no fold: the head of all rows comes first, and fails first
-        heads.append(fit_head(labelled.take(folds != fold), manifest, config, provenance=provenance).head)
+        heads.append(fit(fold) if keep is None else keep.head(fold, n_folds, fit))
         if progress is not None:
             progress(fold + 2, n_folds + 1)
     common = [level for level in heads[0].levels if all(level in head.levels for head in heads)]
@@ -122,6 +135,23 @@ def cross_fitted(
         )
     full, *others = (_with_levels(head, common) for head in heads)
     return CrossFit(full, tuple(others), seed, config.split_by)
+
+
+class _Kept:
+    """The folder of the heads of one cross-fit."""
+
+    def __init__(self, folder: Path, inputs_sha256: str) -> None:
+        self._folder, self._inputs = folder, inputs_sha256
+        clear_away(folder)
+
+    def head(self, fold: int, n_folds: int, fit: Callable[[int], CalibratedHead]) -> CalibratedHead:
+        """The head without a fold, or of all rows for -1."""
+        name, labels = FULL, "all labels of its source"
+        if fold >= 0:
+            name = f"fold-{fold + 1}"
+            labels = f"the labels of its source outside fold {fold + 1} of {n_folds} folds of compositions"
+        made_of = {"inputs_sha256": self._inputs, "fold": f"{name} of {n_folds}"}
+        return kept_head(self._folder / name, made_of, labels, lambda: fit(fold))
 
 
 def _with_levels(head: CalibratedHead, levels: list[float]) -> CalibratedHead:

@@ -14,6 +14,7 @@ from mace_bounds.audit._versions import versions
 from mace_bounds.calibration import FitConfig, fit_head
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, training_compositions
+from mace_bounds.head import check_head_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +117,8 @@ def fit(
     """
     if repeats < 1:
         raise HeadError(f"expected at least one split, got repeats = {repeats}; give 1 or more.")
+    if folder is not None:
+        check_head_target(folder, overwrite=overwrite)
     config = config or FitConfig()
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     manifest, rows = store.manifest, store.read(max_atoms=MAX_ATOMS)
@@ -126,7 +129,7 @@ def fit(
     for k in range(repeats):
         seeded = replace(config, seed=config.seed + k)
         result = fit_head(
-            rows, manifest, seeded, backbone=backbone, provenance=_provenance(rows, notes, licence)
+            rows, manifest, seeded, backbone=backbone, provenance=about_data(rows, notes, licence)
         )
         test = _test_rows(result, seen)
         measured = coverage(test)
@@ -157,7 +160,8 @@ def fit(
     return FitReport(head, measured, repeated, splits, result.left_out, written)
 
 
-def _provenance(rows: FeatureRows, notes: str, licence: str) -> dict[str, Any]:
+def about_data(rows: FeatureRows, notes: str = "", licence: str = "") -> dict[str, Any]:
+    """What a head's provenance says of its data, as plain values."""
     used = rows.labelled().table
     return {
         "versions": versions(),

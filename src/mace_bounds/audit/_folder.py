@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FEATURES, BOUNDS, BOUNDS_CSV = "features", "bounds.parquet", "bounds.csv"
 COVERAGE, CURVE, VIOLATIONS, FAILURES = "coverage.csv", "curve.csv", "violations.csv", "failures.csv"
 SUSPECTS, ATLAS, ELEMENT_BIAS = "suspects.csv", "atlas.csv", "element_bias.csv"
-GEOMETRY = "geometry.parquet"
+GEOMETRY, HEADS = "geometry.parquet", "heads"
 SUMMARY, REPORT, PLOTS, RUN = "summary.json", "report.html", "plots", "run.json"
 _TEXT = {"id", "formula", "chemical_system", "chemistry", "model", "source", "run_type"}
 _TEXT |= {"label_kind", "seen_in", "flags", "reason"}

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.audit._cross_fit import N_FOLDS, CrossFit, cross_fitted
+from mace_bounds.audit._fit import about_data
 from mace_bounds.audit._predictions import check_predictions, read_predictions, with_predictions
-from mace_bounds.audit._versions import versions
 from mace_bounds.errors import LabelError
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def fit_own_head(
     *,
     published: Published | None,
     backbone: NDArray[np.uint64] | None,
+    folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> OwnHead:
     """Cross-fit heads to a finished store.
@@ -106,6 +107,8 @@ def fit_own_head(
         Bound these energies instead of the backbone's.
     backbone : ndarray of uint64, optional
         Compositions of the backbone's training; they say nothing about another model's energies.
+    folder : Path, optional
+        Where the heads are kept; see :func:`mace_bounds.audit._cross_fit.cross_fitted`.
     progress : callable, optional
         Called with (heads fitted, heads in all).
 
@@ -134,10 +137,10 @@ def fit_own_head(
             "expected labels to fit a head to, got none; name the key of the energies (--energy-key) or use a head."
         )
     provenance = {
-        "versions": versions(),
+        **about_data(rows),
         "includes_training": published is not None or backbone is not None,
         "published": published is not None,
         "outer_folds": N_FOLDS,
     }
-    heads = cross_fitted(rows, manifest, config, provenance=provenance, progress=progress)
+    heads = cross_fitted(rows, manifest, config, folder=folder, provenance=provenance, progress=progress)
     return OwnHead(heads, store, energies, backbone, about)

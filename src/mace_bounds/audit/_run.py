@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.audit import _folder
+from mace_bounds.audit._cross_fit import FULL
 from mace_bounds.audit._findings import atlas, counts, failures, measure, suspects
 from mace_bounds.audit._geometry import kept_geometry
 from mace_bounds.audit._library import find_head, read_card
@@ -91,7 +92,7 @@ def audit(
     source : path, str, object or iterable
         Anything that :func:`mace_bounds.structures.read` takes, or the folder of a finished feature store.
     out : path
-        A new folder, or that of an audit that was interrupted: finished features are not computed again, and all
+        A new folder, or that of an audit that was interrupted: finished features and heads are not made again, and all
         files but ``run.json`` are the same to the byte as those of a run in one piece.
     model, head : str, path or CalibratedHead, optional
         See :func:`mace_bounds.score`; for a feature store the model is the store's.
@@ -109,7 +110,8 @@ def audit(
         Called with (structures done, failed among them) after each shard.
     cross_fit : bool
         Fit heads to the labels of the source itself. Every labelled structure is bounded by a head that has not seen
-        its composition, one without a label by the head of all; ``head`` is not used.
+        its composition, one without a label by the head of all, which stays in ``OUT/heads/full`` for use elsewhere;
+        ``head`` is not used.
     predictions : path, optional
         Table (CSV, Parquet, JSON) of energies that some model published for these structures: these are bounded in
         place of the backbone's, by heads cross-fitted to E_DFT - E_published on the backbone's features.
@@ -154,14 +156,24 @@ def audit(
             )
         store, seen = open_own(source, out, model, settings, extraction)
         stages.end("features")
+        heads = out / _folder.HEADS
         made = fit_own_head(
-            store, config or FitConfig(), published=published, backbone=seen, progress=fit_progress
+            store,
+            config or FitConfig(),
+            published=published,
+            backbone=seen,
+            folder=heads,
+            progress=fit_progress,
         )
         calibrated, own_rows = made.heads.full, made
         calibrated.conformal.check(level)
         tables = made.tables(level)
         about_head = _about_head(calibrated, calibrated, model, store)
-        about_head |= {"name": f"fitted to this source, {len(made.heads.heads)} folds of compositions"}
+        about_head |= {
+            "name": f"fitted to this source, {len(made.heads.heads)} folds of compositions",
+            "folder": f"{_folder.HEADS}/{FULL}",
+            "digest": read_card(heads / FULL).digest,
+        }
         stages.end("fit")
     else:
         store, calibrated, backbone = open_with_head(source, out, model, head, settings, extraction)

@@ -58,6 +58,7 @@ def open_pair(
         calibrated = load_head(folder)
     if level is not None:
         calibrated.conformal.check(level)
+    calibrated.check_energies()
     identity = calibrated.identity
     frozen = load_model(name, head=identity.model_head, device=device, dtype=dtype)
     calibrated.check_fits(frozen.name, frozen.digest, frozen.head, identity.kind)

@@ -134,6 +134,7 @@ class CalibratedHead:
 
     def check_fits(self, model: str, model_digest: str, model_head: str, kind: str) -> None:
         """Refuse features that come from another model or are of another kind (:class:`HeadError`)."""
+        self.check_energies()
         mine = self.identity
         if model_digest != mine.model_digest or model_head != mine.model_head:
             raise HeadError(
@@ -142,6 +143,14 @@ class CalibratedHead:
             )
         if kind != mine.kind:
             raise HeadError(f"expected {mine.kind} features, got {kind}; extract the features again.")
+
+    def check_energies(self) -> None:
+        """Refuse (:class:`HeadError`) a head of energies that were published: no model that runs here gives them."""
+        if self.provenance.get("published"):
+            raise HeadError(
+                f"expected a head for the energies of a model, got one for published energies ({self.identity.model}); "
+                "give these with mace-bounds audit --predictions, or use another head."
+            )
 
     def intervals(self, rows: FeatureRows) -> Intervals:
         """Predict rows that have features.

@@ -107,6 +107,7 @@ def audit(
             predictions=predictions,
             energy_column=energy_column,
             id_column=id_column,
+            fit_progress=lambda done, total: _console.note(f"{done} of {total} heads"),
         )
     if as_json:
         _console.write_json(result.summary)
@@ -148,6 +149,10 @@ def _print(result: AuditResult) -> None:
         console.print(f"{summary['suspects']['n']:,} suspect entries in suspects.csv{likely}.")
     for row in summary["failures"][:3]:
         console.print(f"[dim]{row['n']:,} not scored: {row['reason']}[/dim]", soft_wrap=True, markup=True)
+    if (folder := summary["head"].get("folder")) and not summary["published"]:
+        console.print(
+            f"Head of all its labels: mace-bounds score FILE --head {result.folder / folder}", soft_wrap=True
+        )
     names = [name for name in summary["files"] if "/" not in name]
     console.print(f"[bold]{result.report}[/bold]", soft_wrap=True)
     console.print(

@@ -107,10 +107,7 @@ def fit(
     from mace_bounds.audit import fit as run
     from mace_bounds.calibration import FitConfig
     from mace_bounds.errors import HeadError
-    from mace_bounds.head import is_head_folder
 
-    if head.exists() and not overwrite and (is_head_folder(head) or any(head.iterdir())):
-        raise HeadError(f"expected a new folder, but {head} exists; choose another or add --overwrite.")
     if fit_share + calibration_share >= 1:
         raise HeadError(
             f"expected shares that leave rows to measure on, got {fit_share:g} + {calibration_share:g}; lower one."

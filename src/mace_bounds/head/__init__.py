@@ -3,7 +3,7 @@
 from ._chunks import Chunks, array_chunks
 from ._config import PopsConfig
 from ._design import Design, make_design
-from ._folder import is_head_folder, read_head_folder, write_head
+from ._folder import check_head_target, is_head_folder, read_head_folder, write_head
 from ._head import PopsFit, PopsHead, PopsPrediction
 from ._linear import LinearFit, factorise, fit_linear
 from ._maxvol import ActiveSet, active_set, maxvol
@@ -24,6 +24,7 @@ __all__ = [
     "TsqrFactor",
     "active_set",
     "array_chunks",
+    "check_head_target",
     "factorise",
     "fit_linear",
     "fit_pops",

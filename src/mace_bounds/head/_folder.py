@@ -61,7 +61,7 @@ def write_head(
     from safetensors.numpy import save
 
     target = Path(folder)
-    _check_target(target, overwrite)
+    check_head_target(target, overwrite=overwrite)
     arrays = {name: _storable(name, array) for name, array in sorted(tensors.items())}
     data = save(arrays)
     reserved = [name for name in _RESERVED if name in config]
@@ -155,13 +155,17 @@ def is_head_folder(folder: str | os.PathLike[str]) -> bool:
     return isinstance(config, dict) and config.get("format") == FORMAT
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_head_target(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse (:class:`HeadError`) a folder that :func:`write_head` would not write, before there is a head to write."""
+    target = Path(folder)
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not is_head_folder(target):
         raise HeadError(f"{target} exists and is not a head folder; choose another place.")
     if not overwrite:
-        raise HeadError(f"{target} already holds a head; choose another place or allow overwriting.")
+        raise HeadError(
+            f"{target} already holds a head; choose another place or allow overwriting (--overwrite)."
+        )
 
 
 def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
