@@ -10,13 +10,13 @@ import gzip
 import json
 
 import pytest
-from mp_server import KEY, Project, document_of, library, serving
 from pymatgen.core import Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from mace_bounds.errors import SourceError
 from mace_bounds.structures import read
 from mace_bounds.structures.materials_project import download
+from mp_server import KEY, Project, document_of, library, serving
 
 
 def row_of(document, version):

@@ -10,10 +10,10 @@ import sys
 import time
 
 import pytest
-from mp_server import KEY, Project, document_of, entry, library, serving
 from typer.testing import CliRunner
 
 from mace_bounds.cli import app
+from mp_server import KEY, Project, document_of, entry, library, serving
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import sys
 from collections import Counter
 
 import pytest
-from mp_server import KEY, Project, document_of, entry, library, serving
 
 from mace_bounds.errors import SourceError
 from mace_bounds.structures import read
 from mace_bounds.structures.materials_project import cache_path, cached, download
+from mp_server import KEY, Project, document_of, entry, library, serving
 
 QUICK = {"tries": 4, "first_wait_s": 0.01, "timeout_s": 0.4}
 

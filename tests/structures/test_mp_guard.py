@@ -6,12 +6,12 @@ import copy
 import json
 
 import pytest
-from mp_server import document_of, entry
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from mace_bounds.errors import LabelError
 from mace_bounds.structures import read
 from mace_bounds.structures.materials_project import check_entry, entry_of
+from mp_server import document_of, entry
 
 
 @pytest.fixture

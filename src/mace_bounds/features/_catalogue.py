@@ -31,7 +31,10 @@ def list_models() -> list[ModelInfo]:
         (_embedded.MINI_FOLDER / _embedded.WEIGHTS).is_file(),
         "small MACE of this project, for trying things out; ships with the package",
     )
-    return [mini, *(ModelInfo(name, _mace.cached(name), _described(name)) for name in _mace.names())]
+    return [
+        mini,
+        *(ModelInfo(name, _mace.cache_file(name)[0].is_file(), _described(name)) for name in _mace.names()),
+    ]
 
 
 def _described(name: str) -> str:

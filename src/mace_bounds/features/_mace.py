@@ -77,16 +77,17 @@ def names() -> list[str]:
     return list(mace_mp_urls)
 
 
-def cached(name: str) -> bool:
-    """Whether the checkpoint of a named model is on this machine already (mace's own naming of files)."""
+def cache_file(name: str) -> tuple[Path, str]:
+    """Where mace keeps the checkpoint of a named model, and where it fetches it from (mace's own naming)."""
     import_mace()
     with quiet():
         from mace.calculators import foundations_models as known
         from mace.tools.utils import get_cache_dir
+    url = known.mace_mp_urls[name]
     if name == DEFAULT_NAME and Path(known.local_model_path).is_file():
-        return True
-    file = known.mace_mp_urls[name].rsplit("/", 1)[-1]
-    return Path(get_cache_dir(), "".join(c for c in file if c.isalnum() or c == "_")).is_file()
+        return Path(known.local_model_path), url
+    file = url.rsplit("/", 1)[-1]
+    return Path(get_cache_dir(), "".join(c for c in file if c.isalnum() or c == "_")), url
 
 
 def fetch(name: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +22,7 @@ from mace_bounds.features._batching import (
 from mace_bounds.features._graph import Graph, GraphBatch, batch_graphs, mace_data
 from mace_bounds.features._neighbours import build_graph
 from mace_bounds.features._split import LastLayer, split_last_layer
+from mace_bounds.features._weights import MPA_0_BYTES, fetch_weights
 from mace_bounds.features.fast import FastForward, Unsupported
 from mace_bounds.features.fast._forward import EDGES_PER_CHUNK
 from mace_bounds.structures import Crystal
@@ -37,7 +37,7 @@ FeatureKind = Literal["readout", "descriptors"]
 DTYPES = ("float32", "float64")
 DEFAULT_MODEL = _mace.DEFAULT_NAME
 CHECK_TOLERANCE_EV_PER_ATOM = 1e-6
-MPA_0_PARAMETERS, MPA_0_BYTES = 9_063_204, 79_462_305  # known facts, never measured by this project
+MPA_0_PARAMETERS = 9_063_204  # a known fact, never measured by this project
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,16 +323,7 @@ def _open(
     if path.is_dir():
         embedded = _embedded.load(path)
         return path.name, embedded.digest, embedded.module, [], embedded.training_compositions
-    if not path.is_file():
-        # A path is never tried as a name: mace would fall back to its default model.
-        if re.fullmatch(r"[\w-]+", str(model)) is None or str(model) not in _mace.names():
-            raise ModelError(
-                f"expected mini, a name that mace knows or an existing file, got {str(model)!r}; "
-                "mace-bounds models lists what there is."
-            )
-        name, path = str(model), _mace.fetch(str(model))
-    else:
-        name = path.name
+    name, path = (path.name, path) if path.is_file() else (str(model), fetch_weights(model).path)
     module = _mace.load_checkpoint(path)
     notes = _mpa_0_notes(path, module) if name == DEFAULT_MODEL else []
     return name, hashlib.sha256(path.read_bytes()).hexdigest(), module, notes, None

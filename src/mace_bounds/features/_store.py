@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,8 @@ import numpy as np
 
 from mace_bounds.errors import StoreError
 from mace_bounds.features._feature_rows import AtomRows, FeatureRows
-from mace_bounds.features._manifest import read_manifest
-from mace_bounds.features._shard import read_shard
+from mace_bounds.features._manifest import MANIFEST, read_manifest
+from mace_bounds.features._shard import read_shard, shard_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,11 @@ class FeatureStore:
     def shards(self) -> list[Path]:
         """Finished shards in order."""
         return sorted(self.folder.glob("shard-*.parquet"))
+
+    def digest(self) -> str:
+        """SHA-256 over the manifest and what each shard was made from; equal for equal stores."""
+        told = [(self.folder / MANIFEST).read_text(), *(shard_info(shard).keys for shard in self.shards())]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
     def rows(self, *, atoms: bool = False) -> Iterator[FeatureRows]:
         """Iterate over the shards, one :class:`FeatureRows` each.
