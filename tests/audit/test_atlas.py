@@ -1,5 +1,7 @@
 """The atlas: groups, significance and bias, against plain recomputation, scipy and planted truth."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,10 +128,21 @@ def test_by_chance_alone_nearly_nothing_is_significant():
 def test_bins_hold_equal_counts_and_name_their_range(made):
     bins = groupings(made.table)["density"]
     assert len(bins.names) == 5
-    assert bins.matrix[:10, bins.names.index("unknown")].all()
-    counts = bins.matrix[10:].sum(axis=0)
-    assert sorted(counts)[1:] == pytest.approx([497.5] * 4, abs=1.5)
-    assert range_bins(np.array([1.0, 2.0, 3.0, 4.0, np.nan]), "x")[0] == "1/4: 1 to 1.75 x"
+    assert bins.rows[bins.names.index("unknown")].tolist() == list(range(10))
+    assert sorted(map(len, bins.rows))[1:] == pytest.approx([497.5] * 4, abs=1.5)
+    told = range_bins(np.array([1.0, 1.2, 2.0, 3.0, 4.0, 4.0, 5.0, 6.0, np.nan]), "x")
+    assert told[::2] == ["1/4: 1 to 1.2 x", "2/4: 2 to 3 x", "3/4: 4 x", "4/4: 5 to 6 x", None]
+
+
+def test_a_frequent_value_has_a_bin_of_its_own():
+    hull = np.concatenate([np.zeros(60), np.linspace(0.001, 0.04, 40)])
+    assert Counter(range_bins(hull, "eV/atom")) == {
+        "1/3: 0 eV/atom": 60,
+        "2/3: 0.001 to 0.015 eV/atom": 15,
+        "3/3: 0.016 to 0.04 eV/atom": 25,
+    }
+    assert sorted(Counter(range_bins(hull[30:], "eV")).values()) == [5, 17, 18, 30]  # one in the middle too
+    assert range_bins(np.zeros(3), "eV") == ["1/1: 0 eV"] * 3
 
 
 def test_the_worst_slab_is_where_bounds_fail(made):

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mace_bounds.audit._geometry import DENSITY, HULL, SPACE_GROUP, VOLUME
 from mace_bounds.audit._table import MEV_PER_EV
 from mace_bounds.calibration import (
-    Membership,
+    Groups,
     coverage_table,
     effective_number,
     element_membership,
-    membership,
+    groups_of,
     size_bins,
     worst_slab_coverage,
 )
+from mace_bounds.structures import crystal_system
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,14 +30,14 @@ if TYPE_CHECKING:
 MINIMUM = 10
 FALSE_DISCOVERIES = 0.05
 _BINNED = {
-    "density_g_per_cm3": ("density", "g/cm³"),
-    "volume_per_atom_a3": ("volume_per_atom", "Å³"),
-    "hull_distance_ev_per_atom": ("hull_distance", "eV/atom"),
+    DENSITY: ("density", "g/cm³"),
+    VOLUME: ("volume_per_atom", "Å³"),
+    HULL: ("hull_distance", "eV/atom"),
 }
 _LEAST_SLAB = 100
 
 
-def groupings(table: pd.DataFrame) -> dict[str, Membership]:
+def groupings(table: pd.DataFrame) -> dict[str, Groups]:
     """Every grouping that the columns allow: element, chemistry, system, symmetry, size, run type, bins."""
     by: dict[str, Any] = {
         "element": element_membership(table["chemical_system"].tolist()),
@@ -44,13 +46,13 @@ def groupings(table: pd.DataFrame) -> dict[str, Membership]:
         "size": size_bins(table["n_atoms"].to_numpy(dtype=int)),
         "run_type": _texts(table["run_type"]),
     }
-    for name in ("crystal_system", "space_group"):
-        if name in table:
-            by[name] = _texts(table[name])
+    if SPACE_GROUP in table and table[SPACE_GROUP].notna().any():
+        by[SPACE_GROUP] = _texts(table[SPACE_GROUP])
+        by["crystal_system"] = [group and crystal_system(group) for group in by[SPACE_GROUP]]
     for column, (name, unit) in _BINNED.items():
         if column in table and table[column].notna().any():
             by[name] = range_bins(table[column].to_numpy(dtype=np.float64), unit)
-    return {name: membership(labels) for name, labels in by.items()}
+    return {name: groups_of(labels) for name, labels in by.items()}
 
 
 def _texts(column: pd.Series[Any]) -> list[str | None]:
@@ -58,12 +60,23 @@ def _texts(column: pd.Series[Any]) -> list[str | None]:
 
 
 def range_bins(values: Array, unit: str, n_bins: int = 4) -> list[str | None]:
-    """Equal-count bins, named by their place and range: ``"1/4: 0.5 to 2.3 g/cm³"``; None without a value."""
-    known = values[np.isfinite(values)]
-    edges = np.quantile(known, np.linspace(0, 1, n_bins + 1))
-    place = np.searchsorted(edges[1:-1], values, side="left")
-    names = [f"{i + 1}/{n_bins}: {edges[i]:.3g} to {edges[i + 1]:.3g} {unit}" for i in range(n_bins)]
-    return [names[i] if np.isfinite(v) else None for i, v in zip(place, values, strict=True)]
+    """Bins of about equal counts, named by their place and range: ``"1/4: 0.5 to 2.3 g/cm³"``; None without a value.
+
+    Equal values share a bin, so that there are fewer bins where one value is frequent: of distances from the hull, half
+    of them zero, ``"1/3: 0 eV/atom"``, ``"2/3: 0.002 to 0.05 eV/atom"`` and ``"3/3: 0.051 to 0.8 eV/atom"``.
+    """
+    finite = np.isfinite(values)
+    known = values[finite]
+    cuts = np.unique(np.quantile(known, np.linspace(0, 1, n_bins + 1)[1:-1]))
+    filled, place = np.unique(np.searchsorted(cuts, known, side="left"), return_inverse=True)
+    names = []
+    for i in range(len(filled)):
+        low, high = known[place == i].min(), known[place == i].max()
+        names.append(f"{i + 1}/{len(filled)}: {low:.3g}{f' to {high:.3g}' if high > low else ''} {unit}")
+    told: list[str | None] = [None] * len(values)
+    for row, i in zip(np.flatnonzero(finite), place, strict=True):
+        told[row] = names[i]
+    return told
 
 
 def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
@@ -72,7 +85,7 @@ def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
     Parameters
     ----------
     rows : Measured
-        Labelled rows; columns of :func:`mace_bounds.audit._geometry.geometry_table` join the groupings.
+        Labelled rows; columns of :data:`mace_bounds.audit._geometry.GEOMETRY` that are not empty join the groupings.
     minimum : int
         Groups with fewer rows are left out.
 
@@ -92,21 +105,22 @@ def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
     """
     by = groupings(rows.table)
     low, high = rows.bounds()
-    error, clusters = rows.error, rows.table["formula"].to_numpy(dtype=str)
+    error, clusters = rows.error, rows.clusters
     out = coverage_table(error, low, high, rows.levels, by=by, clusters=clusters, minimum=minimum)
     inside = (low <= error[:, None]) & (error[:, None] <= high)
     level = {x: j for j, x in enumerate(rows.levels)}
-    masks = {("all", "all"): np.ones(len(rows), dtype=bool)}
-    masks |= {(name, g): m.matrix[:, j] for name, m in by.items() for j, g in enumerate(m.names)}
-    facts = {
-        key: _bias(error[mask], clusters[mask])
-        for key, mask in masks.items()
-        if mask.sum() >= minimum or key[0] == "all"
+    chosen = {("all", "all"): np.arange(len(rows))}
+    chosen |= {
+        (name, g): members
+        for name, groups in by.items()
+        for g, members in zip(groups.names, groups.rows, strict=True)
+        if len(members) >= minimum
     }
+    facts = {key: _bias(error[members], clusters[members]) for key, members in chosen.items()}
     keys = list(zip(out["by"], out["group"], strict=True))
     out["n_compositions"] = [facts[key]["n_compositions"] for key in keys]
     out["p_value"] = [
-        coverage_p_value(inside[masks[key], level[x]], clusters[masks[key]], x)
+        coverage_p_value(inside[chosen[key], level[x]], clusters[chosen[key]], x)
         for key, x in zip(keys, out["nominal"], strict=True)
     ]
     for name in ("bias_mev_per_atom", "bias_standard_error_mev_per_atom", "bias_p_value"):
@@ -119,7 +133,7 @@ def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
     return out
 
 
-def coverage_p_value(inside: NDArray[np.bool_], clusters: NDArray[np.str_], nominal: float) -> float:
+def coverage_p_value(inside: NDArray[np.bool_], clusters: NDArray[np.generic], nominal: float) -> float:
     """Two-sided p-value of a measured coverage against the nominal one, rows clustered."""
     from scipy.special import betainc
 
@@ -139,7 +153,7 @@ def discoveries(p_values: Array) -> NDArray[np.bool_]:
     return np.asarray(false_discovery_control(p_values) <= FALSE_DISCOVERIES)
 
 
-def _bias(error: Array, clusters: NDArray[np.str_]) -> dict[str, float]:
+def _bias(error: Array, clusters: NDArray[np.int64]) -> dict[str, float]:
     """Mean signed error, with the standard error of a mean of clusters."""
     from scipy.stats import t
 
@@ -164,10 +178,10 @@ def worst_slab(rows: Measured, level: float) -> float | None:
     at = int(np.argmin(np.abs(np.array(rows.levels) - level)))
     inside = (low[:, at] <= rows.error) & (rows.error <= high[:, at])
     table = rows.table
-    columns = [
-        np.log(table["n_atoms"].to_numpy(dtype=np.float64)),
-        np.log(rows.column("sigma")),
-        np.log1p(table["extrapolation_grade"].to_numpy(dtype=np.float64)),
-        *element_membership(table["chemical_system"].tolist()).matrix.T.astype(np.float64),
-    ]
-    return worst_slab_coverage(inside, np.column_stack(columns))
+    elements = element_membership(table["chemical_system"].tolist()).matrix
+    columns = np.empty((len(table), 3 + elements.shape[1]), dtype=np.float32)  # the largest array of an audit
+    columns[:, 0] = np.log(table["n_atoms"].to_numpy(dtype=np.float64))
+    columns[:, 1] = np.log(rows.column("sigma"))
+    columns[:, 2] = np.log1p(table["extrapolation_grade"].to_numpy(dtype=np.float64))
+    columns[:, 3:] = elements
+    return worst_slab_coverage(inside, columns)

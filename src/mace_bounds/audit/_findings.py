@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from mace_bounds.audit import _folder
 from mace_bounds.audit._atlas import MINIMUM, atlas_table, worst_slab
 from mace_bounds.audit._element_bias import element_bias
+from mace_bounds.audit._geometry import SPACE_GROUP
 from mace_bounds.audit._measured import (
     ALL,
     SUSPECT,
@@ -92,14 +94,10 @@ def suspects(
     return {"n": len(ranked), **{str(name): int(n) for name, n in likely.items()}}
 
 
-def atlas(
-    table: pd.DataFrame, geometry: pd.DataFrame | None, head: CalibratedHead, level: float, out: Path
-) -> dict[str, Any] | None:
+def atlas(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) -> dict[str, Any] | None:
     """Write the atlas and the bias of elements of the headline's rows; return what the summary says of them."""
     for name in (_folder.ATLAS, _folder.ELEMENT_BIAS):
         (out / name).unlink(missing_ok=True)
-    if geometry is not None:
-        table = table.assign(**{name: geometry[name].to_numpy() for name in geometry.columns if name != "id"})
     rows = headline(labelled(table, head.levels), head)
     if len(rows) < MINIMUM:
         return None
@@ -118,7 +116,7 @@ def atlas(
         "biased": int(groups["bias_significant"].sum()),
         "biased_elements": int(bias["significant"].sum()),
         "worst_slab_coverage": worst_slab(rows, level),
-        "symmetry": geometry is not None,
+        "symmetry": bool(rows.table[SPACE_GROUP].notna().any()),
     }
 
 
@@ -140,16 +138,18 @@ def _curve_table(rows: Measured, head: CalibratedHead) -> pd.DataFrame:
 def counts(table: pd.DataFrame) -> dict[str, int]:
     """How many structures went which way."""
     good = table["reason"].isna()
-    flags = table["flags"].fillna("").str.split(";")
+    raised = Counter[str]()
+    for flags, n in table["flags"].value_counts().items():
+        raised.update(dict.fromkeys(str(flags).split(";"), int(n)))
     return {
         "structures": len(table),
         "scored": int(good.sum()),
         "failed": int((~good).sum()),
         "labelled": int((good & table["energy_dft_ev"].notna()).sum()),
-        "suspect_labels": int(flags.map(lambda row: SUSPECT in row).sum()),
-        "refused_labels": int(flags.map(lambda row: "label_refused" in row).sum()),
-        "extrapolating": int(flags.map(lambda row: "extrapolates" in row).sum()),
-        "unseen_elements": int(flags.map(lambda row: "unseen_element" in row).sum()),
+        "suspect_labels": raised[SUSPECT],
+        "refused_labels": raised["label_refused"],
+        "extrapolating": raised["extrapolates"],
+        "unseen_elements": raised["unseen_element"],
     }
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds.audit._geometry import GEOMETRY, SPACE_GROUP
 from mace_bounds.audit._measured import LEAST_LEVEL, bound_columns
 from mace_bounds.audit._table import COLUMNS
 from mace_bounds.errors import StoreError
@@ -19,10 +20,24 @@ if TYPE_CHECKING:
 FEATURES, BOUNDS, BOUNDS_CSV = "features", "bounds.parquet", "bounds.csv"
 COVERAGE, CURVE, VIOLATIONS, FAILURES = "coverage.csv", "curve.csv", "violations.csv", "failures.csv"
 SUSPECTS, ATLAS, ELEMENT_BIAS = "suspects.csv", "atlas.csv", "element_bias.csv"
-GEOMETRY, HEADS = "geometry.parquet", "heads"
+HEADS = "heads"
 SUMMARY, REPORT, PLOTS, RUN = "summary.json", "report.html", "plots", "run.json"
 _TEXT = {"id", "formula", "chemical_system", "chemistry", "model", "source", "run_type"}
-_TEXT |= {"label_kind", "seen_in", "flags", "reason"}
+_TEXT |= {"label_kind", "seen_in", "flags", "reason", SPACE_GROUP}
+_STATISTICS: tuple[str, ...] = (
+    "id",
+    "formula",
+    "n_atoms",
+    "chemistry",
+    "chemical_system",
+    "seen_in",
+    "run_type",
+    "source",
+    "flags",
+)
+_STATISTICS += ("reason", "energy_dft_ev", "error_mev_per_atom", "extrapolation_grade", "novelty", *GEOMETRY)
+_MEASURED = ("centre_mev_per_atom", "sigma_mev_per_atom", LEAST_LEVEL)
+_GROUP_ROWS = 8192
 
 
 def open_folder(out: Path) -> None:
@@ -78,25 +93,41 @@ def write_bounds(tables: Iterable[pd.DataFrame], out: Path, levels: tuple[float,
 
     schema = _schema(levels)
     parquet, csv = out / f".{BOUNDS}.tmp", out / f".{BOUNDS_CSV}.tmp"
-    n_rows = 0
+    n_rows, waiting = 0, list[pa.Table]()
     with pq.ParquetWriter(parquet, schema, compression="zstd") as writer, csv.open("w", newline="") as handle:
         for table in tables:
             picked = table[schema.names].astype({"novel_atom": "Int64"})
-            writer.write_table(pa.Table.from_pandas(picked, schema=schema, preserve_index=False))
+            waiting.append(pa.Table.from_pandas(picked, schema=schema, preserve_index=False))
+            if sum(part.num_rows for part in waiting) >= _GROUP_ROWS:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting.clear()
             picked.to_csv(handle, index=False, header=n_rows == 0)
             n_rows += len(picked)
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
     parquet.replace(out / BOUNDS)
     csv.replace(out / BOUNDS_CSV)
     return n_rows
 
 
-def read_bounds(path: Path) -> pd.DataFrame:
-    """Read ``bounds.parquet``; raises :class:`StoreError` if it cannot be read."""
+def statistics_columns(levels: tuple[float, ...]) -> list[str]:
+    """Columns of the bounds table that statistics are made from: half of them, and memory grows with the rows."""
+    return [*_STATISTICS, *_MEASURED, *_bounds_of(levels)]
+
+
+def plot_columns(levels: tuple[float, ...]) -> list[str]:
+    """Columns of the bounds table that are drawn."""
+    names = ["model", "n_atoms", "energy_dft_ev", "energy_mace_ev", "error_mev_per_atom", "seen_in", "flags"]
+    return [*names, *_MEASURED, *_bounds_of(levels)]
+
+
+def read_bounds(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read ``bounds.parquet``, or some of its columns; raises :class:`StoreError` if it cannot be read."""
     import pandas as pd
     import pyarrow as pa
 
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
             f"expected a bounds table in {path}, but it cannot be read; run the audit again."
@@ -112,6 +143,9 @@ def _schema(levels: tuple[float, ...]) -> pa.Schema:
         special = {"n_atoms": pa.int32(), "novel_atom": pa.int32(), "inside": pa.bool_()}
         return special.get(name, pa.float64())
 
-    names = [*COLUMNS, "chemical_system", "label_kind", "centre_mev_per_atom", "sigma_mev_per_atom"]
-    names += [LEAST_LEVEL, *(name for level in levels for name in bound_columns(level))]
+    names = [*COLUMNS, "chemical_system", "label_kind", *GEOMETRY, *_MEASURED, *_bounds_of(levels)]
     return pa.schema({name: kind(name) for name in names})
+
+
+def _bounds_of(levels: tuple[float, ...]) -> list[str]:
+    return [name for level in levels for name in bound_columns(level)]

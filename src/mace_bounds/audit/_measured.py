@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mace_bounds.audit._geometry import geometry_columns
 from mace_bounds.audit._table import IN_TRAINING, MEV_PER_EV, bounds_table
 from mace_bounds.calibration import (
     CalibrationCurve,
     clustered_interval,
+    codes_of,
     coverage_table,
     element_membership,
     residual_ev_per_atom,
@@ -63,6 +65,8 @@ def detailed_table(
     table = bounds_table(rows, head, level, backbone=backbone, said=said)
     table["chemical_system"] = rows.table["chemical_system"]
     table["label_kind"] = rows.table["label_kind"]
+    for name, known in geometry_columns(rows.table).items():
+        table[name] = known
     good = rows.table["reason"].isna().to_numpy()
     lower, upper = said.lower, said.upper
     values = {"centre_mev_per_atom": said.centre, "sigma_mev_per_atom": said.sigma}
@@ -122,6 +126,11 @@ class Measured:
         return self.error - self.column("centre")
 
     @property
+    def clusters(self) -> NDArray[np.int64]:
+        """A number for the composition of each row, shape (n,)."""
+        return codes_of(self.table["formula"].tolist())
+
+    @property
     def n_in_training(self) -> int:
         """How many rows have a composition that the model's own training has seen."""
         return int(self.table["flags"].str.contains(IN_TRAINING, regex=False, na=False).sum())
@@ -130,15 +139,20 @@ class Measured:
         """The rows that go by a name of ``ROLES_OF``; every row for any other name."""
         if name not in ROLES_OF:
             return self
-        mask = self.table["seen_in"].isin(ROLES_OF[name])
-        return Measured(self.table[mask].reset_index(drop=True), self.levels, name)
+        mask = self.table["seen_in"].isin(ROLES_OF[name]).to_numpy()
+        return Measured(_chosen(self.table, mask), self.levels, name)
 
 
 def labelled(table: pd.DataFrame, levels: Sequence[float], *, suspect: bool = False) -> Measured:
     """Rows with a label; those whose label is suspect only on request."""
     doubtful = table["flags"].str.contains(SUSPECT, regex=False, na=False)
-    keep = table["error_mev_per_atom"].notna() & (suspect | ~doubtful)
-    return Measured(table[keep.to_numpy()].reset_index(drop=True), tuple(levels))
+    keep = (table["error_mev_per_atom"].notna() & (suspect | ~doubtful)).to_numpy()
+    return Measured(_chosen(table, keep), tuple(levels))
+
+
+def _chosen(table: pd.DataFrame, keep: NDArray[np.bool_]) -> pd.DataFrame:
+    """Some rows with a fresh index; the table itself where these are all."""
+    return table if keep.all() else table[keep].reset_index(drop=True)
 
 
 def headline_rows(head: CalibratedHead) -> str:
@@ -217,7 +231,7 @@ def coverage(rows: Measured, *, minimum: int = MINIMUM_GROUP) -> pd.DataFrame:
         "seen_in": table["seen_in"].to_numpy(dtype=object),
     }
     low, high = rows.bounds()
-    clusters = table["formula"].to_numpy(dtype=str)
+    clusters = rows.clusters
     everything = coverage_table(rows.error, low, high, rows.levels, clusters=clusters)
     groups = coverage_table(rows.error, low, high, rows.levels, by=by, clusters=clusters, minimum=minimum)
     out = pd.concat([everything, groups[groups["by"] != "all"]], ignore_index=True)
@@ -243,7 +257,7 @@ def curve(rows: Measured, head: CalibratedHead) -> CalibrationCurve:
     Levels that the head has too few scores for are left out.
     """
     least = rows.table[LEAST_LEVEL].to_numpy(dtype=np.float64)
-    clusters = rows.table["formula"].to_numpy(dtype=str)
+    clusters = rows.clusters
     points = []
     for level in (x for x in CURVE_LEVELS if np.isfinite(head.conformal.half_width(x))):
         inside = least < level - _ROUND_OFF

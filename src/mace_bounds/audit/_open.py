@@ -75,7 +75,7 @@ def _extracted(
         max_atoms=settings["max_atoms"],
         elements=frozenset(frozen.atomic_numbers),
     )
-    return extract(records, out / _folder.FEATURES, frozen, **extraction)
+    return extract(records, out / _folder.FEATURES, frozen, symmetry=True, **extraction)
 
 
 def _finished(folder: Path) -> FeatureStore:
@@ -104,10 +104,3 @@ def _head_of(
 def is_path(source: Any) -> bool:
     """Whether a source is named rather than given."""
     return isinstance(source, (str, Path))
-
-
-def can_read_again(source: Any) -> bool:
-    """Whether a source can be read twice: files and lists can; a store, a stream, ``-`` and a query cannot."""
-    if is_path(source):
-        return str(source) != "-" and not str(source).startswith("mp:") and not is_store(source)
-    return not hasattr(source, "__next__")

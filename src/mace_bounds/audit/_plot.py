@@ -15,6 +15,7 @@ from mace_bounds.audit._folder import (
     CURVE,
     ELEMENT_BIAS,
     PLOTS,
+    plot_columns,
     read_bounds,
     read_summary,
 )
@@ -114,7 +115,7 @@ def figures(
     out: Path, measured_on: str, levels: tuple[float, ...], level: float, quantiles: dict[float, float]
 ) -> Iterator[tuple[str, Callable[[], Axes]]]:
     """Name and maker of every plot that the audit's data allow; ``measured_on`` names the headline's rows."""
-    table = read_bounds(out / BOUNDS)
+    table = read_bounds(out / BOUNDS, plot_columns(levels))
     rows = labelled(table, levels).only(measured_on)
     if len(rows) == 0:
         yield "widths", lambda: plot_widths(_half_widths(table, levels), split="all structures")

@@ -11,10 +11,9 @@ import numpy as np
 from mace_bounds.audit import _folder
 from mace_bounds.audit._cross_fit import FULL
 from mace_bounds.audit._findings import atlas, counts, failures, measure, suspects
-from mace_bounds.audit._geometry import kept_geometry
 from mace_bounds.audit._library import find_head, read_card
 from mace_bounds.audit._measured import detailed_table
-from mace_bounds.audit._open import can_read_again, is_path, open_own, open_with_head
+from mace_bounds.audit._open import is_path, open_own, open_with_head
 from mace_bounds.audit._own_head import fit_own_head, published_energies
 from mace_bounds.audit._plot import draw_plots
 from mace_bounds.audit._score import wants_atoms
@@ -23,7 +22,6 @@ from mace_bounds.audit._versions import versions
 from mace_bounds.calibration import CalibratedHead, FitConfig
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore
-from mace_bounds.structures import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -184,16 +182,12 @@ def audit(
         (out / name).unlink(missing_ok=True)
     _folder.write_bounds(tables, out, calibrated.levels)
     stages.end("bounds")
-    table = _folder.read_bounds(out / _folder.BOUNDS)
+    table = _folder.read_bounds(out / _folder.BOUNDS, _folder.statistics_columns(calibrated.levels))
     measured = measure(table, calibrated, level, out)
     measured["suspects"] = suspects(
         table, store.rows() if own_rows is None else own_rows.rows(), calibrated, out
     )
-    geometry = None
-    if measured["measured_on"]["n"] and can_read_again(source):
-        again = read(source, energy_key=energy_key, max_atoms=max_atoms)
-        geometry = kept_geometry(out / _folder.GEOMETRY, table["id"].tolist(), again)
-    measured["atlas"] = atlas(table, geometry, calibrated, level, out)
+    measured["atlas"] = atlas(table, calibrated, level, out)
     stages.end("statistics")
     summary = {
         "command": "audit",

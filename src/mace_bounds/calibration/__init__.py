@@ -40,9 +40,12 @@ from mace_bounds.calibration._fit import (
 )
 from mace_bounds.calibration._fit_config import FitConfig
 from mace_bounds.calibration._groups import (
+    Groups,
     Membership,
+    codes_of,
     element_membership,
     fraction_membership,
+    groups_of,
     membership,
     quantile_bins,
     size_bins,
@@ -103,6 +106,7 @@ __all__ = [
     "FitConfig",
     "FitResult",
     "FoldHead",
+    "Groups",
     "HeadIdentity",
     "Intervals",
     "Membership",
@@ -119,6 +123,7 @@ __all__ = [
     "chemistry_classes",
     "clopper_pearson",
     "clustered_interval",
+    "codes_of",
     "composition_key",
     "composition_keys",
     "compositions_in",
@@ -140,6 +145,7 @@ __all__ = [
     "fit_scale",
     "fraction_membership",
     "group_folds",
+    "groups_of",
     "head_inputs",
     "interval_score",
     "load_head",

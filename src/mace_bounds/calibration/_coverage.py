@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.calibration._groups import Labels, membership
+from mace_bounds.calibration._groups import Groups, Labels, codes_of, groups_of
 from mace_bounds.errors import HeadError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def coverage_table(
     lower: ArrayLike,
     upper: ArrayLike,
     nominal: float | Sequence[float],
-    by: Mapping[str, Labels] | None = None,
+    by: Mapping[str, Labels | Groups] | None = None,
     *,
     clusters: Sequence[str] | NDArray[np.generic] | None = None,
     minimum: int = 1,
@@ -165,7 +165,7 @@ def coverage_table(
     nominal : float or sequence of float, n_levels
         Nominal coverage of each column of bounds.
     by : mapping of str to labels, optional
-        Groupings: one label per row, a set of labels per row (elements), or a :class:`Membership`.
+        Groupings: one label per row, a set of labels per row (elements), a :class:`Membership` or :class:`Groups`.
     clusters : sequence, shape (n,), optional
         Composition of each row: confidence intervals then allow for rows that share one
         (:func:`clustered_interval`). Without it rows count as independent.
@@ -190,18 +190,18 @@ def coverage_table(
     hit = (low <= r[:, None]) & (r[:, None] <= high)
     width = high - low
     score = np.column_stack([interval_score(r, low[:, j], high[:, j], x) for j, x in enumerate(levels)])
-    cluster = None if clusters is None else np.asarray(clusters)
+    cluster = None if clusters is None else codes_of(clusters)
     rows: list[dict[str, object]] = []
-    for name, group, mask in _masks(by or {}, len(r)):
-        n = int(mask.sum())
+    for name, group, chosen in _groups(by or {}, len(r)):
+        n = len(chosen)
         if n < minimum or n == 0:
             continue
         for j, level in enumerate(levels):
-            inside = hit[mask, j]
+            inside = hit[chosen, j]
             if cluster is None:
                 bounds = tuple(float(b) for b in clopper_pearson(inside.sum(), n, confidence))
             else:
-                bounds = clustered_interval(inside, cluster[mask], confidence)
+                bounds = clustered_interval(inside, cluster[chosen], confidence)
             rows.append(
                 {
                     "by": name,
@@ -211,9 +211,9 @@ def coverage_table(
                     "coverage_low": bounds[0],
                     "coverage_high": bounds[1],
                     "n": n,
-                    "mean_width_mev_per_atom": float(width[mask, j].mean()) * MEV_PER_EV,
-                    "median_width_mev_per_atom": float(np.median(width[mask, j])) * MEV_PER_EV,
-                    "interval_score_mev_per_atom": float(score[mask, j].mean()) * MEV_PER_EV,
+                    "mean_width_mev_per_atom": float(width[chosen, j].mean()) * MEV_PER_EV,
+                    "median_width_mev_per_atom": float(np.median(width[chosen, j])) * MEV_PER_EV,
+                    "interval_score_mev_per_atom": float(score[chosen, j].mean()) * MEV_PER_EV,
                 }
             )
     return pd.DataFrame(rows, columns=list(COVERAGE_COLUMNS))
@@ -246,14 +246,14 @@ def _check_bounds(
         )
 
 
-def _masks(by: Mapping[str, Labels], n: int) -> list[tuple[str, str, NDArray[np.bool_]]]:
-    masks: list[tuple[str, str, NDArray[np.bool_]]] = [("all", "all", np.ones(n, dtype=np.bool_))]
+def _groups(by: Mapping[str, Labels | Groups], n: int) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
+    yield "all", "all", np.arange(n)
     for name, labels in by.items():
-        groups = membership(labels)
-        if len(groups.matrix) != n:
-            raise HeadError(f"Expected {n} labels for {name}, got {len(groups.matrix)}; align them.")
-        masks += [(name, group, groups.matrix[:, j]) for j, group in enumerate(groups.names)]
-    return masks
+        groups = groups_of(labels)
+        if groups.n_rows != n:
+            raise HeadError(f"Expected {n} labels for {name}, got {groups.n_rows}; align them.")
+        for group, rows in zip(groups.names, groups.rows, strict=True):
+            yield name, group, rows
 
 
 def violations(ids: Sequence[str], residual: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> pd.DataFrame:

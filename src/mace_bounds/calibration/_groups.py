@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -41,6 +42,51 @@ Labels = Membership | Sequence[object] | NDArray[np.generic]
 """One label per row (None becomes "unknown"), a set or tuple of labels per row, or a :class:`Membership`."""
 
 
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Overlapping groups as lists of rows: thousands of small groups take no more than their members.
+
+    Attributes
+    ----------
+    names : tuple of str
+        One per group.
+    rows : tuple of ndarray of int64
+        Rows of each group, in increasing order.
+    n_rows : int
+        How many rows there are in all.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[NDArray[np.int64], ...]
+    n_rows: int
+
+
+def groups_of(labels: Labels | Groups) -> Groups:
+    """Turn labels or sets of labels into lists of rows, sorted by name; a matrix into those of its columns."""
+    if isinstance(labels, Groups):
+        return labels
+    if isinstance(labels, Membership):
+        found = tuple(np.flatnonzero(column) for column in labels.matrix.T)
+        return Groups(labels.names, found, len(labels.matrix))
+    code: dict[str, int] = {}
+    row, group = array("q"), array("q")
+    for i, label in enumerate(labels):
+        for name in _label_set(label):
+            row.append(i)
+            group.append(code.setdefault(name, len(code)))
+    rows, groups = np.array(row, dtype=np.int64), np.array(group, dtype=np.int64)
+    order = np.argsort(groups, kind="stable")
+    parts = np.split(rows[order], np.cumsum(np.bincount(groups, minlength=len(code)))[:-1])
+    names = sorted(code)
+    return Groups(tuple(names), tuple(parts[code[name]] for name in names), len(labels))
+
+
+def codes_of(labels: Sequence[object] | NDArray[np.generic]) -> NDArray[np.int64]:
+    """Number equal labels alike, in the order in which they come: what is compared often is compared as numbers."""
+    code: dict[object, int] = {}
+    return np.fromiter((code.setdefault(label, len(code)) for label in labels), np.int64, len(labels))
+
+
 def membership(labels: Labels) -> Membership:
     """Turn labels, or sets of labels, into a membership matrix with sorted columns."""
     if isinstance(labels, Membership):
@@ -63,7 +109,10 @@ def _label_set(label: object) -> frozenset[str]:
 
 def element_membership(chemical_systems: Iterable[str]) -> Membership:
     """Group rows by element: ``"Fe-Li-O"`` belongs to Fe, Li and O."""
-    return membership([tuple(system.split("-")) for system in chemical_systems])
+    systems = list(chemical_systems)
+    code = codes_of(systems)
+    known = membership([tuple(system.split("-")) for system in dict.fromkeys(systems)])
+    return Membership(known.names, known.matrix[code])
 
 
 def fraction_membership(fractions: ArrayLike, symbols: Sequence[str]) -> Membership:

@@ -46,7 +46,7 @@ def worst_slab_coverage(
     hit : array_like of bool, shape (n,)
         Whether the row lies in its interval.
     features : array_like, shape (n, p)
-        Standardised inside; for example leverage, log size, composition.
+        Floating-point numbers, standardised inside; for example leverage, log size, composition.
     share : float
         Least share of the rows in the slab.
     n_directions : int
@@ -63,22 +63,25 @@ def worst_slab_coverage(
     ----------
     Cauchois, Gupta, Duchi, JMLR 22 (2021), section 4; Romano, Sesia, Candès, NeurIPS 2020, appendix S1.2.
     """
-    inside, x = np.asarray(hit, dtype=np.float64), np.asarray(features, dtype=np.float64)
+    inside, x = np.asarray(hit, dtype=np.float64), np.asarray(features)
     if x.ndim != 2 or len(x) != inside.size or inside.size < 20 or not 0 < share <= 1:
         raise HeadError(
             f"Expected at least 20 rows with features and a share in (0, 1], got shape {x.shape}, "
             f"{inside.size} rows and share {share}; label more rows."
         )
-    spread = x.std(axis=0)
-    x = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    spread = x.std(axis=0, dtype=np.float64)
     rng = np.random.default_rng(seed)
     order = rng.permutation(inside.size)
     search, measure = order[: inside.size // 2], order[inside.size // 2 :]
     directions = np.vstack([np.eye(x.shape[1]), rng.standard_normal((n_directions, x.shape[1]))])
+    directions = (directions / np.where(spread > 0, spread, 1.0)).astype(
+        x.dtype
+    )  # standardises without a copy
+    searched = x[search]
     shortest = max(1, int(np.ceil(share * search.size)))
     worst, chosen = np.inf, (directions[0], -np.inf, np.inf)
     for direction in directions:
-        projected = x[search] @ direction
+        projected = searched @ direction
         ranking = np.argsort(projected, kind="stable")
         start, stop = lowest_window(inside[search][ranking], shortest)
         mean = float(inside[search][ranking[start:stop]].mean())
@@ -86,6 +89,6 @@ def worst_slab_coverage(
             worst = mean
             chosen = (direction, projected[ranking[start]], projected[ranking[stop - 1]])
     direction, low, high = chosen
-    projected = x[measure] @ direction
+    projected = (x @ direction)[measure]
     in_slab = (projected >= low) & (projected <= high)
     return float(inside[measure][in_slab].mean()) if in_slab.any() else float(inside[measure].mean())

@@ -50,6 +50,13 @@ AtomsOption = Annotated[
         "--atoms", help="Keep the features of every atom too, so that a head from this store grades atoms."
     ),
 ]
+SymmetryOption = Annotated[
+    bool,
+    typer.Option(
+        "--symmetry",
+        help="Keep the space groups of labelled structures too, so that an audit tells them apart.",
+    ),
+]
 
 
 def features(
@@ -59,6 +66,7 @@ def features(
     head_name: HeadNameOption = None,
     kind: KindOption = Kind.readout,
     atoms: AtomsOption = False,
+    symmetry: SymmetryOption = False,
     energy_key: EnergyKeyOption = None,
     max_atoms: MaxAtomsOption = 500,
     device: DeviceOption = Device.auto,
@@ -107,6 +115,7 @@ def features(
             frozen,
             kind=kind.value,
             atoms=atoms,
+            symmetry=symmetry,
             shard_rows=shard_rows,
             progress=note,
             workers=workers,
@@ -124,6 +133,7 @@ def features(
             "settings": {
                 "kind": kind.value,
                 "atoms": atoms,
+                "symmetry": symmetry,
                 "energy_key": energy_key,
                 "max_atoms": max_atoms,
                 "dtype": dtype.value,

@@ -38,6 +38,7 @@ def extract(
     *,
     kind: FeatureKind = "readout",
     atoms: bool = False,
+    symmetry: bool = False,
     shard_rows: int = SHARD_ROWS,
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = 1,
@@ -62,6 +63,9 @@ def extract(
         Which features.
     atoms : bool
         Keep the features of every single atom as well (float32), from which heads learn to grade atoms.
+    symmetry : bool
+        Keep the space groups of labelled structures (:func:`mace_bounds.structures.space_group`), by which an audit
+        tells its coverage apart; for ``mini`` they take longer than the features.
     shard_rows : int
         Records per shard.
     progress : callable, optional
@@ -90,9 +94,9 @@ def extract(
     """
     folder = Path(folder).absolute()  # workers may run elsewhere
     model = replace(model, keep_atoms=atoms)
-    manifest = _manifest(model, kind, shard_rows)
+    manifest = _manifest(model, kind, shard_rows, symmetry=symmetry)
     open_folder(folder, manifest)
-    run = _Run(folder, shard_rows, part, progress)
+    run = _Run(folder, manifest, part, progress)
     shards = run.unfinished(records)
     ahead = list(islice(shards, 2))
     if ahead:
@@ -112,11 +116,11 @@ class _Run:
     def __init__(
         self,
         folder: Path,
-        shard_rows: int,
+        manifest: Manifest,
         part: tuple[int, int] | None,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        self._folder, self._shard_rows, self._part = folder, shard_rows, part
+        self._folder, self._manifest, self._part = folder, manifest, part
         self._progress = progress
         self._ids = hashlib.sha256()
         self._plan = PlanWriter(folder, part[1]) if part and not read_manifest(folder).complete else None
@@ -126,7 +130,7 @@ class _Run:
         """The shards that are still to be filled; those that are there are compared with the source."""
         first, step = self._part or (1, 1)
         stream = iter(records)
-        while batch := list(islice(stream, self._shard_rows)):
+        while batch := list(islice(stream, self._manifest.shard_rows)):
             index = self.n_shards
             self.n_shards, self._n_records = index + 1, self._n_records + len(batch)
             self._ids.update("".join(f"{record.id}\n" for record in batch).encode())
@@ -138,7 +142,7 @@ class _Run:
             if path.exists():
                 self._compare(path, batch)
             else:
-                yield Shard(index, path, batch)
+                yield Shard(index, path, batch, symmetry=self._manifest.symmetry)
 
     def count(self, n_records: int, n_failed: int) -> None:
         """Note a finished shard."""
@@ -208,7 +212,7 @@ def _holds_something_else(folder: Path) -> bool:
     return any(not path.name.endswith(".tmp") for path in folder.iterdir()) and not is_store(folder)
 
 
-def _manifest(model: FrozenModel, kind: FeatureKind, shard_rows: int) -> Manifest:
+def _manifest(model: FrozenModel, kind: FeatureKind, shard_rows: int, *, symmetry: bool) -> Manifest:
     from importlib.metadata import version
 
     return Manifest(
@@ -222,4 +226,5 @@ def _manifest(model: FrozenModel, kind: FeatureKind, shard_rows: int) -> Manifes
         shard_rows=shard_rows,
         versions={name: version(name) for name in ("mace-bounds", "mace-torch", "torch")},
         atoms=model.keep_atoms,
+        symmetry=symmetry,
     )

@@ -37,6 +37,8 @@ class Manifest:
         Versions of mace-bounds, mace and torch.
     atoms : bool
         Whether the features of single atoms are kept as well, in float32.
+    symmetry : bool
+        Whether the space groups of labelled structures are kept.
     n_records, n_failed : int
         Rows of all shards, and those with a reason instead of features; 0 until complete.
     ids_sha256 : str
@@ -53,6 +55,7 @@ class Manifest:
     shard_rows: int
     versions: dict[str, str]
     atoms: bool = False
+    symmetry: bool = False
     n_records: int = 0
     n_failed: int = 0
     ids_sha256: str = ""

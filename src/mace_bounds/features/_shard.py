@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mace_bounds.structures import Record
 
 FEATURES, ATOMS = "features", "atom_features"
+HULL = "hull_distance_ev_per_atom"
 Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
 
@@ -32,10 +33,12 @@ def shard_path(folder: Path, index: int) -> Path:
 
 
 def record_key(record: Record) -> str:
-    """What identifies a record's row: its id, structure, label and state."""
+    """What identifies a record's row: its id, structure, label, state and, where known, hull distance."""
     digest = record.crystal.digest if record.crystal is not None else ""
     label = "" if record.energy_ev is None else repr(float(record.energy_ev))
-    return f"{record.id}\x1f{digest}\x1f{label}\x1f{record.label_kind}\x1f{record.reason}"
+    hull = record.hull_distance_ev_per_atom
+    told = "" if hull is None else f"\x1f{float(hull)!r}"
+    return f"{record.id}\x1f{digest}\x1f{label}\x1f{record.label_kind}\x1f{record.reason}{told}"
 
 
 def keys_hash(records: Sequence[Record]) -> str:
@@ -86,6 +89,7 @@ def write_shard(
     reasons: Sequence[str | None],
     arrays: Arrays,
     dtype: str,
+    space_groups: Sequence[str | None] | None = None,
 ) -> None:
     """Write one shard whole.
 
@@ -103,13 +107,18 @@ def write_shard(
         of these are to be kept.
     dtype : {"float32", "float64"}
         How the features are stored.
+    space_groups : sequence of str or None, optional
+        Of every record, where they are to be kept.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = _schema(arrays[FEATURES].shape[1], dtype)
     keys = keys_hash(records)
-    table = pa.Table.from_pylist(_plain_rows(records, reasons, arrays), schema=_plain_schema())
+    rows = _plain_rows(records, reasons, arrays)
+    for row, group in zip(rows, space_groups or (), strict=space_groups is not None):
+        row["space_group"] = group
+    table = pa.Table.from_pylist(rows, schema=_plain_schema())
     table = table.append_column(schema.field(FEATURES), _feature_column(reasons, arrays[FEATURES], dtype))
     if ATOMS in arrays:
         table = table.append_column(ATOMS, _atom_column(_atom_counts(records, reasons), arrays[ATOMS]))
@@ -148,13 +157,14 @@ def _plain_rows(
     for record, reason in zip(records, reasons, strict=True):
         row: dict[str, Any] = {
             name: getattr(record, name)
-            for name in ("id", "source", "run_type", "energy_ev", "label_kind", "label_reason")
+            for name in ("id", "source", "run_type", "energy_ev", "label_kind", "label_reason", HULL)
         }
         row |= {"flags": list(record.flags), "reason": reason}
         if record.crystal is not None:
             crystal = record.crystal
             row |= {"formula": crystal.formula, "chemical_system": crystal.chemical_system}
             row |= {"n_atoms": len(crystal.numbers), "structure_hash": crystal.digest}
+            row["volume_a3"] = crystal.volume
             row |= {"elements": list(crystal.counts), "counts": list(crystal.counts.values())}
         if reason is None:
             row |= {name: float(arrays[name][k]) for name in ("energy_mace_ev", "fixed_energy_ev")}
@@ -205,6 +215,9 @@ def _plain_schema() -> pa.Schema:
             "fixed_energy_ev": number,
             "elements": pa.list_(whole),
             "counts": pa.list_(whole),
+            "volume_a3": number,
+            "space_group": text,
+            HULL: number,
         }
     )
 
@@ -227,9 +240,11 @@ def read_shard(path: Path, n_features: int, *, atoms: bool = False) -> FeatureRo
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = [*_plain_schema().names, FEATURES, *[ATOMS] * atoms]
+    wanted = _plain_schema()
     try:
-        table = pq.read_table(path, columns=names)
+        with pq.ParquetFile(path) as file:
+            known = [name for name in wanted.names if name in file.schema_arrow.names]
+            table = file.read(columns=[*known, FEATURES, *[ATOMS] * atoms])
         column = table.column(FEATURES).combine_chunks()
         kept = _read_atoms(table.column(ATOMS), n_features) if atoms else None
     except (OSError, KeyError, pa.ArrowException) as error:
@@ -239,7 +254,9 @@ def read_shard(path: Path, n_features: int, *, atoms: bool = False) -> FeatureRo
     features = np.full((table.num_rows, n_features), np.nan)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     features[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, n_features)
-    return FeatureRows(table.select(_plain_schema().names).to_pandas(), features, kept)
+    for name in (name for name in wanted.names if name not in known):  # older stores know less
+        table = table.append_column(wanted.field(name), pa.nulls(table.num_rows, wanted.field(name).type))
+    return FeatureRows(table.select(wanted.names).to_pandas(), features, kept)
 
 
 def _read_atoms(column: pa.ChunkedArray, n_features: int) -> AtomRows:

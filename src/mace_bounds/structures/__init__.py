@@ -9,16 +9,19 @@ from mace_bounds.structures._labels import (
 )
 from mace_bounds.structures._reader import read
 from mace_bounds.structures._record import Crystal, Record
+from mace_bounds.structures._symmetry import crystal_system, space_group
 
 __all__ = [
     "DEFAULT_ENERGY_KEYS",
     "Crystal",
     "Record",
     "check",
+    "crystal_system",
     "guard_energy_key",
     "guard_label",
     "read",
     "reduced_cell",
+    "space_group",
     "structure_flags",
     "suspect_label",
 ]

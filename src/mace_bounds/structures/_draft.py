@@ -37,6 +37,7 @@ class Draft:
     flags: tuple[str, ...] = ()
     reason: str | None = None
     label_reason: str | None = None
+    hull_distance_ev_per_atom: float | None = None
 
 
 def numbers_of(symbols: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:

@@ -14,6 +14,7 @@ from mace_bounds.structures._labels import (
     find_label,
     functional_of,
     guard_label,
+    hull_distance,
     licence_flags,
     potential_titles,
     require_known_functional,
@@ -129,8 +130,9 @@ def parse_entry(entry: Any, *, energy_key: str | None = None, name: str | None =
             f"{sentence(error, 80)}); export it again",
         )
     if structure is entry:
-        label = find_label(_mapping(entry.get("properties")), energy_key)
-        return Draft(name, None, crystal, label[0], label[1], None, flags, None, label[2])
+        properties = _mapping(entry.get("properties"))
+        energy, kind, why = find_label(properties, energy_key)
+        return Draft(name, None, crystal, energy, kind, None, flags, None, why, hull_distance(properties))
     return label_of_entry(entry, name, crystal, flags, energy_key)
 
 
@@ -172,7 +174,8 @@ def label_of_entry(
             )
     except LabelError as error:
         why = str(error)
-    return Draft(name, None, crystal, energy, kind, run_type and clean(run_type, 40), flags, None, why)
+    run_type, hull = run_type and clean(run_type, 40), hull_distance({**entry, **data})
+    return Draft(name, None, crystal, energy, kind, run_type, flags, None, why, hull)
 
 
 def _is_entry(item: Mapping[str, Any]) -> bool:

@@ -11,7 +11,12 @@ import numpy as np
 
 from mace_bounds.errors import LabelError, StructureError
 from mace_bounds.structures._draft import Draft, crystal_of, numbers_of, require_periodic
-from mace_bounds.structures._labels import find_label, licence_flags, require_known_functional
+from mace_bounds.structures._labels import (
+    find_label,
+    hull_distance,
+    licence_flags,
+    require_known_functional,
+)
 from mace_bounds.structures._text import clean
 
 if TYPE_CHECKING:
@@ -164,7 +169,7 @@ def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Draft
             require_known_functional(run_type, info.get("thermo_type"))
         except LabelError as error:
             energy, kind, why = None, None, str(error)
-    return Draft(name, source, crystal, energy, kind, run_type, flags, None, why)
+    return Draft(name, source, crystal, energy, kind, run_type, flags, None, why, hull_distance(info))
 
 
 def _name_of(info: dict[str, str]) -> str | None:

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 DEFAULT_ENERGY_KEYS = ("REF_energy", "dft_energy", "energy")
 """Keys tried for a label where the user names none; ``free_energy`` holds smearing entropy: left out."""
 
+HULL_KEYS = (
+    "energy_above_hull",
+    "e_above_hull",
+    "hull_distance_ev_per_atom",
+    "e_above_hull_mp2020_corrected_ppd_mp",
+)
+"""Keys of the distance from the hull, eV/atom; the last one is WBM's."""
+
 REFUSED = "label_refused"
 """Key in an entry's ``data``: one sentence why its energy is no label."""
 
@@ -78,6 +86,11 @@ def find_label(
         why = f"expected a finite energy in eV under {clean(key, 60)!r}, got {clean(info[key], 40)!r}"
         return None, None, why + "; correct the source"
     return energy, clean(key, 60), None
+
+
+def hull_distance(info: Mapping[str, Any]) -> float | None:
+    """Return the distance from the hull, eV/atom, under the first of :data:`HULL_KEYS` that holds a finite number."""
+    return next((value for key in HULL_KEYS if (value := to_energy(info.get(key))) is not None), None)
 
 
 def to_energy(value: Any) -> float | None:

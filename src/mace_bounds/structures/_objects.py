@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.errors import LabelError, StructureError
 from mace_bounds.structures._draft import Draft, crystal_of, numbers_of, require_periodic
 from mace_bounds.structures._entries import label_of_entry, name_of, parse_entries
-from mace_bounds.structures._labels import find_label, licence_flags, require_known_functional
+from mace_bounds.structures._labels import (
+    find_label,
+    hull_distance,
+    licence_flags,
+    require_known_functional,
+)
 from mace_bounds.structures._record import Crystal, Record
 
 if TYPE_CHECKING:
@@ -51,7 +56,7 @@ def draft_of_structure(structure: Any, *, name: str | None = None, energy_key: s
     except StructureError as error:
         return Draft(id=name, reason=str(error))
     energy, kind, why = find_label(properties, energy_key)
-    return Draft(name, None, crystal, energy, kind, None, flags, None, why)
+    return Draft(name, None, crystal, energy, kind, None, flags, None, why, hull_distance(properties))
 
 
 def _crystal_of_structure(structure: Any) -> tuple[Crystal, tuple[str, ...]]:
@@ -108,7 +113,8 @@ def _draft_of_atoms(atoms: Any, energy_key: str | None) -> Draft:
             require_known_functional(run_type, atoms.info.get("thermo_type"))
         except LabelError as error:
             energy, kind, why = None, None, str(error)
-    return Draft(name, atoms.info.get("source"), crystal, energy, kind, run_type, flags, None, why)
+    source, hull = atoms.info.get("source"), hull_distance(atoms.info)
+    return Draft(name, source, crystal, energy, kind, run_type, flags, None, why, hull)
 
 
 def _is_atoms(item: object) -> bool:

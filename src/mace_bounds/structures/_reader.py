@@ -97,6 +97,7 @@ def _finish(
             flags=flags,
             reason=draft.reason and clean(draft.reason, 400),
             label_reason=draft.label_reason and clean(draft.label_reason, 400),
+            hull_distance_ev_per_atom=draft.hull_distance_ev_per_atom,
         )
         yield _checked(record, max_atoms, elements)
 

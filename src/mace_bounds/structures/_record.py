@@ -116,6 +116,9 @@ class Record:
     label_reason : str or None
         One sentence why a label that the source offers was not taken (or was not found under the key that
         the user named); such a record can still be scored.
+    hull_distance_ev_per_atom : float or None
+        Distance from the convex hull, eV/atom, where the source says it; of the hull that the source took (for the
+        Materials Project that of GGA and GGA+U with corrections).
     """
 
     id: str
@@ -127,3 +130,4 @@ class Record:
     flags: tuple[str, ...] = field(default=())
     reason: str | None = None
     label_reason: str | None = None
+    hull_distance_ev_per_atom: float | None = None

@@ -13,7 +13,7 @@ from mace_bounds.errors import EngineError
 from mace_bounds.features import _mace
 from mace_bounds.features._rows import extract_batch
 from mace_bounds.features._shard import write_shard
-from mace_bounds.structures import Crystal, Record
+from mace_bounds.structures import Crystal, Record, space_group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,12 +45,15 @@ class Shard:
         All its rows.
     killers : tuple of int
         Positions of the records that kill the process that runs them: they get a reason unseen.
+    symmetry : bool
+        Whether the space groups of labelled structures are kept.
     """
 
     index: int
     path: Path
     records: list[Record]
     killers: tuple[int, ...] = ()
+    symmetry: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +67,24 @@ class Task:
 def perform(task: Task, model: FrozenModel, kind: FeatureKind) -> int:
     """Do a task; returns the number of rows with a reason instead of features."""
     shard = task.shard
-    if task.span is not None:
-        compute(shard.records[slice(*task.span)], model, kind)
-        return 0
     records = list(shard.records)
     for k in shard.killers:
         records[k] = replace(records[k], crystal=None, reason=KILLER)
+    if task.span is not None:
+        records = records[slice(*task.span)]
     reasons, arrays = compute(records, model, kind)
-    write_shard(shard.path, shard.records, reasons, arrays, model.dtype)
+    groups = space_groups(records) if shard.symmetry else None
+    if task.span is None:
+        write_shard(shard.path, shard.records, reasons, arrays, model.dtype, groups)
     return sum(reason is not None for reason in reasons)
+
+
+def space_groups(records: Sequence[Record]) -> list[str | None]:
+    """Space groups of the records that have a structure and a label; None for the others."""
+    return [
+        None if record.crystal is None or record.energy_ev is None else space_group(record.crystal)
+        for record in records
+    ]
 
 
 def compute(records: Sequence[Record], model: FrozenModel, kind: FeatureKind) -> Rows:

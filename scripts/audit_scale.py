@@ -1,0 +1,298 @@
+"""Many labelled structures audited in one run, killed on the way: memory against a short run, seconds of each stage.
+
+    python scripts/audit_scale.py [--n 50000] [--few 5000] [--kills 2] [--workers 2] [--folder FOLDER]
+
+Makes crystals of thousands of chemical systems (textbook prototypes with other elements, strained, half of them rattled),
+takes the embedded model's energies with heavy-tailed noise as labels, half of the hull distances as zero, and audits the
+first ``few`` of them undisturbed and all of them with SIGKILL to the whole process group at random moments (the last of them
+after the features are there) and a new start each time. Then all of them once more, undisturbed, to compare the files.
+Needs psutil (it comes with the extra ``dask``). Prints one JSON object; exits with 1 if a structure is missing, the killed
+and the undisturbed run differ, or the peak of memory is above 1.1 times that of the short run.
+
+Memory is the largest sum over all processes of the run (pages that they share counted once) seen every tenth of a second;
+``parent_mib`` is the largest resident memory of the command's own process, as the kernel has noted it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from scale_study import memory
+
+TOLERATED = 1.10
+MIB = 2**20
+ELEMENTS = (
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    11,
+    12,
+    13,
+    14,
+    15,
+    16,
+    17,
+    19,
+    20,
+    21,
+    22,
+    23,
+    24,
+    25,
+    26,
+    27,
+    28,
+    29,
+    30,
+    31,
+    32,
+    33,
+    34,
+)
+ELEMENTS += (
+    35,
+    37,
+    38,
+    39,
+    40,
+    41,
+    42,
+    44,
+    45,
+    46,
+    47,
+    48,
+    49,
+    50,
+    51,
+    52,
+    53,
+    55,
+    56,
+    57,
+    72,
+    73,
+    74,
+    75,
+    77,
+    78,
+    79,
+    81,
+    82,
+)
+SAME = (
+    "bounds.parquet",
+    "bounds.csv",
+    "coverage.csv",
+    "violations.csv",
+    "suspects.csv",
+    "atlas.csv",
+    "element_bias.csv",
+)
+
+
+def crystals(n: int, seed: int) -> Iterator:
+    """``n`` crystals; the k-th depends on ``seed`` and k alone."""
+    from ase.data import covalent_radii
+
+    from mace_bounds.examples import example_files
+    from mace_bounds.structures import read
+
+    prototypes = [record.crystal.to_atoms() for record in read(example_files())]
+    apart = [nearest(atoms) for atoms in prototypes]
+    for k in range(n):
+        rng = np.random.default_rng([seed, k])
+        which = rng.integers(len(prototypes))
+        atoms = prototypes[which].copy()
+        kinds = np.unique(atoms.numbers)
+        chosen = rng.choice(ELEMENTS, len(kinds), replace=False)
+        atoms.numbers = chosen[np.searchsorted(kinds, atoms.numbers)]
+        wanted = 1.15 * max(
+            covalent_radii[a] + covalent_radii[b] for a, b in combinations([*chosen, *chosen], 2)
+        )
+        atoms.set_cell(atoms.cell * (wanted / apart[which] * rng.uniform(0.95, 1.1)), scale_atoms=True)
+        if k % 2:
+            atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
+        hull = 0.0 if rng.random() < 0.5 else float(rng.exponential(0.1))
+        atoms.info = {
+            "id": f"s{k:07d}",
+            "run_type": ("GGA", "GGA+U")[k % 5 == 0],
+            "e_above_hull": round(hull, 4),
+        }
+        yield atoms
+
+
+def nearest(atoms) -> float:
+    """Shortest distance between atoms, periodic images included."""
+    from ase.neighborlist import neighbor_list
+
+    return float(neighbor_list("d", atoms, 6.0).min())
+
+
+def write_sources(folder: Path, sizes: list[int], seed: int, workers: int) -> list[Path]:
+    """Labelled files of the first ``sizes`` crystals, of the same name, which is in the rows."""
+    from ase.io.extxyz import write_xyz
+
+    from mace_bounds import extract, load_model, read
+
+    bare, store = folder / "bare.extxyz", folder / "bare"
+    with bare.open("w") as handle:
+        for atoms in crystals(max(sizes), seed):
+            write_xyz(handle, [atoms])
+    rows = extract(read(bare), store, load_model("mini", device="cpu"), workers=workers).rows()
+    energies = np.concatenate([part.table["energy_mace_ev"].to_numpy(dtype=float) for part in rows])
+    paths = []
+    for size in sizes:
+        path = folder / str(size) / "crystals.extxyz"
+        path.parent.mkdir()
+        with path.open("w") as handle:
+            for k, atoms in enumerate(crystals(size, seed)):
+                noise = 0.06 * np.random.default_rng([seed, k, 1]).standard_t(3)
+                if np.isfinite(energies[k]):
+                    atoms.info["REF_energy"] = float(energies[k] + len(atoms) * noise)
+                write_xyz(handle, [atoms])
+        paths.append(path)
+    return paths
+
+
+def run(source: Path, out: Path, workers: int, kill_at: int | None, rng: random.Random) -> dict:
+    """Start the audit; kill its group soon after there are ``kill_at`` shards. What it took."""
+    command = ["mace-bounds", "audit", str(source), str(out), "--model", "mini", "--device", "cpu"]
+    command += ["--workers", str(workers)]
+    started, peak, parent, at_peak = time.monotonic(), 0, 0, ""
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    errors: list[bytes] = []
+    reader = threading.Thread(target=lambda: errors.append(process.stderr.read()))
+    reader.start()
+    seen = []
+    while process.poll() is None:
+        there = len(list((out / "features").glob("shard-*.parquet")))
+        size, parent = memory(process.pid), max(parent, own_peak(process.pid))
+        seen.append((round(time.monotonic() - started, 1), there, round(size / MIB), stage(out)))
+        if size > peak:
+            peak, at_peak = size, stage(out)
+        if kill_at is not None and there >= kill_at:
+            time.sleep(rng.uniform(0, 2))
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            break
+        time.sleep(0.1)
+    reader.join()
+    if kill_at is None and process.returncode != 0:
+        raise SystemExit(f"expected the run to end well, but it said: {errors[0].decode()}")
+    told = {
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_mib": round(peak / MIB),
+        "peak_while": at_peak,
+    }
+    told |= {
+        "parent_mib": round(parent / MIB),
+        "shards": len(list((out / "features").glob("shard-*.parquet"))),
+    }
+    if kill_at is None:
+        summary = json.loads((out / "summary.json").read_text())
+        told |= {"stages": summary["seconds"], "counts": summary["counts"], "atlas": summary["atlas"]}
+    told["by_stage_mib"] = {
+        name: max(s[2] for s in seen if s[3] == name) for name in dict.fromkeys(s[3] for s in seen)
+    }
+    return told
+
+
+def stage(out: Path) -> str:
+    """What the folder shows of how far a run is."""
+    if (out / "plots").is_dir():
+        return "plots and report"
+    if (out / "bounds.parquet").is_file():
+        return "statistics"
+    return "bounds" if (out / ".bounds.parquet.tmp").is_file() else "features"
+
+
+def own_peak(pid: int) -> int:
+    """Largest resident memory that a process has had, bytes."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith("VmHWM")), 0)
+
+
+def digests(out: Path) -> dict[str, str]:
+    files = [out / name for name in SAME] + sorted((out / "features").iterdir())
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files if p.is_file()}
+
+
+def study(args: argparse.Namespace, folder: Path) -> dict:
+    rng = random.Random(args.seed)
+    few, many = write_sources(folder, [args.few, args.n], args.seed, args.workers)
+    short = run(few, folder / "few", args.workers, None, rng)
+    n_shards = -(-args.n // 256)
+    kills = sorted(rng.sample(range(1, n_shards), max(args.kills - 1, 0))) + [n_shards] * bool(args.kills)
+    broken = (
+        [run(many, folder / "many", args.workers, kill_at, rng) for kill_at in [*kills, None]]
+        if kills
+        else []
+    )
+    whole = run(many, folder / "whole", args.workers, None, rng)
+    peak = max(session["peak_mib"] for session in [whole, *broken])
+    return {
+        "few": args.few,
+        "n": args.n,
+        "workers": args.workers,
+        "complete": whole["counts"]["structures"] == args.n,
+        "killed_run_identical": digests(folder / "many") == digests(folder / "whole") if broken else None,
+        "memory_ratio": round(peak / short["peak_mib"], 3),
+        "parent_memory_ratio": round(whole["parent_mib"] / short["parent_mib"], 3),
+        "parent_bytes_per_structure": round(
+            (whole["parent_mib"] - short["parent_mib"]) * MIB / (args.n - args.few)
+        ),
+        "short": short,
+        "killed": broken,
+        "whole": whole,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=50_000)
+    parser.add_argument("--few", type=int, default=5_000)
+    parser.add_argument("--kills", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--folder", type=Path, help="an empty folder to work in and to keep; a temporary one by default"
+    )
+    args = parser.parse_args()
+    if args.folder is None:
+        with tempfile.TemporaryDirectory() as folder:
+            result = study(args, Path(folder))
+    else:
+        args.folder.mkdir(parents=True, exist_ok=True)
+        result = study(args, args.folder)
+    print(json.dumps(result, indent=1))
+    good = result["complete"] and result["killed_run_identical"] in (None, True)
+    return 0 if good and result["memory_ratio"] <= TOLERATED else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
