@@ -5,9 +5,10 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from mace_bounds.audit._atlas import (
+    _bias,
     atlas_table,
     coverage_p_value,
     discoveries,
@@ -82,6 +83,23 @@ def test_numbers_are_those_of_plain_pandas(atlas, made):
         rows["error_mev_per_atom"].sem(), rel=1e-9
     )
     assert told["mean_width_mev_per_atom"] == pytest.approx(2e3 * WIDTH)
+
+
+def test_one_large_composition_makes_no_bias_significant():
+    """Compositions of 60, 3 and 2 rows with errors of their own: a true mean of zero is rarely refused."""
+    rng = np.random.default_rng(5)
+    clusters = np.repeat(np.arange(3), (60, 3, 2))
+    p_values, naive = [], []
+    for _ in range(400):
+        error = rng.standard_normal(3)[clusters] + 0.1 * rng.standard_normal(len(clusters))
+        p_values.append(_bias(error, clusters)["bias_p_value"])
+        sums = np.bincount(clusters, weights=error - error.mean())
+        naive.append(2 * t.sf(abs(error.mean()) / (np.sqrt(1.5 * sums @ sums) / len(error)), 2))
+    assert np.mean(np.array(p_values) < 0.05) < 0.12
+    assert np.mean(np.array(naive) < 0.05) > 0.3  # what it is there against
+    left_out = np.array([error[clusters != c].mean() for c in range(3)])
+    told = _bias(error, clusters)["bias_standard_error_mev_per_atom"]
+    assert told == pytest.approx(1e3 * np.sqrt(2 / 3 * ((left_out - error.mean()) ** 2).sum()))
 
 
 def test_p_values_are_those_of_the_exact_binomial_test_where_rows_are_independent():

@@ -10,6 +10,7 @@ from mace_bounds.audit._geometry import DENSITY, HULL, SPACE_GROUP, VOLUME
 from mace_bounds.audit._table import MEV_PER_EV
 from mace_bounds.calibration import (
     Groups,
+    clustered_variance,
     coverage_table,
     effective_number,
     element_membership,
@@ -95,8 +96,8 @@ def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
         :func:`mace_bounds.calibration.coverage_table` with ``n_compositions``; ``p_value``, two-sided, of the
         coverage against the nominal one (Clopper–Pearson at the effective number of rows); ``significant`` after
         Benjamini and Hochberg over all groups of a level, of which at most 5 % are then expected to be chance;
-        ``bias_mev_per_atom``, the mean signed error E_DFT - E_model, its standard error clustered by composition,
-        and ``bias_significant`` in the same sense.
+        ``bias_mev_per_atom``, the mean signed error E_DFT - E_model, its standard error by the jackknife
+        over compositions, and ``bias_significant`` in the same sense.
 
     References
     ----------
@@ -154,13 +155,11 @@ def discoveries(p_values: Array) -> NDArray[np.bool_]:
 
 
 def _bias(error: Array, clusters: NDArray[np.int64]) -> dict[str, float]:
-    """Mean signed error, with the standard error of a mean of clusters."""
+    """Mean signed error, with its standard error by the jackknife over clusters."""
     from scipy.stats import t
 
-    _, code = np.unique(clusters, return_inverse=True)
-    sums = np.bincount(code, weights=error - error.mean())
-    k = len(sums)
-    spread = float(np.sqrt(k / (k - 1) * (sums @ sums)) / len(error)) if k > 1 else np.nan
+    variance, k = clustered_variance(error, clusters)
+    spread = float(np.sqrt(variance))
     p = float(2 * t.sf(abs(error.mean()) / spread, k - 1)) if spread > 0 else np.nan
     return {
         "n_compositions": k,

@@ -25,6 +25,7 @@ from mace_bounds.calibration._conformal_layer import ConformalLayer, conformal_l
 from mace_bounds.calibration._coverage import (
     clopper_pearson,
     clustered_interval,
+    clustered_variance,
     coverage_table,
     effective_number,
     interval_score,
@@ -123,6 +124,7 @@ __all__ = [
     "chemistry_classes",
     "clopper_pearson",
     "clustered_interval",
+    "clustered_variance",
     "codes_of",
     "composition_key",
     "composition_keys",

@@ -100,14 +100,40 @@ def effective_number(hit: ArrayLike, clusters: Sequence[str] | NDArray[np.generi
     """
     inside = np.asarray(hit, dtype=np.float64)
     n, share = inside.size, float(inside.mean())
-    _, code = np.unique(np.asarray(clusters), return_inverse=True)
-    sums = np.bincount(code, weights=inside - share)
-    n_clusters = sums.size
+    variance, n_clusters = clustered_variance(inside, clusters)
     effective = float(n_clusters)
     if 0.0 < share < 1.0 and n_clusters > 1:
-        variance = n_clusters / (n_clusters - 1) * float(sums @ sums) / n**2
         effective = min(float(n), share * (1.0 - share) / variance) if variance > 0 else float(n)
     return effective
+
+
+def clustered_variance(
+    values: NDArray[np.float64], clusters: Sequence[str] | NDArray[np.generic]
+) -> tuple[float, int]:
+    """Variance of the mean of rows that come in clusters, by the jackknife over clusters; and their number.
+
+    The usual sandwich is far too small where one cluster holds most rows: the mean is then that cluster's own.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (n,)
+    clusters : sequence, shape (n,)
+
+    Returns
+    -------
+    (float, int)
+        NaN for a single cluster.
+
+    References
+    ----------
+    Cameron & Miller, J. Hum. Resour. 50, 317 (2015), CV3.
+    """
+    _, code, size = np.unique(np.asarray(clusters), return_inverse=True, return_counts=True)
+    k = len(size)
+    if k < 2:
+        return np.nan, k
+    moved = np.bincount(code, weights=values - values.mean()) / (len(values) - size)
+    return (k - 1) / k * float(moved @ moved), k
 
 
 def interval_score(
