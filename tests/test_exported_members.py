@@ -9,6 +9,7 @@ import mace_bounds
 
 TOP = {
     "AuditResult",
+    "BuildResult",
     "CalibratedHead",
     "CompareReport",
     "FeatureStore",
@@ -16,6 +17,7 @@ TOP = {
     "FitReport",
     "__version__",
     "audit",
+    "build",
     "compare",
     "errors",
     "extract",
@@ -42,7 +44,18 @@ def test_every_public_name_can_be_had(name):
 
 
 def test_verbs_can_be_called():
-    for name in ("audit", "compare", "extract", "fit", "load_head", "load_model", "plot", "read", "score"):
+    for name in (
+        "audit",
+        "build",
+        "compare",
+        "extract",
+        "fit",
+        "load_head",
+        "load_model",
+        "plot",
+        "read",
+        "score",
+    ):
         assert callable(getattr(mace_bounds, name))
 
 
@@ -60,6 +73,7 @@ def test_the_import_costs_nothing():
 ROOMS = [
     "audit",
     "baselines",
+    "build",
     "calibration",
     "features",
     "head",

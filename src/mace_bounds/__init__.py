@@ -1,8 +1,8 @@
 """Honest error bounds for MACE energies.
 
 The verbs are those of the command line: :func:`score`, :func:`fit`, :func:`audit`, :func:`compare`,
-:func:`plot`; below them lie the rooms ``structures``, ``features``, ``head``, ``calibration``, ``baselines`` and
-``audit``. Names are imported on first use, so ``import mace_bounds`` costs nothing.
+:func:`plot`, :func:`build`; below them lie the rooms ``structures``, ``features``, ``head``, ``calibration``,
+``baselines``, ``audit`` and ``build``. Names are imported on first use, so ``import mace_bounds`` costs nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         plot,
         score,
     )
+    from mace_bounds.build import BuildResult, build
     from mace_bounds.calibration import CalibratedHead, FitConfig, load_head
     from mace_bounds.features import FeatureStore, extract, list_models, load_model
     from mace_bounds.structures import read
@@ -39,14 +40,17 @@ _HOMES = {
         "plot",
         "score",
     ),
+    "build": ("BuildResult", "build"),
     "calibration": ("CalibratedHead", "FitConfig", "load_head"),
     "features": ("FeatureStore", "extract", "list_models", "load_model"),
     "structures": ("read",),
 }
+_CALLABLE = ("audit", "build")
 _HOME = {name: room for room, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AuditResult",
+    "BuildResult",
     "CalibratedHead",
     "CompareReport",
     "FeatureStore",
@@ -54,6 +58,7 @@ __all__ = [
     "FitReport",
     "__version__",
     "audit",
+    "build",
     "compare",
     "errors",
     "extract",
@@ -78,7 +83,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     room = import_module(f"mace_bounds.{_HOME[name]}")
-    return room if name == "audit" else getattr(room, name)  # the room of this name can be called
+    return room if name in _CALLABLE else getattr(room, name)  # a room and a verb of one name
 
 
 def __dir__() -> list[str]:

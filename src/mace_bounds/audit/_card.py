@@ -118,7 +118,10 @@ def _training_clause(about: dict[str, Any]) -> str:
         )
     if about["backbone_compositions_known"]:
         return ", and that the model's own training has not seen either"
-    return "; which of them the model's own training has seen is not known here"
+    return (
+        "; **which of them the model's own training has seen is not known here: where it was trained on labels like "
+        "these, the bounds are too narrow for new crystals, and the coverage below is not that on new crystals**"
+    )
 
 
 def _conformal(settings: dict[str, Any], n_folds: int) -> str:

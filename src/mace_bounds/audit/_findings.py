@@ -21,6 +21,7 @@ from mace_bounds.audit._measured import (
     metrics,
     overall,
     sentence,
+    training_known,
     violation_table,
 )
 from mace_bounds.audit._suspects import suspect_table
@@ -63,6 +64,7 @@ def measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) 
             "rows": chosen.name,
             "n": len(chosen),
             "in_training": chosen.n_in_training,
+            "training_known": training_known(head),
             "sentence": sentence(chosen, roles, head),
         },
         "seen_in": roles,

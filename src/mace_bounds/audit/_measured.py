@@ -185,8 +185,10 @@ def sentence(chosen: Measured, roles: dict[str, int], head: CalibratedHead) -> s
     others = "; ".join(f"{roles[k]:,} {text}" for k, text in USED.items() if roles.get(k) and k not in inside)
     if chosen.name != ALL:
         tail = f" ({others}: reported apart)" if others else ""
-        return f"{len(chosen):,} labelled structures {WHAT[wanted]}{_known_to_model(chosen, head)}{tail}"
+        what = WHAT[wanted if training_known(head) else NEW_TO_HEAD]
+        return f"{len(chosen):,} labelled structures {what}{_known_to_model(chosen, head)}{tail}"
     free = sum(roles.get(role, 0) for role in ROLES_OF[wanted])
+    wanted = wanted if training_known(head) else NEW_TO_HEAD
     tail = f" ({others}): this does not measure coverage on new crystals" if others else ""
     if not free:
         return (
@@ -195,7 +197,14 @@ def sentence(chosen: Measured, roles: dict[str, int], head: CalibratedHead) -> s
     return f"all {len(chosen):,} labelled structures, of which only {free:,} are {WHAT[wanted]}{tail}"
 
 
+def training_known(head: CalibratedHead) -> bool:
+    """Whether it was known, when a head was made, which compositions its model was trained on."""
+    return bool(head.provenance.get("backbone_compositions_known", True))
+
+
 def _known_to_model(chosen: Measured, head: CalibratedHead) -> str:
+    if not training_known(head) and not head.provenance.get("published"):
+        return "; which of them the model's own training has seen is not known here"
     if chosen.name != NEW_TO_HEAD:
         return ""
     if head.provenance.get("published"):

@@ -138,6 +138,7 @@ def fit_own_head(
         )
     provenance = {
         **about_data(rows),
+        "backbone_compositions_known": backbone is not None,
         "includes_training": published is not None or backbone is not None,
         "published": published is not None,
         "outer_folds": N_FOLDS,

@@ -11,6 +11,7 @@ import typer
 
 from mace_bounds._light import lighten_imports
 from mace_bounds.cli._audit import audit
+from mace_bounds.cli._build import build
 from mace_bounds.cli._compare import compare
 from mace_bounds.cli._download import download
 from mace_bounds.cli._features import features
@@ -92,7 +93,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     )
 
 
-for _command in (score, download, features, merge, fit, audit, compare, plot, models, heads):
+for _command in (score, download, features, merge, fit, audit, build, compare, plot, models, heads):
     app.command()(_guarded(_command))
 
 

@@ -21,6 +21,7 @@ from mace_bounds.cli._options import (
     LevelOption,
     MaxAtomsOption,
     ModelOption,
+    PlotsOption,
     SchedulerOption,
     ShardRowsOption,
     WorkersOption,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from mace_bounds.audit import AuditResult
 
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder for bounds, plots and report.")]
-PlotsOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw plots, also into the report.")]
 CrossFitOption = Annotated[
     bool,
     typer.Option(

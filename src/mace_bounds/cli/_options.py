@@ -174,4 +174,5 @@ AuditSourceArgument = Annotated[
 StoreArgument = Annotated[
     Path, typer.Argument(metavar="STORE", help="A feature store, from mace-bounds features.")
 ]
+PlotsOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw plots, also into the report.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output instead of a table.")]

@@ -1,6 +1,7 @@
 """Reading structures: files and objects in, records out."""
 
 from mace_bounds.structures._check import check, reduced_cell, structure_flags
+from mace_bounds.structures._files import source_digest
 from mace_bounds.structures._labels import (
     DEFAULT_ENERGY_KEYS,
     guard_energy_key,
@@ -21,6 +22,7 @@ __all__ = [
     "guard_label",
     "read",
     "reduced_cell",
+    "source_digest",
     "space_group",
     "structure_flags",
     "suspect_label",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -98,6 +99,27 @@ def expand(items: Sequence[str | os.PathLike[str]]) -> list[tuple[Path, str]]:
         return [(path, path.as_posix()) for path in found]
     labels = [Path(os.path.relpath(Path(p) / f.name, common)) for p, f in zip(parents, found, strict=True)]
     return [(path, label.as_posix()) for path, label in zip(found, labels, strict=True)]
+
+
+def source_digest(source: str | os.PathLike[str]) -> str:
+    """SHA-256 over the names and contents of the files that a path, folder or pattern stands for.
+
+    Raises
+    ------
+    SourceError
+        If it names nothing, or a file cannot be read.
+    """
+    sha = hashlib.sha256()
+    for path, label in expand([source]):
+        try:
+            with path.open("rb") as handle:
+                content = hashlib.file_digest(handle, "sha256").hexdigest()
+        except OSError as error:
+            raise SourceError(
+                f"expected a readable file, got {clean(path)} ({sentence(error)}); check its permissions"
+            ) from None
+        sha.update(f"{label}\x1f{content}\n".encode())
+    return sha.hexdigest()
 
 
 def _expand_one(text: str, *, strict: bool) -> list[Path]:

@@ -125,14 +125,17 @@ def download(
             from mace_bounds.structures.materials_project._bulk import bulk_documents
 
             with open_client(address, key, patient) as client:
-                tally = _write(path, query, beat, bulk_documents(client, beat.database_version, update))
+                tally = write_entries(
+                    path, query, beat, bulk_documents(client, beat.database_version, update)
+                )
         else:
             adapter = KeepingAdapter(folder, on_page=update, note=tell, **patience)
             try:
-                _search(query, address, key, adapter, page_size)
+                with open_client(address, key, adapter) as client:
+                    search(client, query, page_size)
                 if heartbeat(address, patient) != beat:
                     raise Changed
-                tally = _write(path, query, beat, _documents(folder, adapter.pages))
+                tally = write_entries(path, query, beat, documents_of(folder, adapter.pages))
             except (Changed, NothingFound):
                 _forget(folder)
                 raise
@@ -171,16 +174,16 @@ def finished(query: Query, path: Path) -> Download | None:
     return None
 
 
-def _search(query: Query, address: str, key: str, adapter: KeepingAdapter, page_size: int) -> None:
-    with open_client(address, key, adapter) as client:
-        for search in query.searches():
-            client.materials.thermo.search(
-                **search, fields=list(FIELDS), all_fields=False, chunk_size=page_size
-            )
+def search(client: Any, query: Query, page_size: int, num_chunks: int | None = None) -> None:
+    """Let the client run a query's searches past its adapter; ``num_chunks`` pages of each, else all."""
+    for one in query.searches():
+        client.materials.thermo.search(
+            **one, fields=list(FIELDS), all_fields=False, chunk_size=page_size, num_chunks=num_chunks
+        )
 
 
-def _documents(folder: Path, pages: list[str]) -> Iterator[Mapping[str, Any]]:
-    """Yield what the pages hold; an id on two of them means that they are of two states of the database."""
+def documents_of(folder: Path, pages: list[str]) -> Iterator[Mapping[str, Any]]:
+    """Yield what the pages in a folder hold; an id on two of them means that they are of two states of the database."""
     seen: set[str] = set()
     for name in pages:
         page = read_page(folder / name)
@@ -194,9 +197,10 @@ def _documents(folder: Path, pages: list[str]) -> Iterator[Mapping[str, Any]]:
             raise Changed
 
 
-def _write(
+def write_entries(
     path: Path, query: Query, beat: Heartbeat, documents: Iterator[Mapping[str, Any]]
 ) -> dict[str, Any]:
+    """Write the entries of documents that the query wants; returns the counts for the summary."""
     tally = Tally(query.nsites, frozenset(map(plain_id, query.ids)))
     with EntriesFile(path) as file:
         for document in documents:

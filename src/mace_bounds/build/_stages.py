@@ -1,0 +1,224 @@
+"""The stages after the download: features, fit, audit; each is done once for the same input."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_bounds.audit import audit, fit, now, read_card, user_heads, versions
+from mace_bounds.build._folder import AUDIT_FOLDER, HEAD, JOINED, digest
+from mace_bounds.build._question import AUDIT, FIT
+from mace_bounds.build._sources import STORE, Source, describe, licences
+from mace_bounds.build._training import training_sentence
+from mace_bounds.calibration import FitConfig
+from mace_bounds.errors import HeadError
+from mace_bounds.features import (
+    FeatureStore,
+    extract,
+    fetch_weights,
+    find_weights,
+    is_store,
+    join,
+    load_model,
+)
+from mace_bounds.head import is_head_folder
+from mace_bounds.structures import read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mace_bounds.build._folder import State
+    from mace_bounds.build._question import Question
+
+    Progress = Callable[[str, int, int, int | None], None]
+    Note = Callable[[str], None]
+
+LEVEL = 0.95
+
+
+def weights_sha256(question: Question, sources: list[Source], state: State, note: Note) -> str:
+    """SHA-256 of the model's weights; mace fetches them where they are not here and something still needs them."""
+    open_ones = [source for source in sources if source.kind != STORE]
+    weights = find_weights(question.model)
+    if not weights.here:
+        told = [
+            state.made(s.store.name)["model"]["digest"] for s in open_ones if s.store.name in state.stages
+        ]
+        for known in told:
+            if all(_features_done(s, features_inputs(s, known, question), state) for s in open_ones):
+                return str(known)
+        if not open_ones:
+            return ""
+        note(f"note: mace downloads {question.model} once, from {weights.url}")
+        weights = fetch_weights(question.model)
+    return hashlib.sha256(weights.path.read_bytes()).hexdigest()
+
+
+def features_inputs(source: Source, weights: str, question: Question) -> str:
+    """What a feature store is made from."""
+    settings = (question.energy_key, question.max_atoms, question.dtype, question.shard_rows)
+    return digest(source.digest, weights, *settings)
+
+
+def extract_features(
+    sources: list[Source],
+    weights: str,
+    question: Question,
+    state: State,
+    progress: Progress,
+    note: Note,
+    **where: Any,
+) -> None:
+    """Fill the feature store of every source that is not done; those that were begun are finished.
+
+    ``where`` is ``device``, ``workers`` and ``scheduler``. Single atoms are kept, so that the head can grade atoms.
+    """
+    device = where.pop("device")
+    todo = [s for s in sources if not _features_done(s, features_inputs(s, weights, question), state)]
+    if not todo:
+        return
+    frozen = load_model(question.model, dtype=question.dtype, device=device)
+    for warning in frozen.warnings:
+        note(f"note: {warning}")
+    elements = frozenset(frozen.atomic_numbers)
+    for source in todo:
+        records = read(
+            source.path, energy_key=question.energy_key, max_atoms=question.max_atoms, elements=elements
+        )
+        total = source.about.get("counts", {}).get("structures")
+        store = extract(
+            records,
+            source.store,
+            frozen,
+            atoms=True,
+            shard_rows=question.shard_rows,
+            progress=partial(_told, progress, source.store.name, total),
+            **where,
+        )
+        manifest = store.manifest
+        made = {
+            "folder": source.store.name,
+            "rows": manifest.n_records,
+            "failed": manifest.n_failed,
+            "device": frozen.device,
+            "model": {"name": manifest.model, "digest": manifest.model_digest, "head": manifest.model_head},
+        }
+        state.finish(source.store.name, features_inputs(source, weights, question), made, stamp())
+
+
+def _told(progress: Progress, stage: str, total: int | None, done: int, failed: int) -> None:
+    progress(stage, done, failed, total)
+
+
+def _features_done(source: Source, inputs: str, state: State) -> bool:
+    if source.kind == STORE:
+        return True
+    done = state.finished(source.store.name, inputs) and is_store(source.store)
+    return done and FeatureStore(source.store).manifest.complete
+
+
+def fit_the_head(
+    sources: list[Source], question: Question, state: State, progress: Progress
+) -> tuple[Path, str]:
+    """Fit, calibrate and measure the head; the store of all sources, and what the head is worth."""
+    out, head = state.out, state.out / HEAD
+    stores = [FeatureStore(source.store) for source in sources]
+    settings = (question.include_training, question.balance)
+    inputs = digest([store.digest() for store in stores], *settings)
+    joined = stores[0].folder if len(stores) == 1 else out / JOINED
+    if state.finished(FIT, inputs) and is_head_folder(head) and is_store(joined):
+        return joined, str(state.made(FIT)["training"])
+    for left in out.glob(f".{HEAD}.*"):
+        shutil.rmtree(left)
+    if len(stores) > 1:
+        shutil.rmtree(joined, ignore_errors=True)  # links only
+        for left in out.glob(f".{JOINED}.*"):
+            shutil.rmtree(left)
+        join(joined, [store.folder for store in stores])
+    progress(FIT, 0, 0, 1)
+    about = _fit(joined, head, question, sources)
+    sentence = training_sentence(question.model, about)
+    made = {"folder": HEAD, "digest": read_card(head).digest, "training": sentence}
+    made |= {key: about[key] for key in ("rows", "left_out", "coverage", "levels", "sources")}
+    state.finish(FIT, inputs, made, stamp())
+    progress(FIT, 1, 0, 1)
+    return joined, sentence
+
+
+def _fit(store: Path, head: Path, question: Question, sources: list[Source]) -> dict[str, Any]:
+    try:
+        report = fit(
+            store,
+            head,
+            FitConfig(balance=question.balance),
+            model=question.model,
+            include_training=question.include_training,
+            overwrite=True,
+            notes=describe(sources),
+            licence=licences(sources),
+        )
+    except HeadError as error:
+        raise HeadError(
+            f"{str(error).rstrip('.')}; downloads and features in {head.parent} are kept, so run the same command "
+            "again with --with SOURCE for more labels."
+        ) from error
+    return report.head.provenance
+
+
+def audit_the_head(store: Path, question: Question, state: State, *, plots: bool, progress: Progress) -> None:
+    """Bounds for every structure of the build, measured coverage, report."""
+    head, out = state.out / HEAD, state.out / AUDIT_FOLDER
+    card = read_card(head)
+    inputs = digest(FeatureStore(store).digest(), card.digest, question.cross_fit, plots)
+    if state.finished(AUDIT, inputs) and (out / "report.html").is_file():
+        return
+    progress(AUDIT, 0, 0, None)
+    result = audit(
+        store,
+        out,
+        model=question.model,
+        head=None if question.cross_fit else head,
+        cross_fit=question.cross_fit,
+        config=FitConfig(balance=question.balance),
+        level=LEVEL if LEVEL in card.levels else card.levels[-1],
+        plots=plots,
+        fit_progress=lambda done, total: progress(AUDIT, done, 0, total),
+    )
+    made = {"folder": AUDIT_FOLDER, "report": result.report.name, "counts": result.summary["counts"]}
+    made |= {"measured_on": result.summary["measured_on"], "coverage": result.summary.get("coverage", [])}
+    state.finish(AUDIT, inputs, made, stamp())
+
+
+def install_head(head: Path, name: str) -> Path:
+    """Copy a head to where commands look for heads by themselves.
+
+    Raises
+    ------
+    HeadError
+        If another head of this name is there, or the name is none.
+    """
+    if Path(name).name != name or name.startswith("."):
+        raise HeadError(
+            f"expected a plain name for the head, got {name!r}; leave out folders and leading dots."
+        )
+    target = user_heads() / name
+    if target.exists():
+        if is_head_folder(target) and read_card(target).digest == read_card(head).digest:
+            return target
+        raise HeadError(
+            f"expected a free name for the head, but {target} is another one; choose another name or delete it."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = target.with_name(f".{name}.tmp")
+    shutil.rmtree(made, ignore_errors=True)
+    shutil.copytree(head, made)
+    made.rename(target)
+    return target
+
+
+def stamp() -> dict[str, Any]:
+    """When a stage was done, and with which versions."""
+    return {"finished": now(), "versions": versions()}
