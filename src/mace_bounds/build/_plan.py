@@ -19,15 +19,9 @@ from mace_bounds.build._folder import State
 from mace_bounds.build._probe import Extent, Speed, measure_extent, measure_speed
 from mace_bounds.build._question import DEFAULT_SOURCE, FIT, Question, ask
 from mace_bounds.build._sources import QUERY
-from mace_bounds.build._training import unknown_sentence
+from mace_bounds.build._training import training_is_known, unknown_sentence
 from mace_bounds.errors import SourceError
-from mace_bounds.features import (
-    DEFAULT_MODEL,
-    Weights,
-    find_weights,
-    training_compositions,
-    weights_digest,
-)
+from mace_bounds.features import DEFAULT_MODEL, Weights, find_weights
 from mace_bounds.structures.materials_project import parse_query
 
 if TYPE_CHECKING:
@@ -174,7 +168,7 @@ def _notes(question: Question, extents: tuple[Extent, ...], weights: Weights) ->
                 f"{extent.name} comes by the client's bulk path: its table is copied from a public bucket into "
                 "~/mp_datasets (or $MPRESTER_LOCAL_DATASET_CACHE); its size and time are not known before."
             )
-    if training_compositions(question.model, weights_digest(question.model) or "") is None:
+    if not training_is_known(question.model):
         notes.append(unknown_sentence(question.model))
     return tuple(notes)
 

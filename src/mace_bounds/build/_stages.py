@@ -12,7 +12,7 @@ from mace_bounds.audit import audit, fit, now, read_card, user_heads, versions
 from mace_bounds.build._folder import AUDIT_FOLDER, HEAD, JOINED, digest
 from mace_bounds.build._question import AUDIT, FIT
 from mace_bounds.build._sources import STORE, Source, describe, licences
-from mace_bounds.build._training import training_sentence
+from mace_bounds.build._training import training_is_known, training_sentence, unknown_sentence
 from mace_bounds.calibration import FitConfig
 from mace_bounds.errors import HeadError
 from mace_bounds.features import (
@@ -149,6 +149,9 @@ def fit_the_head(
 
 
 def _fit(store: Path, head: Path, question: Question, sources: list[Source]) -> dict[str, Any]:
+    notes = [describe(sources)]
+    if not training_is_known(question.model):
+        notes.append(unknown_sentence(question.model))
     try:
         report = fit(
             store,
@@ -157,7 +160,7 @@ def _fit(store: Path, head: Path, question: Question, sources: list[Source]) -> 
             model=question.model,
             include_training=question.include_training,
             overwrite=True,
-            notes=describe(sources),
+            notes=". ".join(notes),
             licence=licences(sources),
         )
     except HeadError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mace_bounds.features import training_compositions, weights_digest
+
 TRAINED_ON = {
     "medium-mpa-0": "MPtrj, which is the Materials Project itself, and sAlex, a part of Alexandria",
 }
@@ -30,6 +32,11 @@ def training_sentence(model: str, about: dict[str, Any]) -> str:
         f"{about['test_rows_in_training']:,} rows of the measured ones among them: if it was trained on labels "
         "like these, its errors here are smaller than on new crystals, and the bounds too narrow for those."
     )
+
+
+def training_is_known(model: str) -> bool:
+    """Whether it is known here which compositions a model was trained on."""
+    return training_compositions(model, weights_digest(model) or "") is not None
 
 
 def unknown_sentence(model: str) -> str:
