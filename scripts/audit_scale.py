@@ -166,7 +166,7 @@ def write_sources(folder: Path, sizes: list[int], seed: int, workers: int) -> li
         path.parent.mkdir()
         with path.open("w") as handle:
             for k, atoms in enumerate(crystals(size, seed)):
-                noise = 0.06 * np.random.default_rng([seed, k, 1]).standard_t(3)
+                noise = 0.1 * np.random.default_rng([seed, k, 1]).standard_t(3)
                 if np.isfinite(energies[k]):
                     atoms.info["REF_energy"] = float(energies[k] + len(atoms) * noise)
                 write_xyz(handle, [atoms])

@@ -41,9 +41,17 @@ def scheduler():
 
 def test_same_bytes_from_two_workers(model, scheduler, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "s"
-    extract(records(), whole, model, shard_rows=4)
+    extract(records(), whole, model, symmetry=True, shard_rows=4)
     seen = []
-    extract(records(), out, model, shard_rows=4, scheduler=scheduler, progress=lambda *n: seen.append(n))
+    extract(
+        records(),
+        out,
+        model,
+        symmetry=True,
+        shard_rows=4,
+        scheduler=scheduler,
+        progress=lambda *n: seen.append(n),
+    )
     assert digests(out) == digests(whole)
     assert [done for done, _ in seen] == list(range(4, 41, 4))
 

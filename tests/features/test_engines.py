@@ -33,7 +33,9 @@ def model():
 @pytest.fixture(scope="module")
 def whole(model, tmp_path_factory):
     """The store of a run in one piece and one process."""
-    return extract(records(), tmp_path_factory.mktemp("whole") / "s", model, shard_rows=4).folder
+    return extract(
+        records(), tmp_path_factory.mktemp("whole") / "s", model, symmetry=True, shard_rows=4
+    ).folder
 
 
 def elements(*numbers: int) -> list[Record]:
@@ -56,7 +58,7 @@ def test_processes_give_the_same_bytes_in_a_bounded_window(model, whole, tmp_pat
         seen.append((done, failed))
         ahead.append(len(taken) - done)
 
-    extract(source(), tmp_path / "s", model, shard_rows=4, workers=2, progress=progress)
+    extract(source(), tmp_path / "s", model, symmetry=True, shard_rows=4, workers=2, progress=progress)
     assert digests(tmp_path / "s") == digests(whole)
     assert [done for done, _ in seen] == list(range(4, 41, 4))
     assert seen[-1] == (40, 5)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,9 @@ def records(n: int = 40) -> list[Record]:
             out.append(Record(f"r{i}", "test", reason="expected a structure, got none; check it"))
         else:
             label = None if i % 3 == 0 else -1.5 * i
-            out.append(Record(f"r{i}", "test", crystal, energy_ev=label, label_kind="made up", flags=("f",)))
+            hull = 0.01 * (i % 4) if i % 5 else None
+            told = {"energy_ev": label, "label_kind": "made up", "hull_distance_ev_per_atom": hull}
+            out.append(Record(f"r{i}", "test", crystal, flags=("f",), **told))
     return out
 
 
@@ -61,6 +64,11 @@ def test_rows_come_back(tmp_path, model):
     assert np.allclose(scored.features, block.features, rtol=2e-6, atol=1e-6)
     assert np.allclose(scored.table["energy_mace_ev"], block.energy_ev, rtol=1e-6)
     assert scored.table["formula"].tolist() == [r.crystal.formula for r in good]
+    hulls = [r.hull_distance_ev_per_atom for r in good]
+    np.testing.assert_array_equal(scored.table["hull_distance_ev_per_atom"], np.array(hulls, dtype=float))
+    assert np.allclose(
+        scored.table["volume_a3"], [r.crystal.to_atoms().get_volume() for r in good], rtol=1e-12
+    )
     labels = [r.energy_ev for r in good if r.energy_ev is not None]
     assert rows.labelled().table["energy_ev"].tolist() == labels
     assert np.isnan(rows.features[6]).all()
@@ -110,6 +118,9 @@ def test_what_cannot_be_resumed(tmp_path, model):
         extract(records(20), folder, model, shard_rows=4)
     with pytest.raises(StoreError, match="source has changed"):
         extract(records(20)[::-1], folder, model, shard_rows=8)
+    moved = [replace(records(20)[0], hull_distance_ev_per_atom=0.5), *records(20)[1:]]
+    with pytest.raises(StoreError, match="source has changed"):
+        extract(moved, folder, model, shard_rows=8)
     with pytest.raises(StoreError, match="only 16 now"):
         extract(records(16), folder, model, shard_rows=8)
     (tmp_path / "full").mkdir()
@@ -141,7 +152,7 @@ import sys
 sys.path[:0] = sys.argv[3:]
 from test_store import records
 from mace_bounds.features import extract, load_model
-extract(records(120), sys.argv[1], load_model(sys.argv[2], device="cpu"), shard_rows=4)
+extract(records(120), sys.argv[1], load_model(sys.argv[2], device="cpu"), symmetry=True, shard_rows=4)
 """
 
 
@@ -150,7 +161,7 @@ def test_sigkill_at_any_moment(tmp_path):
     checkpoint = tmp_path / "tiny.model"
     torch.save(build(TINY), checkpoint)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    extract(records(120), whole, load_model(checkpoint, device="cpu"), shard_rows=4)
+    extract(records(120), whole, load_model(checkpoint, device="cpu"), symmetry=True, shard_rows=4)
     here = Path(__file__).parent
     command = [
         sys.executable,
@@ -175,6 +186,6 @@ def test_sigkill_at_any_moment(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not FeatureStore(broken).manifest.complete
-    extract(records(120), broken, load_model(checkpoint, device="cpu"), shard_rows=4)
+    extract(records(120), broken, load_model(checkpoint, device="cpu"), symmetry=True, shard_rows=4)
     left = {name: d for name, d in digests(broken).items() if not name.startswith(".")}
     assert left == digests(whole)

@@ -53,6 +53,13 @@ def expected(documents, wanted):
     return [d["material_id"] for d in pbe if wanted(d, set(d["chemsys"].split("-")))]
 
 
+def test_distances_from_the_hull_come_along(fetch, documents):
+    told = {record.id: record.hull_distance_ev_per_atom for record in read(fetch("mp:within=Li-Fe-O").path)}
+    wanted = {f"{d['material_id']}-{d['energy_type']}": d["energy_above_hull"] for d in documents}
+    assert told == {name: wanted[name] for name in told}
+    assert len(set(told.values())) == 20
+
+
 @pytest.mark.parametrize(
     ("query", "wanted"),
     [
