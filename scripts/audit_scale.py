@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 
 import numpy as np
@@ -160,16 +160,17 @@ def write_sources(folder: Path, sizes: list[int], seed: int, workers: int) -> li
             write_xyz(handle, [atoms])
     rows = extract(read(bare), store, load_model("mini", device="cpu"), workers=workers).rows()
     energies = np.concatenate([part.table["energy_mace_ev"].to_numpy(dtype=float) for part in rows])
+    noise = 0.1 * np.random.default_rng(seed).standard_t(3, max(sizes))
     paths = []
     for size in sizes:
         path = folder / str(size) / "crystals.extxyz"
         path.parent.mkdir()
-        with path.open("w") as handle:
-            for k, atoms in enumerate(crystals(size, seed)):
-                noise = 0.1 * np.random.default_rng([seed, k, 1]).standard_t(3)
-                if np.isfinite(energies[k]):
-                    atoms.info["REF_energy"] = float(energies[k] + len(atoms) * noise)
-                write_xyz(handle, [atoms])
+        with bare.open() as frames, path.open("w") as handle:
+            for energy, error in zip(energies[:size], noise, strict=False):
+                n_atoms = int(head := next(frames))
+                label = f" REF_energy={energy + n_atoms * error:.8f}" if np.isfinite(energy) else ""
+                handle.write(head + next(frames).rstrip() + label + "\n")
+                handle.writelines(islice(frames, n_atoms))
         paths.append(path)
     return paths
 
@@ -212,7 +213,11 @@ def run(source: Path, out: Path, workers: int, kill_at: int | None, rng: random.
     }
     if kill_at is None:
         summary = json.loads((out / "summary.json").read_text())
-        told |= {"stages": summary["seconds"], "counts": summary["counts"], "atlas": summary["atlas"]}
+        told |= {
+            "stages": json.loads((out / "run.json").read_text())["starts"][-1]["seconds"],
+            "counts": summary["counts"],
+            "atlas": summary["atlas"],
+        }
     told["by_stage_mib"] = {
         name: max(s[2] for s in seen if s[3] == name) for name in dict.fromkeys(s[3] for s in seen)
     }

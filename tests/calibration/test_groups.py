@@ -3,8 +3,10 @@ import pytest
 
 from mace_bounds.calibration import (
     Membership,
+    codes_of,
     element_membership,
     fraction_membership,
+    groups_of,
     membership,
     quantile_bins,
     size_bins,
@@ -48,3 +50,21 @@ def test_a_membership_must_fit_its_names():
     with pytest.raises(HeadError, match="one column per group"):
         Membership(("a",), np.ones((2, 2), dtype=bool))
     assert membership([]).matrix.shape == (0, 0)
+
+
+def test_groups_as_lists_of_rows_are_those_of_the_matrix():
+    rng = np.random.default_rng(3)
+    systems = [
+        "-".join(rng.choice(["Li", "O", "Fe", "P"], rng.integers(1, 4), replace=False)) for _ in range(50)
+    ]
+    systems[7] = systems[8] = "Yb"
+    for labels in (systems, [tuple(system.split("-")) for system in systems], [None, "b", float("nan"), "a"]):
+        listed, matrix = groups_of(labels), membership(labels)
+        assert listed.names == matrix.names
+        assert listed.n_rows == len(labels)
+        for rows, column in zip(listed.rows, matrix.matrix.T, strict=True):
+            np.testing.assert_array_equal(rows, np.flatnonzero(column))
+        same = groups_of(matrix)
+        assert [rows.tolist() for rows in same.rows] == [rows.tolist() for rows in listed.rows]
+    assert (groups_of([]).names, groups_of([]).rows) == ((), ())
+    assert codes_of(["b", "a", "b", None]).tolist() == [0, 1, 0, 2]

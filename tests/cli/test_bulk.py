@@ -16,7 +16,7 @@ def bulk(labelled_file, tiny_model_folder, run, tmp_path_factory):
     model = ["--model", tiny_model_folder]
     shares = ["--fit-share", 0.35, "--calibration-share", 0.35]
     commands = {
-        "features": ["features", labelled_file, store, *model, "--shard-rows", 64],
+        "features": ["features", labelled_file, store, *model, "--shard-rows", 64, "--symmetry"],
         "fit": ["fit", store, head, *model, *shares, "--licence", "MIT"],
         "audit": ["audit", store, out, *model, "--head", head, "--no-plots"],
         "plot": ["plot", out, "--format", "svg"],
@@ -53,17 +53,19 @@ def test_what_the_screen_says_is_what_the_summary_says(bulk):
         assert f"{100 * row['nominal']:g} %" in results["audit"].stdout
         assert f"{100 * row['coverage']:.1f} %" in results["audit"].stdout
     assert summary["measured_on"]["sentence"] in results["audit"].stdout
+    assert summary["atlas"]["symmetry"]  # the store was made with it
 
 
 def test_finished_features_are_not_computed_again(bulk, run, labelled_file, tiny_model_folder):
     folder, _ = bulk
     before = {p.name: p.stat().st_mtime_ns for p in (folder / "store").glob("shard-*")}
-    again = run("features", labelled_file, folder / "store", "--model", tiny_model_folder, "--shard-rows", 64)
+    command = ["features", labelled_file, folder / "store", "--model", tiny_model_folder, "--shard-rows", 64]
+    again = run(*command, "--symmetry")
     assert again.exit_code == 0
     assert {p.name: p.stat().st_mtime_ns for p in (folder / "store").glob("shard-*")} == before
-    other = run("features", labelled_file, folder / "store", "--model", tiny_model_folder)
+    other = run(*command[:-2])
     assert other.exit_code == 2
-    assert "shard_rows differ" in other.stderr
+    assert "shard_rows, symmetry differ" in other.stderr
 
 
 def test_a_head_is_not_replaced_unless_asked(bulk, run):
