@@ -2,12 +2,12 @@
 
     python scripts/audit_scale.py [--n 50000] [--few 5000] [--kills 2] [--workers 2] [--folder FOLDER]
 
-Makes crystals of thousands of chemical systems (textbook prototypes with other elements, strained, half of them rattled),
+Makes crystals of thousands of chemical systems (textbook prototypes with other elements, strained, three in four rattled),
 takes the embedded model's energies with heavy-tailed noise as labels, half of the hull distances as zero, and audits the
-first ``few`` of them undisturbed and all of them with SIGKILL to the whole process group at random moments (the last of them
-after the features are there) and a new start each time. Then all of them once more, undisturbed, to compare the files.
-Needs psutil (it comes with the extra ``dask``). Prints one JSON object; exits with 1 if a structure is missing, the killed
-and the undisturbed run differ, or the peak of memory is above 1.1 times that of the short run.
+first ``few`` of them, all of them, and all of them again with SIGKILL to the whole process group at random moments (the last
+after the features are there) and a new start each time. The files of the last two, but for ``run.json``, are compared. Needs
+psutil (it comes with the extra ``dask``). Tells on stderr what each run took and prints one JSON object; exits with 1 if a
+structure is missing, a file differs, or the peak of memory is above 1.1 times that of the short run.
 
 Memory is the largest sum over all processes of the run (pages that they share counted once) seen every tenth of a second;
 ``parent_mib`` is the largest resident memory of the command's own process, as the kernel has noted it.
@@ -99,15 +99,6 @@ ELEMENTS += (
     81,
     82,
 )
-SAME = (
-    "bounds.parquet",
-    "bounds.csv",
-    "coverage.csv",
-    "violations.csv",
-    "suspects.csv",
-    "atlas.csv",
-    "element_bias.csv",
-)
 
 
 def crystals(n: int, seed: int) -> Iterator:
@@ -130,7 +121,7 @@ def crystals(n: int, seed: int) -> Iterator:
             covalent_radii[a] + covalent_radii[b] for a, b in combinations([*chosen, *chosen], 2)
         )
         atoms.set_cell(atoms.cell * (wanted / apart[which] * rng.uniform(0.95, 1.1)), scale_atoms=True)
-        if k % 2:
+        if k % 4:
             atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
         hull = 0.0 if rng.random() < 0.5 else float(rng.exponential(0.1))
         atoms.info = {
@@ -154,6 +145,9 @@ def write_sources(folder: Path, sizes: list[int], seed: int, workers: int) -> li
 
     from mace_bounds import extract, load_model, read
 
+    paths = [folder / str(size) / "crystals.extxyz" for size in sizes]
+    if all(path.exists() for path in paths):
+        return paths
     bare, store = folder / "bare.extxyz", folder / "bare"
     with bare.open("w") as handle:
         for atoms in crystals(max(sizes), seed):
@@ -161,9 +155,7 @@ def write_sources(folder: Path, sizes: list[int], seed: int, workers: int) -> li
     rows = extract(read(bare), store, load_model("mini", device="cpu"), workers=workers).rows()
     energies = np.concatenate([part.table["energy_mace_ev"].to_numpy(dtype=float) for part in rows])
     noise = 0.1 * np.random.default_rng(seed).standard_t(3, max(sizes))
-    paths = []
-    for size in sizes:
-        path = folder / str(size) / "crystals.extxyz"
+    for size, path in zip(sizes, paths, strict=True):
         path.parent.mkdir()
         with bare.open() as frames, path.open("w") as handle:
             for energy, error in zip(energies[:size], noise, strict=False):
@@ -171,7 +163,6 @@ def write_sources(folder: Path, sizes: list[int], seed: int, workers: int) -> li
                 label = f" REF_energy={energy + n_atoms * error:.8f}" if np.isfinite(energy) else ""
                 handle.write(head + next(frames).rstrip() + label + "\n")
                 handle.writelines(islice(frames, n_atoms))
-        paths.append(path)
     return paths
 
 
@@ -243,22 +234,28 @@ def own_peak(pid: int) -> int:
 
 
 def digests(out: Path) -> dict[str, str]:
-    files = [out / name for name in SAME] + sorted((out / "features").iterdir())
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files if p.is_file()}
+    """What the files of an audit hold; ``run.json`` tells when it ran."""
+    files = [path for path in out.rglob("*") if path.is_file() and path.name != "run.json"]
+    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
+
+
+def told(what: str, session: dict) -> dict:
+    """Say on the way what a run took."""
+    print(what, json.dumps(session), file=sys.stderr, flush=True)
+    return session
 
 
 def study(args: argparse.Namespace, folder: Path) -> dict:
     rng = random.Random(args.seed)
     few, many = write_sources(folder, [args.few, args.n], args.seed, args.workers)
-    short = run(few, folder / "few", args.workers, None, rng)
+    short = told("short", run(few, folder / "few", args.workers, None, rng))
+    whole = told("whole", run(many, folder / "whole", args.workers, None, rng))
     n_shards = -(-args.n // 256)
     kills = sorted(rng.sample(range(1, n_shards), max(args.kills - 1, 0))) + [n_shards] * bool(args.kills)
-    broken = (
-        [run(many, folder / "many", args.workers, kill_at, rng) for kill_at in [*kills, None]]
-        if kills
-        else []
-    )
-    whole = run(many, folder / "whole", args.workers, None, rng)
+    broken = [
+        told("killed", run(many, folder / "many", args.workers, kill_at, rng))
+        for kill_at in ([*kills, None] if kills else [])
+    ]
     peak = max(session["peak_mib"] for session in [whole, *broken])
     return {
         "few": args.few,
@@ -272,8 +269,8 @@ def study(args: argparse.Namespace, folder: Path) -> dict:
             (whole["parent_mib"] - short["parent_mib"]) * MIB / (args.n - args.few)
         ),
         "short": short,
-        "killed": broken,
         "whole": whole,
+        "killed": broken,
     }
 
 
@@ -285,7 +282,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--folder", type=Path, help="an empty folder to work in and to keep; a temporary one by default"
+        "--folder",
+        type=Path,
+        help="a folder to work in and to keep, with nothing in it but maybe the crystals; a temporary one by default",
     )
     args = parser.parse_args()
     if args.folder is None:
