@@ -145,7 +145,7 @@ def measure_speed(sample: list[Record], question: Question, device: str, work: P
     loaded = time.perf_counter() - start
     for name in ("warm", "timed"):
         start = time.perf_counter()
-        store = extract(sample, work / name, frozen, atoms=True, shard_rows=question.shard_rows)
+        store = extract(sample, work / name, frozen, atoms=True, shard_rows=len(sample))
         seconds = time.perf_counter() - start
     table = store.read().table
     good = table[table["reason"].isna()]
