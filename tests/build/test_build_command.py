@@ -59,6 +59,7 @@ def test_the_folder_holds_what_every_stage_left(whole, documents):
     assert head.identity.model_digest == state["stages"]["download"]["made"]["weights_sha256"]
     assert len(head.identity.columns) == 8 + 16  # scalars of both readouts
     assert store.manifest.atoms
+    assert store.manifest.symmetry
     assert head.novelty.wants_atoms
     assert sum(head.provenance["rows"].values()) == len(documents)
     assert json.loads((out / "audit" / "summary.json").read_text())["counts"]["scored"] == len(documents)
@@ -123,11 +124,9 @@ def test_killed_in_the_features_and_in_the_fit_it_leaves_the_same_bytes(
 
 def test_parts_that_an_array_of_jobs_has_left_are_taken_up(whole, run, tmp_path):
     entries, out = whole[0] / "entries.jsonl.gz", tmp_path / "out"
+    line = ["--model", "medium-mpa-0", "--shard-rows", 8, "--workers", 1]
     for part in ("1/2", "2/2"):
-        done = run(
-            "features", entries, out / "features", "--atoms", "--shard-rows", 8, "--workers", 1, "--shard", part,
-            "--model", "medium-mpa-0",
-        )  # fmt: skip
+        done = run("features", entries, out / "features", *line, "--atoms", "--symmetry", "--shard", part)
         assert done.exit_code == 0, done.output
     shards = {path: path.stat().st_ino for path in (out / "features").glob("shard-*.parquet")}
     done = run("build", out, "--source", entries, *QUERY[2:], "--until", "features")
@@ -137,6 +136,12 @@ def test_parts_that_an_array_of_jobs_has_left_are_taken_up(whole, run, tmp_path)
     again = run("build", tmp_path / "other", "--source", out / "features", *QUERY[2:], "--until", "features")
     assert again.exit_code == 0, again.output
     assert not (tmp_path / "other" / "features").exists()
+    plain = tmp_path / "plain"
+    assert run("features", entries, plain / "features", *line, "--shard", "1/2").exit_code == 0
+    done = run("build", plain, "--source", entries, *QUERY[2:], "--until", "features")
+    assert done.exit_code == 0, done.output
+    assert "will grade structures but not single atoms" in done.stderr
+    assert FeatureStore(plain / "features").manifest.complete
 
 
 def test_a_head_can_be_installed(whole, run, settings, tmp_path):

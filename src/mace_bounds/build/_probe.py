@@ -119,7 +119,7 @@ class Speed:
     structures, atoms : int
         Of the probe that could be scored.
     seconds_per_atom : float
-        Neighbours, forward and writing; imports and compilation are over by then.
+        Neighbours, forward, space groups and writing; imports and compilation are over by then.
     bytes_per_atom : float
         Of a feature store that keeps single atoms.
     columns : int
@@ -145,7 +145,7 @@ def measure_speed(sample: list[Record], question: Question, device: str, work: P
     loaded = time.perf_counter() - start
     for name in ("warm", "timed"):
         start = time.perf_counter()
-        store = extract(sample, work / name, frozen, atoms=True, shard_rows=len(sample))
+        store = extract(sample, work / name, frozen, atoms=True, symmetry=True, shard_rows=len(sample))
         seconds = time.perf_counter() - start
     table = store.read().table
     good = table[table["reason"].isna()]

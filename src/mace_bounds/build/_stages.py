@@ -74,7 +74,7 @@ def extract_features(
 ) -> None:
     """Fill the feature store of every source that is not done; those that were begun are finished.
 
-    ``where`` is ``device``, ``workers`` and ``scheduler``. Single atoms are kept, so that the head can grade atoms.
+    ``where`` is ``device``, ``workers`` and ``scheduler``.
     """
     device = where.pop("device")
     todo = [s for s in sources if not _features_done(s, features_inputs(s, weights, question), state)]
@@ -88,12 +88,14 @@ def extract_features(
         records = read(
             source.path, energy_key=question.energy_key, max_atoms=question.max_atoms, elements=elements
         )
+        beside = kept_beside(source.store, note)
         total = source.about.get("counts", {}).get("structures")
         store = extract(
             records,
             source.store,
             frozen,
-            atoms=True,
+            atoms=beside["atoms"],
+            symmetry=beside["symmetry"],
             shard_rows=question.shard_rows,
             progress=partial(_told, progress, source.store.name, total),
             **where,
@@ -107,6 +109,21 @@ def extract_features(
             "model": {"name": manifest.model, "digest": manifest.model_digest, "head": manifest.model_head},
         }
         state.finish(source.store.name, features_inputs(source, weights, question), made, stamp())
+
+
+def kept_beside(store: Path, note: Note) -> dict[str, bool]:
+    """What a store keeps beside the features: single atoms, which a head needs to grade atoms, and space groups.
+
+    A store that was begun elsewhere is finished as it was begun.
+    """
+    if not is_store(store):
+        return {"atoms": True, "symmetry": True}
+    manifest = FeatureStore(store).manifest
+    if not manifest.atoms:
+        note(
+            f"note: {store} was begun without --atoms, so the head will grade structures but not single atoms"
+        )
+    return {"atoms": manifest.atoms, "symmetry": manifest.symmetry}
 
 
 def _told(progress: Progress, stage: str, total: int | None, done: int, failed: int) -> None:

@@ -18,7 +18,7 @@ from mace_bounds.features._store import FeatureStore
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_OF_EACH = ("shard_rows", "versions")  # may differ between stores
+_OF_EACH = ("shard_rows", "symmetry", "versions")  # may differ between stores
 
 
 def join(folder: str | Path, stores: Sequence[str | Path]) -> FeatureStore:
@@ -61,6 +61,7 @@ def join(folder: str | Path, stores: Sequence[str | Path]) -> FeatureStore:
         made,
         replace(
             parts[0].manifest,
+            symmetry=all(part.manifest.symmetry for part in parts),
             n_records=sum(part.manifest.n_records for part in parts),
             n_failed=sum(part.manifest.n_failed for part in parts),
             ids_sha256=hashlib.sha256("".join(f"{one}\n" for one in ids).encode()).hexdigest(),
