@@ -7,7 +7,7 @@
 slow to answer, then ``mace-bounds audit``. All kills hit the same folder. The moments are drawn uniformly over the
 duration of the undisturbed run; where a run ends before its moment, its files are compared as well, the folder is put
 back to what it was before that run, and the moment is drawn again. Prints one JSON object; exits with 1 if any file
-differs by a byte. Left out are times: ``run.json``, and ``started`` and ``finished`` in the summaries.
+differs by a byte. Left out are times: ``run.json``, ``build.json``, and ``started`` and ``finished`` in the summaries.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "structures"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 PAGE, SECONDS_PER_PAGE = 20, 0.15
 MAIN = f"""
 import sys
-if sys.argv[1] == "download":
+if sys.argv[1] in ("download", "build"):
     from mace_bounds.structures.materials_project import download
     download.__kwdefaults__["page_size"] = {PAGE}
 from mace_bounds.cli import main
@@ -134,7 +134,7 @@ def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder by its path; of a summary without its times."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.name == "run.json":
+        if not path.is_file() or path.name in ("run.json", "build.json"):
             continue
         content = path.read_bytes()
         if path.name.endswith("summary.json"):

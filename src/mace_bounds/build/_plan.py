@@ -126,7 +126,7 @@ def plan(
         As :func:`build`.
     """
     question = ask(source, also, model, **settings)
-    out, tell = Path(out).absolute(), note or _silent
+    out, tell = Path(out), note or _silent
     state = State(out, question)  # refuses what build would refuse
     weights = find_weights(question.model)
     with TemporaryDirectory(prefix="mace-bounds-") as name:
@@ -174,6 +174,7 @@ def _notes(question: Question, extents: tuple[Extent, ...], weights: Weights) ->
 
 
 def _existing(folder: Path) -> Path:
+    folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
     return folder

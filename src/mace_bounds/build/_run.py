@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,11 +135,12 @@ def build(
         balance=balance,
         cross_fit=cross_fit,
     )
-    out = Path(out).absolute()
+    out = Path(out)
     state = State(out, question)
     tell, update = note or _silent, progress or _silent
     todo = STAGES[: STAGES.index(until) + 1]
     out.mkdir(parents=True, exist_ok=True)
+    since = time.perf_counter()
     sources = obtain(question, out, progress=lambda done, total: update(DOWNLOAD, done, 0, total), note=tell)
     check_labels(sources)
     weights = weights_sha256(question, sources, state, tell)
@@ -148,7 +150,7 @@ def build(
             {"source": s.name, "kind": s.kind, "path": str(s.path), "digest": s.digest, **s.about}
             for s in sources
         ]
-        state.finish(DOWNLOAD, inputs, {"sources": made, "weights_sha256": weights}, stamp())
+        state.finish(DOWNLOAD, inputs, {"sources": made, "weights_sha256": weights}, stamp(since))
     if FEATURES in todo:
         where = {"device": device, "workers": workers, "scheduler": scheduler}
         extract_features(sources, weights, question, state, update, tell, **where)

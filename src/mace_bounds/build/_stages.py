@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,7 @@ def extract_features(
         note(f"note: {warning}")
     elements = frozenset(frozen.atomic_numbers)
     for source in todo:
+        since = time.perf_counter()
         records = read(
             source.path, energy_key=question.energy_key, max_atoms=question.max_atoms, elements=elements
         )
@@ -108,7 +110,7 @@ def extract_features(
             "device": frozen.device,
             "model": {"name": manifest.model, "digest": manifest.model_digest, "head": manifest.model_head},
         }
-        state.finish(source.store.name, features_inputs(source, weights, question), made, stamp())
+        state.finish(source.store.name, features_inputs(source, weights, question), made, stamp(since))
 
 
 def kept_beside(store: Path, note: Note) -> dict[str, bool]:
@@ -148,6 +150,7 @@ def fit_the_head(
     joined = stores[0].folder if len(stores) == 1 else out / JOINED
     if state.finished(FIT, inputs) and is_head_folder(head) and is_store(joined):
         return joined, str(state.made(FIT)["training"])
+    since = time.perf_counter()
     for left in out.glob(f".{HEAD}.*"):
         shutil.rmtree(left)
     if len(stores) > 1:
@@ -160,7 +163,7 @@ def fit_the_head(
     sentence = training_sentence(question.model, about)
     made = {"folder": HEAD, "digest": read_card(head).digest, "training": sentence}
     made |= {key: about[key] for key in ("rows", "left_out", "coverage", "levels", "sources")}
-    state.finish(FIT, inputs, made, stamp())
+    state.finish(FIT, inputs, made, stamp(since))
     progress(FIT, 1, 0, 1)
     return joined, sentence
 
@@ -195,6 +198,7 @@ def audit_the_head(store: Path, question: Question, state: State, *, plots: bool
     inputs = digest(FeatureStore(store).digest(), card.digest, question.cross_fit, plots)
     if state.finished(AUDIT, inputs) and (out / "report.html").is_file():
         return
+    since = time.perf_counter()
     progress(AUDIT, 0, 0, None)
     result = audit(
         store,
@@ -209,7 +213,7 @@ def audit_the_head(store: Path, question: Question, state: State, *, plots: bool
     )
     made = {"folder": AUDIT_FOLDER, "report": result.report.name, "counts": result.summary["counts"]}
     made |= {"measured_on": result.summary["measured_on"], "coverage": result.summary.get("coverage", [])}
-    state.finish(AUDIT, inputs, made, stamp())
+    state.finish(AUDIT, inputs, made, stamp(since))
 
 
 def install_head(head: Path, name: str) -> Path:
@@ -239,6 +243,6 @@ def install_head(head: Path, name: str) -> Path:
     return target
 
 
-def stamp() -> dict[str, Any]:
-    """When a stage was done, and with which versions."""
-    return {"finished": now(), "versions": versions()}
+def stamp(since: float) -> dict[str, Any]:
+    """When a stage was done, with which versions, and how long the run took over it that finished it."""
+    return {"finished": now(), "seconds": round(time.perf_counter() - since, 2), "versions": versions()}

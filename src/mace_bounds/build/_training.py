@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mace_bounds.features import training_compositions, weights_digest
@@ -19,12 +20,13 @@ def training_sentence(model: str, about: dict[str, Any]) -> str:
     Parameters
     ----------
     model : str
-        Its name.
+        Its name or path.
     about : dict
         ``backbone_compositions_known``, ``includes_training`` and ``test_rows_in_training`` of a head's provenance.
     """
     if not about["backbone_compositions_known"]:
         return unknown_sentence(model)
+    model = Path(model).name
     if not about["includes_training"]:
         return f"Compositions that the training of {model} has seen are left out of fit, calibration and measurement."
     return (
@@ -42,9 +44,9 @@ def training_is_known(model: str) -> bool:
 def unknown_sentence(model: str) -> str:
     """Say what it means that the compositions of a model's training are not known."""
     known = TRAINED_ON.get(model)
-    trained = f"; it was trained on {known}" if known else ""
+    name, trained = Path(model).name, f"; it was trained on {known}" if known else ""
     return (
-        f"Which of these compositions {model} was trained on is not known here{trained}: on those its errors are "
-        "smaller than on new crystals, so that bounds made from them are too narrow for new crystals, and the "
+        f"Which of these compositions {name} was trained on is not known here{trained}: on those its errors "
+        "are smaller than on new crystals, so that bounds made from them are too narrow for new crystals, and the "
         f"coverage measured on them is not that on new ones; {ADD_MORE}."
     )
