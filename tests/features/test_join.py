@@ -14,7 +14,8 @@ def halves(labelled_crystals, tiny_model_folder, tmp_path_factory):
     """Two stores of forty and twenty crystals, with shards of different sizes."""
     folder, model = tmp_path_factory.mktemp("halves"), load_model(tiny_model_folder)
     for name, chosen, rows in (("a", slice(0, 40), 16), ("b", slice(40, 60), 9)):
-        extract(read(labelled_crystals[chosen]), folder / name, model, shard_rows=rows)
+        records = read(labelled_crystals[chosen])
+        extract(records, folder / name, model, shard_rows=rows, symmetry=name == "a")
     return folder / "a", folder / "b"
 
 
@@ -22,6 +23,7 @@ def test_the_joined_store_holds_the_rows_of_both_in_order(halves, labelled_cryst
     joined = join(tmp_path / "new" / "joined", halves)
     assert joined.manifest.complete
     assert joined.manifest.n_records == 60
+    assert not joined.manifest.symmetry  # of one part only
     parts = [FeatureStore(half).read() for half in halves]
     rows = joined.read()
     assert rows.table["id"].tolist() == [atoms.info["id"] for atoms in labelled_crystals[:60]]
