@@ -155,6 +155,10 @@ def test_a_feature_store_is_a_source(tiny_store, tiny_model_folder, tiny_fit, tm
     assert not (tmp_path / "out" / "features").exists()
     wanted = tiny_fit.head.provenance["coverage"]
     assert [row["coverage"] for row in found.summary["coverage"]] == [row["coverage"] for row in wanted]
+    atlas = set(pd.read_csv(found.folder / "atlas.csv")["by"])
+    assert {"density", "volume_per_atom"} <= atlas  # every store knows these
+    assert not {"space_group", "crystal_system", "hull_distance"} & atlas
+    assert not found.summary["atlas"]["symmetry"]
 
 
 def test_rows_that_were_all_used_before_do_not_pass_for_a_measurement(
