@@ -42,13 +42,13 @@ from mace_bounds.cli import main
 main()
 """
 HEAVY = (
-    "mace_bounds.structures.materials_project",
     "mp_api.client",
-    "torch",
+    "mace_bounds.structures.materials_project",
     "mace_bounds.audit",
+    "mace.modules",
     "pandas",
-    "scipy.stats",
 )
+HEAVY += ("scipy.stats", "scoringrules", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg")
 Steps = Sequence[Sequence[str]]
 
 
@@ -177,23 +177,18 @@ class Outcome:
     n_ended_before: int
 
 
-def study(
-    steps: Steps, start: Callable[[Steps, Path], Run], kills: int, seed: int, most: float = 1.0
-) -> Outcome:
-    """Run undisturbed; run and kill in another folder; finish; run once more; compare after each run that ended.
-
-    ``most`` is the latest moment as a share of the duration of the undisturbed run.
-    """
-    rng, differing, told, n_ended = random.Random(seed), set[str](), list[dict[str, Any]](), 0
+def study(steps: Steps, start: Callable[[Steps, Path], Run], args: argparse.Namespace) -> Outcome:
+    """Run undisturbed; run and kill in another folder; finish; run again; compare after each run that ended."""
+    rng, differing, told, n_ended = random.Random(args.seed), set[str](), list[dict[str, Any]](), 0
     with tempfile.TemporaryDirectory() as place:
         calm, broken, before = Path(place, "calm"), Path(place, "broken"), Path(place, "before")
         calm.mkdir()
         broken.mkdir()
         seconds = _undisturbed(steps, start, calm)
         wanted = digests(calm)
-        while len(told) < kills:
+        while len(told) < args.kills:
             shutil.copytree(broken, before)
-            moment, since = rng.uniform(0.0, most * seconds), time.time()
+            moment, since = rng.uniform(0.0, args.last * seconds), time.time()
             run = start(steps, broken)
             if run.ended(moment):
                 n_ended += 1
@@ -209,7 +204,7 @@ def study(
                 flush=True,
             )
             shutil.rmtree(before)
-        for _ in range(2):  # the second over files that are all there
+        for _ in range(args.finishes):  # all but the first over files that are all there
             start(steps, broken).ended()
             differing |= _differing(wanted, broken)
     return Outcome(not differing, sorted(differing), len(wanted), round(seconds, 2), told, n_ended)
@@ -254,20 +249,30 @@ def main() -> int:
         "source", help="structures; for audit entries of the Materials Project as gzipped JSON"
     )
     parser.add_argument("--model", default="mini")
+    parser.add_argument("--head")
     parser.add_argument("--query", default="mp:Li-Fe-P-O")
     parser.add_argument("--cross-fit", action="store_true")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--last", type=float, default=1.0, help="last moment, as a share of the undisturbed run"
+    )
+    parser.add_argument("--finishes", type=int, default=2, help="undisturbed runs after the kills")
+    parser.add_argument(
+        "--fork", action="store_true", help="fork each start from a process that has imported all"
+    )
     args = parser.parse_args()
+    start = Forked if args.fork else Shell
     if args.what == "features":
-        found = study(features_steps(args.source, args.model), Shell, args.kills, args.seed)
+        found = study(features_steps(args.source, args.model), start, args)
     else:
         from mp_server import KEY, serving
 
         options = ["--model", args.model, *["--cross-fit"] * args.cross_fit]
+        options += (["--head", args.head] if args.head else []) + ["--workers", "1"] * args.fork
         with serving(project_of(json.loads(gzip.decompress(Path(args.source).read_bytes())))) as endpoint:
             os.environ |= {"MP_API_KEY": KEY, "MP_API_ENDPOINT": endpoint}
-            found = study(audit_steps(args.query, options), Shell, args.kills, args.seed)
+            found = study(audit_steps(args.query, options), start, args)
     print(json.dumps(found.__dict__))
     return 0 if found.identical else 1
 

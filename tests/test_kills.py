@@ -1,0 +1,50 @@
+"""From an empty folder: a download and an audit, killed at any moment, end with the same bytes."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from ase import Atoms
+from pymatgen.io.ase import AseAtomsAdaptor
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def entry_of(index: int, atoms: Atoms) -> dict:
+    """Make an entry as the Materials Project has it."""
+    structure = AseAtomsAdaptor.get_structure(Atoms(atoms))
+    name, titles = (
+        f"mp-{index + 1}",
+        [{"titel": f"PAW_PBE {symbol} 06Sep2000"} for symbol in structure.symbol_set],
+    )
+    return {
+        "@module": "pymatgen.entries.computed_entries",
+        "@class": "ComputedStructureEntry",
+        "entry_id": name,
+        "energy": atoms.info["REF_energy"],
+        "composition": structure.composition.as_dict(),
+        "correction": 0.0,
+        "energy_adjustments": [],
+        "parameters": {"run_type": "GGA", "potcar_spec": titles, "is_hubbard": False, "hubbards": {}},
+        "data": {"task_id": name, "material_id": name},
+        "structure": structure.as_dict(),
+    }
+
+
+def test_download_and_audit_killed_at_random_moments(
+    labelled_crystals, tiny_model_folder, tiny_fit, tmp_path
+):
+    """Four kills; ten, with real entries and each command in a process of its own, are scripts/kill_study.py."""
+    entries, source = [entry_of(*pair) for pair in enumerate(labelled_crystals[:80])], tmp_path / "mp.json.gz"
+    source.write_bytes(gzip.compress(json.dumps(entries).encode()))
+    command = [sys.executable, str(ROOT / "scripts" / "kill_study.py"), "audit", str(source), "--fork"]
+    command += ["--model", str(tiny_model_folder), "--head", str(tiny_fit.folder), "--query", "mp:hull=1"]
+    command += ["--kills", "4", "--last", "0.5", "--finishes", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["identical"]
+    assert len(found["kills"]) == 4
+    assert found["n_files"] > 30
