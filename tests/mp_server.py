@@ -6,6 +6,7 @@ public source (materialsproject/emmet) gives their parameters, and misbehaves on
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import socket
@@ -21,6 +22,7 @@ from emmet.core.mpid import AlphaID
 from pymatgen.core import Composition, Lattice
 
 KEY = "0123456789abcdef0123456789abcdef"
+QUICK = {"tries": 4, "first_wait_s": 0.01, "timeout_s": 0.4}
 THERMO, SUMMARY = "/materials/thermo/", "/materials/summary/"
 
 
@@ -286,3 +288,13 @@ def library() -> list[dict]:
     add("Cl-Cs", 2, thermo_type="GGA_GGA+U_R2SCAN")
     add("K", 1, builder_meta={"license": "BY-NC"})
     return documents
+
+
+def entries_of(path) -> list[dict]:
+    """Entries of a file that a download wrote."""
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+
+
+def ids(path) -> list[str]:
+    """Ids of its materials, in order."""
+    return [one["data"]["material_id"] for one in entries_of(path)]

@@ -68,8 +68,8 @@ def kept_head(
 
 def clear_away(folder: Path) -> None:
     """Delete what killed runs left between the heads of a folder."""
-    for leftover in folder.glob(".*"):
-        shutil.rmtree(leftover)
+    for leftover in (*folder.glob(".full.*"), *folder.glob(".fold-*")):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def inputs_digest(rows: FeatureRows, manifest: Manifest, config: FitConfig, **others: Any) -> str:
