@@ -9,7 +9,9 @@ after the features are there) and a new start each time. The files of the last t
 psutil (it comes with the extra ``dask``). Tells on stderr what each run took and prints one JSON object; exits with 1 if a
 structure is missing, a file differs, or the peak of memory is above 1.1 times that of the short run.
 
-Memory is the largest sum over all processes of the run (pages that they share counted once) seen every tenth of a second;
+Memory is the largest sum over all processes of the run seen every tenth of a second: their own pages (those that they share
+counted once) and the pages of files, libraries above all, of the process that has most of these. That is not the sum of
+proportional shares (PSS), which grows when strangers who use the same libraries end.
 ``parent_mib`` is the largest resident memory of the command's own process, as the kernel has noted it.
 """
 
@@ -31,8 +33,7 @@ from itertools import combinations, islice
 from pathlib import Path
 
 import numpy as np
-
-from scale_study import memory
+import psutil
 
 TOLERATED = 1.10
 MIB = 2**20
@@ -224,13 +225,32 @@ def stage(out: Path) -> str:
     return "bounds" if (out / ".bounds.parquet.tmp").is_file() else "features"
 
 
+def memory(pid: int) -> int:
+    """Bytes of a process and all it started."""
+    own, files = 0, [0]
+    try:
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
+            shares = numbers(Path(f"/proc/{process.pid}/smaps_rollup"))
+            own += shares.get("Pss_Anon", 0) + shares.get("Pss_Shmem", 0)
+            files.append(numbers(Path(f"/proc/{process.pid}/status")).get("RssFile", 0))
+    except (psutil.NoSuchProcess, OSError):
+        pass
+    return own + max(files)
+
+
+def numbers(path: Path) -> dict[str, int]:
+    """Bytes by name from a file of the kernel that tells kilobytes."""
+    lines = (line.split() for line in path.read_text().splitlines())
+    return {words[0].rstrip(":"): 1024 * int(words[1]) for words in lines if words[-1:] == ["kB"]}
+
+
 def own_peak(pid: int) -> int:
     """Largest resident memory that a process has had, bytes."""
     try:
-        text = Path(f"/proc/{pid}/status").read_text()
+        return numbers(Path(f"/proc/{pid}/status")).get("VmHWM", 0)
     except OSError:
         return 0
-    return next((1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith("VmHWM")), 0)
 
 
 def digests(out: Path) -> dict[str, str]:
