@@ -52,3 +52,25 @@ def test_training_tools_are_spared_and_can_be_imported_for_real_afterwards(told)
 
 def test_a_mace_that_needs_them_is_imported_as_it_is(told):
     assert "torchmetrics" not in told["broken"][1]
+
+
+SCORES = """
+import json, sys
+from mace_bounds._light import lighten_imports
+from mace_bounds.calibration import interval_score
+from mace_bounds.calibration._statistics import crps_gaussian
+
+lighten_imports()
+scores = [crps_gaussian([1.0], [1.0]), interval_score([3.0], [0.0], [2.0], 0.9).item()]
+spared = "numba" not in sys.modules
+import numba
+print(json.dumps([scores, spared, hasattr(numba, "njit"), "numba" in sys.modules]))
+"""
+
+
+def test_scores_need_no_compilation():
+    done = subprocess.run([sys.executable, "-c", SCORES], capture_output=True, text=True, check=True)
+    (crps, interval), *rest = json.loads(done.stdout)
+    assert crps == pytest.approx(0.602441, abs=1e-6)  # 2 φ(1) + 2 Φ(1) - 1 - 1/√π
+    assert interval == pytest.approx(2 + 2 / 0.1 * 1)
+    assert rest == [True, True, True]

@@ -1,10 +1,12 @@
-"""Importing mace for the command line without what only its training needs.
+"""Importing mace and scoringrules for the command line without what is never used here.
 
 ``import mace`` takes 5.4 s of processor time on a busy two-core machine; 2.4 s of them go to matplotlib,
 torchmetrics, torch._dynamo and scipy.signal, which mace's training loop and its preparation for
 ``torch.compile`` want and inference never does. For a command that scores one crystal this is a third of the
 wait, so :func:`lighten_imports` lets a process put stand-ins in their place while mace is imported. Only the
 command line asks for it: in a library user's process mace is imported as it is.
+
+``import scoringrules`` compiles its numba functions each time, for 5 s; here its numpy functions are used.
 """
 
 from __future__ import annotations
@@ -56,3 +58,18 @@ def stand_ins() -> Iterator[None]:
         for name, module in placed.items():
             if sys.modules.get(name) is module:
                 del sys.modules[name]
+
+
+def import_scoringrules() -> ModuleType:
+    """Import scoringrules, without its numba functions if the process asked for light imports."""
+    hidden = _state["wanted"] and "scoringrules" not in sys.modules
+    before = sys.modules.get("numba")
+    try:
+        if hidden:
+            sys.modules["numba"] = None  # type: ignore[assignment]
+        return importlib.import_module("scoringrules")
+    finally:
+        if hidden:
+            del sys.modules["numba"]
+        if hidden and before is not None:
+            sys.modules["numba"] = before

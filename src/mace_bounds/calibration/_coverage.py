@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mace_bounds._light import import_scoringrules
 from mace_bounds.calibration._groups import Groups, Labels, codes_of, groups_of
 from mace_bounds.errors import HeadError
 
@@ -157,7 +158,7 @@ def interval_score(
     ----------
     Gneiting & Raftery, JASA 102, 359 (2007), equation 43; computed by ``scoringrules``.
     """
-    import scoringrules
+    scoringrules = import_scoringrules()
 
     r, low, high = (np.asarray(a, dtype=np.float64) for a in (residual, lower, upper))
     out = np.full(r.shape, np.inf)

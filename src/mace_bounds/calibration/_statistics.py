@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mace_bounds._light import import_scoringrules
 from mace_bounds.calibration._conformal import conformal_quantile
 from mace_bounds.calibration._coverage import clopper_pearson
 from mace_bounds.errors import HeadError
@@ -39,7 +40,7 @@ def nll_gaussian(residual: ArrayLike, sigma: ArrayLike) -> float:
 
 def crps_gaussian(residual: ArrayLike, sigma: ArrayLike) -> float:
     """Mean continuous ranked probability score of N(0, σ²), in the residual's unit (``scoringrules``)."""
-    import scoringrules
+    scoringrules = import_scoringrules()
 
     r, s = _pair(residual, sigma)
     return float(np.mean(scoringrules.crps_normal(r, np.zeros_like(r), s, backend="numpy")))
@@ -62,7 +63,7 @@ def crps_from_quantiles(residual: ArrayLike, quantiles: ArrayLike, levels: Array
     float
         In the unit of the residual.
     """
-    import scoringrules
+    scoringrules = import_scoringrules()
 
     r, q, p = (np.asarray(a, dtype=np.float64) for a in (residual, quantiles, levels))
     if q.shape != (r.size, p.size):
