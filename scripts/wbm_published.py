@@ -87,6 +87,7 @@ def summary(records, column, level):
 def picture(path, drawn):
     """Draw calibration of every column, and error against width of the first repeat, one panel for each column."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     names = {c: c.removesuffix("_relaxed_energy_ev").replace("_", "-").upper() for c in drawn}
     figure, axes = plt.subplots(
@@ -130,9 +131,13 @@ def picture(path, drawn):
         ax.set_title(
             f"{names[column]}: {100 * inside.mean():.1f} % of {len(half)} inside", loc="left", fontsize=10
         )
+    for axis in (ax.xaxis for ax in axes[1:]):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=110)
 
 
 def main():
