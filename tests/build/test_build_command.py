@@ -128,6 +128,7 @@ def test_parts_that_an_array_of_jobs_has_left_are_taken_up(whole, run, tmp_path)
     for part in ("1/2", "2/2"):
         done = run("features", entries, out / "features", *line, "--atoms", "--symmetry", "--shard", part)
         assert done.exit_code == 0, done.output
+    assert run("merge", out / "features").exit_code == 0
     shards = {path: path.stat().st_ino for path in (out / "features").glob("shard-*.parquet")}
     done = run("build", out, "--source", entries, *QUERY[2:], "--until", "features")
     assert done.exit_code == 0, done.output

@@ -146,10 +146,7 @@ def build(
     weights = weights_sha256(question, sources, state, tell)
     inputs = digest([source.digest for source in sources], weights)
     if not state.finished(DOWNLOAD, inputs):
-        made = [
-            {"source": s.name, "kind": s.kind, "path": str(s.path), "digest": s.digest, **s.about}
-            for s in sources
-        ]
+        made = [source.told() for source in sources]
         state.finish(DOWNLOAD, inputs, {"sources": made, "weights_sha256": weights}, stamp(since))
     if FEATURES in todo:
         where = {"device": device, "workers": workers, "scheduler": scheduler}

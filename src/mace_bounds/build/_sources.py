@@ -46,6 +46,11 @@ class Source:
     store: Path
     about: dict[str, Any]
 
+    def told(self) -> dict[str, Any]:
+        """Plain values, as ``build.json`` keeps them."""
+        values = {"source": self.name, "kind": self.kind, "digest": self.digest}
+        return {**values, "path": str(self.path), "features": str(self.store), **self.about}
+
 
 def kind_of(name: str) -> str:
     """Tell a query, a feature store and anything else apart."""

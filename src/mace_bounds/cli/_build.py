@@ -142,7 +142,7 @@ def build(
         values = {"folder": str(result.folder), "training": result.training, "stages": result.stages}
         _console.write_json({**values, "installed": str(installed) if installed else None})
     else:
-        _print(result, out, model, installed)
+        _print(result, out, model, installed, until)
 
 
 class _Stages:
@@ -169,7 +169,7 @@ class _Stages:
             self._update(done, failed, total)
 
 
-def _print(result: BuildResult, out: Path, model: str, installed: Path | None) -> None:
+def _print(result: BuildResult, out: Path, model: str, installed: Path | None, until: Stage) -> None:
     from mace_bounds.cli._coverage import coverage_view
 
     console, stages = _console.out(), result.stages
@@ -182,9 +182,9 @@ def _print(result: BuildResult, out: Path, model: str, installed: Path | None) -
                 soft_wrap=True,
             )
     if result.head is None:
-        _console.note(
-            "next: the same command without --until; for arrays of jobs see scripts/slurm_features.sh"
-        )
+        _console.note("next: the same command without --until")
+        if until is Stage.download:
+            _print_arrays(stages["download"]["made"]["sources"], model)
         return
     made = stages["fit"]["made"]
     rows = ", ".join(f"{n:,} {name}" for name, n in made["rows"].items() if n)
@@ -201,3 +201,16 @@ def _print(result: BuildResult, out: Path, model: str, installed: Path | None) -
             f"[dim]Use it: mace-bounds score FILE --model {model} --head {out / 'head'} (or --install NAME)[/dim]",
             soft_wrap=True,
         )
+
+
+def _print_arrays(sources: list[dict[str, Any]], model: str) -> None:
+    """Say how an array of jobs does the features; what these need is here."""
+    for source in sources:
+        if source["kind"] != "store":
+            _console.note(
+                f"or first, as an array of jobs: sbatch --array=1-8 scripts/slurm_features.sh {source['path']} "
+                f"{source['features']} --atoms --symmetry --model {model}"
+            )
+    _console.note(
+        "(with the same --dtype, --max-atoms, --energy-key and --shard-rows where these were given)"
+    )
