@@ -20,7 +20,7 @@ def own_heads(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("own_heads")
 def test_the_default_model_without_a_head_names_both_ways_out():
-    with pytest.raises(HeadError, match=r"medium-mpa-0, found none; fit one .* or use --model mini"):
+    with pytest.raises(HeadError, match=r"medium-mpa-0, found none; build one .* or use --model mini"):
         find_head(None)
 
 

@@ -61,13 +61,16 @@ def test_time_and_disk_are_those_of_the_probe(planned, project, settings, tmp_pa
     assert [stage.done for stage in again.stages] == [True, True, False, False]
 
 
-def test_without_the_weights_the_time_is_not_known_and_nothing_is_fetched(project, run, settings, tmp_path):
+def test_without_the_weights_the_time_is_not_known_and_nothing_is_fetched(
+    project, run, settings, labelled_file, tmp_path
+):
     settings.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
     with serving(project) as endpoint:
         settings.setenv("MP_API_ENDPOINT", endpoint)
-        done = run("build", tmp_path / "out", *ASKED[:-1])
+        done = run("build", tmp_path / "out", *ASKED[:-1], "--with", labelled_file)
     assert done.exit_code == 0, done.output
     screen = " ".join(done.stdout.split())
+    assert f"{labelled_file}: 200 structures, 200 with a label" in screen
     assert "79,462,305 bytes, to be fetched by mace from https://github.com/ACEsuit/mace-mp" in screen
     assert "not known: the weights are not here" in screen
     assert "build --until download, then the dry run again" in " ".join(done.stderr.split())

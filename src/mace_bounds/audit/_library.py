@@ -133,9 +133,9 @@ def find_head(
         if card.model_digest == digest or (digest is None and card.model == wanted):
             return wanted, card.path
     raise HeadError(
-        f"expected a head for the model {wanted}, found none; fit one to labelled structures "
-        f"(mace-bounds features SOURCE STORE --model {wanted}, then mace-bounds fit STORE HEAD) and pass "
-        "--head HEAD, or use --model mini, whose head ships with the package."
+        f"expected a head for the model {wanted}, found none; build one (mace-bounds build OUT --model {wanted}; "
+        "--dry-run says what that takes) and pass --head OUT/head, or use --model mini, whose head ships with the "
+        "package."
     )
 
 

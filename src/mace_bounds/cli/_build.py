@@ -138,6 +138,10 @@ def build(
             out, **question, plots=plots, until=until.value, progress=stages.update, note=_console.note
         )
     installed = install_head(result.head, install) if install and result.head else None
+    if install and installed is None:
+        _console.note(
+            f"note: nothing to install before the fit; add --install {install} to the command that does it"
+        )
     if as_json:
         values = {"folder": str(result.folder), "training": result.training, "stages": result.stages}
         _console.write_json({**values, "installed": str(installed) if installed else None})
