@@ -55,7 +55,7 @@ def test_no_head_for_the_default_model_is_told_at_once(shell, crystal_file, tmp_
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
     assert "--model mini" in result.stderr
-    assert "mace-bounds fit STORE HEAD" in result.stderr
+    assert "mace-bounds build OUT --model medium-mpa-0" in result.stderr
 
 
 @pytest.mark.parametrize(
