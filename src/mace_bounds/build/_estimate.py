@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FRACTIONS = 118  # columns of the head beside the features
 SECONDS_PER_FIT, POPS_PER_FIT = (
     10.0,
-    20,
+    40,
 )  # rough: a head takes these seconds and this many POPS fits of all its rows
 PROBE_ROWS = 5000  # rows of the fit that is timed; beyond, its time grows in proportion to the rows
 SECONDS_PER_AUDIT, SECONDS_PER_ROW = 30.0, 0.005  # rough: plots, maps and report; then statistics of each row

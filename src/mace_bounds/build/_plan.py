@@ -16,7 +16,7 @@ from mace_bounds.build._estimate import (
     fit_estimate,
 )
 from mace_bounds.build._folder import State
-from mace_bounds.build._probe import Extent, Speed, measure_extent, measure_speed
+from mace_bounds.build._probe import Extent, Speed, measure_extent, measure_speed, spread
 from mace_bounds.build._question import DEFAULT_SOURCE, FIT, Question, ask
 from mace_bounds.build._sources import QUERY
 from mace_bounds.build._training import training_is_known, unknown_sentence
@@ -135,7 +135,7 @@ def plan(
             measure_extent(one, place, question, out, work, tell)
             for place, one in enumerate(question.sources)
         )
-        sample = [record for extent in extents for record in extent.sample]
+        sample = spread([record for extent in extents for record in extent.sample])
         needed = bool(sample) and weights.here and not state.has(FIT)
         speed = measure_speed(sample, question, device, work) if needed else None
     if not sum(extent.structures for extent in extents):

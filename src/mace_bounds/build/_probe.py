@@ -101,10 +101,10 @@ def _count(name: str, kind: str, records: Iterable[Record]) -> Extent:
             kept.append(record)
             if len(kept) == 2 * N_PROBE:
                 every, kept = 2 * every, kept[::2]
-    return Extent(name, kind, structures, labelled, float(atoms), tuple(_spread(kept)))
+    return Extent(name, kind, structures, labelled, float(atoms), tuple(spread(kept)))
 
 
-def _spread(records: list[Record]) -> list[Record]:
+def spread(records: list[Record]) -> list[Record]:
     """At most :data:`N_PROBE` of them, evenly."""
     places = np.linspace(0, len(records) - 1, min(N_PROBE, len(records))).round().astype(int)
     return [records[k] for k in places.tolist()]
