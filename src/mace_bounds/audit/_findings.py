@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mace_bounds.audit import _folder
 from mace_bounds.audit._atlas import MINIMUM, atlas_table, worst_slab
 from mace_bounds.audit._element_bias import element_bias
@@ -24,19 +22,14 @@ from mace_bounds.audit._measured import (
     training_known,
     violation_table,
 )
-from mace_bounds.audit._suspects import suspect_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     import pandas as pd
 
     from mace_bounds.audit._measured import Measured
     from mace_bounds.calibration import CalibratedHead
-    from mace_bounds.features import FeatureRows
-
-MINIMUM_SUSPECTS = 30  # labelled structures; with fewer there are no neighbours to speak of
 
 
 def measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) -> dict[str, Any]:
@@ -73,27 +66,6 @@ def measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) 
         "metrics": metrics(chosen),
         "violations": {"level": level, "n": len(outside)},
     }
-
-
-def suspects(
-    table: pd.DataFrame, shards: Iterable[FeatureRows], head: CalibratedHead, out: Path
-) -> dict[str, Any]:
-    """Write the suspect entries; return what the summary says of them."""
-    (out / _folder.SUSPECTS).unlink(missing_ok=True)
-    rows = labelled(table, head.levels, suspect=True)
-    if len(rows) < MINIMUM_SUSPECTS:
-        return {"n": 0, "why": f"fewer than {MINIMUM_SUSPECTS} labelled structures"}
-    known = table["error_mev_per_atom"].notna().to_numpy()
-    found, start = [], 0
-    for shard in shards:
-        mask = known[start : start + len(shard.table)]
-        sizes = shard.table["n_atoms"].to_numpy(dtype=np.float64)[mask, None]
-        found.append((shard.features[mask] / sizes).astype(np.float32))
-        start += len(mask)
-    ranked = suspect_table(rows, np.concatenate(found).astype(np.float64))
-    _folder.write_csv(ranked, out / _folder.SUSPECTS)
-    likely = ranked["likely"].value_counts()
-    return {"n": len(ranked), **{str(name): int(n) for name, n in likely.items()}}
 
 
 def atlas(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) -> dict[str, Any] | None:

@@ -10,13 +10,14 @@ import numpy as np
 
 from mace_bounds.audit import _folder
 from mace_bounds.audit._cross_fit import FULL
-from mace_bounds.audit._findings import atlas, counts, failures, measure, suspects
+from mace_bounds.audit._findings import atlas, counts, failures, measure
 from mace_bounds.audit._library import find_head, read_card
 from mace_bounds.audit._measured import detailed_table
 from mace_bounds.audit._open import is_path, open_own, open_with_head
 from mace_bounds.audit._own_head import fit_own_head, published_energies
 from mace_bounds.audit._plot import draw_plots
 from mace_bounds.audit._score import wants_atoms
+from mace_bounds.audit._suspect_file import suspects
 from mace_bounds.audit._times import Stages, read_times
 from mace_bounds.audit._versions import versions
 from mace_bounds.calibration import CalibratedHead, FitConfig

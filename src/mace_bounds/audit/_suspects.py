@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_bounds.audit._measured import SUSPECT
-from mace_bounds.audit._neighbours import neighbourly
+from mace_bounds.audit._neighbours import neighbourly, space
 from mace_bounds.audit._table import MEV_PER_EV
+from mace_bounds.audit._usual_error import evidence, fit_usual_error, usual_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,14 +18,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mace_bounds.audit._measured import Measured
-    from mace_bounds.audit._neighbours import Neighbourly
+    from mace_bounds.audit._neighbours import Neighbourly, Space
 
     Array = NDArray[np.float64]
 
 SURE, DOUBTFUL = 0.99, 0.95  # bounds that a suspect lies outside of
-FAR = 5.0  # standard deviations from what neighbours or polymorphs say
-_ALIKE, _TWIN = 3.0, 0.25  # standard deviations within which they agree; distance of near-duplicates
-_NOVEL = ("extrapolates", "unseen_element", "unseen_pair")
+LEAST = 0.0  # powers of ten for a wrong label that bring a row beyond its 95 % bounds into the list
+STRONG, WEAK = 2.0, 1.0  # odds are even at 2 where one label in a hundred is wrong, and one in ten at 1
+_APART, _ALIKE, _TWIN = (
+    5.0,
+    3.0,
+    0.25,
+)  # scales apart, scales within which rows agree; distance of near-duplicates
+_BLIND_EV = 1.0  # eV/atom, about a binding energy: the error of a model that sees no neighbours of an atom
+_SAMPLE = 2000  # rows from which the usual error is learnt
+_ISOLATED = "isolated_atoms"
+_NOVEL = ("extrapolates", "unseen_element")  # errors are not larger where only a pair of elements is new
 COLUMNS = (
     "rank",
     "id",
@@ -38,8 +47,8 @@ COLUMNS = (
     "outside",
     "excess_sigmas",
     "neighbours_expect_mev_per_atom",
-    "neighbours_std_mev_per_atom",
-    "neighbour_sigmas",
+    "usual_error_mev_per_atom",
+    "evidence",
     "likely",
     "reasons",
     "seen_in",
@@ -47,7 +56,9 @@ COLUMNS = (
 )
 
 
-def suspect_table(rows: Measured, features: Array) -> pd.DataFrame:
+def suspect_table(
+    rows: Measured, features: NDArray[np.floating], fractions: NDArray[np.floating], *, seed: int = 0
+) -> pd.DataFrame:
     """Rank labelled rows whose label may be wrong.
 
     Parameters
@@ -55,15 +66,20 @@ def suspect_table(rows: Measured, features: Array) -> pd.DataFrame:
     rows : Measured
         Every labelled row, suspect labels too.
     features : ndarray, shape (n, p)
-        Their features per atom.
+        Their features per atom; single precision is enough.
+    fractions : ndarray, shape (n, 118)
+        Their atomic fractions.
+    seed : int
+        Of the samples.
 
     Returns
     -------
     DataFrame
-        Rows outside their 99 % bounds; and rows outside their 95 % bounds that are also five standard deviations
-        from what their neighbours in feature space say: where one label in a hundred is wrong, the 99 % bounds
-        reach out to the wrong ones. Sorted by ``neighbour_sigmas``, the distance to what the neighbours say in their
-        standard deviations; ``excess_sigmas`` is that from the bound ``outside`` in units of the head's σ.
+        Rows outside their 99 % bounds; and rows outside their 95 % bounds with ``evidence`` above 0: where one
+        label in a hundred is wrong, the 99 % bounds reach out to the wrong ones. Sorted by ``evidence``: how many
+        powers of ten likelier the error is if the label is wrong than if the model is, given what neighbours expect
+        and the ``usual_error_mev_per_atom`` of rows with such neighbours and such σ. ``excess_sigmas`` is the
+        distance from the bound ``outside`` in units of the head's σ.
         ``likely`` is ``"label"``, ``"model"`` or ``"unclear"``, and ``reasons`` says why; a hint, not a proof.
     """
     import pandas as pd
@@ -75,15 +91,18 @@ def suspect_table(rows: Measured, features: Array) -> pd.DataFrame:
         return pd.DataFrame(columns=list(COLUMNS))
     deviation = rows.deviation
     scale = float(np.median(rows.column("sigma")))
-    said = neighbourly(features, deviation, scale, candidates)
-    away = np.abs(deviation[candidates] - said.expected) / said.std
+    said, usual = _expectations(rows, space(features, fractions, seed=seed), candidates, scale, seed)
+    found = evidence(deviation[candidates] - said.expected, usual)
     outside = np.full(len(candidates), levels[-1])
     for level in reversed(levels):
         outside[excess[level][candidates] > 0] = level
-    keep = (outside == levels[0]) | (away >= FAR)
-    order = np.flatnonzero(keep)[np.argsort(-away[keep], kind="stable")]
+    keep = (outside == levels[0]) | (found > LEAST)
+    order = np.flatnonzero(keep)[np.argsort(-found[keep], kind="stable")]
     picked = rows.table.iloc[candidates[order]].reset_index(drop=True)
-    reasons = [_reasons(rows, deviation, scale, candidates, said, int(i)) for i in order]
+    reasons = [
+        _reasons(rows, deviation, scale, candidates, said, float(usual[i]), float(found[i]), int(i))
+        for i in order
+    ]
     beyond = (
         np.array([excess[outside[i]][candidates[i]] for i in order]) / rows.column("sigma")[candidates[order]]
     )
@@ -96,12 +115,28 @@ def suspect_table(rows: Measured, features: Array) -> pd.DataFrame:
         outside=outside[order],
         excess_sigmas=beyond,
         neighbours_expect_mev_per_atom=(said.expected[order] + centre) * MEV_PER_EV,
-        neighbours_std_mev_per_atom=said.std[order] * MEV_PER_EV,
-        neighbour_sigmas=away[order],
+        usual_error_mev_per_atom=usual[order] * MEV_PER_EV,
+        evidence=found[order],
         likely=[likely for likely, _ in reasons],
         reasons=["; ".join(text) for _, text in reasons],
     )
     return out[list(COLUMNS)]
+
+
+def _expectations(
+    rows: Measured, where: Space, candidates: NDArray[np.int64], scale: float, seed: int
+) -> tuple[Neighbourly, Array]:
+    """What is expected of the candidates, and how large surprises usually are there, eV/atom."""
+    sample = np.sort(np.random.default_rng(seed).permutation(len(rows))[:_SAMPLE])
+    sigma, deviation = np.log(np.maximum(rows.column("sigma"), 1e-9)), rows.deviation
+    known = neighbourly(where, deviation, scale, sample)
+    fitted = fit_usual_error(
+        deviation[sample] - known.expected, np.column_stack([np.log(known.std), sigma[sample]])
+    )
+    said = neighbourly(where, deviation, scale, candidates)
+    usual = usual_error(fitted, np.column_stack([np.log(said.std), sigma[candidates]]))
+    isolated = rows.table["flags"].iloc[candidates].str.contains(_ISOLATED, regex=False, na=False).to_numpy()
+    return said, np.where(isolated | said.blind, np.hypot(usual, _BLIND_EV), usual)
 
 
 def _bounds(rows: Measured, level: float) -> Array:
@@ -117,7 +152,14 @@ def _excess(rows: Measured, level: float) -> Array:
 
 
 def _reasons(
-    rows: Measured, deviation: Array, scale: float, candidates: NDArray[np.int64], said: Neighbourly, i: int
+    rows: Measured,
+    deviation: Array,
+    scale: float,
+    candidates: NDArray[np.int64],
+    said: Neighbourly,
+    usual: float,
+    found: float,
+    i: int,
 ) -> tuple[str, list[str]]:
     """What it is likely to be, and the sentences for it."""
     at = int(candidates[i])
@@ -129,12 +171,18 @@ def _reasons(
         *_stray_run_type(rows.table, at),
         *_twin(rows.table, deviation, scale, at, int(said.nearest[i]), float(said.distance[i])),
     ]
-    away = abs(deviation[at] - said.expected[i]) / said.std[i]
+    away = abs(deviation[at] - said.expected[i])
     model = [f"unlike the head's data ({flag.replace('_', ' ')})" for flag in _NOVEL if flag in flags]
-    if away < _ALIKE and abs(said.expected[i]) > scale:
+    if said.blind[i] or _ISOLATED in flags:
+        model.append("an atom without neighbours, of which the model knows nothing")
+    if away < _ALIKE * scale and abs(said.expected[i]) > scale:
         model.append("its neighbours in feature space are off in the same way")
-    if away >= FAR and not model:
-        label.append(f"{away:.0f} standard deviations from what its neighbours in feature space say")
+    if found < WEAK and not label:
+        model.append("errors of this size are not rare where so little is known")
+    if found >= STRONG and not model:
+        label.append(
+            f"{away / usual:.0f} times the usual error from what its neighbours in feature space say"
+        )
     likely = "label" if label and not model else "model" if model and not label else "unclear"
     return likely, label + model or ["nothing else is odd about it"]
 
@@ -152,7 +200,7 @@ def _lone(formulas: NDArray[np.object_], deviation: Array, scale: float, at: int
     middle = float(np.median(others))
     spread = max(1.4826 * float(np.median(np.abs(others - middle))), scale)
     if (
-        abs(deviation[at] - middle) < FAR * spread
+        abs(deviation[at] - middle) < _APART * spread
         or np.mean(np.abs(others - middle) < _ALIKE * spread) < 0.75
     ):
         return []
@@ -176,7 +224,7 @@ def _twin(
     """Nearly the structure of another entry, with another energy."""
     gap = deviation[at] - deviation[nearest]
     same = table["formula"].iloc[at] == table["formula"].iloc[nearest]
-    if not same or distance > _TWIN or abs(gap) < FAR * scale:
+    if not same or distance > _TWIN or abs(gap) < _APART * scale:
         return []
     return [
         f"nearly the structure of {table['id'].iloc[nearest]}, {gap * MEV_PER_EV:+.0f} meV/atom from it: "
