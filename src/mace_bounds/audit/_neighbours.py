@@ -157,7 +157,7 @@ def _typical_distance(x: NDArray[np.float32], seed: int) -> float:
     sample = np.random.default_rng(seed).permutation(len(x))[:_SAMPLE]
     fifth, size = min(_FIFTH, len(x) - 1), _rows_at_a_time(len(x))
     found = [
-        np.partition(_rough_distances(x, sample[i : i + size]), fifth, axis=1)[:, fifth]
+        np.partition(_rough_distances(x, sample[i : i + size]), fifth, axis=1)[:, fifth].copy()
         for i in range(0, len(sample), size)
     ]
     return float(np.median(np.concatenate(found))) or 1.0

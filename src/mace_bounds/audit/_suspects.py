@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.audit._measured import SUSPECT
 from mace_bounds.audit._neighbours import neighbourly, space
+from mace_bounds.audit._suspect_reasons import ISOLATED, Reasons
 from mace_bounds.audit._table import MEV_PER_EV
 from mace_bounds.audit._usual_error import evidence, fit_usual_error, usual_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -24,16 +22,8 @@ if TYPE_CHECKING:
 
 SURE, DOUBTFUL = 0.99, 0.95  # bounds that a suspect lies outside of
 LEAST = 0.0  # powers of ten for a wrong label that bring a row beyond its 95 % bounds into the list
-STRONG, WEAK = 2.0, 1.0  # odds are even at 2 where one label in a hundred is wrong, and one in ten at 1
-_APART, _ALIKE, _TWIN = (
-    5.0,
-    3.0,
-    0.25,
-)  # scales apart, scales within which rows agree; distance of near-duplicates
 _BLIND_EV = 1.0  # eV/atom, about a binding energy: the error of a model that sees no neighbours of an atom
 _SAMPLE = 2000  # rows from which the usual error is learnt
-_ISOLATED = "isolated_atoms"
-_NOVEL = ("extrapolates", "unseen_element")  # errors are not larger where only a pair of elements is new
 COLUMNS = (
     "rank",
     "id",
@@ -99,15 +89,26 @@ def suspect_table(
     keep = (outside == levels[0]) | (found > LEAST)
     order = np.flatnonzero(keep)[np.argsort(-found[keep], kind="stable")]
     picked = rows.table.iloc[candidates[order]].reset_index(drop=True)
+    lookup = Reasons(rows, scale)
     reasons = [
-        _reasons(rows, deviation, scale, candidates, said, float(usual[i]), float(found[i]), int(i))
+        lookup.of(
+            int(candidates[i]),
+            expected=float(said.expected[i]),
+            usual=float(usual[i]),
+            evidence=float(found[i]),
+            nearest=int(said.nearest[i]),
+            distance=float(said.distance[i]),
+            blind=bool(said.blind[i]),
+        )
         for i in order
     ]
-    beyond = (
-        np.array([excess[outside[i]][candidates[i]] for i in order]) / rows.column("sigma")[candidates[order]]
-    )
-    bounds = np.array([_bounds(rows, outside[i])[:, candidates[i]] for i in order]).reshape(-1, 2)
-    centre = (rows.error - deviation)[candidates[order]]
+    at = candidates[order]
+    bounds, beyond = np.empty((len(at), 2)), np.empty(len(at))
+    for level in levels:
+        mask = outside[order] == level
+        bounds[mask] = _bounds(rows, level)[:, at[mask]].T
+        beyond[mask] = excess[level][at[mask]] / rows.column("sigma")[at[mask]]
+    centre = (rows.error - deviation)[at]
     out = picked.assign(
         rank=np.arange(1, len(order) + 1),
         lower_mev_per_atom=bounds[:, 0] * MEV_PER_EV,
@@ -135,7 +136,7 @@ def _expectations(
     )
     said = neighbourly(where, deviation, scale, candidates)
     usual = usual_error(fitted, np.column_stack([np.log(said.std), sigma[candidates]]))
-    isolated = rows.table["flags"].iloc[candidates].str.contains(_ISOLATED, regex=False, na=False).to_numpy()
+    isolated = rows.table["flags"].iloc[candidates].str.contains(ISOLATED, regex=False, na=False).to_numpy()
     return said, np.where(isolated | said.blind, np.hypot(usual, _BLIND_EV), usual)
 
 
@@ -149,84 +150,3 @@ def _excess(rows: Measured, level: float) -> Array:
     """Distance to the nearer bound, eV/atom; negative inside."""
     low, high = _bounds(rows, level)
     return np.asarray(np.maximum(low - rows.error, rows.error - high))
-
-
-def _reasons(
-    rows: Measured,
-    deviation: Array,
-    scale: float,
-    candidates: NDArray[np.int64],
-    said: Neighbourly,
-    usual: float,
-    found: float,
-    i: int,
-) -> tuple[str, list[str]]:
-    """What it is likely to be, and the sentences for it."""
-    at = int(candidates[i])
-    row = rows.table.iloc[at]
-    flags = str(row["flags"] or "").split(";")
-    label = [
-        *_other_quantity(flags),
-        *_lone(rows.table["formula"].to_numpy(), deviation, scale, at),
-        *_stray_run_type(rows.table, at),
-        *_twin(rows.table, deviation, scale, at, int(said.nearest[i]), float(said.distance[i])),
-    ]
-    away = abs(deviation[at] - said.expected[i])
-    model = [f"unlike the head's data ({flag.replace('_', ' ')})" for flag in _NOVEL if flag in flags]
-    if said.blind[i] or _ISOLATED in flags:
-        model.append("an atom without neighbours, of which the model knows nothing")
-    if away < _ALIKE * scale and abs(said.expected[i]) > scale:
-        model.append("its neighbours in feature space are off in the same way")
-    if found < WEAK and not label:
-        model.append("errors of this size are not rare where so little is known")
-    if found >= STRONG and not model:
-        label.append(
-            f"{away / usual:.0f} times the usual error from what its neighbours in feature space say"
-        )
-    likely = "label" if label and not model else "model" if model and not label else "unclear"
-    return likely, label + model or ["nothing else is odd about it"]
-
-
-def _other_quantity(flags: Sequence[str]) -> list[str]:
-    return ["so far off that it is rather another quantity"] if SUSPECT in flags else []
-
-
-def _lone(formulas: NDArray[np.object_], deviation: Array, scale: float, at: int) -> list[str]:
-    """Alone among entries of one composition that agree with each other."""
-    same = np.flatnonzero(formulas == formulas[at])
-    others = deviation[same[same != at]]
-    if len(others) < 2:
-        return []
-    middle = float(np.median(others))
-    spread = max(1.4826 * float(np.median(np.abs(others - middle))), scale)
-    if (
-        abs(deviation[at] - middle) < _APART * spread
-        or np.mean(np.abs(others - middle) < _ALIKE * spread) < 0.75
-    ):
-        return []
-    return [f"alone among {len(same)} entries of {formulas[at]}, of which most agree"]
-
-
-def _stray_run_type(table: pd.DataFrame, at: int) -> list[str]:
-    """Another run type than nearly all others of its chemical system."""
-    row = table.iloc[at]
-    mine = row["run_type"]
-    system = table[(table["chemical_system"] == row["chemical_system"]).to_numpy()]["run_type"].dropna()
-    if not isinstance(mine, str) or len(system) < 4 or (system == mine).mean() > 0.25:
-        return []
-    usual = system.value_counts().index[0]
-    return [f"run type {mine} where most of {row['chemical_system']} is {usual}"]
-
-
-def _twin(
-    table: pd.DataFrame, deviation: Array, scale: float, at: int, nearest: int, distance: float
-) -> list[str]:
-    """Nearly the structure of another entry, with another energy."""
-    gap = deviation[at] - deviation[nearest]
-    same = table["formula"].iloc[at] == table["formula"].iloc[nearest]
-    if not same or distance > _TWIN or abs(gap) < _APART * scale:
-        return []
-    return [
-        f"nearly the structure of {table['id'].iloc[nearest]}, {gap * MEV_PER_EV:+.0f} meV/atom from it: "
-        "another magnetic or electronic state"
-    ]
