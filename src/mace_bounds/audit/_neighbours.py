@@ -17,7 +17,7 @@ _CLIP = 5.0  # errors beyond this many scales do not pull their neighbours
 _SAME, _OTHER = 1e-3, 0.1  # distances: features that are the same, compositions that are not
 _FIFTH, _SAMPLE = 5, 1000
 _ROUGH = 0.05  # single precision cannot tell features closer than this
-_CHUNK, _CELLS = 1024, 1 << 22  # rows, and distances, in hand at a time
+_CHUNK, _CELLS = 1024, 1 << 20  # rows, and distances, in hand at a time
 
 
 @dataclass(frozen=True, eq=False)
