@@ -124,7 +124,7 @@ def audit_estimate(
         return Estimate(AUDIT, True, 0.0, 0, "the report is there")
     rows = sum(extent.structures for extent in extents)
     seconds = SECONDS_PER_AUDIT + SECONDS_PER_ROW * rows
-    basis = "rough: from audits of other sizes on another machine"
+    basis = "rough: a constant and a time for each row, assumed"
     if question.cross_fit:
         seconds += 6 * (fit_estimate(extents, speed, state).seconds or 0.0)
         basis += ", and six fits"
