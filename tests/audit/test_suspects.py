@@ -20,7 +20,7 @@ def plain_table(error, sigma):
     n = len(error)
     table = pd.DataFrame(
         {
-            "id": [f"row-{i}" for i in range(n)],
+            "id": [f"mp-{i}" for i in range(n)],
             "formula": [f"A{i}B" for i in range(n)],
             "chemical_system": "A-B",
             "n_atoms": 4,
@@ -75,10 +75,12 @@ def listed(made):
 
 def test_planted_labels_lead_the_list(listed):
     planted = {*SHIFTS, LONER, 16}
-    assert set(listed["id"][: len(planted)]) == {f"row-{i}" for i in planted}
+    assert set(listed["id"][: len(planted)]) == {f"mp-{i}" for i in planted}
     assert listed["rank"].tolist() == list(range(1, len(listed) + 1))
     assert listed["evidence"].is_monotonic_decreasing
     assert listed.columns.tolist() == list(COLUMNS)
+    pages = "https://next-gen.materialsproject.org/materials/" + listed["id"]
+    assert listed["url"].tolist() == pages.tolist()
 
 
 def test_every_row_outside_its_99_per_cent_bounds_is_listed(listed, made):
@@ -93,14 +95,14 @@ def test_every_row_outside_its_99_per_cent_bounds_is_listed(listed, made):
 def test_reasons_tell_labels_from_the_models_own_failures(listed):
     row = listed.set_index("id")
     said = row["reasons"]
-    assert "alone among 4 entries of AB" in said["row-12"]
-    assert "nearly the structure of row-17, +220 meV/atom" in said["row-16"]
-    assert "run type GGA where most of A-B is GGA+U" in said["row-3"]
-    assert "another quantity" in said["row-300"]
-    assert "extrapolates" in said["row-40"]
-    assert (row.loc[["row-12", "row-16", "row-3", "row-300", "row-77"], "likely"] == "label").all()
-    assert row.loc["row-40", "likely"] != "label"
-    shared = row.loc[[f"row-{i}" for i in SHARED]]
+    assert "alone among 4 entries of AB" in said["mp-12"]
+    assert "nearly the structure of mp-17, +220 meV/atom" in said["mp-16"]
+    assert "run type GGA where most of A-B is GGA+U" in said["mp-3"]
+    assert "another quantity" in said["mp-300"]
+    assert "extrapolates" in said["mp-40"]
+    assert (row.loc[["mp-12", "mp-16", "mp-3", "mp-300", "mp-77"], "likely"] == "label").all()
+    assert row.loc["mp-40", "likely"] != "label"
+    shared = row.loc[[f"mp-{i}" for i in SHARED]]
     assert shared["reasons"].str.contains("off in the same way").mean() > 0.9
     assert (shared["likely"] != "label").all()
     assert shared["rank"].min() > len(SHIFTS) + 2
@@ -111,7 +113,7 @@ def test_a_fault_between_the_95_and_99_per_cent_bounds_is_found_by_its_neighbour
     table = rows.table.copy()
     table["lower_99_mev_per_atom"], table["upper_99_mev_per_atom"] = -5000.0, 5000.0
     found = suspect_table(Measured(table, rows.levels), features, fractions)
-    assert {f"row-{i}" for i in SHIFTS} <= set(found["id"])
+    assert {f"mp-{i}" for i in SHIFTS} <= set(found["id"])
     assert (found["outside"] == 0.95).all()
     assert (found["evidence"] > 0).all()
 
@@ -137,13 +139,13 @@ def test_the_same_error_counts_less_where_errors_are_large():
     fractions = np.zeros((N, 118))
     fractions[:, [2, 7]] = 0.5
     listed = suspect_table(Measured(table, (0.95, 0.99)), features, fractions)
-    assert set(listed["id"][:2]) == {"row-101", "row-305"}
+    assert set(listed["id"][:2]) == {"mp-101", "mp-305"}
     row = listed.set_index("id")
-    assert (row.loc[["row-101", "row-305"], "likely"] == "label").all()
-    assert row.loc["row-100", "usual_error_mev_per_atom"] > 3 * row.loc["row-101", "usual_error_mev_per_atom"]
-    assert row.loc["row-203", "usual_error_mev_per_atom"] > 1000
-    assert row.loc["row-203", "likely"] == "model"
-    assert "without neighbours" in row.loc["row-203", "reasons"]
+    assert (row.loc[["mp-101", "mp-305"], "likely"] == "label").all()
+    assert row.loc["mp-100", "usual_error_mev_per_atom"] > 3 * row.loc["mp-101", "usual_error_mev_per_atom"]
+    assert row.loc["mp-203", "usual_error_mev_per_atom"] > 1000
+    assert row.loc["mp-203", "likely"] == "model"
+    assert "without neighbours" in row.loc["mp-203", "reasons"]
 
 
 def test_a_small_source():
@@ -156,7 +158,7 @@ def test_a_small_source():
     listed = suspect_table(
         Measured(table, (0.95,)), rng.standard_normal((30, 5)).astype(np.float32), fractions
     )
-    assert listed["id"][0] == "row-4"
+    assert listed["id"][0] == "mp-4"
     assert listed["likely"][0] == "label"
 
 

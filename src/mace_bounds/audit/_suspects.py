@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mace_bounds.audit._links import entry_url
 from mace_bounds.audit._neighbours import neighbourly, space
 from mace_bounds.audit._suspect_reasons import ISOLATED, Reasons
 from mace_bounds.audit._table import MEV_PER_EV
@@ -43,6 +44,7 @@ COLUMNS = (
     "reasons",
     "seen_in",
     "flags",
+    "url",
 )
 
 
@@ -71,6 +73,7 @@ def suspect_table(
         and the ``usual_error_mev_per_atom`` of rows with such neighbours and such σ. ``excess_sigmas`` is the
         distance from the bound ``outside`` in units of the head's σ.
         ``likely`` is ``"label"``, ``"model"`` or ``"unclear"``, and ``reasons`` says why; a hint, not a proof.
+        ``url`` is the entry's page where its id has one.
     """
     import pandas as pd
 
@@ -120,6 +123,7 @@ def suspect_table(
         evidence=found[order],
         likely=[likely for likely, _ in reasons],
         reasons=["; ".join(text) for _, text in reasons],
+        url=[entry_url(str(name)) for name in picked["id"]],
     )
     return out[list(COLUMNS)]
 
