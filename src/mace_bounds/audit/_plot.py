@@ -192,7 +192,7 @@ def _measured_figures(
 
 
 def _split_title(rows: Measured) -> str:
-    known = f"\n({rows.n_in_training:,} known to the model)" if rows.name == NEW_TO_HEAD else ""
+    known = f"\n({rows.n_in_training:,} known to the model)" if rows.n_in_training else ""
     return SPLIT_TITLES[rows.name] + known
 
 

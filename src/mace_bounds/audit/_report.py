@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 TEMPLATES = Path(__file__).parent / "templates"
-MOST_VIOLATIONS, MOST_GROUPS, LARGEST_SVG = 30, 60, 400_000
+MOST_VIOLATIONS, MOST_GROUPS, LARGEST_SVG = 30, 40, 400_000
 GROUPINGS = {
     "chemistry": "Chemistry",
     "element": "Element",
