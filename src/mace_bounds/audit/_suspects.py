@@ -123,7 +123,7 @@ def suspect_table(
         evidence=found[order],
         likely=[likely for likely, _ in reasons],
         reasons=["; ".join(text) for _, text in reasons],
-        url=[entry_url(str(name)) for name in picked["id"]],
+        url=[entry_url(str(name)) or "" for name in picked["id"]],
     )
     return out[list(COLUMNS)]
 
