@@ -13,5 +13,5 @@ check() { # all of them run; the last line is pytest's if nothing failed
 check ruff check .
 check ruff format --check .
 check mypy
-check pytest -n logical --maxprocesses 4 --dist loadfile "$@"
+check pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
 if [ -n "$failed" ]; then stop "$failed found something (see above)."; fi

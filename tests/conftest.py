@@ -12,6 +12,11 @@ from pymatgen.core import Composition
 
 from mace_bounds.calibration import composition_key, composition_keys
 
+LONG = (
+    "test_notebook.py",
+    "test_kills.py",
+    "test_bench.py",
+)  # a minute each: first, so that no worker waits for them
 MADE_ELEMENTS = ("Li", "Na", "O", "F", "Fe", "Ti", "Cl", "S", "Mg", "Al")
 TINY_ARCHITECTURE = {
     "r_max": 4.5,
@@ -33,6 +38,10 @@ TINY_ARCHITECTURE = {
     "atomic_inter_scale": 0.8,
     "atomic_inter_shift": 0.0,
 }
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(scope="session")
