@@ -20,13 +20,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from itertools import combinations, islice
@@ -35,65 +31,18 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from scale_study import shards, watched
+
 TOLERATED = 1.10
 MIB = 2**20
 ELEMENTS = (
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    9,
-    11,
-    12,
-    13,
-    14,
-    15,
-    16,
-    17,
-    19,
-    20,
-    21,
-    22,
-    23,
-    24,
-    25,
-    26,
-    27,
-    28,
-    29,
-    30,
-    31,
-    32,
-    33,
-    34,
-)
-ELEMENTS += (
-    35,
-    37,
-    38,
-    39,
-    40,
-    41,
-    42,
-    44,
-    45,
-    46,
-    47,
-    48,
-    49,
-    50,
-    51,
-    52,
-    53,
-    55,
-    56,
-    57,
-    72,
-    73,
-    74,
-    75,
+    *range(3, 10),
+    *range(11, 18),
+    *range(19, 36),
+    *range(37, 43),
+    *range(44, 54),
+    *range(55, 58),
+    *range(72, 76),
     77,
     78,
     79,
@@ -172,28 +121,12 @@ def run(source: Path, out: Path, workers: int, kill_at: int | None, rng: random.
     command = ["mace-bounds", "audit", str(source), str(out), "--model", "mini", "--device", "cpu"]
     command += ["--workers", str(workers)]
     started, peak, parent, at_peak = time.monotonic(), 0, 0, ""
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    )
-    errors: list[bytes] = []
-    reader = threading.Thread(target=lambda: errors.append(process.stderr.read()))
-    reader.start()
     seen = []
-    while process.poll() is None:
-        there = len(list((out / "features").glob("shard-*.parquet")))
-        size, parent = memory(process.pid), max(parent, own_peak(process.pid))
+    for pid, there in watched(command, out / "features", kill_at, rng, 0.1):
+        size, parent = memory(pid), max(parent, own_peak(pid))
         seen.append((round(time.monotonic() - started, 1), there, round(size / MIB), stage(out)))
         if size > peak:
             peak, at_peak = size, stage(out)
-        if kill_at is not None and there >= kill_at:
-            time.sleep(rng.uniform(0, 2))
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            break
-        time.sleep(0.1)
-    reader.join()
-    if kill_at is None and process.returncode != 0:
-        raise SystemExit(f"expected the run to end well, but it said: {errors[0].decode()}")
     told = {
         "seconds": round(time.monotonic() - started, 1),
         "peak_mib": round(peak / MIB),
@@ -201,7 +134,7 @@ def run(source: Path, out: Path, workers: int, kill_at: int | None, rng: random.
     }
     told |= {
         "parent_mib": round(parent / MIB),
-        "shards": len(list((out / "features").glob("shard-*.parquet"))),
+        "shards": len(shards(out / "features")),
     }
     if kill_at is None:
         summary = json.loads((out / "summary.json").read_text())

@@ -96,24 +96,8 @@ def run(source: Path, store: Path, workers: int, kill_at: int | None, rng: rando
     command = ["mace-bounds", "features", str(source), str(store), "--model", "mini", "--device", "cpu"]
     command += ["--workers", str(workers), "--shard-rows", str(SHARD_ROWS)]
     started, wall = time.monotonic(), time.time()
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    )
-    errors: list[bytes] = []
-    reader = threading.Thread(target=lambda: errors.append(process.stderr.read()))
-    reader.start()
-    while process.poll() is None:
-        there = len(shards(store))
-        session.memory.append((there, memory(process.pid)))
-        if kill_at is not None and there >= kill_at:
-            time.sleep(rng.uniform(0, 2))
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            break
-        time.sleep(0.5)
-    reader.join()
-    if kill_at is None and process.returncode != 0:
-        raise SystemExit(f"expected the run to end well, but it said: {errors[0].decode()}")
+    for pid, there in watched(command, store, kill_at, rng, 0.5):
+        session.memory.append((there, memory(pid)))
     session.seconds = time.monotonic() - started
     new = sorted(path.stat().st_mtime for path in shards(store) if path not in before)
     session.shards_after = len(shards(store))
@@ -122,6 +106,33 @@ def run(source: Path, store: Path, workers: int, kill_at: int | None, rng: rando
     there = session.shards_before + READ_AHEAD
     session.steps = [(there + k, b - a) for k, (a, b) in enumerate(pairwise(new[READ_AHEAD:]), 2)]
     return session
+
+
+def watched(
+    command: list[str], store: Path, kill_at: int | None, rng: random.Random, pause_s: float
+) -> Iterator[tuple[int, int]]:
+    """Start a command; yield its process id and how many shards there are, until it ends.
+
+    With ``kill_at``, SIGKILL to its group up to two seconds after there are so many; else it has to end well.
+    """
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    errors: list[bytes] = []
+    reader = threading.Thread(target=lambda: errors.append(process.stderr.read()))
+    reader.start()
+    while process.poll() is None:
+        there = len(shards(store))
+        yield process.pid, there
+        if kill_at is not None and there >= kill_at:
+            time.sleep(rng.uniform(0, 2))
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            break
+        time.sleep(pause_s)
+    reader.join()
+    if kill_at is None and process.returncode != 0:
+        raise SystemExit(f"expected the run to end well, but it said: {errors[0].decode()}")
 
 
 def rate(steps: list[tuple[int, float]]) -> float:
