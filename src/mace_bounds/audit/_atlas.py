@@ -45,8 +45,9 @@ def groupings(table: pd.DataFrame) -> dict[str, Groups]:
         "chemistry": table["chemistry"].to_numpy(dtype=object),
         "chemical_system": table["chemical_system"].to_numpy(dtype=object),
         "size": size_bins(table["n_atoms"].to_numpy(dtype=int)),
-        "run_type": _texts(table["run_type"]),
     }
+    if table["run_type"].notna().any():
+        by["run_type"] = _texts(table["run_type"])
     if SPACE_GROUP in table and table[SPACE_GROUP].notna().any():
         by[SPACE_GROUP] = _texts(table[SPACE_GROUP])
         by["crystal_system"] = [group and crystal_system(group) for group in by[SPACE_GROUP]]
