@@ -4,7 +4,7 @@
     python scripts/kill_study.py audit mp_entries.json.gz [--query mp:Li-Fe-P-O] [--cross-fit]
 
 ``audit`` is ``mace-bounds download QUERY`` from a Materials Project on the loopback interface, filled with the entries and
-slow to answer, then ``mace-bounds audit``. All kills hit the same folder. The moments are drawn uniformly over the
+slow to answer, then ``mace-bounds audit``. All kills hit the same folder, or with ``--apart`` an empty one each. The moments are drawn uniformly over the
 duration of the undisturbed run; where a run ends before its moment, its files are compared as well, the folder is put
 back to what it was before that run, and the moment is drawn again. Prints one JSON object; exits with 1 if any file
 differs by a byte. Left out are times: ``run.json``, ``build.json``, and ``started`` and ``finished`` in the summaries.
@@ -204,6 +204,11 @@ def study(steps: Steps, start: Callable[[Steps, Path], Run], args: argparse.Name
                 flush=True,
             )
             shutil.rmtree(before)
+            if args.apart:
+                start(steps, broken).ended()
+                differing |= _differing(wanted, broken)
+                shutil.rmtree(broken)
+                broken.mkdir()
         for _ in range(args.finishes):  # all but the first over files that are all there
             start(steps, broken).ended()
             differing |= _differing(wanted, broken)
@@ -258,6 +263,9 @@ def main() -> int:
         "--last", type=float, default=1.0, help="last moment, as a share of the undisturbed run"
     )
     parser.add_argument("--finishes", type=int, default=2, help="undisturbed runs after the kills")
+    parser.add_argument(
+        "--apart", action="store_true", help="each kill in an empty folder, finished before the next"
+    )
     parser.add_argument(
         "--fork", action="store_true", help="fork each start from a process that has imported all"
     )
