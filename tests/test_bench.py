@@ -20,7 +20,7 @@ def scripts_on_path(monkeypatch):
 
 def test_last_line_has_the_four_numbers(tmp_path):
     call = [sys.executable, str(SCRIPTS / "bench_features.py"), "--out", str(tmp_path / "all.json")]
-    sizes = ["--models", "mini", "--n", "4", "--rounds", "2", "--only", "ae", "--cores", "1", "--peak", "4"]
+    sizes = ["--models", "mini", "--n", "4", "--rounds", "1", "--only", "ae", "--cores", "1", "--peak", "4"]
     done = subprocess.run([*call, *sizes], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])

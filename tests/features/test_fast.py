@@ -112,7 +112,7 @@ def test_several_heads(dtype):
     r_max=st.floats(3.0, 5.0),
     seed=st.integers(0, 2**16),
 )
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_any_configuration_equals_mace(
     layers, hidden, max_ell, correlation, blocks, transform, pair, r_max, seed
 ):
