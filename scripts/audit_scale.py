@@ -22,7 +22,6 @@ import hashlib
 import json
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from itertools import combinations, islice
@@ -31,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from scale_study import shards, watched
+from scale_study import SHARD_ROWS, shards, told_by, watched
 
 TOLERATED = 1.10
 MIB = 2**20
@@ -203,7 +202,7 @@ def study(args: argparse.Namespace, folder: Path) -> dict:
     few, many = write_sources(folder, [args.few, args.n], args.seed, args.workers)
     short = told("short", run(few, folder / "few", args.workers, None, rng))
     whole = told("whole", run(many, folder / "whole", args.workers, None, rng))
-    n_shards = -(-args.n // 256)
+    n_shards = -(-args.n // SHARD_ROWS)
     kills = sorted(rng.sample(range(1, n_shards), max(args.kills - 1, 0))) + [n_shards] * bool(args.kills)
     broken = [
         told("killed", run(many, folder / "many", args.workers, kill_at, rng))
@@ -228,25 +227,7 @@ def study(args: argparse.Namespace, folder: Path) -> dict:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=50_000)
-    parser.add_argument("--few", type=int, default=5_000)
-    parser.add_argument("--kills", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        help="a folder to work in and to keep, with nothing in it but maybe the crystals; a temporary one by default",
-    )
-    args = parser.parse_args()
-    if args.folder is None:
-        with tempfile.TemporaryDirectory() as folder:
-            result = study(args, Path(folder))
-    else:
-        args.folder.mkdir(parents=True, exist_ok=True)
-        result = study(args, args.folder)
-    print(json.dumps(result, indent=1))
+    result = told_by(study, __doc__.splitlines()[0], n=50_000, kills=2)
     good = result["complete"] and result["killed_run_identical"] in (None, True)
     return 0 if good and result["memory_ratio"] <= TOLERATED else 1
 

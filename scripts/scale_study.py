@@ -28,7 +28,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -212,11 +212,14 @@ def study(args: argparse.Namespace, folder: Path) -> dict:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=100_000)
+def told_by(
+    study: Callable[[argparse.Namespace, Path], dict], description: str, *, n: int, kills: int
+) -> dict:
+    """Run a study as the command line asks; print what it tells."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--n", type=int, default=n)
     parser.add_argument("--few", type=int, default=5_000)
-    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=kills)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -230,6 +233,11 @@ def main() -> int:
         args.folder.mkdir(parents=True, exist_ok=True)
         result = study(args, args.folder)
     print(json.dumps(result, indent=1))
+    return result
+
+
+def main() -> int:
+    result = told_by(study, __doc__.splitlines()[0], n=100_000, kills=5)
     good = result["complete"] and result["in_order"] and not result["twice"] and not result["left_over_files"]
     good = good and result["shards_shared_with_short_run_identical"]
     good = (

@@ -161,8 +161,9 @@ def fit_the_head(
     progress(FIT, 0, 0, 1)
     about = _fit(joined, head, question, sources)
     sentence = training_sentence(question.model, about)
-    made = {"folder": HEAD, "digest": read_card(head).digest, "training": sentence}
+    made: dict[str, Any] = {"folder": HEAD, "digest": read_card(head).digest, "training": sentence}
     made |= {key: about[key] for key in ("rows", "left_out", "coverage", "levels", "sources")}
+    made["new_to_model"] = about["backbone_compositions_known"] and not about["includes_training"]
     state.finish(FIT, inputs, made, stamp(since))
     progress(FIT, 1, 0, 1)
     return joined, sentence

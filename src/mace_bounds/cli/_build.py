@@ -194,7 +194,7 @@ def _print(result: BuildResult, out: Path, model: str, installed: Path | None, u
     rows = ", ".join(f"{n:,} {name}" for name, n in made["rows"].items() if n)
     console.print(f"[bold]{out / 'head'}[/bold]  [dim]head for {model}: {rows}[/dim]", soft_wrap=True)
     console.print(coverage_view(made["coverage"], "Coverage on compositions that the head has not seen"))
-    style = "bold" if "too narrow" in result.training else "dim"
+    style = "dim" if made["new_to_model"] else "bold"
     console.print(result.training, style=style, soft_wrap=True, markup=False)
     if result.report is not None:
         console.print(f"[bold]{out / 'audit' / 'report.html'}[/bold]", soft_wrap=True)
