@@ -46,7 +46,7 @@ def unknown_sentence(model: str) -> str:
     known = TRAINED_ON.get(model)
     name, trained = Path(model).name, f"; it was trained on {known}" if known else ""
     return (
-        f"Which of these compositions {name} was trained on is not known here{trained}: on those its "
-        "errors are as a rule smaller than on new crystals, so that bounds made from them are too narrow for new crystals, "
+        f"Which of these compositions {name} was trained on is not known here{trained}: on those its errors "
+        "are as a rule smaller than on new crystals, so that bounds made from them are too narrow for new crystals, "
         f"and the coverage measured on them is not that on new ones; {ADD_MORE}."
     )
