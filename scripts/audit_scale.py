@@ -102,7 +102,7 @@ def write_sources(folder: Path, sizes: list[int], seed: int, workers: int) -> li
         for atoms in crystals(max(sizes), seed):
             write_xyz(handle, [atoms])
     rows = extract(read(bare), store, load_model("mini", device="cpu"), workers=workers).rows()
-    energies = np.concatenate([part.table["energy_mace_ev"].to_numpy(dtype=float) for part in rows])
+    energies = np.concatenate([part.table["energy_model_ev"].to_numpy(dtype=float) for part in rows])
     noise = 0.1 * np.random.default_rng(seed).standard_t(3, max(sizes))
     for size, path in zip(sizes, paths, strict=True):
         path.parent.mkdir()

@@ -179,7 +179,7 @@ def main() -> None:
         rates = {f"macs_per_s_{d}": gemm_rate(getattr(torch, d)) for d in ("float32", "float64")}
         print(json.dumps({**rates, "bytes_per_s": copy_rate()}))
         return
-    from mace_bounds.features import _mace
+    from mace_bounds.backbones.mace import checkpoint as _mace
 
     module = _mace.load_checkpoint(args.checkpoint)
     stages = [asdict(work) for work in count_work(module)]

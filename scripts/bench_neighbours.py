@@ -19,14 +19,14 @@ from itertools import islice
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "features"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import numpy as np
-from hard_cells import HARD_CELLS
 from numpy.typing import NDArray
 
+from helpers.hard_cells import HARD_CELLS
 from mace_bounds import read
-from mace_bounds.features._neighbours import build_graph
+from mace_bounds.backbones.neighbours import build_graph
 from mace_bounds.structures import Crystal
 
 Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]  # i, j, S: r_j + S·cell - r_i

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from mace_bounds.features import _mace
+from mace_bounds.backbones.mace import checkpoint as _mace
 
 
 class Clock:
@@ -146,7 +146,7 @@ class Ours:
 
     def split(self, crystals: list, clock: Clock) -> None:
         """Where its time goes, apart from the timed runs."""
-        from mace_bounds.features._model import build_graph
+        from mace_bounds.backbones.mace.frozen import build_graph
 
         with clock("neighbour lists"):
             for crystal in crystals:
@@ -219,7 +219,7 @@ def work(contestant: str, dtype: str, checkpoint: str, crystals: str, threads: s
 
 def write_checkpoint(model: str, path: str) -> None:
     """A checkpoint as users have it, the whole module; prints its number of parameters."""
-    from mace_bounds.features import _embedded
+    from mace_bounds.backbones.mace import embedded as _embedded
     from mpa0_architecture import MPA_0, build
 
     module = build(MPA_0) if model == "mpa-0" else _embedded.load(_embedded.MINI_FOLDER).module

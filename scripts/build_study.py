@@ -32,7 +32,7 @@ def put_checkpoint(channels: int) -> Path:
     import torch
 
     import mpa0_architecture
-    from mace_bounds.features import find_weights
+    from mace_bounds.backbones.mace import find_weights
 
     options = mpa0_architecture.MPA_0 | {"hidden_irreps": f"{channels}x0e+{channels}x1o"}
     module = mpa0_architecture.build(options).float()
@@ -44,11 +44,12 @@ def put_checkpoint(channels: int) -> Path:
 
 def labelled(entries: list[dict[str, Any]], model: Path) -> list[dict[str, Any]]:
     """Entries whose energies are the model's, nearly."""
-    from mace_bounds.features import extract_rows, load_model
+    from mace_bounds.backbones.mace import load_model
+    from mace_bounds.features import extract_rows
     from mace_bounds.structures import read
 
     records, rng = list(read(entries)), np.random.default_rng(0)
-    energies = extract_rows(records, load_model(model)).table["energy_mace_ev"]
+    energies = extract_rows(records, load_model(model)).table["energy_model_ev"]
     for entry, record, energy_ev in zip(entries, records, energies, strict=True):
         n, volume = len(record.crystal.numbers), record.crystal.volume
         entry["energy"] = float(energy_ev + n * (0.002 * (volume / n - 18) + 0.03 * rng.standard_t(3)))
@@ -76,7 +77,7 @@ def main() -> int:
         model = put_checkpoint(args.channels)
         entries = json.loads(gzip.decompress(args.entries.read_bytes()))
         entries = labelled(entries[:: len(entries) // args.n][: args.n], model)
-        from mp_server import KEY, serving
+        from helpers.mp_server import KEY, serving
 
         options = ["--source", QUERY, "--shard-rows", "8", "--device", "cpu", "--workers", "1"]
         with serving(project_of(entries)) as endpoint:

@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "features"))
-from mace_builds import calculator_energies
-
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from helpers.mace_builds import calculator_energies
 from mace_bounds import load_model, read
-from mace_bounds.features import _embedded
+from mace_bounds.backbones.mace import embedded as _embedded
 from mpa0_architecture import MPA_0, build
 
 

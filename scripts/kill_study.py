@@ -43,8 +43,8 @@ main()
 """
 HEAVY = (
     "mp_api.client",
-    "mace_bounds.structures.materials_project",
-    "mace_bounds.audit",
+    "mace_bounds.materials_project",
+    "mace_bounds.auditing",
     "mace.modules",
     "pandas",
 )
@@ -241,7 +241,7 @@ def audit_steps(query: str, options: Sequence[str]) -> Steps:
 
 def project_of(entries: list[dict[str, Any]]) -> Any:
     """A Materials Project that holds entries and takes its time."""
-    from mp_server import Project, document_of
+    from helpers.mp_server import Project, document_of
 
     slow = lambda _: time.sleep(SECONDS_PER_PAGE)  # noqa: E731
     return Project([document_of(one) for one in entries], on_request=slow)
@@ -274,7 +274,7 @@ def main() -> int:
     if args.what == "features":
         found = study(features_steps(args.source, args.model), start, args)
     else:
-        from mp_server import KEY, serving
+        from helpers.mp_server import KEY, serving
 
         options = ["--model", args.model, *["--cross-fit"] * args.cross_fit]
         options += (["--head", args.head] if args.head else []) + ["--workers", "1"] * args.fork

@@ -26,8 +26,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", default="mini", help="the model that gives the zero of the labels")
     options = parser.parse_args(arguments)
 
+    from mace_bounds.backbones.mace import load_model
     from mace_bounds.examples import LABEL, SCALES, strain_records, write_extxyz
-    from mace_bounds.features import load_model
 
     model = load_model(options.model)
     records = strain_records(model)

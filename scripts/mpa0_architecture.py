@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mace_bounds.features import _mace
+from mace_bounds.backbones.mace import checkpoint as _mace
 
 ATOMIC_NUMBERS = [*range(1, 84), *range(89, 95)]
 MPA_0: dict[str, Any] = {

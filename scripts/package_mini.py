@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
+from mace_bounds.backbones.mace import embedded as _embedded
 from mace_bounds.calibration import composition_keys
-from mace_bounds.features import _embedded
 
 CARD = """# mini
 

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from mace_bounds import FitConfig, extract, load_model, read
-from mace_bounds.audit._cross_fit import cross_fitted
-from mace_bounds.audit._measured import LEAST_LEVEL, Measured, labelled
-from mace_bounds.audit._suspect_file import per_atom
-from mace_bounds.audit._suspects import suspect_table
+from mace_bounds.auditing.suspect_file import per_atom
+from mace_bounds.auditing.suspect_table import suspect_table
+from mace_bounds.bounds import LEAST_LEVEL
 from mace_bounds.features import FeatureRows
+from mace_bounds.fitting.cross_fitting import cross_fitted
+from mace_bounds.fitting.measured import Measured, labelled
 
 N_PLANTED, FIRST, LEAST, MOST, WANTED = 20, 30, 0.3, 2.0, 18
 

@@ -20,10 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from mace_bounds import FitConfig, extract, load_model, read
-from mace_bounds.audit._cross_fit import cross_fitted
-from mace_bounds.audit._measured import CURVE_LEVELS, LEAST_LEVEL, labelled
-from mace_bounds.audit._predictions import check_predictions, read_predictions, with_predictions
-from mace_bounds.calibration import conformal_quantile, interval_score
+from mace_bounds.bounds import LEAST_LEVEL
+from mace_bounds.calibration import conformal_quantile
+from mace_bounds.fitting.cross_fitting import cross_fitted
+from mace_bounds.fitting.measured import CURVE_LEVELS, labelled
+from mace_bounds.fitting.predictions import check_predictions, read_predictions, with_predictions
+from mace_bounds.metrics import interval_score
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a929b"
 

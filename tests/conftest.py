@@ -56,7 +56,7 @@ def tiny_model_folder(tmp_path_factory) -> Path:
     """Folder of a random MACE of 89 elements, as ``mini`` is kept; it "has seen" every eighth composition."""
     import torch
 
-    from mace_bounds.features import _embedded
+    from mace_bounds.backbones.mace import embedded as _embedded
 
     numbers = [*range(1, 84), *range(89, 95)]
     energies = (-3.0 - 3.0 * np.random.default_rng(0).random(len(numbers))).tolist()
@@ -77,13 +77,14 @@ def tiny_model_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def labelled_crystals(tiny_model_folder) -> list[Atoms]:
     """200 small crystals whose label is the tiny model's energy, a smooth error and heavy-tailed noise."""
-    from mace_bounds.features import extract_rows, load_model
+    from mace_bounds.backbones.mace import load_model
+    from mace_bounds.features import extract_rows
     from mace_bounds.structures import read
 
     crystals = made_crystals()
     rows = extract_rows(list(read(crystals)), load_model(tiny_model_folder))
     rng = np.random.default_rng(2)
-    for atoms, energy_ev in zip(crystals, rows.table["energy_mace_ev"], strict=True):
+    for atoms, energy_ev in zip(crystals, rows.table["energy_model_ev"], strict=True):
         shape = atoms.get_atomic_numbers().mean() / 30
         smooth = 0.05 * np.sin(4 * shape) + 0.004 * (atoms.get_volume() / len(atoms) - 18)
         error = smooth + 0.03 * (0.5 + shape) * rng.standard_t(3)
@@ -104,7 +105,8 @@ def labelled_file(labelled_crystals, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_store(labelled_file, tiny_model_folder, tmp_path_factory) -> Path:
     """Return a feature store of the labelled crystals."""
-    from mace_bounds.features import extract, load_model
+    from mace_bounds.backbones.mace import load_model
+    from mace_bounds.features import extract
     from mace_bounds.structures import read
 
     folder = tmp_path_factory.mktemp("stores") / "store"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mace_bounds.features import _embedded
+from mace_bounds.backbones.mace import embedded as _embedded
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mace_bounds import examples
+from mace_bounds.backbones.mace import FeatureBlock
 from mace_bounds.examples import (
     LABEL,
     SCALES,
@@ -22,7 +23,6 @@ from mace_bounds.examples import (
     strain_records,
     write_extxyz,
 )
-from mace_bounds.features import FeatureBlock
 from mace_bounds.structures import read
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "make_dcdft.py"
@@ -122,7 +122,7 @@ def test_script_says_what_the_labels_are(tmp_path, monkeypatch, capsys):
     spec = importlib.util.spec_from_file_location("make_dcdft", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    monkeypatch.setattr("mace_bounds.features.load_model", lambda name: FakeModel(name=name))
+    monkeypatch.setattr("mace_bounds.backbones.mace.load_model", lambda name: FakeModel(name=name))
     script.main([str(tmp_path / "new" / "strain.extxyz"), "--model", "fake"])
     said = capsys.readouterr().out
     assert "18 crystals" in said

@@ -20,7 +20,7 @@ if sys.argv[1] == "broken":
     lighten_imports()
     light._NAMES["torchmetrics"] = ()  # mace cannot be imported with this one
 model = load_model(sys.argv[2], dtype="float64")
-energy = extract_rows(list(read(bulk("NaCl", "rocksalt", 5.6))), model).table["energy_mace_ev"][0]
+energy = extract_rows(list(read(bulk("NaCl", "rocksalt", 5.6))), model).table["energy_model_ev"][0]
 spared = [name for name in ("matplotlib", "torchmetrics", "scipy.signal") if name not in sys.modules]
 real = []
 if sys.argv[1] == "light":

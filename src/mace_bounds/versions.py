@@ -6,6 +6,7 @@ import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
+__version__ = version("mace-bounds")
 PACKAGES = ("mace-bounds", "mace-torch", "torch", "e3nn", "numpy", "pandas")
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from scale_rows import N_ELEMENTS, make
 from sklearn.linear_model import HuberRegressor
 
-from mace_bounds.calibration._centre import SHARES, Centre, element_shifts, select_centre
+from helpers.scale_rows import N_ELEMENTS, make
+from mace_bounds.calibration.centre import SHARES, Centre, element_shifts, select_centre
 from mace_bounds.errors import HeadError
 
 
@@ -65,7 +65,7 @@ def test_few_groups_keep_the_model(rows):
 
 def test_element_shifts_are_a_huber_regression(monkeypatch):
     """Against scikit-learn's, with scale and intercept made equal: a single element has its own robust mean."""
-    from mace_bounds.calibration import _centre
+    from mace_bounds.calibration import centre as _centre
 
     rng = np.random.default_rng(4)
     monkeypatch.setattr(_centre, "_STEPS", 200)

@@ -14,7 +14,7 @@ from mace_bounds.calibration import (
     cv_plus_bounds,
     mondrian_quantiles,
 )
-from mace_bounds.calibration._conformal_layer import layer_of_tables
+from mace_bounds.calibration.layer import layer_of_tables
 from mace_bounds.errors import HeadError
 
 ONE = np.ones((1, 1))

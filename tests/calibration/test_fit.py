@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_table import toy_table
 
+from helpers.toy_table import toy_table
 from mace_bounds.calibration import (
     FitConfig,
-    chemistry_class,
     composition_keys,
     fit_head,
     group_folds,
@@ -18,9 +17,10 @@ from mace_bounds.calibration import (
     load_head,
     residual_ev_per_atom,
 )
-from mace_bounds.calibration._fit import _fit_pops_and_scale, cross_fit, row_weights, usable_rows
+from mace_bounds.calibration.head_fit import _fit_pops_and_scale, cross_fit, row_weights, usable_rows
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
+from mace_bounds.metrics import chemistry_class
 
 MANIFEST = Manifest("toy", "d" * 64, "Default", "readout", tuple("abcdef"), (0.0,) * 7, "float64", 8, {})
 
@@ -130,9 +130,9 @@ def test_what_the_head_did_comes_before_what_the_models_training_did(fitted):
     formulas = fitted.rows.table["formula"].to_numpy()
     everything = composition_keys([*formulas, "NaCl"])
     roles = fitted.head.roles([*formulas, "NaCl", "KCl"], everything)
-    wanted = np.where(fitted.splits == "test", "backbone", fitted.splits)
-    assert set(wanted) == {"fit", "calibration", "backbone"}
-    assert roles.tolist() == [*wanted, "backbone", "unseen"]
+    wanted = np.where(fitted.splits == "test", "model_training", fitted.splits)
+    assert set(wanted) == {"fit", "calibration", "model_training"}
+    assert roles.tolist() == [*wanted, "model_training", "unseen"]
     both = replace(fitted.head, calibration_compositions=fitted.head.fit_compositions)
     assert set(both.roles(formulas[fitted.splits == "fit"], everything)) == {"fit"}
 
@@ -142,7 +142,7 @@ def test_what_is_left_out_of_a_fit():
     table = rows.table
     table.loc[0, "reason"] = "broken"
     table.loc[1, "energy_ev"] = np.nan
-    table.loc[2, "energy_ev"] = table.loc[2, "energy_mace_ev"] - 25.0 * table.loc[2, "n_atoms"]
+    table.loc[2, "energy_ev"] = table.loc[2, "energy_model_ev"] - 25.0 * table.loc[2, "n_atoms"]
     seen = composition_keys(table["formula"].iloc[10:20].tolist())
     kept, left_out = usable_rows(rows, seen)
     assert left_out["no label or not scored"] == 2
@@ -156,7 +156,7 @@ def test_a_refit_that_does_not_help_is_not_used():
     rows = toy_rows(300, 6)
     rng = np.random.default_rng(0)
     noise = rng.standard_t(3, 300) * 0.05
-    rows.table["energy_ev"] = rows.table["energy_mace_ev"] + noise * rows.table["n_atoms"]
+    rows.table["energy_ev"] = rows.table["energy_model_ev"] + noise * rows.table["n_atoms"]
     head = fit_head(rows, MANIFEST, FitConfig(conformal="split")).head
     assert not head.refit
     said = head.intervals(toy_rows(20, 7))
@@ -202,7 +202,7 @@ def test_too_few_rows_stop():
     rows = toy_rows(300, 0)
     seen = composition_keys(rows.table["formula"].tolist())
     with pytest.raises(HeadError, match=r"300 left out \(composition in the .* \(--include-training\)"):
-        fit_head(rows, MANIFEST, backbone=seen)
+        fit_head(rows, MANIFEST, training_keys=seen)
 
 
 def test_another_model_is_refused(fitted):

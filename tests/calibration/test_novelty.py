@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase.build import bulk
-from toy_table import toy_table
 
-from mace_bounds.audit import bounds_table
+from helpers.toy_table import toy_table
+from mace_bounds.backbones.mace import load_model
+from mace_bounds.bounds import bounds_table
 from mace_bounds.calibration import FitConfig, Novelty, fit_head, fit_novelty, load_head
-from mace_bounds.calibration._calibrated import head_inputs
-from mace_bounds.features import AtomRows, FeatureRows, Manifest, extract_rows, load_model
+from mace_bounds.calibration.calibrated import head_inputs
+from mace_bounds.features import AtomRows, FeatureRows, Manifest, extract_rows
 from mace_bounds.structures import read
 
 RADII = {"Li": 0.76, "Na": 1.02, "K": 1.38, "Mg": 0.72, "Ca": 1.0, "Sr": 1.18}

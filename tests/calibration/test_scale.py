@@ -4,10 +4,10 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from scale_rows import N_ELEMENTS, make
 
+from helpers.scale_rows import N_ELEMENTS, make
 from mace_bounds.calibration import ScaleInputs, ScaleModel, fit_scale
-from mace_bounds.calibration._scale import KINDS
+from mace_bounds.calibration.scale import KINDS
 from mace_bounds.errors import HeadError
 
 STRENGTH = {kind: {"variance": 100.0, "low_rank": 30.0}.get(kind, 1.0) for kind in KINDS}

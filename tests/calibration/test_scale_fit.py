@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from scale_rows import make
 
-from mace_bounds.calibration import _scale_fit as scale_fit
-from mace_bounds.calibration import fit_scale, group_folds, select_scale
-from mace_bounds.calibration._scale_fit import group_standard_error, interval_loss, laplace_loss
-from mace_bounds.calibration._splits import hashed_order
+from helpers.scale_rows import make
+from mace_bounds.calibration import fit_scale, group_folds, scale_fit, select_scale
+from mace_bounds.calibration.scale_fit import group_standard_error, interval_loss, laplace_loss
+from mace_bounds.calibration.splits import hashed_order
 
 
 def test_selection_finds_the_structure_that_is_there():

@@ -6,9 +6,9 @@ from scipy.optimize import minimize
 from sklearn.linear_model import GammaRegressor
 
 from mace_bounds.calibration import ScaleInputs
-from mace_bounds.calibration import _scale_solvers as solvers
-from mace_bounds.calibration._scale_solvers import gamma_nnls, laplace_path, low_rank
-from mace_bounds.calibration._scale_space import Space, kernel, landmarks
+from mace_bounds.calibration import scale_solvers as solvers
+from mace_bounds.calibration.scale_solvers import gamma_nnls, laplace_path, low_rank
+from mace_bounds.calibration.scale_space import Space, kernel, landmarks
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mace_bounds.cli import _app
+from mace_bounds.cli import app as _app
 from mace_bounds.errors import HeadError
 
 COMMANDS = ("score", "features", "merge", "fit", "audit", "plot", "models", "heads")
@@ -72,7 +72,7 @@ def test_errors_become_one_line_and_a_code(run, monkeypatch, error, code, text):
     def fail():
         raise error
 
-    monkeypatch.setattr("mace_bounds.audit.list_heads", fail)
+    monkeypatch.setattr("mace_bounds.bounds.list_heads", fail)
     result = run("heads")
     assert result.exit_code == code
     assert result.stderr.startswith(text)

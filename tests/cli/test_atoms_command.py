@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.store_bytes import digests
+from mace_bounds.backbones.mace import load_model
 from mace_bounds.calibration import load_head
-from mace_bounds.features import extract_rows, load_model
+from mace_bounds.features import extract_rows
 from mace_bounds.structures import read
-from store_bytes import digests
 
 ATOM_GRADES = ["gamma_atom", "gamma_atom_local"]
 OF_ATOMS = [*ATOM_GRADES, "novel_atom"]

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from mace_bounds.cli import _console
+from mace_bounds.cli import console as _console
 
 
 @pytest.fixture(scope="module")

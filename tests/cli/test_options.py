@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from mace_bounds.cli._options import parse_memory
+from mace_bounds.cli.options import parse_memory
 
 
 @pytest.mark.parametrize(

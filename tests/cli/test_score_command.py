@@ -35,7 +35,7 @@ def test_machine_formats_agree_and_stand_alone_on_stdout(run, labelled_file, pai
     csv = pd.read_csv(io.StringIO(told["csv"].stdout))
     parquet = pd.read_parquet(io.BytesIO(told["parquet"].stdout_bytes))
     assert len(rows) == len(csv) == len(parquet) == 200
-    for name in ("energy_mace_ev", "lower_mev_per_atom", "upper_mev_per_atom"):
+    for name in ("energy_model_ev", "lower_mev_per_atom", "upper_mev_per_atom"):
         wanted = parquet[name].tolist()
         assert [row[name] for row in rows] == pytest.approx(wanted, rel=1e-9)
         assert csv[name].tolist() == pytest.approx(wanted, rel=1e-9)
@@ -69,7 +69,7 @@ def test_nothing_scored_is_exit_code_1_and_nothing_there_is_2(run, pair, tmp_pat
 
 
 def test_bad_options_are_told_before_the_model_is_loaded(run, crystal_file, pair, tmp_path, monkeypatch):
-    monkeypatch.setattr("mace_bounds.audit._score.load_model", None)
+    monkeypatch.setattr("mace_bounds.bounds.scoring.load_model", None)
     assert "calibrated levels" in run("score", crystal_file, *pair, "--level", "0.5").stderr
     assert "make it first" in run("score", crystal_file, *pair, "--output", tmp_path / "no" / "x.csv").stderr
     assert run("score", crystal_file, *pair, "--format", "xml").exit_code == 2

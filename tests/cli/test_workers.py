@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from store_bytes import digests
+from helpers.store_bytes import digests
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "slurm_features.sh"
 
@@ -137,7 +137,7 @@ def test_parts_that_make_no_sense(run, labelled_file, tmp_path, text):
 
 
 def test_no_scheduler_is_exit_code_2(run, labelled_file, options, tmp_path, monkeypatch):
-    monkeypatch.setattr("mace_bounds.features.engines._dask.SECONDS_TO_CONNECT", 0.5)
+    monkeypatch.setattr("mace_bounds.features.engines.dask.SECONDS_TO_CONNECT", 0.5)
     done = run("features", labelled_file, tmp_path / "s", *options, "--scheduler", "tcp://127.0.0.1:9")
     assert done.exit_code == 2
     assert done.stderr.endswith("none answers (OSError); start one, or check the address.\n")

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mace_bounds.backbones.mace import load_model
 from mace_bounds.errors import StoreError
-from mace_bounds.features import FeatureStore, extract, extract_rows, load_model, merge
+from mace_bounds.features import FeatureStore, extract, extract_rows, merge
 from mace_bounds.structures import Crystal, Record
 
-from store_bytes import digests  # isort: skip
-from test_store import records  # isort: skip
+from helpers.store_bytes import digests  # isort: skip
+from helpers.store_records import records  # isort: skip
 
 
 @pytest.fixture(scope="module")

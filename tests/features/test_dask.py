@@ -7,16 +7,16 @@ import textwrap
 from importlib.metadata import version
 
 import pytest
-from deadly import KILLS, deadly
-from mace_builds import TINY, build
-from test_engines import elements
-from test_store import records
 
+from helpers.deadly import KILLS, deadly
+from helpers.mace_builds import TINY, build
+from helpers.store_bytes import digests
+from helpers.store_records import elements, records
+from mace_bounds.backbones.mace import load_model
 from mace_bounds.errors import EngineError
-from mace_bounds.features import extract, load_model
-from mace_bounds.features.engines import _dask
-from mace_bounds.features.engines._work import KILLER
-from store_bytes import digests
+from mace_bounds.features import extract
+from mace_bounds.features.engines import dask as _dask
+from mace_bounds.features.engines.work import KILLER
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # distributed's own, at the start and end of workers
 
@@ -86,7 +86,7 @@ def test_no_scheduler_is_one_sentence(model, tmp_path, monkeypatch):
 
 def test_missing_dask_is_one_sentence_with_the_remedy(model, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, _dask.__name__)
-    monkeypatch.delattr("mace_bounds.features.engines._dask")
+    monkeypatch.delattr("mace_bounds.features.engines.dask")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(EngineError, match=r'install it with pip install "mace-bounds\[dask\]"'):
         extract(records(4), tmp_path / "s", model, scheduler="tcp://127.0.0.1:9")

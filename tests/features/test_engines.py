@@ -11,18 +11,18 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from deadly import KILLS, KILLS_ONCE, RAISES, Unwelcome, deadly
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mace_builds import TINY, build, real_crystals
-from test_store import records
 
+from helpers.deadly import KILLS, KILLS_ONCE, RAISES, Unwelcome, deadly
+from helpers.mace_builds import TINY, build, real_crystals
+from helpers.store_bytes import digests
+from helpers.store_records import elements, records
+from mace_bounds.backbones.mace import load_model
 from mace_bounds.errors import EngineError
-from mace_bounds.features import FeatureStore, extract, extract_rows, load_model
-from mace_bounds.features.engines import Shard, run_shards, usable_cores
-from mace_bounds.features.engines._work import KILLER, pack_model, unpack_model
-from mace_bounds.structures import Record
-from store_bytes import digests
+from mace_bounds.features import FeatureStore, extract, extract_rows, usable_cores
+from mace_bounds.features.engines import Shard, run_shards
+from mace_bounds.features.engines.work import KILLER, pack_model, unpack_model
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,6 @@ def whole(model, tmp_path_factory):
     return extract(
         records(), tmp_path_factory.mktemp("whole") / "s", model, symmetry=True, shard_rows=4
     ).folder
-
-
-def elements(*numbers: int) -> list[Record]:
-    """Records of elemental crystals, z=0 for any of those on which no model of this file fails."""
-    crystals = {next(iter(c.counts)): c for c in real_crystals(60)}
-    others = iter(z for z in crystals if z not in (KILLS, KILLS_ONCE, RAISES))
-    chosen = [z or next(others) for z in numbers]
-    return [Record(f"r{k}", "test", crystals[z]) for k, z in enumerate(chosen)]
 
 
 def test_processes_give_the_same_bytes_in_a_bounded_window(model, whole, tmp_path):

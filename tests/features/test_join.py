@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mace_bounds.backbones.mace import load_model
 from mace_bounds.errors import StoreError
-from mace_bounds.features import FeatureStore, extract, join, load_model
+from mace_bounds.features import FeatureStore, extract, join
 from mace_bounds.structures import read
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from mace_builds import TINY, build
-from test_store import records
 
+from helpers.mace_builds import TINY, build
+from helpers.store_bytes import digests
+from helpers.store_records import records
+from mace_bounds.backbones.mace import load_model
 from mace_bounds.errors import StoreError
-from mace_bounds.features import FeatureStore, extract, load_model, merge
+from mace_bounds.features import FeatureStore, extract, merge
 from mace_bounds.structures import Record
-from store_bytes import digests
 
 
 @pytest.fixture(scope="module")

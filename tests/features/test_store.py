@@ -14,29 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mace_builds import TINY, build, real_crystals
 
+from helpers.mace_builds import TINY, build
+from helpers.store_bytes import digests
+from helpers.store_records import records
+from mace_bounds.backbones.mace import load_model
 from mace_bounds.errors import StoreError
-from mace_bounds.features import FeatureStore, extract, extract_rows, is_store, load_model
-from mace_bounds.structures import Crystal, Record
-from store_bytes import digests
-
-
-def records(n: int = 40) -> list[Record]:
-    """Labelled crystals, every seventh one a failure, every third one without a label."""
-    out = []
-    crystals = real_crystals(60)
-    for i in range(n):
-        crystal = crystals[i % len(crystals)]
-        crystal = Crystal(crystal.numbers, crystal.positions, crystal.cell * (1 + 0.001 * i))
-        if i % 7 == 6:
-            out.append(Record(f"r{i}", "test", reason="expected a structure, got none; check it"))
-        else:
-            label = None if i % 3 == 0 else -1.5 * i
-            hull = 0.01 * (i % 4) if i % 5 else None
-            told = {"energy_ev": label, "label_kind": "made up", "hull_distance_ev_per_atom": hull}
-            out.append(Record(f"r{i}", "test", crystal, flags=("f",), **told))
-    return out
+from mace_bounds.features import FeatureStore, extract, extract_rows, is_store
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +46,7 @@ def test_rows_come_back(tmp_path, model):
     block = model.extract([r.crystal for r in good])
     scored = rows.scored()
     assert np.allclose(scored.features, block.features, rtol=2e-6, atol=1e-6)
-    assert np.allclose(scored.table["energy_mace_ev"], block.energy_ev, rtol=1e-6)
+    assert np.allclose(scored.table["energy_model_ev"], block.energy_ev, rtol=1e-6)
     assert scored.table["formula"].tolist() == [r.crystal.formula for r in good]
     hulls = [r.hull_distance_ev_per_atom for r in good]
     np.testing.assert_array_equal(scored.table["hull_distance_ev_per_atom"], np.array(hulls, dtype=float))
@@ -78,7 +62,7 @@ def test_rows_come_back(tmp_path, model):
     by_hand += (
         np.array(store.manifest.theta0_ev[-1]) * scored.table["n_atoms"] + scored.table["fixed_energy_ev"]
     )
-    assert np.allclose(by_hand, scored.table["energy_mace_ev"], rtol=0, atol=2e-5)
+    assert np.allclose(by_hand, scored.table["energy_model_ev"], rtol=0, atol=2e-5)
 
 
 def test_descriptors_store_has_no_readout(tmp_path, model):
@@ -150,7 +134,7 @@ def test_damaged_stores_are_refused_in_one_sentence(tmp_path, model):
 KILLED = """
 import sys
 sys.path[:0] = sys.argv[3:]
-from test_store import records
+from helpers.store_records import records
 from mace_bounds.features import extract, load_model
 extract(records(120), sys.argv[1], load_model(sys.argv[2], device="cpu"), symmetry=True, shard_rows=4)
 """

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from head_rows import correlated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.head_rows import correlated
 from mace_bounds.head import PopsConfig, array_chunks, fit_pops, predict
-from mace_bounds.head.posteriors._box import Box, fit_axes, principal_axes
-from mace_bounds.head.posteriors._tails import Tails
+from mace_bounds.head.posteriors.box import Box, fit_axes, principal_axes
+from mace_bounds.head.posteriors.tails import Tails
 
 
 @settings(deadline=None, max_examples=100)

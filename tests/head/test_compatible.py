@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from head_rows import correlated, mace_like
 from popsregression import POPSRegression
 
+from helpers.head_rows import correlated, mace_like
 from mace_bounds.head import PopsConfig, array_chunks, fit_pops, predict
 
 CASES = {

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.integrate import quad
 
-from mace_bounds.head.posteriors._ellipsoid import Ellipsoid, log_ball_density
+from mace_bounds.head.posteriors.ellipsoid import Ellipsoid, log_ball_density
 
 RANKS = [2, 3, 8, 16, 64]
 

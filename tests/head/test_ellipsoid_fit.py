@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
-from head_rows import correlated, mace_like
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.head_rows import correlated, mace_like
 from mace_bounds.head import PopsConfig, array_chunks, fit_pops, fit_robust, predict, whitened
-from mace_bounds.head.posteriors import _ellipsoid_fit as module
+from mace_bounds.head.posteriors import ellipsoid_fit as module
 from mace_bounds.head.posteriors import fit_ellipsoid, generalisation_error
-from mace_bounds.head.posteriors._ellipsoid import log_ball_density
+from mace_bounds.head.posteriors.ellipsoid import log_ball_density
 
 
 def problem(n, m, rank, seed):
@@ -168,7 +168,7 @@ def test_more_rows_than_the_limit_give_nearly_the_same(monkeypatch):
     x, y = correlated(8000, 5, 5.0, 4)
     config = PopsConfig(ellipsoid=True)
     whole = predict(fit_pops(array_chunks(x, y), config).head, x)
-    monkeypatch.setattr("mace_bounds.head._pops._ELLIPSOID_ROWS", 2000)
+    monkeypatch.setattr("mace_bounds.head.pops_fit._ELLIPSOID_ROWS", 2000)
     part = predict(fit_pops(array_chunks(x, y, chunk_rows=1000), config).head, x)
     assert np.median(np.abs(part.ellipsoid_std / whole.ellipsoid_std - 1.0)) < 0.15
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from head_rows import correlated
 
+from helpers.head_rows import correlated
 from mace_bounds.head import PopsConfig, array_chunks, fit_pops, predict, sample_coefficients
 from mace_bounds.head.posteriors import Ensemble, stratified_rows
 

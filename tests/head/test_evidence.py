@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from head_rows import correlated
 from sklearn.linear_model import BayesianRidge
 
+from helpers.head_rows import correlated
 from mace_bounds.head import PopsConfig
-from mace_bounds.head._evidence import maximise_evidence
+from mace_bounds.head.evidence import maximise_evidence
 
 
 def test_fixed_point_is_that_of_scikit_learn_run_to_convergence():

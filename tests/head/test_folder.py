@@ -3,10 +3,10 @@ import os
 
 import numpy as np
 import pytest
-from head_rows import mace_like
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helpers.head_rows import mace_like
 from mace_bounds.errors import HeadError
 from mace_bounds.head import (
     PopsConfig,
@@ -118,7 +118,7 @@ def test_a_failed_write_keeps_the_old_head(folder, monkeypatch):
     def fail(_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("mace_bounds.head._folder.os.fsync", fail)
+    monkeypatch.setattr("mace_bounds.head.folder.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_head(folder, {"a": np.ones(2)}, {}, "new", overwrite=True)
     assert {name: (folder / name).read_bytes() for name in names(folder)} == before
@@ -148,7 +148,7 @@ def test_changed_or_truncated_files_are_refused(folder, name, where, byte):
 
 def rewrite(folder, change):
     """Edit the config and seal it again, as a hostile or newer writer would."""
-    from mace_bounds.head import _folder
+    from mace_bounds.head import folder as _folder
 
     config = json.loads((folder / "config.json").read_text())
     change(config)
@@ -182,7 +182,7 @@ def test_missing_and_oversized_are_refused(folder, tmp_path, monkeypatch):
         read_head_folder(tmp_path / "nowhere")
     with pytest.raises(HeadError, match="cannot be read"):
         read_head_folder(tmp_path)
-    monkeypatch.setattr("mace_bounds.head._folder._MAX_TENSOR_BYTES", 10)
+    monkeypatch.setattr("mace_bounds.head.folder._MAX_TENSOR_BYTES", 10)
     with pytest.raises(HeadError, match="at most 10"):
         read_head_folder(folder)
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from head_rows import correlated, mace_like
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.head_rows import correlated, mace_like
 from mace_bounds.errors import HeadError
 from mace_bounds.head import PopsConfig, TsqrFactor, array_chunks, factorise, fit_pops, predict
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from head_rows import correlated, mace_like
 from scipy import optimize
 from scipy.special import huber
 
+from helpers.head_rows import correlated, mace_like
 from mace_bounds.head import PopsConfig, array_chunks, fit_pops, fit_robust, huber_weights, predict
 
 

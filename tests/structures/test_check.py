@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures import Crystal, check, structure_flags
-from mace_bounds.structures._check import reduced_cell
+from mace_bounds.structures.check import reduced_cell
 
 
 def crystal(numbers, positions, cell):

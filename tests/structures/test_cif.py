@@ -12,7 +12,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from mace_bounds.structures import read
-from mace_bounds.structures._cif import parse_cif
+from mace_bounds.structures.formats.cif import parse_cif
 
 P1 = (
     "data_x\n_cell_length_a 8\n_cell_length_b 8\n_cell_length_c 8\n"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mace_bounds.structures import read
-from mace_bounds.structures._extxyz import parse_comment, parse_extxyz
+from mace_bounds.structures.formats.extxyz import parse_comment, parse_extxyz
 
 FRAME = (
     "2\n"

@@ -6,7 +6,7 @@ import pytest
 
 from mace_bounds.errors import LabelError
 from mace_bounds.structures import guard_energy_key, guard_label, read, suspect_label
-from mace_bounds.structures._labels import licence_flags, run_type_of, ytterbium_flags
+from mace_bounds.structures.labels import licence_flags, run_type_of, ytterbium_flags
 
 
 @pytest.mark.parametrize("run_type", ["GGA", "GGA+U", "PBE", "PBE+U", "GGA_U", "gga"])

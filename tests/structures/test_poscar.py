@@ -12,7 +12,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Poscar
 
 from mace_bounds.structures import read
-from mace_bounds.structures._poscar import parse_poscar
+from mace_bounds.structures.formats.poscar import parse_poscar
 
 LINES = ["NaCl", "1.0", "4 0 0", "0 4 0", "0 0 4", "Na Cl", "1 1", "Direct", "0 0 0", "0.5 0.5 0.5"]
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.audit._geometry import DENSITY, HULL, SPACE_GROUP, VOLUME
-from mace_bounds.audit._table import MEV_PER_EV
-from mace_bounds.calibration import (
+from mace_bounds.bounds import DENSITY, HULL, MEV_PER_EV, SPACE_GROUP, VOLUME
+from mace_bounds.metrics import (
     Groups,
     clustered_variance,
     coverage_table,
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mace_bounds.audit._measured import Measured
+    from mace_bounds.fitting import Measured
 
     Array = NDArray[np.float64]
 
@@ -87,14 +86,14 @@ def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
     Parameters
     ----------
     rows : Measured
-        Labelled rows; columns of :data:`mace_bounds.audit._geometry.GEOMETRY` that are not empty join the groupings.
+        Labelled rows; columns of :data:`mace_bounds.bounds.geometry.GEOMETRY` that are not empty join the groupings.
     minimum : int
         Groups with fewer rows are left out.
 
     Returns
     -------
     DataFrame
-        :func:`mace_bounds.calibration.coverage_table` with ``n_compositions``; ``p_value``, two-sided, of the
+        :func:`mace_bounds.metrics.coverage_table` with ``n_compositions``; ``p_value``, two-sided, of the
         coverage against the nominal one (Clopper–Pearson at the effective number of rows); ``significant`` after
         Benjamini and Hochberg over all groups of a level, of which at most 5 % are then expected to be chance;
         ``bias_mev_per_atom``, the mean signed error E_DFT - E_model, its standard error by the jackknife

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.audit._atlas import MINIMUM
-from mace_bounds.audit._folder import (
+from mace_bounds.auditing.atlas import MINIMUM
+from mace_bounds.auditing.folder import (
     ATLAS,
     BOUNDS,
     COVERAGE,
@@ -19,20 +19,21 @@ from mace_bounds.audit._folder import (
     read_bounds,
     read_summary,
 )
-from mace_bounds.audit._measured import ALL, NEW_TO_HEAD, UNSEEN, Measured, bound_columns, labelled
-from mace_bounds.audit._periodic_map import plot_periodic_map
-from mace_bounds.calibration import (
-    CalibrationCurve,
+from mace_bounds.bounds import bound_columns
+from mace_bounds.errors import StoreError
+from mace_bounds.fitting import ALL, NEW_TO_HEAD, UNSEEN, Measured, labelled
+from mace_bounds.metrics import CalibrationCurve
+from mace_bounds.plots import (
     plot_calibration,
     plot_coverage_by_group,
     plot_error_against_width,
     plot_parity,
+    plot_periodic_map,
     plot_reliability,
     plot_residuals,
     plot_widths,
     save_plot,
 )
-from mace_bounds.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -183,7 +184,7 @@ def _measured_figures(
         "parity",
         lambda: plot_parity(
             rows.table["energy_dft_ev"].to_numpy(dtype=np.float64) / n_atoms,
-            rows.table["energy_mace_ev"].to_numpy(dtype=np.float64) / n_atoms,
+            rows.table["energy_model_ev"].to_numpy(dtype=np.float64) / n_atoms,
             model=model,
             split=title,
         ),

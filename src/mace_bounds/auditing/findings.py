@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.audit import _folder
-from mace_bounds.audit._atlas import MINIMUM, atlas_table, worst_slab
-from mace_bounds.audit._element_bias import element_bias
-from mace_bounds.audit._geometry import SPACE_GROUP
-from mace_bounds.audit._measured import (
+from mace_bounds.auditing import folder as _folder
+from mace_bounds.auditing.atlas import MINIMUM, atlas_table, worst_slab
+from mace_bounds.auditing.element_bias import element_bias
+from mace_bounds.bounds import SPACE_GROUP
+from mace_bounds.fitting import (
     ALL,
     SUSPECT,
     coverage,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from mace_bounds.audit._measured import Measured
     from mace_bounds.calibration import CalibratedHead
+    from mace_bounds.fitting import Measured
 
 
 def measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) -> dict[str, Any]:

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.audit._geometry import GEOMETRY, SPACE_GROUP
-from mace_bounds.audit._measured import LEAST_LEVEL, bound_columns
-from mace_bounds.audit._table import COLUMNS
+from mace_bounds.bounds import COLUMNS, GEOMETRY, LEAST_LEVEL, SPACE_GROUP, bound_columns
 from mace_bounds.errors import StoreError
 
 if TYPE_CHECKING:
@@ -117,7 +115,7 @@ def statistics_columns(levels: tuple[float, ...]) -> list[str]:
 
 def plot_columns(levels: tuple[float, ...]) -> list[str]:
     """Columns of the bounds table that are drawn."""
-    names = ["model", "n_atoms", "energy_dft_ev", "energy_mace_ev", "error_mev_per_atom", "seen_in", "flags"]
+    names = ["model", "n_atoms", "energy_dft_ev", "energy_model_ev", "error_mev_per_atom", "seen_in", "flags"]
     return [*names, *_MEASURED, *_bounds_of(levels)]
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.audit import _folder
-from mace_bounds.audit._library import find_head
-from mace_bounds.audit._score import feature_kind, open_pair, wants_atoms
-from mace_bounds.audit._times import begin
+from mace_bounds.auditing import folder as _folder
+from mace_bounds.auditing.times import begin
+from mace_bounds.backbones.mace import load_model, training_compositions
+from mace_bounds.bounds import feature_kind, find_head, open_pair, wants_atoms
 from mace_bounds.calibration import CalibratedHead, load_head
 from mace_bounds.errors import StoreError
-from mace_bounds.features import FeatureStore, extract, is_store, load_model, training_compositions
+from mace_bounds.features import FeatureStore, extract, is_store
 from mace_bounds.structures import read
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mace_bounds.features import FrozenModel
+    from mace_bounds.backbones.mace import FrozenModel
 
 DEFAULT_MODEL = "medium-mpa-0"
 

@@ -6,8 +6,8 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.audit import _folder
-from mace_bounds.audit._links import entry_url
+from mace_bounds.auditing import folder as _folder
+from mace_bounds.auditing.links import entry_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,13 +26,13 @@ GROUPINGS = {
 }
 ROLES = {
     "unseen": "compositions that nothing was trained on",
-    "backbone": "compositions only in the model's own training",
+    "model_training": "compositions only in the model's own training",
     "fit": "compositions in the fit of the head",
     "calibration": "compositions in its calibration",
 }
 METRICS = {
-    "mace_mae_mev_per_atom": ("Mean error of the model", "meV/atom", "mean |E_DFT − E_MACE|"),
-    "mace_median_mev_per_atom": ("Median error of the model", "meV/atom", "median |E_DFT − E_MACE|"),
+    "model_mae_mev_per_atom": ("Mean error of the model", "meV/atom", "mean |E_DFT − E_MACE|"),
+    "model_median_mev_per_atom": ("Median error of the model", "meV/atom", "median |E_DFT − E_MACE|"),
     "sharpness_mev_per_atom": ("Sharpness", "meV/atom", "root mean square of σ; narrower is sharper"),
     "crps_mev_per_atom": ("CRPS", "meV/atom", "accuracy and width in one score; lower is better"),
     "nll": ("NLL", "", "Gaussian negative log-likelihood, eV/atom; punishes outliers hard"),

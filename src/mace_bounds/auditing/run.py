@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.audit import _folder
-from mace_bounds.audit._cross_fit import FULL
-from mace_bounds.audit._findings import atlas, counts, failures, measure
-from mace_bounds.audit._library import find_head, read_card
-from mace_bounds.audit._measured import detailed_table
-from mace_bounds.audit._open import is_path, open_own, open_with_head
-from mace_bounds.audit._own_head import fit_own_head, published_energies
-from mace_bounds.audit._plot import draw_plots
-from mace_bounds.audit._score import wants_atoms
-from mace_bounds.audit._suspect_file import suspects
-from mace_bounds.audit._times import Stages, read_times
-from mace_bounds.audit._versions import versions
+from mace_bounds.auditing import folder as _folder
+from mace_bounds.auditing.drawing import draw_plots
+from mace_bounds.auditing.findings import atlas, counts, failures, measure
+from mace_bounds.auditing.opening import is_path, open_own, open_with_head
+from mace_bounds.auditing.suspect_file import suspects
+from mace_bounds.auditing.times import Stages, read_times
+from mace_bounds.bounds import detailed_table, find_head, read_card, wants_atoms
 from mace_bounds.calibration import CalibratedHead, FitConfig
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore
+from mace_bounds.fitting import FULL, fit_own_head, published_energies
+from mace_bounds.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,7 +157,7 @@ def audit(
             store,
             config or FitConfig(),
             published=published,
-            backbone=seen,
+            training_keys=seen,
             folder=heads,
             progress=fit_progress,
         )
@@ -175,9 +172,9 @@ def audit(
         }
         stages.end("fit")
     else:
-        store, calibrated, backbone = open_with_head(source, out, model, head, settings, extraction)
+        store, calibrated, training_keys = open_with_head(source, out, model, head, settings, extraction)
         stages.end("features")
-        tables = _tables(store, calibrated, level, backbone)
+        tables = _tables(store, calibrated, level, training_keys)
         about_head = _about_head(calibrated, head, model, store)
     for name in (_folder.SUMMARY, _folder.REPORT):  # of an earlier run: not to be taken for this one's
         (out / name).unlink(missing_ok=True)
@@ -208,7 +205,7 @@ def audit(
     }
     drawn = draw_plots(out, summary) if plots else []
     stages.end("plots")
-    from mace_bounds.audit._report import write_report
+    from mace_bounds.auditing.report import write_report
 
     write_report(out, summary, drawn)
     summary["files"] = _written(out, drawn)
@@ -219,10 +216,10 @@ def audit(
 
 
 def _tables(
-    store: FeatureStore, head: CalibratedHead, level: float, backbone: NDArray[np.uint64] | None
+    store: FeatureStore, head: CalibratedHead, level: float, training_keys: NDArray[np.uint64] | None
 ) -> Iterator[pd.DataFrame]:
     for rows in store.rows(atoms=wants_atoms(head)):
-        yield detailed_table(rows, head, level, backbone)
+        yield detailed_table(rows, head, level, training_keys)
 
 
 def _about_head(

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.audit import _folder
-from mace_bounds.audit._measured import labelled
-from mace_bounds.audit._suspects import suspect_table
+from mace_bounds.auditing import folder as _folder
+from mace_bounds.auditing.suspect_table import suspect_table
 from mace_bounds.features import atomic_fractions
+from mace_bounds.fitting import labelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.audit._measured import SUSPECT
-from mace_bounds.audit._table import MEV_PER_EV
+from mace_bounds.bounds import MEV_PER_EV
+from mace_bounds.fitting import SUSPECT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mace_bounds.audit._measured import Measured
+    from mace_bounds.fitting import Measured
 
     Array = NDArray[np.float64]
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.audit._links import entry_url
-from mace_bounds.audit._neighbours import neighbourly, space
-from mace_bounds.audit._suspect_reasons import ISOLATED, Reasons
-from mace_bounds.audit._table import MEV_PER_EV
-from mace_bounds.audit._usual_error import evidence, fit_usual_error, usual_error
+from mace_bounds.auditing.links import entry_url
+from mace_bounds.auditing.neighbours import neighbourly, space
+from mace_bounds.auditing.suspect_reasons import ISOLATED, Reasons
+from mace_bounds.auditing.usual_error import evidence, fit_usual_error, usual_error
+from mace_bounds.bounds import MEV_PER_EV
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mace_bounds.audit._measured import Measured
-    from mace_bounds.audit._neighbours import Neighbourly, Space
+    from mace_bounds.auditing.neighbours import Neighbourly, Space
+    from mace_bounds.fitting import Measured
 
     Array = NDArray[np.float64]
 

@@ -7,9 +7,9 @@ import platform
 import time
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.audit._folder import RUN, open_folder, write_json
-from mace_bounds.audit._versions import now
-from mace_bounds.features.engines import usable_cores
+from mace_bounds.auditing.folder import RUN, open_folder, write_json
+from mace_bounds.features import usable_cores
+from mace_bounds.versions import now
 
 if TYPE_CHECKING:
     from pathlib import Path

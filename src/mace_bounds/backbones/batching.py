@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from mace_bounds.features._graph import Graph
+    from mace_bounds.backbones.graph import Graph
 
 T = TypeVar("T")
 DEFAULT_MEMORY_BYTES = {"cpu": 256 * 2**20, "cuda": 8 * 2**30}

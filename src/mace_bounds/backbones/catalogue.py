@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mace_bounds.features import _embedded, _mace
+from mace_bounds.backbones.mace import checkpoint as _mace
+from mace_bounds.backbones.mace import embedded as _embedded
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that :func:`mace_bounds.features.load_model` knows by name.
+    """A model that :func:`mace_bounds.backbones.mace.load_model` knows by name.
 
     Attributes
     ----------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.features._graph import Graph
+from mace_bounds.backbones.graph import Graph
 from mace_bounds.structures import reduced_cell
 
 if TYPE_CHECKING:

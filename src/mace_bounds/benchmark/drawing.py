@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.audit._compare_splits import LOCO
-from mace_bounds.audit._compare_style import method_styles
-from mace_bounds.audit._compare_summary import RATIO
-from mace_bounds.calibration import plot_style
+from mace_bounds.benchmark.splits import LOCO
+from mace_bounds.benchmark.style import method_styles
+from mace_bounds.benchmark.summary import RATIO
+from mace_bounds.plots import style as plot_style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.audit._folder import write_csv, write_json
+from mace_bounds.auditing import write_csv, write_json
 from mace_bounds.errors import StoreError
 
 if TYPE_CHECKING:

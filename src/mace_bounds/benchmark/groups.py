@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.calibration import Membership, chemistry_classes, element_membership, membership, size_bins
+from mace_bounds.metrics import Membership, chemistry_classes, element_membership, membership, size_bins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mace_bounds.audit._compare_splits import Split
+    from mace_bounds.benchmark.splits import Split
 
 
 def row_groups(table: pd.DataFrame, flags: Mapping[str, NDArray[np.bool_]]) -> dict[str, Membership]:

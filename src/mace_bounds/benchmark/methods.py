@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from mace_bounds import baselines
-from mace_bounds.audit._compare_style import PRODUCT, PRODUCT_SPLIT, REFERENCE, SCALE_PREFIX
-from mace_bounds.baselines import BaselineRows, Widths
+from mace_bounds.benchmark import baselines
+from mace_bounds.benchmark.baselines import BaselineRows, Widths
+from mace_bounds.benchmark.style import PRODUCT, PRODUCT_SPLIT, REFERENCE, SCALE_PREFIX
 from mace_bounds.calibration import (
     SCALE_KINDS,
     cross_fit,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mace_bounds.audit._compare_splits import Split
+    from mace_bounds.benchmark.splits import Split
     from mace_bounds.calibration import CalibratedHead, FitConfig, Intervals, ScaleInputs
     from mace_bounds.features import FeatureRows, Manifest
     from mace_bounds.head import PopsHead, PopsPrediction

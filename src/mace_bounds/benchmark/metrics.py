@@ -6,22 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.calibration import (
-    conformal_scores,
-    crps_from_quantiles,
-    interval_score,
-    mondrian_quantiles,
-    width_metrics,
-)
+from mace_bounds.calibration import conformal_scores, mondrian_quantiles
+from mace_bounds.metrics import crps_from_quantiles, interval_score, width_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from mace_bounds.audit._compare_methods import Bounds, Outcome, SplitData
-    from mace_bounds.baselines import Widths
-    from mace_bounds.calibration import Membership
+    from mace_bounds.benchmark.baselines import Widths
+    from mace_bounds.benchmark.methods import Bounds, Outcome, SplitData
+    from mace_bounds.metrics import Membership
 
 MEV_PER_EV = 1000.0
 ONE_SIGMA = 0.6826894921370859

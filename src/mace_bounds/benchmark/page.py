@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.audit._compare_folder import PLOTS, rows_of
-from mace_bounds.audit._compare_style import PRODUCT, method_styles
-from mace_bounds.audit._compare_summary import MINIMUM_WORST, RATIO
-from mace_bounds.audit._report import number, percent, template
+from mace_bounds.auditing import number, percent, template
+from mace_bounds.benchmark.folder import PLOTS, rows_of
+from mace_bounds.benchmark.style import PRODUCT, method_styles
+from mace_bounds.benchmark.summary import MINIMUM_WORST, RATIO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mace_bounds.audit._compare import CompareReport
+    from mace_bounds.benchmark.run import CompareReport
 
 KINDS = {
     "composition": ("New compositions", "Each split keeps whole compositions out of fit and calibration."),

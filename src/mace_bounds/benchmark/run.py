@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.audit import _compare_folder as folder
-from mace_bounds.audit._compare_groups import distinct_structures
-from mace_bounds.audit._compare_page import write_page
-from mace_bounds.audit._compare_plots import write_plots
-from mace_bounds.audit._compare_splits import make_splits
-from mace_bounds.audit._compare_summary import flag_table, group_table, method_table, split_table
-from mace_bounds.audit._versions import versions
-from mace_bounds.calibration import (
-    FitConfig,
-    usable_rows,
-)
+from mace_bounds.backbones.mace import training_compositions
+from mace_bounds.benchmark import folder
+from mace_bounds.benchmark.drawing import write_plots
+from mace_bounds.benchmark.groups import distinct_structures
+from mace_bounds.benchmark.page import write_page
+from mace_bounds.benchmark.splits import make_splits
+from mace_bounds.benchmark.summary import flag_table, group_table, method_table, split_table
+from mace_bounds.calibration import FitConfig, usable_rows
 from mace_bounds.errors import HeadError
-from mace_bounds.features import FeatureStore, training_compositions
+from mace_bounds.features import FeatureStore
+from mace_bounds.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mace_bounds.audit._compare_splits import Split
+    from mace_bounds.benchmark.splits import Split
     from mace_bounds.features import FeatureRows, Manifest
 
 
@@ -121,7 +119,7 @@ def compare(
     StoreError
         If the store is missing or unfinished, or ``out`` holds something else.
     """
-    from mace_bounds.audit._compare_run import chosen_methods, run_split  # here, as baselines import much
+    from mace_bounds.benchmark.split_run import chosen_methods, run_split  # here, as baselines import much
 
     config = config or FitConfig()
     _check(config, repeats, loco)

@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds._threads import one_blas_thread
-from mace_bounds.audit._compare_groups import row_groups
-from mace_bounds.audit._compare_methods import chosen_methods, prepare, run_method
-from mace_bounds.audit._compare_metrics import MEV_PER_EV, calibrated, measure, tally
+from mace_bounds.benchmark.groups import row_groups
+from mace_bounds.benchmark.methods import chosen_methods, prepare, run_method
+from mace_bounds.benchmark.metrics import MEV_PER_EV, calibrated, measure, tally
 from mace_bounds.calibration import residual_ev_per_atom
 from mace_bounds.errors import HeadError
+from mace_bounds.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from mace_bounds.audit._compare_methods import Outcome, SplitData
-    from mace_bounds.audit._compare_splits import Split
-    from mace_bounds.calibration import Intervals, Membership
+    from mace_bounds.benchmark.methods import Outcome, SplitData
+    from mace_bounds.benchmark.splits import Split
+    from mace_bounds.calibration import Intervals
     from mace_bounds.features import FeatureRows, Manifest
+    from mace_bounds.metrics import Membership
 
 __all__ = ["chosen_methods", "run_split"]
 
@@ -81,7 +82,7 @@ def _measured(
 ) -> dict[str, Any]:
     bounds = calibrated(outcome, data, levels)
     metrics, per_row = measure(y, outcome.test, bounds, levels)
-    metrics["mace_mae_mev_per_atom"] = float(np.mean(np.abs(y))) * MEV_PER_EV
+    metrics["model_mae_mev_per_atom"] = float(np.mean(np.abs(y))) * MEV_PER_EV
     return {
         "metrics": metrics,
         "groups": tally(per_row, groups),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.audit._compare_style import REFERENCE
+from mace_bounds.benchmark.style import REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds.backbones.mace import DEFAULT_MODEL, weights_digest
 from mace_bounds.errors import HeadError
-from mace_bounds.features import DEFAULT_MODEL, weights_digest
 from mace_bounds.head import is_head_folder
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.audit._library import find_head
-from mace_bounds.audit._table import bounds_table
+from mace_bounds.backbones.mace import FrozenModel, load_model
+from mace_bounds.bounds.library import find_head
+from mace_bounds.bounds.table import bounds_table
 from mace_bounds.calibration import CalibratedHead, load_head
-from mace_bounds.features import FrozenModel, extract_rows, load_model
+from mace_bounds.features import extract_rows
 from mace_bounds.structures import read
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from mace_bounds.features._model import FeatureKind
+    from mace_bounds.backbones.mace import FeatureKind
 
 BATCH = 64
 
@@ -39,7 +40,7 @@ def open_pair(
     level : float, optional
         A level that the head must be calibrated for; checked before the model is loaded.
     device, dtype : str
-        See :func:`mace_bounds.features.load_model`.
+        See :func:`mace_bounds.backbones.mace.load_model`.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def score_batches(
     kind = feature_kind(head)
     while some := list(islice(records, batch)):
         rows = extract_rows(some, model, kind, atoms=wants_atoms(head))
-        yield bounds_table(rows, head, level, backbone=model.training_compositions)
+        yield bounds_table(rows, head, level, training_keys=model.training_compositions)
 
 
 def wants_atoms(head: CalibratedHead) -> bool:
@@ -129,7 +130,7 @@ def score(
     Returns
     -------
     DataFrame
-        One row per structure, in order; see :func:`mace_bounds.audit.bounds_table`. A structure that cannot
+        One row per structure, in order; see :func:`mace_bounds.bounds.bounds_table`. A structure that cannot
         be scored has a ``reason``.
 
     Raises

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mace_bounds.bounds.geometry import geometry_columns
 from mace_bounds.calibration import GRADES, compositions_in, residual_ev_per_atom
 from mace_bounds.structures import suspect_label
 
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 MEV_PER_EV = 1000.0
 ONE_SIGMA = 0.68
 IN_TRAINING = "in_training"
+LEAST_LEVEL = "covered_above_level"
 COLUMNS = (
     "id",
     "formula",
     "n_atoms",
     "model",
-    "energy_mace_ev",
+    "energy_model_ev",
     "energy_refit_ev",
     "expected_error_mev_per_atom",
     "std_mev_per_atom",
@@ -56,7 +58,7 @@ def bounds_table(
     head: CalibratedHead,
     level: float = 0.95,
     *,
-    backbone: NDArray[np.uint64] | None = None,
+    training_keys: NDArray[np.uint64] | None = None,
     said: Intervals | None = None,
 ) -> pd.DataFrame:
     """Bounds for every row.
@@ -69,7 +71,7 @@ def bounds_table(
         A head that fits the features.
     level : float
         Nominal coverage of the interval, one of ``head.levels``.
-    backbone : ndarray of uint64, optional
+    training_keys : ndarray of uint64, optional
         Compositions that the model's training has seen, where known.
     said : Intervals, optional
         ``head.intervals(rows.scored())`` where it has been computed.
@@ -93,14 +95,14 @@ def bounds_table(
     scored = rows.scored()
     said = head.intervals(scored) if said is None else said
     table = pd.DataFrame(index=rows.table.index, columns=list(COLUMNS), dtype=object)
-    for name in ("id", "formula", "n_atoms", "energy_mace_ev", "run_type", "source", "reason"):
+    for name in ("id", "formula", "n_atoms", "energy_model_ev", "run_type", "source", "reason"):
         table[name] = rows.table[name]
     table["energy_dft_ev"] = rows.table["energy_ev"]
     table["model"] = head.identity.model
-    for name, values in _scored_columns(scored, said, head, level, backbone).items():
+    for name, values in _scored_columns(scored, said, head, level, training_keys).items():
         table[name] = table[name].astype(_dtype(values))
         table.loc[good, name] = values
-    table["flags"] = [";".join(flags) for flags in _flags(rows, good, said, table, backbone)]
+    table["flags"] = [";".join(flags) for flags in _flags(rows, good, said, table, training_keys)]
     return table
 
 
@@ -113,10 +115,10 @@ def _scored_columns(
     said: Intervals,
     head: CalibratedHead,
     level: float,
-    backbone: NDArray[np.uint64] | None,
+    training_keys: NDArray[np.uint64] | None,
 ) -> dict[str, NDArray[np.generic]]:
     n_atoms = rows.table["n_atoms"].to_numpy(dtype=np.float64)
-    mace = rows.table["energy_mace_ev"].to_numpy(dtype=np.float64)
+    mace = rows.table["energy_model_ev"].to_numpy(dtype=np.float64)
     lower, upper = said.at(level)
     std = (
         np.subtract(*said.at(ONE_SIGMA)[::-1]) / 2 if ONE_SIGMA in head.levels else np.full(len(mace), np.nan)
@@ -138,7 +140,7 @@ def _scored_columns(
         "extrapolation_grade": said.extrapolation_grade,
         **_novelty_columns(said),
         "chemistry": said.cells.astype(object),
-        "seen_in": head.roles(rows.table["formula"].tolist(), backbone).astype(object),
+        "seen_in": head.roles(rows.table["formula"].tolist(), training_keys).astype(object),
         "error_mev_per_atom": error * MEV_PER_EV,
         "inside": inside,
     }
@@ -158,11 +160,11 @@ def _flags(
     good: NDArray[np.bool_],
     said: Intervals,
     table: pd.DataFrame,
-    backbone: NDArray[np.uint64] | None,
+    training_keys: NDArray[np.uint64] | None,
 ) -> list[list[str]]:
     """The record's own flags, and what the head adds to them."""
     flags = [[str(flag) for flag in given] for given in rows.table["flags"]]
-    in_training = compositions_in(rows.table["formula"].tolist(), backbone)
+    in_training = compositions_in(rows.table["formula"].tolist(), training_keys)
     new_pair = np.zeros(len(said.unseen), dtype=bool) if said.novelty is None else said.novelty.unseen_pair
     own = {"unseen_element": said.unseen, "extrapolates": said.extrapolates, "unseen_pair": new_pair}
     for k, place in enumerate(np.flatnonzero(good)):
@@ -177,3 +179,36 @@ def _flags(
         if isinstance(reason, str):
             row.append("label_refused")
     return flags
+
+
+def bound_columns(level: float) -> tuple[str, str]:
+    """Names of the columns with the bounds of one level: ``lower_95_mev_per_atom`` and its partner."""
+    return f"lower_{100 * level:g}_mev_per_atom", f"upper_{100 * level:g}_mev_per_atom"
+
+
+def detailed_table(
+    rows: FeatureRows, head: CalibratedHead, level: float, training_keys: NDArray[np.uint64] | None
+) -> pd.DataFrame:
+    """:func:`bounds_table` with what coverage is measured from.
+
+    Centre, σ, the bounds of every level, and the level above which a row's intervals hold its error.
+    """
+    said = head.intervals(rows.scored())
+    table = bounds_table(rows, head, level, training_keys=training_keys, said=said)
+    table["chemical_system"] = rows.table["chemical_system"]
+    table["label_kind"] = rows.table["label_kind"]
+    for name, known in geometry_columns(rows.table).items():
+        table[name] = known
+    good = rows.table["reason"].isna().to_numpy()
+    lower, upper = said.lower, said.upper
+    values = {"centre_mev_per_atom": said.centre, "sigma_mev_per_atom": said.sigma}
+    for j, one in enumerate(head.levels):
+        low, high = bound_columns(one)
+        values |= {low: lower[:, j], high: upper[:, j]}
+    for name, column in values.items():
+        full = np.full(len(good), np.nan)
+        full[good] = column * MEV_PER_EV
+        table[name] = full
+    table[LEAST_LEVEL] = np.nan
+    table.loc[good, LEAST_LEVEL] = head.least_level(said, residual_ev_per_atom(rows.scored()))
+    return table

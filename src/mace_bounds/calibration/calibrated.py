@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.calibration._centre import Centre
-from mace_bounds.calibration._chemistry import chemistry_classes
-from mace_bounds.calibration._conformal import ConformalTable
-from mace_bounds.calibration._conformal_layer import ConformalLayer, layer_of_tables
-from mace_bounds.calibration._groups import Membership
-from mace_bounds.calibration._intervals import Intervals, conformal_groups
-from mace_bounds.calibration._novelty import Novelty
-from mace_bounds.calibration._scale import ScaleModel
-from mace_bounds.calibration._scale_inputs import ScaleInputs
-from mace_bounds.calibration._splits import compositions_in
+from mace_bounds.calibration.centre import Centre
+from mace_bounds.calibration.conformal import ConformalTable
+from mace_bounds.calibration.intervals import Intervals, conformal_groups
+from mace_bounds.calibration.layer import ConformalLayer, layer_of_tables
+from mace_bounds.calibration.novelty import Novelty
+from mace_bounds.calibration.scale import ScaleModel
+from mace_bounds.calibration.scale_inputs import ScaleInputs
+from mace_bounds.calibration.splits import compositions_in
 from mace_bounds.errors import HeadError
 from mace_bounds.features import atomic_fractions, design_matrix
 from mace_bounds.head import PopsConfig, PopsHead, PopsPrediction, predict, read_head_folder, write_head
+from mace_bounds.metrics import Membership, chemistry_classes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,24 +204,26 @@ class CalibratedHead:
         )
         return out
 
-    def roles(self, formulas: Sequence[str], backbone: NDArray[np.uint64] | None = None) -> NDArray[np.str_]:
+    def roles(
+        self, formulas: Sequence[str], training_keys: NDArray[np.uint64] | None = None
+    ) -> NDArray[np.str_]:
         """What each composition was used for before; what the head itself did with it comes first.
 
         Parameters
         ----------
         formulas : sequence of str, shape (n,)
             Reduced formulas.
-        backbone : ndarray of uint64, optional
+        training_keys : ndarray of uint64, optional
             Compositions that the model's training has seen, where known.
 
         Returns
         -------
         ndarray of str, shape (n,)
-            The first that applies of ``"fit"`` and ``"calibration"`` (of this head), ``"backbone"`` (the model's
+            The first that applies of ``"fit"`` and ``"calibration"`` (of this head), ``"model_training"`` (the model's
             training, and not used by the head) and ``"unseen"``.
         """
-        roles = np.full(len(formulas), "unseen", dtype="<U11")
-        roles[compositions_in(formulas, backbone)] = "backbone"
+        roles = np.full(len(formulas), "unseen", dtype="<U14")
+        roles[compositions_in(formulas, training_keys)] = "model_training"
         roles[compositions_in(formulas, self.calibration_compositions)] = "calibration"
         roles[compositions_in(formulas, self.fit_compositions)] = "fit"
         return roles

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.calibration._scale_fit import group_standard_error, interval_loss
-from mace_bounds.calibration._splits import group_folds
+from mace_bounds.calibration.scale_fit import group_standard_error, interval_loss
+from mace_bounds.calibration.splits import group_folds
 from mace_bounds.errors import HeadError
 
 SHARES: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mace_bounds.calibration._conformal import LEVELS
+from mace_bounds.calibration.conformal import LEVELS
 from mace_bounds.errors import HeadError
 from mace_bounds.head import PopsConfig
 

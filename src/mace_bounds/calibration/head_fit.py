@@ -8,39 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds._threads import one_blas_thread
-from mace_bounds.calibration._calibrated import (
+from mace_bounds.calibration.calibrated import (
     CalibratedHead,
     FoldHead,
     HeadIdentity,
     head_inputs,
     scale_inputs,
 )
-from mace_bounds.calibration._centre import Centre, select_centre
-from mace_bounds.calibration._chemistry import chemistry_classes
-from mace_bounds.calibration._conformal_layer import ConformalLayer, conformal_layer
-from mace_bounds.calibration._fit_config import GROUPS, FitConfig
-from mace_bounds.calibration._intervals import conformal_groups
-from mace_bounds.calibration._novelty_fit import measured_novelty
-from mace_bounds.calibration._scale_fit import select_scale
-from mace_bounds.calibration._splits import assign_splits, composition_keys, compositions_in, group_folds
+from mace_bounds.calibration.centre import Centre, select_centre
+from mace_bounds.calibration.config import GROUPS, FitConfig
+from mace_bounds.calibration.intervals import conformal_groups
+from mace_bounds.calibration.layer import ConformalLayer, conformal_layer
+from mace_bounds.calibration.novelty_fit import measured_novelty
+from mace_bounds.calibration.scale_fit import select_scale
+from mace_bounds.calibration.splits import assign_splits, composition_keys, compositions_in, group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
-from mace_bounds.head import (
-    PopsFit,
-    PopsHead,
-    PopsPrediction,
-    array_chunks,
-    fit_pops,
-    fit_robust,
-    predict,
-)
+from mace_bounds.head import PopsFit, PopsHead, PopsPrediction, array_chunks, fit_pops, fit_robust, predict
+from mace_bounds.metrics import chemistry_classes
 from mace_bounds.structures import suspect_label
+from mace_bounds.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mace_bounds.calibration._scale import ScaleModel
+    from mace_bounds.calibration.scale import ScaleModel
 
 MINIMUM_FIT_ROWS, MINIMUM_CALIBRATION_ROWS = 20, 9
 _OUTER = 7919  # folds of the conformal scores are other than those of the cross-fit inside
@@ -72,17 +64,19 @@ class FitResult:
 def residual_ev_per_atom(rows: FeatureRows) -> NDArray[np.float64]:
     """(E_DFT - E_MACE) / N of labelled rows, shape (n,), eV/atom."""
     table = rows.table
-    difference = (table["energy_ev"] - table["energy_mace_ev"]) / table["n_atoms"]
+    difference = (table["energy_ev"] - table["energy_model_ev"]) / table["n_atoms"]
     return np.asarray(difference.to_numpy(dtype=np.float64))
 
 
-def usable_rows(rows: FeatureRows, backbone: NDArray[np.uint64] | None) -> tuple[FeatureRows, dict[str, int]]:
+def usable_rows(
+    rows: FeatureRows, training_keys: NDArray[np.uint64] | None
+) -> tuple[FeatureRows, dict[str, int]]:
     """Keep what may fit and calibrate a head: labelled, plausible, and unseen by the model's training."""
     labelled = rows.labelled()
     left_out = {"no label or not scored": len(rows.table) - len(labelled.table)}
     suspect = np.array([suspect_label(r) for r in residual_ev_per_atom(labelled)], dtype=bool)
     left_out["suspect label"] = int(suspect.sum())
-    seen = compositions_in(labelled.table["formula"].tolist(), backbone) & ~suspect
+    seen = compositions_in(labelled.table["formula"].tolist(), training_keys) & ~suspect
     left_out[SEEN_IN_TRAINING] = int(seen.sum())
     return labelled.take(~suspect & ~seen), {reason: n for reason, n in left_out.items() if n}
 
@@ -93,7 +87,7 @@ def fit_head(
     manifest: Manifest,
     config: FitConfig | None = None,
     *,
-    backbone: NDArray[np.uint64] | None = None,
+    training_keys: NDArray[np.uint64] | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> FitResult:
     """Fit and calibrate a head on labelled features.
@@ -106,7 +100,7 @@ def fit_head(
         What the features were made with.
     config : FitConfig, optional
         Splits and settings.
-    backbone : ndarray of uint64, optional
+    training_keys : ndarray of uint64, optional
         Compositions seen in the model's training: rows of these are left out, because the model's errors on
         them are too small to stand for new crystals.
     provenance : dict, optional
@@ -130,7 +124,7 @@ def fit_head(
     there by three standard errors of the mean absolute error, and in the interval score.
     """
     config = config or FitConfig()
-    kept, left_out = usable_rows(rows, backbone)
+    kept, left_out = usable_rows(rows, training_keys)
     # In one order whatever they came in: optimisers make more of round-off than it is.
     kept = kept.take(np.argsort(kept.table["id"].to_numpy(dtype=str), kind="stable"))
     groups = kept.table[config.split_by].to_numpy(dtype=str) if len(kept.table) else np.empty(0, dtype=str)

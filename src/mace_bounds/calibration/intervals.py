@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration._groups import Membership, fraction_membership, membership, size_bins
-from mace_bounds.calibration._novelty import NoveltyGrades
+from mace_bounds.calibration.novelty import NoveltyGrades
 from mace_bounds.errors import HeadError
 from mace_bounds.head import PopsPrediction
+from mace_bounds.metrics import Membership, fraction_membership, membership, size_bins
 
 GROUP_KINDS = ("chemistry", "element", "size")
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.calibration._conformal import LEVELS, ConformalTable, weighted_conformal_quantile
-from mace_bounds.calibration._conformal_cross import Array, cv_plus_bounds, cv_plus_level
-from mace_bounds.calibration._groups import Labels, Membership, membership
+from mace_bounds.calibration.conformal import LEVELS, ConformalTable, weighted_conformal_quantile
+from mace_bounds.calibration.conformal_cross import Array, cv_plus_bounds, cv_plus_level
 from mace_bounds.errors import HeadError
+from mace_bounds.metrics import Labels, Membership, membership
 
 MINIMUM_CELL = 200
 """Rows that a cell needs for quantiles of its own."""

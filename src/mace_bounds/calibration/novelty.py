@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration._local_sets import LocalSets
-from mace_bounds.calibration._splits import compositions_in
+from mace_bounds.calibration.local_sets import LocalSets
+from mace_bounds.calibration.splits import compositions_in
 from mace_bounds.head import ActiveSet
 
 if TYPE_CHECKING:

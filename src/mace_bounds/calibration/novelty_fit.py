@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration._calibrated import head_inputs
-from mace_bounds.calibration._local_sets import fit_local_sets
-from mace_bounds.calibration._novelty import (
+from mace_bounds.calibration.calibrated import head_inputs
+from mace_bounds.calibration.local_sets import fit_local_sets
+from mace_bounds.calibration.novelty import (
     GRADES,
     STRUCTURE_GRADES,
     Novelty,
@@ -18,7 +18,7 @@ from mace_bounds.calibration._novelty import (
     pairs,
     ratio,
 )
-from mace_bounds.calibration._splits import composition_keys, group_folds
+from mace_bounds.calibration.splits import composition_keys, group_folds
 from mace_bounds.features import AtomRows
 from mace_bounds.head import active_set
 

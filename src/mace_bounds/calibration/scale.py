@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration._scale_inputs import ScaleInputs
-from mace_bounds.calibration._scale_kinds import STRATEGIES
+from mace_bounds.calibration.scale_inputs import ScaleInputs
+from mace_bounds.calibration.scale_kinds import STRATEGIES
 from mace_bounds.errors import HeadError
 
 KINDS: tuple[str, ...] = tuple(STRATEGIES)

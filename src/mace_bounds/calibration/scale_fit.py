@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.calibration._conformal import weighted_conformal_quantile
-from mace_bounds.calibration._scale import CEILING_SHARE, FLOOR_SHARE, KINDS, ScaleModel
-from mace_bounds.calibration._scale_inputs import ScaleInputs
-from mace_bounds.calibration._scale_kinds import STRATEGIES, TrainingRows, weighted_quantile
-from mace_bounds.calibration._splits import group_folds, hashed_order
+from mace_bounds.calibration.conformal import weighted_conformal_quantile
+from mace_bounds.calibration.scale import CEILING_SHARE, FLOOR_SHARE, KINDS, ScaleModel
+from mace_bounds.calibration.scale_inputs import ScaleInputs
+from mace_bounds.calibration.scale_kinds import STRATEGIES, TrainingRows, weighted_quantile
+from mace_bounds.calibration.splits import group_folds, hashed_order
 from mace_bounds.errors import HeadError
 
 MOST_ROWS = 20_000

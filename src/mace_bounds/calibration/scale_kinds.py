@@ -9,9 +9,9 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration._scale_inputs import ScaleInputs
-from mace_bounds.calibration._scale_solvers import gamma_nnls, laplace_path, low_rank
-from mace_bounds.calibration._scale_space import Arrays, Space, kernel, landmarks
+from mace_bounds.calibration.scale_inputs import ScaleInputs
+from mace_bounds.calibration.scale_solvers import gamma_nnls, laplace_path, low_rank
+from mace_bounds.calibration.scale_space import Arrays, Space, kernel, landmarks
 
 RANK = 4
 """Columns of U in the ``low_rank`` kind."""

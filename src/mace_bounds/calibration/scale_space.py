@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration._scale_inputs import ScaleInputs
+from mace_bounds.calibration.scale_inputs import ScaleInputs
 
 N_LANDMARKS = 128
 """Most training rows around which a kernel sits."""

@@ -1,5 +1,5 @@
 """The command ``mace-bounds``: one file per command; heavy imports happen inside the commands."""
 
-from mace_bounds.cli._app import app, main
+from mace_bounds.cli.app import app, main
 
 __all__ = ["app", "main"]

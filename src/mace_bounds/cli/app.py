@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mace_bounds._light import lighten_imports
-from mace_bounds.cli._audit import audit
-from mace_bounds.cli._build import build
-from mace_bounds.cli._compare import compare
-from mace_bounds.cli._download import download
-from mace_bounds.cli._features import features
-from mace_bounds.cli._fit import fit
-from mace_bounds.cli._heads import heads
-from mace_bounds.cli._merge import merge
-from mace_bounds.cli._models import models
-from mace_bounds.cli._plot import plot
-from mace_bounds.cli._score import score
+from mace_bounds.cli.audit import audit
+from mace_bounds.cli.build import build
+from mace_bounds.cli.compare import compare
+from mace_bounds.cli.download import download
+from mace_bounds.cli.features import features
+from mace_bounds.cli.fit import fit
+from mace_bounds.cli.heads import heads
+from mace_bounds.cli.merge import merge
+from mace_bounds.cli.models import models
+from mace_bounds.cli.plot import plot
+from mace_bounds.cli.score import score
 from mace_bounds.errors import MaceBoundsError
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mace_bounds.cli import _console
-from mace_bounds.cli._download import local
-from mace_bounds.cli._options import (
+from mace_bounds.cli import console as _console
+from mace_bounds.cli.download import local
+from mace_bounds.cli.options import (
     AuditSourceArgument,
     Device,
     DeviceOption,
@@ -28,7 +28,7 @@ from mace_bounds.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from mace_bounds.audit import AuditResult
+    from mace_bounds.auditing import AuditResult
 
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder for bounds, plots and report.")]
 CrossFitOption = Annotated[
@@ -84,7 +84,7 @@ def audit(
     head made with --include-training: that the head has not used), where there are enough of them; the
     output says so.
     """
-    from mace_bounds.audit import audit as run
+    from mace_bounds.auditing import audit as run
 
     local(source)
     with _console.progress("structures", None) as update:
@@ -122,7 +122,7 @@ def _named(summary: dict[str, Any]) -> str:
 
 
 def _print(result: AuditResult) -> None:
-    from mace_bounds.cli._coverage import coverage_view, groups_view
+    from mace_bounds.cli.coverage import coverage_view, groups_view
 
     console, summary = _console.out(), result.summary
     counts, level = summary["counts"], summary["settings"]["level"]

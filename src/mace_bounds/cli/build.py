@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mace_bounds.cli import _console
-from mace_bounds.cli._fit import BalanceOption, IncludeTrainingOption
-from mace_bounds.cli._options import (
+from mace_bounds.cli import console as _console
+from mace_bounds.cli.fit import BalanceOption, IncludeTrainingOption
+from mace_bounds.cli.options import (
     Device,
     DeviceOption,
     Dtype,
@@ -26,7 +26,7 @@ from mace_bounds.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from mace_bounds.build import BuildResult
+    from mace_bounds.pipeline import BuildResult
 
 
 class Stage(StrEnum):
@@ -124,14 +124,14 @@ def build(
         "scheduler": scheduler,
     }
     if dry_run:
-        from mace_bounds.build import plan
-        from mace_bounds.cli._build_plan import print_plan
+        from mace_bounds.cli.build_plan import print_plan
+        from mace_bounds.pipeline import plan
 
         told = plan(out, **question, note=_console.note)
         _console.write_json(told.as_dict()) if as_json else print_plan(told)
         return
-    from mace_bounds.build import build as run
-    from mace_bounds.build import install_head
+    from mace_bounds.pipeline import build as run
+    from mace_bounds.pipeline import install_head
 
     with _Stages() as stages:
         result = run(
@@ -174,7 +174,7 @@ class _Stages:
 
 
 def _print(result: BuildResult, out: Path, model: str, installed: Path | None, until: Stage) -> None:
-    from mace_bounds.cli._coverage import coverage_view
+    from mace_bounds.cli.coverage import coverage_view
 
     console, stages = _console.out(), result.stages
     for name, stage in stages.items():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mace_bounds.cli import _console
+from mace_bounds.cli import console as _console
 
 if TYPE_CHECKING:
-    from mace_bounds.build import Plan
+    from mace_bounds.pipeline import Plan
 
 
 def print_plan(plan: Plan) -> None:

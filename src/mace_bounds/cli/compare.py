@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mace_bounds.cli import _console
-from mace_bounds.cli._fit import (
+from mace_bounds.cli import console as _console
+from mace_bounds.cli.fit import (
     BalanceOption,
     CalibrationShareOption,
     FitShareOption,
@@ -17,10 +17,10 @@ from mace_bounds.cli._fit import (
     SplitByOption,
     TrainedModelOption,
 )
-from mace_bounds.cli._options import JsonOption, SplitBy, StoreArgument
+from mace_bounds.cli.options import JsonOption, SplitBy, StoreArgument
 
 if TYPE_CHECKING:
-    from mace_bounds.audit import CompareReport
+    from mace_bounds.benchmark import CompareReport
 
 ComparisonArgument = Annotated[
     Path, typer.Argument(metavar="OUT", help="Folder of tables, plots and page; run it again to go on.")
@@ -67,7 +67,7 @@ def compare(
 
     Leaves compare.csv, compare.json, splits.csv, groups.csv, seconds.csv, plots and index.html in OUT.
     """
-    from mace_bounds.audit import compare as run
+    from mace_bounds.benchmark import compare as run
     from mace_bounds.calibration import FitConfig
 
     config = FitConfig(
@@ -97,7 +97,7 @@ def compare(
 
 
 def _summary(report: CompareReport) -> dict[str, object]:
-    from mace_bounds.audit import rows_of
+    from mace_bounds.benchmark import rows_of
 
     return {
         "command": "compare",
@@ -110,7 +110,7 @@ def _summary(report: CompareReport) -> dict[str, object]:
 
 
 def _print(report: CompareReport) -> None:
-    from mace_bounds.audit import rows_of
+    from mace_bounds.benchmark import rows_of
 
     console = _console.out()
     for reason, n in report.left_out.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mace_bounds.cli import _console
+from mace_bounds.cli import console as _console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def coverage_view(rows: Sequence[dict[str, float]], title: str) -> Table:
 
 def groups_view(coverage: pd.DataFrame, level: float, by: Sequence[str]) -> Table | None:
     """Coverage of groups at one level, lowest first; None where there are no groups."""
-    from mace_bounds.audit import records
+    from mace_bounds.auditing import records
 
     picked = coverage[((coverage["nominal"] - level).abs() < 1e-9) & coverage["by"].isin(list(by))]
     if len(picked) == 0:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mace_bounds.cli import _console
-from mace_bounds.cli._options import JsonOption
+from mace_bounds.cli import console as _console
+from mace_bounds.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from mace_bounds.structures.materials_project import Download
+    from mace_bounds.materials_project import Download
 
 QueryArgument = Annotated[
     str,
@@ -45,7 +45,7 @@ def download(
     The run can be stopped at any time; the same command finishes it. Structure and energy are of the same
     calculation; labels of any other kind stay in the file with the reason. Exit code 1 if no label is left.
     """
-    from mace_bounds.structures.materials_project import download as run
+    from mace_bounds.materials_project import download as run
 
     with _console.progress("documents", None) as update:
         result = run(
@@ -67,7 +67,7 @@ def download(
 def local(source: Any) -> None:
     """Fetch what a SOURCE names at the Materials Project, with progress, so that reading finds it in the cache."""
     if isinstance(source, str) and source.startswith("mp:"):
-        from mace_bounds.structures.materials_project import cached
+        from mace_bounds.materials_project import cached
 
         with _console.progress("documents", None) as update:
             cached(source, progress=lambda done, total: update(done, 0, total), note=_console.note)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mace_bounds.cli import _console
-from mace_bounds.cli._download import local
-from mace_bounds.cli._options import (
+from mace_bounds.cli import console as _console
+from mace_bounds.cli.download import local
+from mace_bounds.cli.options import (
     Device,
     DeviceOption,
     Dtype,
@@ -82,9 +82,10 @@ def features(
     The run can be stopped at any time; the same command finishes it. Structures that cannot be used are
     rows with a reason. The store is the same to the byte however many workers, machines or parts made it.
     """
-    from mace_bounds.audit import now, versions
-    from mace_bounds.features import DEFAULT_MODEL, extract, load_model
+    from mace_bounds.backbones.mace import DEFAULT_MODEL, load_model
+    from mace_bounds.features import extract
     from mace_bounds.structures import read
+    from mace_bounds.versions import now, versions
 
     started, part = now(), parse_part(shard)
     local(source)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mace_bounds.cli import _console
-from mace_bounds.cli._options import Conformal, Groups, JsonOption, Posterior, SplitBy, StoreArgument
+from mace_bounds.cli import console as _console
+from mace_bounds.cli.options import Conformal, Groups, JsonOption, Posterior, SplitBy, StoreArgument
 
 if TYPE_CHECKING:
-    from mace_bounds.audit import FitReport
+    from mace_bounds.fitting import FitReport
 
 HeadArgument = Annotated[Path, typer.Argument(metavar="HEAD", help="Folder of the new head.")]
 TrainedModelOption = Annotated[
@@ -104,9 +104,9 @@ def fit(
     Splits go by composition: what measures coverage has been seen neither by the fit nor by the
     calibration, nor, unless it is included, by the model's own training where that is known.
     """
-    from mace_bounds.audit import fit as run
     from mace_bounds.calibration import FitConfig
     from mace_bounds.errors import HeadError
+    from mace_bounds.fitting import fit as run
 
     if fit_share + calibration_share >= 1:
         raise HeadError(
@@ -159,7 +159,7 @@ def _summary(report: FitReport, store: Path) -> dict[str, object]:
 
 
 def _print(report: FitReport, head: Path) -> None:
-    from mace_bounds.cli._coverage import coverage_view, groups_view
+    from mace_bounds.cli.coverage import coverage_view, groups_view
 
     console, about = _console.out(), report.head.provenance
     rows = ", ".join(f"{n:,} {name}" for name, n in report.splits.items() if n)

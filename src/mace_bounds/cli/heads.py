@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mace_bounds.cli import _console
-from mace_bounds.cli._options import JsonOption
+from mace_bounds.cli import console as _console
+from mace_bounds.cli.options import JsonOption
 
 
 def heads(as_json: JsonOption = False) -> None:
     """List the heads that are found by themselves: shipped ones, and those in your own folder."""
-    from mace_bounds.audit import list_heads, user_heads
+    from mace_bounds.bounds import list_heads, user_heads
 
     cards = list_heads()
     if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mace_bounds.cli import _console
+from mace_bounds.cli import console as _console
 
 OutArgument = Annotated[
     Path, typer.Argument(metavar="OUT", help="A new folder, or the one that all parts were written into.")

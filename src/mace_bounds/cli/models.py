@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mace_bounds.cli import _console
-from mace_bounds.cli._options import JsonOption
+from mace_bounds.cli import console as _console
+from mace_bounds.cli.options import JsonOption
 
 
 def models(as_json: JsonOption = False) -> None:
     """List the models that can be named: mini, and the ones that mace downloads once."""
-    from mace_bounds.audit import list_heads
-    from mace_bounds.features import list_models
+    from mace_bounds.backbones import list_models
+    from mace_bounds.bounds import list_heads
 
     cards = list_heads()
     rows = [

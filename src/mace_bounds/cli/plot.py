@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mace_bounds.cli import _console
-from mace_bounds.cli._options import PlotFormat
+from mace_bounds.cli import console as _console
+from mace_bounds.cli.options import PlotFormat
 
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of an audit.")]
 FormatsOption = Annotated[
@@ -30,7 +30,7 @@ def plot(
     level: GroupLevelOption = None,
 ) -> None:
     """Draw calibration, coverage by group, reliability, widths, parity and residuals of an audit again."""
-    from mace_bounds.audit import plot as run
+    from mace_bounds.auditing import plot as run
 
     chosen = [one.value for one in formats] if formats else ["png", "svg"]
     for path in run(out, level=level, formats=chosen, folder=folder):

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mace_bounds.cli import _console
-from mace_bounds.cli._options import (
+from mace_bounds.cli import console as _console
+from mace_bounds.cli.options import (
     Device,
     DeviceOption,
     Dtype,
@@ -49,8 +49,8 @@ def score(
 
     Exit code 0 if at least one structure was scored, 1 if none was.
     """
-    from mace_bounds.audit import concat, find_head, open_pair, score_batches
-    from mace_bounds.cli._bounds import check_output, write_bounds
+    from mace_bounds.bounds import concat, find_head, open_pair, score_batches
+    from mace_bounds.cli.tables import check_output, write_bounds
     from mace_bounds.structures import read
 
     check_output(output_format, output)
@@ -62,7 +62,7 @@ def score(
         _console.note(f"note: {warning}")
     table = concat(list(score_batches(records, frozen, calibrated, level=level, max_atoms=max_atoms)))
     if output_format is Table.table and output is None:
-        from mace_bounds.cli._screen import print_bounds
+        from mace_bounds.cli.screen import print_bounds
 
         print_bounds(table, calibrated, folder.name, level)
     else:

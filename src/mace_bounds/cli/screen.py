@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.cli import _console
+from mace_bounds.cli import console as _console
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ _EXPLAINED = {
 
 def print_bounds(table: pd.DataFrame, head: CalibratedHead, head_name: str, level: float) -> None:
     """Print bounds for people; structures that could not be scored are left to standard error."""
-    from mace_bounds.audit import records
+    from mace_bounds.auditing import records
 
     console = _console.out()
     good = table[table["reason"].isna()]
@@ -67,7 +67,7 @@ def _card(row: dict[str, Any], level: float) -> None:
     grid.add_column(justify="right")
     grid.add_column(style="dim")
     grid.add_row(
-        "E_MACE", f"{row['energy_mace_ev']:.4f} eV", f"{row['energy_mace_ev'] / n_atoms:.4f} eV/atom"
+        "E_MACE", f"{row['energy_model_ev']:.4f} eV", f"{row['energy_model_ev'] / n_atoms:.4f} eV/atom"
     )
     low, high = row["energy_lower_ev"], row["energy_upper_ev"]
     grid.add_row(
@@ -87,7 +87,7 @@ def _card(row: dict[str, Any], level: float) -> None:
 
 
 def _table(table: pd.DataFrame, level: float) -> None:
-    from mace_bounds.audit import records
+    from mace_bounds.auditing import records
 
     labelled = bool(table["energy_dft_ev"].notna().any())
     columns = [
@@ -107,7 +107,7 @@ def _table(table: pd.DataFrame, level: float) -> None:
             str(row["id"]),
             str(row["formula"]),
             f"{int(row['n_atoms'])}",
-            f"{row['energy_mace_ev']:.3f}",
+            f"{row['energy_model_ev']:.3f}",
             f"{row['energy_lower_ev']:.3f} to {row['energy_upper_ev']:.3f}",
             _signed(row),
         ]

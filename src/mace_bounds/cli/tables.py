@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_bounds.cli._options import Table
+from mace_bounds.cli.options import Table
 from mace_bounds.errors import SourceError
 
 if TYPE_CHECKING:

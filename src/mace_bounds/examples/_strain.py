@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mace_bounds.features import FrozenModel
+    from mace_bounds.backbones.mace import FrozenModel
 
 SCALES = (0.94, 0.95, 0.96, 1.04, 1.05, 1.06)
 """Volumes in units of V0: the outer part of the range that the Delta test uses. Nearer to V0 every model is right,

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.features._feature_rows import FeatureRows
-from mace_bounds.features._shard import ATOMS, FEATURES, memory_rows
+from mace_bounds.features.rows import FeatureRows
+from mace_bounds.features.shard import ATOMS, FEATURES, memory_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mace_bounds.features._model import FeatureKind, FrozenModel
-    from mace_bounds.features._shard import Arrays
+    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
+    from mace_bounds.features.shard import Arrays
     from mace_bounds.structures import Record
 
 
@@ -28,13 +28,13 @@ def extract_batch(
     reasons : list of str or None
         Why a record has no features; None where it has.
     arrays : dict
-        ``features`` (n_good, n_features), ``energy_mace_ev`` and ``fixed_energy_ev`` (n_good,); with
+        ``features`` (n_good, n_features), ``energy_model_ev`` and ``fixed_energy_ev`` (n_good,); with
         ``model.keep_atoms`` also ``atom_features`` (n_atoms, n_features).
     """
     reasons = [_reason(record, frozenset(model.atomic_numbers)) for record in records]
     good = [r.crystal for r, reason in zip(records, reasons, strict=True) if reason is None and r.crystal]
     block = model.extract(good, kind)
-    energies = {"energy_mace_ev": block.energy_ev, "fixed_energy_ev": block.fixed_energy_ev}
+    energies = {"energy_model_ev": block.energy_ev, "fixed_energy_ev": block.fixed_energy_ev}
     finite = np.isfinite(block.energy_ev) & np.isfinite(block.features).all(axis=1)
     if not finite.all():
         places = [i for i, reason in enumerate(reasons) if reason is None]

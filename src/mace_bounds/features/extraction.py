@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds.errors import StoreError
-from mace_bounds.features._manifest import (
+from mace_bounds.features.engines import Shard, open_engine, run_shards
+from mace_bounds.features.manifest import (
     Manifest,
     is_store,
     read_manifest,
     remove_temporaries,
     write_manifest,
 )
-from mace_bounds.features._plan import PLAN, PlanWriter
-from mace_bounds.features._shard import keys_hash, shard_info, shard_path
-from mace_bounds.features._store import FeatureStore
-from mace_bounds.features.engines import Shard, open_engine, run_shards
+from mace_bounds.features.plan import PLAN, PlanWriter
+from mace_bounds.features.shard import keys_hash, shard_info, shard_path
+from mace_bounds.features.store import FeatureStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mace_bounds.features._model import FeatureKind, FrozenModel
+    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
     from mace_bounds.structures import Record
 
 SHARD_ROWS = 256

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds.errors import StoreError
-from mace_bounds.features._manifest import Manifest, temporary_path, write_manifest
-from mace_bounds.features._shard import shard_path
-from mace_bounds.features._store import FeatureStore
+from mace_bounds.features.manifest import Manifest, temporary_path, write_manifest
+from mace_bounds.features.shard import shard_path
+from mace_bounds.features.store import FeatureStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds.errors import StoreError
-from mace_bounds.features._extract import check_settings, complete, open_folder
-from mace_bounds.features._manifest import read_manifest, temporary_path
-from mace_bounds.features._plan import PLAN, PlannedShard, read_n_parts, read_plan, same_plan
-from mace_bounds.features._shard import shard_info, shard_path
-from mace_bounds.features._store import FeatureStore
+from mace_bounds.features.extraction import check_settings, complete, open_folder
+from mace_bounds.features.manifest import read_manifest, temporary_path
+from mace_bounds.features.plan import PLAN, PlannedShard, read_n_parts, read_plan, same_plan
+from mace_bounds.features.shard import shard_info, shard_path
+from mace_bounds.features.store import FeatureStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

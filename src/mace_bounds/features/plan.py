@@ -7,8 +7,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from mace_bounds.errors import StoreError
-from mace_bounds.features._manifest import temporary_path
-from mace_bounds.features._shard import keys_hash
+from mace_bounds.features.manifest import temporary_path
+from mace_bounds.features.shard import keys_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ class PlannedShard:
     ----------
     index : int
     keys : str
-        Hash of its records (:func:`mace_bounds.features._shard.keys_hash`).
+        Hash of its records (:func:`mace_bounds.features.shard.keys_hash`).
     ids : tuple of str
         Their ids, in order.
     """

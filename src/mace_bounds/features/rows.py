@@ -51,7 +51,7 @@ class FeatureRows:
     ----------
     table : pandas.DataFrame
         id, source, formula, chemical_system, n_atoms, run_type, flags, reason, label_reason,
-        structure_hash, energy_ev, label_kind, energy_mace_ev, fixed_energy_ev, elements, counts, volume_a3,
+        structure_hash, energy_ev, label_kind, energy_model_ev, fixed_energy_ev, elements, counts, volume_a3,
         space_group, hull_distance_ev_per_atom. The last three are empty where a store does not know them.
     features : ndarray of float64, shape (n_rows, n_features)
         Sums over atoms; NaN where a row has a reason.

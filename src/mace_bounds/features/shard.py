@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from mace_bounds.errors import StoreError
-from mace_bounds.features._feature_rows import AtomRows, FeatureRows
-from mace_bounds.features._manifest import temporary_path
+from mace_bounds.features.manifest import temporary_path
+from mace_bounds.features.rows import AtomRows, FeatureRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def write_shard(
     reasons : sequence of str or None
         Why a record has no features; None where it has.
     arrays : dict
-        ``features`` (n_good, n_features), ``energy_mace_ev`` (n_good,) and ``fixed_energy_ev`` (n_good,)
+        ``features`` (n_good, n_features), ``energy_model_ev`` (n_good,) and ``fixed_energy_ev`` (n_good,)
         of the records without a reason, in order; ``atom_features`` (n_atoms, n_features) where the atoms
         of these are to be kept.
     dtype : {"float32", "float64"}
@@ -167,7 +167,7 @@ def _plain_rows(
             row["volume_a3"] = crystal.volume
             row |= {"elements": list(crystal.counts), "counts": list(crystal.counts.values())}
         if reason is None:
-            row |= {name: float(arrays[name][k]) for name in ("energy_mace_ev", "fixed_energy_ev")}
+            row |= {name: float(arrays[name][k]) for name in ("energy_model_ev", "fixed_energy_ev")}
             k += 1
         rows.append(row)
     return rows
@@ -211,7 +211,7 @@ def _plain_schema() -> pa.Schema:
             "structure_hash": text,
             "energy_ev": number,
             "label_kind": text,
-            "energy_mace_ev": number,
+            "energy_model_ev": number,
             "fixed_energy_ev": number,
             "elements": pa.list_(whole),
             "counts": pa.list_(whole),

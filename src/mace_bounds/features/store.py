@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_bounds.errors import StoreError
-from mace_bounds.features._feature_rows import AtomRows, FeatureRows
-from mace_bounds.features._manifest import MANIFEST, read_manifest
-from mace_bounds.features._shard import read_shard, shard_info
+from mace_bounds.features.manifest import MANIFEST, read_manifest
+from mace_bounds.features.rows import AtomRows, FeatureRows
+from mace_bounds.features.shard import read_shard, shard_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
     name : str
         Name of the head.
     head : CalibratedHead
-        With the provenance that :func:`mace_bounds.audit.fit` gives it.
+        With the provenance that :func:`mace_bounds.fitting.fit` gives it.
     coverage : DataFrame
         Measured on its test split.
     """
@@ -116,7 +116,7 @@ def _training_clause(about: dict[str, Any]) -> str:
             f"; **{about['test_rows_in_training']:,} of them have compositions that the model's own training has "
             "seen: if it was trained on labels like these, the bounds are too narrow for new crystals**"
         )
-    if about["backbone_compositions_known"]:
+    if about["training_compositions_known"]:
         return ", and that the model's own training has not seen either"
     return (
         "; **which of them the model's own training has seen is not known here: where it was trained on labels like "

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.audit._kept_head import clear_away, inputs_digest, kept_head
-from mace_bounds.audit._measured import detailed_table
+from mace_bounds.bounds import detailed_table
 from mace_bounds.calibration import CalibratedHead, fit_head, group_folds
 from mace_bounds.errors import HeadError
+from mace_bounds.fitting.kept_heads import clear_away, inputs_digest, kept_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,14 +54,16 @@ class CrossFit:
         return np.where(labelled, group_folds(groups, len(self.heads), self.seed), -1)
 
     def detailed_table(
-        self, rows: FeatureRows, level: float, backbone: NDArray[np.uint64] | None
+        self, rows: FeatureRows, level: float, training_keys: NDArray[np.uint64] | None
     ) -> pd.DataFrame:
-        """:func:`mace_bounds.audit._measured.detailed_table`, each row by the head that may speak of it."""
+        """:func:`mace_bounds.fitting.measured.detailed_table`, each row by the head that may speak of it."""
         import pandas as pd
 
         folds = self.folds(rows)
         parts = [
-            detailed_table(rows.take(chosen), self.full if fold < 0 else self.heads[fold], level, backbone)
+            detailed_table(
+                rows.take(chosen), self.full if fold < 0 else self.heads[fold], level, training_keys
+            )
             for fold in np.unique(folds)
             if len(chosen := np.flatnonzero(folds == fold))
         ]

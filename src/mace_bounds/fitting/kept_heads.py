@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.audit._card import unmeasured_card
 from mace_bounds.calibration import load_head
 from mace_bounds.errors import HeadError
+from mace_bounds.fitting.card import unmeasured_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ _COLUMNS = (
     "n_atoms",
     "structure_hash",
     "energy_ev",
-    "energy_mace_ev",
+    "energy_model_ev",
 )
 
 

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.audit._geometry import geometry_columns
-from mace_bounds.audit._table import IN_TRAINING, MEV_PER_EV, bounds_table
-from mace_bounds.calibration import (
+from mace_bounds.bounds import IN_TRAINING, LEAST_LEVEL, MEV_PER_EV, bound_columns
+from mace_bounds.metrics import (
     CalibrationCurve,
     clustered_interval,
     codes_of,
     coverage_table,
     element_membership,
-    residual_ev_per_atom,
     size_bins,
     violations,
     width_metrics,
@@ -28,58 +26,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mace_bounds.calibration import CalibratedHead
-    from mace_bounds.features import FeatureRows
 
 MINIMUM_HEADLINE = 30  # fewer rows than this cannot carry the headline
 MINIMUM_GROUP = 10
 SUSPECT = "suspect_label"
 _ROUND_OFF = 1e-9  # shares of the scores are sums of many weights
-LEAST_LEVEL = "covered_above_level"
 CURVE_LEVELS = tuple(round(0.02 * k, 2) for k in range(1, 50))
 UNSEEN, NEW_TO_HEAD, ALL = "unseen", "new_to_head", "all"
-ROLES_OF = {UNSEEN: ("unseen",), NEW_TO_HEAD: ("unseen", "backbone")}
+ROLES_OF = {UNSEEN: ("unseen",), NEW_TO_HEAD: ("unseen", "model_training")}
 WHAT = {
     UNSEEN: "of compositions that nothing was trained on",
     NEW_TO_HEAD: "of compositions that the head has not used",
 }
 USED = {
-    "backbone": "only in the model's own training",
+    "model_training": "only in the model's own training",
     "fit": "in the fit of the head",
     "calibration": "in its calibration",
 }
-
-
-def bound_columns(level: float) -> tuple[str, str]:
-    """Names of the columns with the bounds of one level: ``lower_95_mev_per_atom`` and its partner."""
-    return f"lower_{100 * level:g}_mev_per_atom", f"upper_{100 * level:g}_mev_per_atom"
-
-
-def detailed_table(
-    rows: FeatureRows, head: CalibratedHead, level: float, backbone: NDArray[np.uint64] | None
-) -> pd.DataFrame:
-    """:func:`bounds_table` with what coverage is measured from.
-
-    Centre, σ, the bounds of every level, and the level above which a row's intervals hold its error.
-    """
-    said = head.intervals(rows.scored())
-    table = bounds_table(rows, head, level, backbone=backbone, said=said)
-    table["chemical_system"] = rows.table["chemical_system"]
-    table["label_kind"] = rows.table["label_kind"]
-    for name, known in geometry_columns(rows.table).items():
-        table[name] = known
-    good = rows.table["reason"].isna().to_numpy()
-    lower, upper = said.lower, said.upper
-    values = {"centre_mev_per_atom": said.centre, "sigma_mev_per_atom": said.sigma}
-    for j, one in enumerate(head.levels):
-        low, high = bound_columns(one)
-        values |= {low: lower[:, j], high: upper[:, j]}
-    for name, column in values.items():
-        full = np.full(len(good), np.nan)
-        full[good] = column * MEV_PER_EV
-        table[name] = full
-    table[LEAST_LEVEL] = np.nan
-    table.loc[good, LEAST_LEVEL] = head.least_level(said, residual_ev_per_atom(rows.scored()))
-    return table
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +162,7 @@ def sentence(chosen: Measured, roles: dict[str, int], head: CalibratedHead) -> s
 
 def training_known(head: CalibratedHead) -> bool:
     """Whether it was known, when a head was made, which compositions its model was trained on."""
-    return bool(head.provenance.get("backbone_compositions_known", True))
+    return bool(head.provenance.get("training_compositions_known", True))
 
 
 def _known_to_model(chosen: Measured, head: CalibratedHead) -> str:
@@ -226,7 +189,7 @@ def coverage(rows: Measured, *, minimum: int = MINIMUM_GROUP) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        :func:`mace_bounds.calibration.coverage_table` with the column ``rows`` in front.
+        :func:`mace_bounds.metrics.coverage_table` with the column ``rows`` in front.
     """
     import pandas as pd
 
@@ -276,12 +239,12 @@ def curve(rows: Measured, head: CalibratedHead) -> CalibrationCurve:
 
 
 def metrics(rows: Measured) -> dict[str, float]:
-    """Quality of the widths (:class:`mace_bounds.calibration.WidthMetrics`) as plain values."""
+    """Quality of the widths (:class:`mace_bounds.metrics.WidthMetrics`) as plain values."""
     values = width_metrics(rows.deviation, rows.column("sigma")).as_dict()
     error = np.abs(rows.error) * MEV_PER_EV
     values |= {
-        "mace_mae_mev_per_atom": float(error.mean()),
-        "mace_median_mev_per_atom": float(np.median(error)),
+        "model_mae_mev_per_atom": float(error.mean()),
+        "model_median_mev_per_atom": float(np.median(error)),
     }
     return {name: _plain(value) for name, value in values.items()}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.audit._cross_fit import N_FOLDS, CrossFit, cross_fitted
-from mace_bounds.audit._fit import about_data
-from mace_bounds.audit._predictions import check_predictions, read_predictions, with_predictions
 from mace_bounds.errors import LabelError
+from mace_bounds.fitting.cross_fitting import N_FOLDS, CrossFit, cross_fitted
+from mace_bounds.fitting.predictions import check_predictions, read_predictions, with_predictions
+from mace_bounds.fitting.run import about_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ class OwnHead:
     store : FeatureStore
     energies : Series or None
         Published energies by id.
-    backbone : ndarray of uint64 or None
+    training_keys : ndarray of uint64 or None
         Compositions from the training of the model whose energies are bounded, where known.
     about : dict
         Plain values for the summary.
@@ -74,7 +74,7 @@ class OwnHead:
     heads: CrossFit
     store: FeatureStore
     energies: pd.Series[float] | None
-    backbone: NDArray[np.uint64] | None
+    training_keys: NDArray[np.uint64] | None
     about: dict[str, Any]
 
     def rows(self) -> Iterator[FeatureRows]:
@@ -85,7 +85,7 @@ class OwnHead:
     def tables(self, level: float) -> Iterator[pd.DataFrame]:
         """Detailed bounds, shard by shard."""
         for rows in self.rows():
-            yield self.heads.detailed_table(rows, level, self.backbone)
+            yield self.heads.detailed_table(rows, level, self.training_keys)
 
 
 def fit_own_head(
@@ -93,7 +93,7 @@ def fit_own_head(
     config: FitConfig,
     *,
     published: Published | None,
-    backbone: NDArray[np.uint64] | None,
+    training_keys: NDArray[np.uint64] | None,
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> OwnHead:
@@ -105,10 +105,10 @@ def fit_own_head(
     config : FitConfig
     published : Published, optional
         Bound these energies instead of the backbone's.
-    backbone : ndarray of uint64, optional
+    training_keys : ndarray of uint64, optional
         Compositions of the backbone's training; they say nothing about another model's energies.
     folder : Path, optional
-        Where the heads are kept; see :func:`mace_bounds.audit._cross_fit.cross_fitted`.
+        Where the heads are kept; see :func:`mace_bounds.fitting.cross_fitting.cross_fitted`.
     progress : callable, optional
         Called with (heads fitted, heads in all).
 
@@ -131,17 +131,17 @@ def fit_own_head(
             **check_predictions(rows, published.column),
         }
         manifest = replace(manifest, model=published.column)
-        backbone = None
+        training_keys = None
     if not len(rows.labelled().table):
         raise LabelError(
             "expected labels to fit a head to, got none; name the key of the energies (--energy-key) or use a head."
         )
     provenance = {
         **about_data(rows),
-        "backbone_compositions_known": backbone is not None,
-        "includes_training": published is not None or backbone is not None,
+        "training_compositions_known": training_keys is not None,
+        "includes_training": published is not None or training_keys is not None,
         "published": published is not None,
         "outer_folds": N_FOLDS,
     }
     heads = cross_fitted(rows, manifest, config, folder=folder, provenance=provenance, progress=progress)
-    return OwnHead(heads, store, energies, backbone, about)
+    return OwnHead(heads, store, energies, training_keys, about)

@@ -103,13 +103,13 @@ def with_predictions(rows: FeatureRows, energies: pd.Series[float]) -> FeatureRo
     Returns
     -------
     FeatureRows
-        The features stay the backbone's; ``energy_mace_ev`` is the published energy, eV.
+        The features stay the backbone's; ``energy_model_ev`` is the published energy, eV.
     """
     published = energies.reindex(rows.table["id"].astype(str)).to_numpy(dtype=np.float64)
     missing = rows.table["reason"].isna().to_numpy() & np.isnan(published)
     reason = rows.table["reason"].to_numpy(dtype=object).copy()
     reason[missing] = NO_PREDICTION
-    table = rows.table.assign(energy_mace_ev=published, reason=reason)
+    table = rows.table.assign(energy_model_ev=published, reason=reason)
     return FeatureRows(table, np.where(missing[:, None], np.nan, rows.features), rows.atoms)
 
 
@@ -140,7 +140,7 @@ def check_predictions(rows: FeatureRows, column: str) -> dict[str, Any]:
             "expected ids of the structures in the table of predictions, got none of them; check the ids of both."
         )
     labelled = rows.labelled().table
-    error = (labelled["energy_ev"] - labelled["energy_mace_ev"]) / labelled["n_atoms"]
+    error = (labelled["energy_ev"] - labelled["energy_model_ev"]) / labelled["n_atoms"]
     odd = [suspect_label(value) for value in error]
     if odd and np.mean(odd) > 0.5:
         raise LabelError(

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.audit._card import head_card
-from mace_bounds.audit._measured import coverage, detailed_table, labelled, metrics, overall
-from mace_bounds.audit._versions import versions
+from mace_bounds.backbones.mace import training_compositions
+from mace_bounds.bounds import detailed_table
 from mace_bounds.calibration import FitConfig, fit_head
 from mace_bounds.errors import HeadError
-from mace_bounds.features import FeatureStore, training_compositions
+from mace_bounds.features import FeatureStore
+from mace_bounds.fitting.card import head_card
+from mace_bounds.fitting.measured import coverage, labelled, metrics, overall
 from mace_bounds.head import check_head_target
+from mace_bounds.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mace_bounds.audit._measured import Measured
     from mace_bounds.calibration import CalibratedHead, FitResult
     from mace_bounds.features import FeatureRows
+    from mace_bounds.fitting.measured import Measured
 
 TEST = "test"
 MAX_ATOMS = 300_000  # of labelled structures, from which the grades of single atoms are learnt
@@ -39,7 +41,7 @@ class FitReport:
     head : CalibratedHead
         With its measured coverage in ``head.provenance``.
     coverage : DataFrame
-        On the test split, overall and by group (:func:`mace_bounds.calibration.coverage_table`).
+        On the test split, overall and by group (:func:`mace_bounds.metrics.coverage_table`).
     repeats : DataFrame
         Per level: ``nominal, mean, std, minimum, maximum, n_splits, n_rows`` of the coverage over splits of
         other seeds; one split only where ``repeats`` is 1.
@@ -123,13 +125,13 @@ def fit(
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     manifest, rows = store.manifest, store.read(max_atoms=MAX_ATOMS)
     seen = training_compositions(model if model is not None else manifest.model, manifest.model_digest)
-    backbone = None if include_training else seen
+    training_keys = None if include_training else seen
     runs: list[list[dict[str, float]]] = []
     first: tuple[FitResult, pd.DataFrame, Measured] | None = None
     for k in range(repeats):
         seeded = replace(config, seed=config.seed + k)
         result = fit_head(
-            rows, manifest, seeded, backbone=backbone, provenance=about_data(rows, notes, licence)
+            rows, manifest, seeded, training_keys=training_keys, provenance=about_data(rows, notes, licence)
         )
         test = _test_rows(result, seen)
         measured = coverage(test)
@@ -148,7 +150,7 @@ def fit(
         "metrics": metrics(test),
         "includes_training": include_training and seen is not None,
         "test_rows_in_training": test.n_in_training,
-        "backbone_compositions_known": seen is not None,
+        "training_compositions_known": seen is not None,
         "development": development,
         "comparison": comparison,
     }
@@ -172,7 +174,7 @@ def about_data(rows: FeatureRows, notes: str = "", licence: str = "") -> dict[st
     }
 
 
-def _test_rows(result: FitResult, backbone: NDArray[np.uint64] | None) -> Measured:
+def _test_rows(result: FitResult, training_keys: NDArray[np.uint64] | None) -> Measured:
     """The test split with what the head says of it; HeadError without one."""
     levels = result.head.levels
     rows = result.rows.take(result.splits == TEST)
@@ -181,7 +183,7 @@ def _test_rows(result: FitResult, backbone: NDArray[np.uint64] | None) -> Measur
             "expected rows to measure coverage on, but the shares for fit and calibration leave none; "
             "give them a smaller sum."
         )
-    return replace(labelled(detailed_table(rows, result.head, levels[-1], backbone), levels), name=TEST)
+    return replace(labelled(detailed_table(rows, result.head, levels[-1], training_keys), levels), name=TEST)
 
 
 def _repeats(runs: list[list[dict[str, float]]]) -> pd.DataFrame:

@@ -1,16 +1,52 @@
-"""POPS: a linear correction of the energy of MACE with misspecification bounds, as algebra on arrays."""
+"""POPS: a linear correction of the energy of the frozen model with misspecification bounds, as algebra on arrays."""
 
-from ._chunks import Chunks, array_chunks
-from ._config import PopsConfig
-from ._design import Design, make_design
-from ._folder import check_head_target, is_head_folder, read_head_folder, write_head
-from ._head import PopsFit, PopsHead, PopsPrediction
-from ._linear import LinearFit, factorise, fit_linear
-from ._maxvol import ActiveSet, active_set, maxvol
-from ._pops import fit_pops
-from ._predict import predict, sample_coefficients, whitened
-from ._robust import fit_robust, huber_weights
-from ._tsqr import TsqrFactor
+from mace_bounds.head.chunks import (
+    Chunks,
+    array_chunks,
+)
+from mace_bounds.head.config import (
+    PopsConfig,
+)
+from mace_bounds.head.design import (
+    Design,
+    make_design,
+)
+from mace_bounds.head.folder import (
+    check_head_target,
+    is_head_folder,
+    read_head_folder,
+    write_head,
+)
+from mace_bounds.head.linear import (
+    LinearFit,
+    factorise,
+    fit_linear,
+)
+from mace_bounds.head.maximum_volume import (
+    ActiveSet,
+    active_set,
+    maxvol,
+)
+from mace_bounds.head.pops_fit import (
+    fit_pops,
+)
+from mace_bounds.head.pops_head import (
+    PopsFit,
+    PopsHead,
+    PopsPrediction,
+)
+from mace_bounds.head.prediction import (
+    predict,
+    sample_coefficients,
+    whitened,
+)
+from mace_bounds.head.robust import (
+    fit_robust,
+    huber_weights,
+)
+from mace_bounds.head.tsqr import (
+    TsqrFactor,
+)
 
 __all__ = [
     "ActiveSet",

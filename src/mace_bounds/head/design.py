@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.errors import HeadError
-
-from ._chunks import Array
-from ._config import PopsConfig
-from ._tsqr import TsqrFactor
+from mace_bounds.head.chunks import Array
+from mace_bounds.head.config import PopsConfig
+from mace_bounds.head.tsqr import TsqrFactor
 
 _FLAT = 1e-12  # a column that varies by less than this fraction of its size is constant up to round-off
 

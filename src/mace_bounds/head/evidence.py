@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from ._chunks import Array
-from ._config import PopsConfig
+from mace_bounds.head.chunks import Array
+from mace_bounds.head.config import PopsConfig
 
 _COMPATIBLE_MAX_ITER = 300
 _COMPATIBLE_TOLERANCE = 1e-3

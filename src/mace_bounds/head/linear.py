@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_bounds.errors import HeadError
-
-from ._chunks import Array, Chunks, checked_rows
-from ._config import PopsConfig
-from ._design import Design, make_design
-from ._evidence import Evidence, maximise_evidence
-from ._tsqr import TsqrFactor
+from mace_bounds.head.chunks import Array, Chunks, checked_rows
+from mace_bounds.head.config import PopsConfig
+from mace_bounds.head.design import Design, make_design
+from mace_bounds.head.evidence import Evidence, maximise_evidence
+from mace_bounds.head.tsqr import TsqrFactor
 
 _MIN_REST = 1e-8  # smallest 1 - h: below it the row fits itself and its LOO residual is round-off
 

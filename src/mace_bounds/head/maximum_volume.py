@@ -17,9 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
 from mace_bounds.errors import HeadError
-
-from ._chunks import Array
-from ._tsqr import QrAccumulator
+from mace_bounds.head.chunks import Array
+from mace_bounds.head.tsqr import QrAccumulator
 
 RowBlocks: TypeAlias = Callable[[], Iterable[ArrayLike]]
 """Called once per pass; yields blocks (n, P) of the same rows in the same order every time."""

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ._chunks import Array, Chunks, checked_rows
-from ._config import PopsConfig
-from ._head import PopsFit, PopsHead
-from ._linear import LinearFit, fit_linear
-from ._tsqr import TsqrFactor
-from .posteriors import Corrections, fit_axes, fit_ellipsoid, stratified_rows
+from mace_bounds.head.chunks import Array, Chunks, checked_rows
+from mace_bounds.head.config import PopsConfig
+from mace_bounds.head.linear import LinearFit, fit_linear
+from mace_bounds.head.pops_head import PopsFit, PopsHead
+from mace_bounds.head.posteriors import Corrections, fit_axes, fit_ellipsoid, stratified_rows
+from mace_bounds.head.tsqr import TsqrFactor
 
 _TIE = 1e-10  # rows of equal features differ in leverage by round-off and are selected together
 _ELLIPSOID_ROWS = 20_000

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.errors import HeadError
-
-from ._chunks import Array
-from ._config import PopsConfig
-from ._design import Design
-from .posteriors import Box, Ellipsoid, Ensemble, Posterior
+from mace_bounds.head.chunks import Array
+from mace_bounds.head.config import PopsConfig
+from mace_bounds.head.design import Design
+from mace_bounds.head.posteriors import Box, Ellipsoid, Ensemble, Posterior
 
 _PREFIX = "pops."
 _SCALARS = ("alpha", "lambda_", "effective_parameters", "n_rows", "n_selected", "n_iter", "converged")

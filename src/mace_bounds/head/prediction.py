@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.errors import HeadError
-
-from ._chunks import Array
-from ._head import PopsHead, PopsPrediction
-from .posteriors import Box
+from mace_bounds.head.chunks import Array
+from mace_bounds.head.pops_head import PopsHead, PopsPrediction
+from mace_bounds.head.posteriors import Box
 
 _CHUNK_ROWS = 512  # intermediate results stay in the cache of a core
 _SAME = (

@@ -13,11 +13,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._chunks import Array, Chunk, Chunks, array_chunks
-from ._config import PopsConfig
-from ._head import PopsFit
-from ._linear import fit_linear
-from ._pops import fit_pops
+from mace_bounds.head.chunks import Array, Chunk, Chunks, array_chunks
+from mace_bounds.head.config import PopsConfig
+from mace_bounds.head.linear import fit_linear
+from mace_bounds.head.pops_fit import fit_pops
+from mace_bounds.head.pops_head import PopsFit
 
 _MAD_TO_STD = 1.482602218505602  # 1 / Φ⁻¹(3/4)
 

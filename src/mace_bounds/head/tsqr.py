@@ -12,8 +12,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from mace_bounds.errors import HeadError
-
-from ._chunks import Array
+from mace_bounds.head.chunks import Array
 
 _BLOCK_ROWS = 1024  # a block stays in the cache of a core
 _PANEL = 24  # columns that tpqrt eliminates at a time; 16 to 32 are equally fast

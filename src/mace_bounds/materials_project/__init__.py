@@ -1,10 +1,28 @@
 """The Materials Project as a source: queries, download with the label guard, cache."""
 
-from mace_bounds.structures.materials_project._cache import cache_path, cached
-from mace_bounds.structures.materials_project._download import PAGE, Download, download, finished
-from mace_bounds.structures.materials_project._guard import check_entry, entry_of
-from mace_bounds.structures.materials_project._look import Look, look
-from mace_bounds.structures.materials_project._query import Query, is_query, parse_query
+from mace_bounds.materials_project.cache import (
+    cache_path,
+    cached,
+)
+from mace_bounds.materials_project.downloading import (
+    PAGE,
+    Download,
+    download,
+    finished,
+)
+from mace_bounds.materials_project.guard import (
+    check_entry,
+    entry_of,
+)
+from mace_bounds.materials_project.preview import (
+    Look,
+    look,
+)
+from mace_bounds.materials_project.query import (
+    Query,
+    is_query,
+    parse_query,
+)
 
 __all__ = [
     "PAGE",

@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import SourceError
-from mace_bounds.structures._text import sentence
-from mace_bounds.structures.materials_project._guard import FIELDS
-from mace_bounds.structures.materials_project._query import THERMO_TYPE
+from mace_bounds.materials_project.guard import FIELDS
+from mace_bounds.materials_project.query import THERMO_TYPE
+from mace_bounds.structures import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,7 +80,7 @@ def _of_one_version(table: Any, database_version: str) -> Any:
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
     """Turn a row of the table into what the search answers: no empty fields, adjustments as JSON objects."""
-    from mace_bounds.structures._entries import load_json
+    from mace_bounds.structures.formats import load_json
 
     plain: dict[str, Any] = _without_none(document)
     for entry in (plain.get("entries") or {}).values():

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_bounds.structures.materials_project._download import SUFFIX, Download, download, finished
-from mace_bounds.structures.materials_project._query import PREFIX, Query, parse_query
+from mace_bounds.materials_project.downloading import SUFFIX, Download, download, finished
+from mace_bounds.materials_project.query import PREFIX, Query, parse_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,11 @@ def cached(
     tell = note or _to_stderr
     tell(f"note: {parsed} is not here yet; downloading it into {path}")
     return download(parsed, path, progress=progress, note=tell)
+
+
+def cached_path(query: str) -> Path:
+    """Path of the file of a query in the cache: what the entry point ``mp`` of ``mace_bounds.sources`` calls."""
+    return cached(query).path
 
 
 def _to_stderr(text: str) -> None:

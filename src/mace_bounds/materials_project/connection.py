@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import SourceError
-from mace_bounds.structures._text import clean, sentence
-from mace_bounds.structures.materials_project._patience import KEY_ADDRESS
+from mace_bounds.materials_project.retry import KEY_ADDRESS
+from mace_bounds.structures import clean, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mace_bounds.structures.materials_project._patience import PatientAdapter
+    from mace_bounds.materials_project.retry import PatientAdapter
 
 DATASETS = "MPRESTER_LOCAL_DATASET_CACHE"
 ENDPOINT = "https://api.materialsproject.org/"

@@ -14,24 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import SourceError
-from mace_bounds.structures._text import clean
-from mace_bounds.structures.materials_project._connection import (
+from mace_bounds.materials_project.connection import (
     find_endpoint,
     find_key,
     heartbeat,
     open_client,
     plain_id,
 )
-from mace_bounds.structures.materials_project._file import EntriesFile, Tally
-from mace_bounds.structures.materials_project._guard import FIELDS, entry_of
-from mace_bounds.structures.materials_project._pages import Changed, KeepingAdapter, read_page, write_whole
-from mace_bounds.structures.materials_project._patience import PatientAdapter, silent
-from mace_bounds.structures.materials_project._query import THERMO_TYPE, Query, parse_query
+from mace_bounds.materials_project.entries_file import EntriesFile, Tally
+from mace_bounds.materials_project.guard import FIELDS, entry_of
+from mace_bounds.materials_project.page_cache import Changed, KeepingAdapter, read_page, write_whole
+from mace_bounds.materials_project.query import THERMO_TYPE, Query, parse_query
+from mace_bounds.materials_project.retry import PatientAdapter, silent
+from mace_bounds.structures import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from mace_bounds.structures.materials_project._connection import Heartbeat
+    from mace_bounds.materials_project.connection import Heartbeat
 
 SUFFIX = ".jsonl.gz"
 LICENCE = (
@@ -122,7 +122,7 @@ def download(
         settings["database_version"] = beat.database_version
         started = _prepare(folder, path, settings, tell)
         if query.everything:
-            from mace_bounds.structures.materials_project._bulk import bulk_documents
+            from mace_bounds.materials_project.bulk import bulk_documents
 
             with open_client(address, key, patient) as client:
                 tally = write_entries(

@@ -11,13 +11,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ase.data import atomic_numbers
 
-from mace_bounds.structures._labels import REFUSED, licence_flags, potential_titles, ytterbium_flags
+from mace_bounds.structures import REFUSED, licence_flags, potential_titles, ytterbium_flags
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from mace_bounds.structures.materials_project._query import Range
+    from mace_bounds.materials_project.query import Range
 
 LISTED = 50  # ids named in the summary; the file has them all
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.errors import LabelError
-from mace_bounds.structures._entries import cell_of
-from mace_bounds.structures._labels import REFUSED, canonical, functional_of, guard_label
-from mace_bounds.structures._text import clean
+from mace_bounds.structures import REFUSED, canonical, clean, functional_of, guard_label
+from mace_bounds.structures.formats import cell_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, urlsplit
 from requests import Response
 
 from mace_bounds.errors import SourceError, StructureError
-from mace_bounds.structures._entries import load_json
-from mace_bounds.structures.materials_project._patience import PatientAdapter, silent
+from mace_bounds.materials_project.retry import PatientAdapter, silent
+from mace_bounds.structures.formats import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

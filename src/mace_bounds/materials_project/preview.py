@@ -8,16 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.structures.materials_project._connection import (
-    find_endpoint,
-    find_key,
-    heartbeat,
-    open_client,
-)
-from mace_bounds.structures.materials_project._download import PAGE, documents_of, search, write_entries
-from mace_bounds.structures.materials_project._pages import KeepingAdapter
-from mace_bounds.structures.materials_project._patience import PatientAdapter, silent
-from mace_bounds.structures.materials_project._query import Query, parse_query
+from mace_bounds.materials_project.connection import find_endpoint, find_key, heartbeat, open_client
+from mace_bounds.materials_project.downloading import PAGE, documents_of, search, write_entries
+from mace_bounds.materials_project.page_cache import KeepingAdapter
+from mace_bounds.materials_project.query import Query, parse_query
+from mace_bounds.materials_project.retry import PatientAdapter, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ase.data import chemical_symbols
 
 from mace_bounds.errors import SourceError
-from mace_bounds.structures._text import clean
+from mace_bounds.structures import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

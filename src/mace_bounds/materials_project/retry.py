@@ -11,7 +11,7 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from mace_bounds.errors import SourceError
-from mace_bounds.structures._text import sentence
+from mace_bounds.structures import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable

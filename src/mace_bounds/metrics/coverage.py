@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds._light import import_scoringrules
-from mace_bounds.calibration._groups import Groups, Labels, codes_of, groups_of
 from mace_bounds.errors import HeadError
+from mace_bounds.metrics.groups import Groups, Labels, codes_of, groups_of
 
 if TYPE_CHECKING:
     import pandas as pd

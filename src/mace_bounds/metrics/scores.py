@@ -11,9 +11,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds._light import import_scoringrules
-from mace_bounds.calibration._conformal import conformal_quantile
-from mace_bounds.calibration._coverage import clopper_pearson
 from mace_bounds.errors import HeadError
 
 _Arrays = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -39,15 +36,22 @@ def nll_gaussian(residual: ArrayLike, sigma: ArrayLike) -> float:
 
 
 def crps_gaussian(residual: ArrayLike, sigma: ArrayLike) -> float:
-    """Mean continuous ranked probability score of N(0, σ²), in the residual's unit (``scoringrules``)."""
-    scoringrules = import_scoringrules()
+    """Mean continuous ranked probability score of N(0, σ²), in the residual's unit.
+
+    References
+    ----------
+    Gneiting & Raftery, J. Am. Stat. Assoc. 102, 359 (2007), equation 21.
+    """
+    from scipy.special import erf
 
     r, s = _pair(residual, sigma)
-    return float(np.mean(scoringrules.crps_normal(r, np.zeros_like(r), s, backend="numpy")))
+    z = r / s
+    density = np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
+    return float(np.mean(s * (z * erf(z / np.sqrt(2.0)) + 2.0 * density - 1.0 / np.sqrt(np.pi))))
 
 
 def crps_from_quantiles(residual: ArrayLike, quantiles: ArrayLike, levels: ArrayLike) -> float:
-    """Mean CRPS of forecasts known by their quantiles: twice the mean pinball loss (``scoringrules``).
+    """Mean CRPS of forecasts known by their quantiles: twice the mean pinball loss.
 
     Parameters
     ----------
@@ -62,38 +66,16 @@ def crps_from_quantiles(residual: ArrayLike, quantiles: ArrayLike, levels: Array
     -------
     float
         In the unit of the residual.
-    """
-    scoringrules = import_scoringrules()
 
+    References
+    ----------
+    Laio & Tamea, Hydrol. Earth Syst. Sci. 11, 1267 (2007): the CRPS is twice the integral of the pinball loss.
+    """
     r, q, p = (np.asarray(a, dtype=np.float64) for a in (residual, quantiles, levels))
     if q.shape != (r.size, p.size):
-        raise HeadError(
-            f"Expected quantiles of shape {(r.size, p.size)}, got {q.shape}; align rows and levels."
-        )
-    return float(np.mean(scoringrules.crps_quantile(r, q, p, backend="numpy")))
-
-
-def symmetric_quantiles(scores: ArrayLike, sigma: ArrayLike, levels: ArrayLike) -> NDArray[np.float64]:
-    """Predictive quantiles of the residual implied by calibration scores, symmetric about the centre.
-
-    Parameters
-    ----------
-    scores : array_like, shape (m,)
-        Calibration scores |r|/σ.
-    sigma : array_like, shape (n,)
-        Widths of the rows to predict.
-    levels : array_like, shape (k,)
-        Probabilities of the wanted quantiles.
-
-    Returns
-    -------
-    ndarray, shape (n, k)
-        ``sign(p - 1/2) · q_|2p - 1| · σ``, for :func:`crps_from_quantiles`; in the unit of sigma.
-    """
-    p, s = np.asarray(levels, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
-    spread = np.quantile(np.asarray(scores, dtype=np.float64), np.abs(2.0 * p - 1.0))
-    grid: NDArray[np.float64] = s[:, None] * (np.sign(p - 0.5) * spread)
-    return grid
+        raise HeadError(f"quantiles have shape {q.shape}, not {(r.size, p.size)}; align rows and levels.")
+    over = r[:, None] - q
+    return float(2.0 * np.mean(np.maximum(p * over, (p - 1.0) * over)))
 
 
 def miscalibration_area(residual: ArrayLike, sigma: ArrayLike) -> float:
@@ -209,36 +191,6 @@ class CalibrationCurve:
         crossing = a * b < 0
         total = np.where(crossing, np.abs(a) + np.abs(b), 1.0)
         return float(np.sum(h * np.where(crossing, (a**2 + b**2) / total, np.abs(a + b)) / 2.0))
-
-
-def calibration_curve(
-    scores_cal: ArrayLike, scores_test: ArrayLike, levels: ArrayLike | None = None, confidence: float = 0.95
-) -> CalibrationCurve:
-    """Measure the coverage of conformal intervals at many levels.
-
-    Parameters
-    ----------
-    scores_cal, scores_test : array_like, shape (m,) and (n,)
-        Scores |r|/σ of the calibration rows and of rows unseen by it.
-    levels : array_like, optional
-        Nominal coverages; 0.02 to 0.98 by default.
-    confidence : float
-        Of the Clopper–Pearson bounds.
-
-    Returns
-    -------
-    CalibrationCurve
-    """
-    nominal = np.linspace(0.02, 0.98, 49) if levels is None else np.asarray(levels, dtype=np.float64)
-    test = np.sort(np.asarray(scores_test, dtype=np.float64))
-    if test.size == 0 or np.any(np.isnan(test)):
-        raise HeadError(
-            "Expected at least one test score and no NaN; label some rows outside the calibration."
-        )
-    q = np.array([conformal_quantile(scores_cal, float(level)) for level in nominal])
-    hits = np.searchsorted(test, q, side="right")
-    low, high = clopper_pearson(hits, test.size, confidence)
-    return CalibrationCurve(nominal, hits / test.size, low, high, int(test.size))
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds.backbones.mace import find_weights
 from mace_bounds.errors import SourceError
-from mace_bounds.features import find_weights
+from mace_bounds.materials_project import is_query, parse_query
 from mace_bounds.structures import read
-from mace_bounds.structures.materials_project import is_query, parse_query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mace_bounds.build._folder import features_path
-from mace_bounds.build._probe import Extent, Speed, measure_fit
-from mace_bounds.build._question import AUDIT, DOWNLOAD, FEATURES, FIT, Question
-from mace_bounds.build._sources import STORE
-from mace_bounds.features.engines import usable_cores
-from mace_bounds.structures.materials_project import parse_query
+from mace_bounds.features import usable_cores
+from mace_bounds.materials_project import parse_query
+from mace_bounds.pipeline.config import AUDIT, DOWNLOAD, FEATURES, FIT, Question
+from mace_bounds.pipeline.folder import features_path
+from mace_bounds.pipeline.probe import Extent, Speed, measure_fit
+from mace_bounds.pipeline.sources import STORE
 
 if TYPE_CHECKING:
-    from mace_bounds.build._folder import State
-    from mace_bounds.features import Weights
+    from mace_bounds.backbones.mace import Weights
+    from mace_bounds.pipeline.folder import State
 
 FRACTIONS = 118  # columns of the head beside the features
 SECONDS_PER_FIT, POPS_PER_FIT = (

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mace_bounds.build._question import DECIDED_BY, Question
 from mace_bounds.errors import StoreError
+from mace_bounds.pipeline.config import DECIDED_BY, Question
 
 STATE, HEAD, AUDIT_FOLDER, JOINED = "build.json", "head", "audit", "features-joined"
 _OURS = ("entries", "features", HEAD, AUDIT_FOLDER, STATE, ".")

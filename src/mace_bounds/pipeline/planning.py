@@ -8,21 +8,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.build._estimate import (
+from mace_bounds.backbones.mace import DEFAULT_MODEL, Weights, find_weights
+from mace_bounds.errors import SourceError
+from mace_bounds.materials_project import parse_query
+from mace_bounds.pipeline.config import DEFAULT_SOURCE, FIT, Question, ask
+from mace_bounds.pipeline.estimate import (
     Estimate,
     audit_estimate,
     download_estimate,
     features_estimate,
     fit_estimate,
 )
-from mace_bounds.build._folder import State
-from mace_bounds.build._probe import Extent, Speed, measure_extent, measure_speed, spread
-from mace_bounds.build._question import DEFAULT_SOURCE, FIT, Question, ask
-from mace_bounds.build._sources import QUERY
-from mace_bounds.build._training import training_is_known, unknown_sentence
-from mace_bounds.errors import SourceError
-from mace_bounds.features import DEFAULT_MODEL, Weights, find_weights
-from mace_bounds.structures.materials_project import parse_query
+from mace_bounds.pipeline.folder import State
+from mace_bounds.pipeline.probe import Extent, Speed, measure_extent, measure_speed, spread
+from mace_bounds.pipeline.sources import QUERY
+from mace_bounds.pipeline.training import training_is_known, unknown_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

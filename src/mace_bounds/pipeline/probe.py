@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.build._folder import entries_path
-from mace_bounds.build._sources import QUERY, STORE, kind_of
+from mace_bounds.backbones.mace import load_model
 from mace_bounds.calibration import FitConfig
-from mace_bounds.features import FeatureStore, extract, load_model
+from mace_bounds.features import FeatureStore, extract
 from mace_bounds.head import array_chunks, fit_pops
+from mace_bounds.materials_project import finished, look, parse_query
+from mace_bounds.pipeline.folder import entries_path
+from mace_bounds.pipeline.sources import QUERY, STORE, kind_of
 from mace_bounds.structures import read
-from mace_bounds.structures.materials_project import finished, look, parse_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mace_bounds.build._question import Question
+    from mace_bounds.materials_project import Look
+    from mace_bounds.pipeline.config import Question
     from mace_bounds.structures import Record
-    from mace_bounds.structures.materials_project import Look
 
 N_PROBE = 20
 
@@ -34,7 +35,7 @@ class Extent:
     Attributes
     ----------
     name, kind : str
-        As :class:`mace_bounds.build._sources.Source` has them.
+        As :class:`mace_bounds.pipeline.sources.Source` has them.
     structures, labelled : int
         In all; estimated where only a first page was seen.
     atoms : float

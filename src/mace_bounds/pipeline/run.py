@@ -7,26 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.build._folder import AUDIT_FOLDER, HEAD, State, digest
-from mace_bounds.build._question import (
-    AUDIT,
-    DEFAULT_SOURCE,
-    DOWNLOAD,
-    FEATURES,
-    FIT,
-    STAGES,
-    ask,
-)
-from mace_bounds.build._sources import check_labels, obtain
-from mace_bounds.build._stages import (
+from mace_bounds.backbones.mace import DEFAULT_MODEL
+from mace_bounds.errors import SourceError
+from mace_bounds.pipeline.config import AUDIT, DEFAULT_SOURCE, DOWNLOAD, FEATURES, FIT, STAGES, ask
+from mace_bounds.pipeline.folder import AUDIT_FOLDER, HEAD, State, digest
+from mace_bounds.pipeline.sources import check_labels, obtain
+from mace_bounds.pipeline.stages import (
     audit_the_head,
     extract_features,
     fit_the_head,
     stamp,
     weights_sha256,
 )
-from mace_bounds.errors import SourceError
-from mace_bounds.features import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,16 +79,16 @@ def build(
     also : sequence of str or path
         More labelled structures. They may be added until the fit is done.
     model : str or path
-        See :func:`mace_bounds.features.load_model`.
+        See :func:`mace_bounds.backbones.mace.load_model`.
     include_training, balance
-        See :func:`mace_bounds.audit.fit` and :class:`mace_bounds.calibration.FitConfig`.
+        See :func:`mace_bounds.fitting.fit` and :class:`mace_bounds.calibration.FitConfig`.
     cross_fit : bool
         Let the audit fit heads of its own, so that every label is bounded by one that has not seen it; it takes
         six times the fit. Without it, the head itself bounds all, and coverage is measured on its test split.
     energy_key, max_atoms
         See :func:`mace_bounds.structures.read`.
     dtype, device
-        See :func:`mace_bounds.features.load_model`.
+        See :func:`mace_bounds.backbones.mace.load_model`.
     shard_rows, workers, scheduler
         See :func:`mace_bounds.features.extract`.
     plots : bool

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.build._folder import entries_path, features_path
+from mace_bounds.backbones.mace import weights_digest
 from mace_bounds.errors import SourceError, StoreError
-from mace_bounds.features import FeatureStore, is_store, weights_digest
+from mace_bounds.features import FeatureStore, is_store
+from mace_bounds.materials_project import download, is_query
+from mace_bounds.pipeline.folder import entries_path, features_path
 from mace_bounds.structures import source_digest
-from mace_bounds.structures.materials_project import download, is_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mace_bounds.build._question import Question
+    from mace_bounds.pipeline.config import Question
 
 QUERY, FILES, STORE = "query", "files", "store"
 
@@ -71,7 +72,7 @@ def obtain(
     Raises
     ------
     SourceError
-        As :func:`mace_bounds.structures.materials_project.download`, or if a path has gone.
+        As :func:`mace_bounds.materials_project.download`, or if a path has gone.
     StoreError
         If a feature store is unfinished or of another model.
     """

@@ -9,30 +9,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.audit import audit, fit, now, read_card, user_heads, versions
-from mace_bounds.build._folder import AUDIT_FOLDER, HEAD, JOINED, digest
-from mace_bounds.build._question import AUDIT, FIT
-from mace_bounds.build._sources import STORE, Source, describe, licences
-from mace_bounds.build._training import training_is_known, training_sentence, unknown_sentence
+from mace_bounds.auditing import audit
+from mace_bounds.backbones.mace import fetch_weights, find_weights, load_model
+from mace_bounds.bounds import read_card, user_heads
 from mace_bounds.calibration import FitConfig
 from mace_bounds.errors import HeadError
-from mace_bounds.features import (
-    FeatureStore,
-    extract,
-    fetch_weights,
-    find_weights,
-    is_store,
-    join,
-    load_model,
-)
+from mace_bounds.features import FeatureStore, extract, is_store, join
+from mace_bounds.fitting import fit
 from mace_bounds.head import is_head_folder
+from mace_bounds.pipeline.config import AUDIT, FIT
+from mace_bounds.pipeline.folder import AUDIT_FOLDER, HEAD, JOINED, digest
+from mace_bounds.pipeline.sources import STORE, Source, describe, licences
+from mace_bounds.pipeline.training import training_is_known, training_sentence, unknown_sentence
 from mace_bounds.structures import read
+from mace_bounds.versions import now, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mace_bounds.build._folder import State
-    from mace_bounds.build._question import Question
+    from mace_bounds.pipeline.config import Question
+    from mace_bounds.pipeline.folder import State
 
     Progress = Callable[[str, int, int, int | None], None]
     Note = Callable[[str], None]
@@ -163,7 +159,7 @@ def fit_the_head(
     sentence = training_sentence(question.model, about)
     made: dict[str, Any] = {"folder": HEAD, "digest": read_card(head).digest, "training": sentence}
     made |= {key: about[key] for key in ("rows", "left_out", "coverage", "levels", "sources")}
-    made["new_to_model"] = about["backbone_compositions_known"] and not about["includes_training"]
+    made["new_to_model"] = about["training_compositions_known"] and not about["includes_training"]
     state.finish(FIT, inputs, made, stamp(since))
     progress(FIT, 1, 0, 1)
     return joined, sentence

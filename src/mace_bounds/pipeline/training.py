@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mace_bounds.features import training_compositions, weights_digest
+from mace_bounds.backbones.mace import training_compositions, weights_digest
 
 TRAINED_ON = {
     "medium-mpa-0": "MPtrj, which is the Materials Project itself, and sAlex, a part of Alexandria",
@@ -22,9 +22,9 @@ def training_sentence(model: str, about: dict[str, Any]) -> str:
     model : str
         Its name or path.
     about : dict
-        ``backbone_compositions_known``, ``includes_training`` and ``test_rows_in_training`` of a head's provenance.
+        ``training_compositions_known``, ``includes_training`` and ``test_rows_in_training`` of a head's provenance.
     """
-    if not about["backbone_compositions_known"]:
+    if not about["training_compositions_known"]:
         return unknown_sentence(model)
     model = Path(model).name
     if not about["includes_training"]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.calibration._plot_style import (
+from mace_bounds.metrics import CalibrationCurve
+from mace_bounds.plots.style import (
     BLUE,
     GREY,
     INK,
@@ -21,7 +22,6 @@ from mace_bounds.calibration._plot_style import (
     new_axes,
     plain_log,
 )
-from mace_bounds.calibration._statistics import CalibrationCurve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

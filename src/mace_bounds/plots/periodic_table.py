@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mace_bounds.calibration import plot_style
+from mace_bounds.plots import style as plot_style
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

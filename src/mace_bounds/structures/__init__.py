@@ -1,29 +1,61 @@
-"""Reading structures: files and objects in, records out."""
+"""Anything that holds crystals to checked records: readers, labels, symmetry."""
 
-from mace_bounds.structures._check import check, reduced_cell, structure_flags
-from mace_bounds.structures._files import source_digest
-from mace_bounds.structures._labels import (
+from mace_bounds.structures.check import (
+    check,
+    reduced_cell,
+    structure_flags,
+)
+from mace_bounds.structures.files import (
+    source_digest,
+)
+from mace_bounds.structures.labels import (
     DEFAULT_ENERGY_KEYS,
+    REFUSED,
+    canonical,
+    functional_of,
     guard_energy_key,
     guard_label,
+    licence_flags,
+    potential_titles,
     suspect_label,
+    ytterbium_flags,
 )
-from mace_bounds.structures._reader import read
-from mace_bounds.structures._record import Crystal, Record
-from mace_bounds.structures._symmetry import crystal_system, space_group
+from mace_bounds.structures.reader import (
+    read,
+)
+from mace_bounds.structures.record import (
+    Crystal,
+    Record,
+)
+from mace_bounds.structures.symmetry import (
+    crystal_system,
+    space_group,
+)
+from mace_bounds.structures.text import (
+    clean,
+    sentence,
+)
 
 __all__ = [
     "DEFAULT_ENERGY_KEYS",
+    "REFUSED",
     "Crystal",
     "Record",
+    "canonical",
     "check",
+    "clean",
     "crystal_system",
+    "functional_of",
     "guard_energy_key",
     "guard_label",
+    "licence_flags",
+    "potential_titles",
     "read",
     "reduced_cell",
+    "sentence",
     "source_digest",
     "space_group",
     "structure_flags",
     "suspect_label",
+    "ytterbium_flags",
 ]

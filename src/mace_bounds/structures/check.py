@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mace_bounds.structures._record import Crystal
+    from mace_bounds.structures.record import Crystal
 
 MIN_DISTANCE_ANGSTROM = 0.5
 MAX_CELL_ANGSTROM = 1_000.0

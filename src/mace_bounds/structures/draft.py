@@ -9,7 +9,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mace_bounds.errors import StructureError
-from mace_bounds.structures._record import Crystal
+from mace_bounds.structures.record import Crystal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds.errors import SourceError, StructureError
-from mace_bounds.structures._text import clean, sentence
+from mace_bounds.structures.text import clean, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

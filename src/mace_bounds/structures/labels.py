@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import LabelError
-from mace_bounds.structures._text import clean
+from mace_bounds.structures.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

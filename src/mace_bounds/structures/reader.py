@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from importlib.metadata import entry_points
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import SourceError, StructureError
-from mace_bounds.structures import _files
-from mace_bounds.structures._check import check, structure_flags
-from mace_bounds.structures._cif import parse_cif
-from mace_bounds.structures._draft import Draft
-from mace_bounds.structures._entries import load_json, parse_entries, parse_lines
-from mace_bounds.structures._extxyz import parse_extxyz
-from mace_bounds.structures._labels import guard_energy_key
-from mace_bounds.structures._objects import drafts_of_object, is_object
-from mace_bounds.structures._poscar import parse_poscar
-from mace_bounds.structures._record import Record
-from mace_bounds.structures._text import clean, sentence
+from mace_bounds.structures import files as _files
+from mace_bounds.structures.check import check, structure_flags
+from mace_bounds.structures.draft import Draft
+from mace_bounds.structures.formats import (
+    drafts_of_object,
+    is_object,
+    load_json,
+    parse_cif,
+    parse_entries,
+    parse_extxyz,
+    parse_lines,
+    parse_poscar,
+)
+from mace_bounds.structures.labels import guard_energy_key
+from mace_bounds.structures.record import Record
+from mace_bounds.structures.text import clean, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from collections.abc import Set as AbstractSet
+
+SCHEMES = "mace_bounds.sources"
+"""Entry points that turn ``SCHEME:REST`` into a path, so that no database need be known here."""
 
 _FORMATS = {"cif": "CIF", "poscar": "POSCAR", "extxyz": "extended XYZ", "json": "JSON", "jsonl": "JSON lines"}
 
@@ -141,12 +150,12 @@ def _named_drafts(
 
 
 def _local(item: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """Return a path as it is; for a query of the Materials Project that of its file in the cache."""
-    if not (isinstance(item, str) and item.startswith("mp:")):
-        return item
-    from mace_bounds.structures.materials_project import cached
-
-    return cached(item).path
+    """Return a path as it is; for ``SCHEME:REST`` what the entry point of that scheme makes of it."""
+    scheme, colon, _ = item.partition(":") if isinstance(item, str) else ("", "", "")
+    for entry in entry_points(group=SCHEMES, name=scheme) if colon else ():
+        local: str | os.PathLike[str] = entry.load()(item)
+        return local
+    return item
 
 
 def _from_iterable(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from mace_bounds.structures._record import Crystal
+    from mace_bounds.structures.record import Crystal
 
 SYMPREC_A = 0.01
 UNKNOWN = "unknown"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.errors import ModelError
-from mace_bounds.features import _mace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MINI = "mini"
-MINI_FOLDER = Path(__file__).parent.parent / "data" / "models" / "mini"
+MINI_FOLDER = Path(__file__).parents[2] / "data" / "models" / "mini"
 WEIGHTS, CONFIG, CARD = "weights.safetensors", "config.json", "README.md"
 SEEN = "training_compositions"
 _IRREPS = ("hidden_irreps", "MLP_irreps")

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mace_bounds.errors import ModelError
-from mace_bounds.features import _embedded, _mace
-from mace_bounds.features._batching import (
+from mace_bounds.backbones.batching import (
     DEFAULT_MEMORY_BYTES,
     MemoryCost,
     ahead,
@@ -19,12 +17,14 @@ from mace_bounds.features._batching import (
     fast_cost,
     mace_cost,
 )
-from mace_bounds.features._graph import Graph, GraphBatch, batch_graphs, mace_data
-from mace_bounds.features._neighbours import build_graph
-from mace_bounds.features._split import LastLayer, split_last_layer
-from mace_bounds.features._weights import MPA_0_BYTES, fetch_weights
-from mace_bounds.features.fast import FastForward, Unsupported
-from mace_bounds.features.fast._forward import EDGES_PER_CHUNK
+from mace_bounds.backbones.graph import Graph, GraphBatch, batch_graphs, mace_data
+from mace_bounds.backbones.mace import checkpoint as _mace
+from mace_bounds.backbones.mace import embedded as _embedded
+from mace_bounds.backbones.mace.fast import EDGES_PER_CHUNK, FastForward, Unsupported
+from mace_bounds.backbones.mace.split import LastLayer, split_last_layer
+from mace_bounds.backbones.mace.weights import MPA_0_BYTES, fetch_weights
+from mace_bounds.backbones.neighbours import build_graph
+from mace_bounds.errors import ModelError
 from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:

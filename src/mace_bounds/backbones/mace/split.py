@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.errors import ModelError
-from mace_bounds.features import _mace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

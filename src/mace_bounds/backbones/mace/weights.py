@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mace_bounds.backbones.mace import checkpoint as _mace
+from mace_bounds.backbones.mace import embedded as _embedded
 from mace_bounds.errors import ModelError
-from mace_bounds.features import _embedded, _mace
 
 MPA_0_BYTES = 79_462_305  # a known fact, never measured by this project
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2, vq
 
-from mace_bounds.baselines._interface import BaselineRows, Widths, array_bytes
-from mace_bounds.baselines._training import (
+from mace_bounds.benchmark.baselines.interface import BaselineRows, Widths, array_bytes
+from mace_bounds.benchmark.baselines.training import (
     FLOOR_SHARE,
     composition_folds,
     floor_of,

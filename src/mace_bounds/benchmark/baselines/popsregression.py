@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mace_bounds.baselines._interface import BaselineRows, Widths, array_bytes
-from mace_bounds.baselines._training import SMALLEST_EV_PER_ATOM, training_rows
+from mace_bounds.benchmark.baselines.interface import BaselineRows, Widths, array_bytes
+from mace_bounds.benchmark.baselines.training import SMALLEST_EV_PER_ATOM, training_rows
 
 
 @dataclass(frozen=True)

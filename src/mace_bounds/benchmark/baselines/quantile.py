@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from mace_bounds.baselines._interface import BaselineRows, Widths, array_bytes
-from mace_bounds.baselines._training import (
+from mace_bounds.benchmark.baselines.interface import BaselineRows, Widths, array_bytes
+from mace_bounds.benchmark.baselines.training import (
     N_FOLDS,
     SMALLEST_EV_PER_ATOM,
     Columns,

@@ -8,7 +8,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.baselines._interface import BaselineRows
+from mace_bounds.benchmark.baselines.interface import BaselineRows
 from mace_bounds.calibration import composition_key
 from mace_bounds.errors import HeadError
 from mace_bounds.head import Design, PopsConfig, TsqrFactor, make_design

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds.errors import EngineError
-from mace_bounds.features.engines._inprocess import InProcess
-from mace_bounds.features.engines._processes import Processes
-from mace_bounds.features.engines._run import Engine, run_shards
-from mace_bounds.features.engines._work import Shard, pack_model
+from mace_bounds.features.engines.inprocess import InProcess
+from mace_bounds.features.engines.processes import Processes
+from mace_bounds.features.engines.run import Engine, run_shards
+from mace_bounds.features.engines.work import Shard, pack_model
 
 if TYPE_CHECKING:
-    from mace_bounds.features._model import FeatureKind, FrozenModel
+    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
 
 __all__ = ["Engine", "Shard", "open_engine", "run_shards", "usable_cores"]
 
@@ -46,7 +46,7 @@ def open_engine(
         raise EngineError(f"expected at least one worker, got {workers}; give 1 or more.")
     if scheduler is not None:
         try:
-            from mace_bounds.features.engines._dask import Dask
+            from mace_bounds.features.engines.dask import Dask
         except ImportError as error:
             raise EngineError(
                 "expected Dask for a scheduler, but it is not installed; "

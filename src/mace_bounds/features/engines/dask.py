@@ -34,13 +34,13 @@ from uuid import uuid4
 from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_worker
 
 from mace_bounds.errors import EngineError
-from mace_bounds.features._manifest import is_store
-from mace_bounds.features.engines._work import Task, perform, sentence, unpack_model
+from mace_bounds.features.engines.work import Task, perform, sentence, unpack_model
+from mace_bounds.features.manifest import is_store
 
 if TYPE_CHECKING:
     from distributed import Future
 
-    from mace_bounds.features._model import FeatureKind, FrozenModel
+    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
 
 SECONDS_TO_CONNECT = 30
 PACKAGES = ("mace-bounds", "mace-torch", "torch", "numpy", "numba")  # with others the last bits may differ

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mace_bounds.features.engines._work import Task, perform
+from mace_bounds.features.engines.work import Task, perform
 
 if TYPE_CHECKING:
-    from mace_bounds.features._model import FeatureKind, FrozenModel
+    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
 
 
 class InProcess:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from mace_bounds._light import lighten_imports
 from mace_bounds.errors import EngineError
-from mace_bounds.features.engines._work import Task, perform, unpack_model
+from mace_bounds.features.engines.work import Task, perform, unpack_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
-    from mace_bounds.features._model import FeatureKind, FrozenModel
+    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
 
 # Where fork is safe, workers come from a server that has imported mace already: one that dies is replaced at once.
 START = "forkserver" if sys.platform == "linux" else "spawn"
@@ -35,7 +35,7 @@ class _Worker:
 
     def __init__(self, model: bytes, kind: FeatureKind) -> None:
         context = get_context(START)
-        context.set_forkserver_preload(["mace_bounds.features.engines._preload"])
+        context.set_forkserver_preload(["mace_bounds.features.engines.preload"])
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=serve, args=(theirs, model, kind), daemon=True)  # type: ignore[attr-defined]
         try:

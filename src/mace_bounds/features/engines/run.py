@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from mace_bounds.errors import EngineError
-from mace_bounds.features.engines._work import Shard, Task
+from mace_bounds.features.engines.work import Shard, Task
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator

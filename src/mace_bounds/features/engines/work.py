@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.errors import EngineError
-from mace_bounds.features import _mace
-from mace_bounds.features._rows import extract_batch
-from mace_bounds.features._shard import write_shard
+from mace_bounds.features.extract_rows import extract_batch
+from mace_bounds.features.shard import write_shard
 from mace_bounds.structures import Crystal, Record, space_group
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from mace_bounds.features._model import FeatureKind, FrozenModel
-    from mace_bounds.features._shard import Arrays
+    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
+    from mace_bounds.features.shard import Arrays
 
     Rows = tuple[list[str | None], Arrays]
 

@@ -5,12 +5,12 @@ A row z of fitted columns has the projections zᵀW, and the deviation of its pr
 (zᵀW) b. So one product per row serves every posterior.
 """
 
-from ._box import Box, CorrectionAxes, Corrections, fit_axes
-from ._ellipsoid import Ellipsoid
-from ._ellipsoid_fit import fit_ellipsoid, generalisation_error
-from ._ensemble import Ensemble
-from ._interface import Posterior
-from ._subsample import stratified_rows
+from mace_bounds.head.posteriors.box import Box, CorrectionAxes, Corrections, fit_axes
+from mace_bounds.head.posteriors.ellipsoid import Ellipsoid
+from mace_bounds.head.posteriors.ellipsoid_fit import fit_ellipsoid, generalisation_error
+from mace_bounds.head.posteriors.ensemble import Ensemble
+from mace_bounds.head.posteriors.interface import Posterior
+from mace_bounds.head.posteriors.subsample import stratified_rows
 
 __all__ = [
     "Box",

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from mace_bounds.head._chunks import Array
-from mace_bounds.head._tsqr import QrAccumulator
-
-from ._tails import Tails
+from mace_bounds.head.chunks import Array
+from mace_bounds.head.posteriors.tails import Tails
+from mace_bounds.head.tsqr import QrAccumulator
 
 Corrections = Callable[[Array], Iterable[Array]]
 """Yields blocks (n, k) of (e/h) u · T, the whitened corrections of the selected rows times the T (m, k) it is given."""

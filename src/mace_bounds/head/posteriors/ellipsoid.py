@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
-from mace_bounds.head._chunks import Array
+from mace_bounds.head.chunks import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mace_bounds.head._chunks import Array
-
-from ._ellipsoid import log_ball_normaliser
+from mace_bounds.head.chunks import Array
+from mace_bounds.head.posteriors.ellipsoid import log_ball_normaliser
 
 _PRIOR = 3.0  # strength of the prior towards one constant width, as a number of rows
 _LEAST_SIZE = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mace_bounds.head._chunks import Array
+from mace_bounds.head.chunks import Array
 
 _BLOCK_MEMBERS = 128
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mace_bounds.head._chunks import Array
+from mace_bounds.head.chunks import Array
 
 
 class Posterior(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.head._chunks import Array
+from mace_bounds.head.chunks import Array
 
 
 def stratified_rows(

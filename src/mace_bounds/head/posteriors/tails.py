@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mace_bounds.head._chunks import Array
+from mace_bounds.head.chunks import Array
 
 _ROWS_AT_LEAST = 2048  # waiting rows are worth a partition from here on
 

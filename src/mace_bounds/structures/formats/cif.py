@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.errors import StructureError
-from mace_bounds.structures._draft import Draft
-from mace_bounds.structures._objects import draft_of_structure
-from mace_bounds.structures._text import clean, sentence
+from mace_bounds.structures.draft import Draft
+from mace_bounds.structures.formats.objects import draft_of_structure
+from mace_bounds.structures.text import clean, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.errors import LabelError, StructureError
-from mace_bounds.structures._draft import Draft, crystal_of, numbers_of, require_periodic
-from mace_bounds.structures._labels import (
+from mace_bounds.structures.draft import Draft, crystal_of, numbers_of, require_periodic
+from mace_bounds.structures.labels import (
     REFUSED,
     find_label,
     functional_of,
@@ -21,14 +21,14 @@ from mace_bounds.structures._labels import (
     run_type_of,
     ytterbium_flags,
 )
-from mace_bounds.structures._text import clean, sentence
+from mace_bounds.structures.text import clean, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from mace_bounds.structures._record import Crystal
+    from mace_bounds.structures.record import Crystal
 
 _LIST_KEYS = ("entries", "data", "structures")
 _ID_KEYS = ("entry_id", "id", "material_id", "name")

@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_bounds.errors import LabelError, StructureError
-from mace_bounds.structures._draft import Draft, crystal_of, numbers_of, require_periodic
-from mace_bounds.structures._labels import (
-    find_label,
-    hull_distance,
-    licence_flags,
-    require_known_functional,
-)
-from mace_bounds.structures._text import clean
+from mace_bounds.structures.draft import Draft, crystal_of, numbers_of, require_periodic
+from mace_bounds.structures.labels import find_label, hull_distance, licence_flags, require_known_functional
+from mace_bounds.structures.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

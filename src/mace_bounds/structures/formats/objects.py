@@ -5,15 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import LabelError, StructureError
-from mace_bounds.structures._draft import Draft, crystal_of, numbers_of, require_periodic
-from mace_bounds.structures._entries import label_of_entry, name_of, parse_entries
-from mace_bounds.structures._labels import (
-    find_label,
-    hull_distance,
-    licence_flags,
-    require_known_functional,
-)
-from mace_bounds.structures._record import Crystal, Record
+from mace_bounds.structures.draft import Draft, crystal_of, numbers_of, require_periodic
+from mace_bounds.structures.formats.entries import label_of_entry, name_of, parse_entries
+from mace_bounds.structures.labels import find_label, hull_distance, licence_flags, require_known_functional
+from mace_bounds.structures.record import Crystal, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ import re
 import numpy as np
 
 from mace_bounds.errors import StructureError
-from mace_bounds.structures._draft import Draft, crystal_of, numbers_of
-from mace_bounds.structures._text import clean
+from mace_bounds.structures.draft import Draft, crystal_of, numbers_of
+from mace_bounds.structures.text import clean
 
 _SYMBOL = re.compile(r"[A-Z][a-z]?(?![a-z])")
 

@@ -1,6 +1,6 @@
 """An exact re-arrangement of MACE's energy-only forward (DESIGN 4): the same numbers, many times faster."""
 
-from mace_bounds.features.fast._forward import FastForward
-from mace_bounds.features.fast._weights import Unsupported
+from mace_bounds.backbones.mace.fast.forward import EDGES_PER_CHUNK, FastForward
+from mace_bounds.backbones.mace.fast.weights import Unsupported
 
-__all__ = ["FastForward", "Unsupported"]
+__all__ = ["EDGES_PER_CHUNK", "FastForward", "Unsupported"]

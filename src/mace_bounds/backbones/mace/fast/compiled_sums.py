@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from mace_bounds.features.fast._geometry import Chunk
-    from mace_bounds.features.fast._weights import Path
+    from mace_bounds.backbones.mace.fast.geometry import Chunk
+    from mace_bounds.backbones.mace.fast.weights import Path
 
 ROWS = 3  # components of the message taken together: with more the compiler runs out of registers
 
@@ -84,7 +84,7 @@ def _group_kernel() -> Any:
 
 
 def sum_groups(path: Path, hidden: torch.Tensor, couplings: torch.Tensor, chunk: Chunk) -> torch.Tensor:
-    """As :func:`mace_bounds.features.fast._sums.sum_groups`."""
+    """As :func:`mace_bounds.backbones.mace.fast.sums.sum_groups`."""
     sums = hidden.new_zeros(2 * path.l3 + 1, len(chunk.group_offsets) - 1, hidden.shape[1])
     values = hidden.numpy()
     _group_kernel()(
@@ -101,7 +101,7 @@ def sum_groups(path: Path, hidden: torch.Tensor, couplings: torch.Tensor, chunk:
 
 
 class MessageSums:
-    """As :class:`mace_bounds.features.fast._sums.MessageSums`."""
+    """As :class:`mace_bounds.backbones.mace.fast.sums.MessageSums`."""
 
     def __init__(self, features: list[torch.Tensor], senders: torch.Tensor, chunk: Chunk) -> None:
         self.features = [f.numpy() for f in features]
@@ -113,7 +113,7 @@ class MessageSums:
     def add(
         self, path: Path, radial: torch.Tensor, couplings: torch.Tensor, sums: torch.Tensor, place: int
     ) -> None:
-        """As :meth:`mace_bounds.features.fast._sums.MessageSums.add`."""
+        """As :meth:`mace_bounds.backbones.mace.fast.sums.MessageSums.add`."""
         n_features, values = 2 * path.l1 + 1, radial.numpy()
         for row in range(0, len(sums), ROWS):
             _message_kernel(n_features, min(ROWS, len(sums) - row))(

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.features.fast._weights import demand, irreps_of, natural_degrees
+from mace_bounds.backbones.mace.fast.weights import demand, irreps_of, natural_degrees
 
 if TYPE_CHECKING:
     import torch

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.features import _mace
-from mace_bounds.features.fast._weights import (
+from mace_bounds.backbones.mace import checkpoint as _mace
+from mace_bounds.backbones.mace.fast.weights import (
     coupling_paths,
     coupling_table,
     demand,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from mace_bounds.features.fast._geometry import Chunk, Edges
+    from mace_bounds.backbones.mace.fast.geometry import Chunk, Edges
 
 INTERACTIONS = {
     "RealAgnosticInteractionBlock",

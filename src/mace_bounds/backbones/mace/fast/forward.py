@@ -5,15 +5,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.features.fast import _compiled_sums, _sums
-from mace_bounds.features.fast._contraction import SymmetricContraction
-from mace_bounds.features.fast._convolution import Convolution
-from mace_bounds.features.fast._geometry import build_edges, chunks
-from mace_bounds.features.fast._weights import (
-    demand,
-    linear_blocks,
-    selector_blocks,
-)
+from mace_bounds.backbones.mace.fast import compiled_sums as _compiled_sums
+from mace_bounds.backbones.mace.fast import sums as _sums
+from mace_bounds.backbones.mace.fast.contraction import SymmetricContraction
+from mace_bounds.backbones.mace.fast.convolution import Convolution
+from mace_bounds.backbones.mace.fast.geometry import build_edges, chunks
+from mace_bounds.backbones.mace.fast.weights import demand, linear_blocks, selector_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from mace_bounds.features._graph import GraphBatch
+    from mace_bounds.backbones.graph import GraphBatch
 
 EDGES_PER_CHUNK = {"cpu": 1024, "cuda": 200_000}
 ATOMS_PER_BLOCK = {"cpu": 64, "cuda": 2048}  # of one element together: on a CPU their products stay in cache

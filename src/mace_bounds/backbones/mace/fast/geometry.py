@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from mace_bounds.features._graph import GraphBatch
+    from mace_bounds.backbones.graph import GraphBatch
 
 HASH = -7046029254386353131  # 2^64 / golden ratio, odd: spreads the bits of a length over the key
 

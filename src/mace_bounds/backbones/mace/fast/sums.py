@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from mace_bounds.features.fast._geometry import Chunk
-    from mace_bounds.features.fast._weights import Path
+    from mace_bounds.backbones.mace.fast.geometry import Chunk
+    from mace_bounds.backbones.mace.fast.weights import Path
 
 
 def weighted_segment_sum(

@@ -1,0 +1,33 @@
+"""Plots of coverage, widths and errors: they take and return axes."""
+
+from mace_bounds.plots.calibration import (
+    plot_calibration,
+    plot_coverage_by_group,
+    plot_error_against_width,
+    plot_parity,
+    plot_reliability,
+    plot_residuals,
+    plot_widths,
+)
+from mace_bounds.plots.periodic_table import (
+    plot_periodic_map,
+)
+from mace_bounds.plots.style import (
+    save,
+)
+from mace_bounds.plots.style import (
+    save as save_plot,
+)
+
+__all__ = [
+    "plot_calibration",
+    "plot_coverage_by_group",
+    "plot_error_against_width",
+    "plot_parity",
+    "plot_periodic_map",
+    "plot_reliability",
+    "plot_residuals",
+    "plot_widths",
+    "save",
+    "save_plot",
+]

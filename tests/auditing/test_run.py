@@ -1,0 +1,279 @@
+"""An audit from end to end: files, honest coverage, resuming; numbers recomputed by plain pandas."""
+
+import json
+import shutil
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from ase import Atoms
+from ase.io import write
+
+from mace_bounds import audit, plot
+from mace_bounds.auditing.folder import read_bounds
+from mace_bounds.errors import HeadError, StoreError
+from mace_bounds.fitting.measured import Measured, headline, sentence
+
+
+@pytest.fixture(scope="module")
+def source(labelled_crystals, tmp_path_factory):
+    """Return labelled crystals, one with an absurd label, one that overlaps, one without a label."""
+    odd = [atoms.copy() for atoms in labelled_crystals[:3]]
+    for index, atoms in enumerate(odd):
+        atoms.info = {"id": f"odd-{index}", "source": "odd"}
+    odd[0].info["REF_energy"] = -1000.0 * len(odd[0])
+    odd[1] = Atoms("Al2", positions=[[0, 0, 0], [0, 0, 0.1]], cell=[3] * 3, pbc=True, info=odd[1].info)
+    path = tmp_path_factory.mktemp("source") / "mixed.extxyz"
+    write(path, [*labelled_crystals, *odd], format="extxyz")
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(source, tiny_model_folder, tiny_fit, tmp_path_factory):
+    out = tmp_path_factory.mktemp("audit") / "out"
+    return audit(source, out, model=tiny_model_folder, head=tiny_fit.folder, shard_rows=64)
+
+
+@pytest.fixture(scope="module")
+def bounds(result):
+    return pd.read_parquet(result.folder / "bounds.parquet")
+
+
+def test_coverage_in_the_summary_is_that_of_the_bounds_table(result, bounds):
+    summary = json.loads((result.folder / "summary.json").read_text())
+    usable = bounds[bounds["error_mev_per_atom"].abs() < 3000]
+    unseen = usable[usable["seen_in"] == "unseen"]
+    assert summary["measured_on"]["rows"] == "unseen"
+    assert summary["measured_on"]["n"] == len(unseen) >= 30
+    assert len(summary["coverage"]) == len(result.summary["head"]["levels"]) >= 3
+    for name, rows in (("coverage", unseen), ("coverage_all_labelled", usable)):
+        for told in summary[name]:
+            level = f"{100 * told['nominal']:g}"
+            error = rows["error_mev_per_atom"]
+            inside = error.between(rows[f"lower_{level}_mev_per_atom"], rows[f"upper_{level}_mev_per_atom"])
+            assert told["coverage"] == pytest.approx(inside.mean(), abs=1e-6)
+            assert told["n"] == len(rows)
+
+
+def test_coverage_by_group_is_that_of_the_bounds_table(result, bounds):
+    table = pd.read_csv(result.folder / "coverage.csv")
+    unseen = bounds[(bounds["seen_in"] == "unseen") & (bounds["error_mev_per_atom"].abs() < 3000)]
+    oxygen = unseen[unseen["chemical_system"].str.split("-").map(lambda elements: "O" in elements)]
+    told = table[(table["rows"] == "unseen") & (table["group"] == "O") & (table["nominal"] == 0.9)].iloc[0]
+    assert told["by"] == "element"
+    assert told["n"] == len(oxygen)
+    inside = oxygen["error_mev_per_atom"].between(
+        oxygen["lower_90_mev_per_atom"], oxygen["upper_90_mev_per_atom"]
+    )
+    assert told["coverage"] == pytest.approx(inside.mean())
+    groups = set(table["by"])
+    assert {"all", "source", "chemistry", "element", "size", "seen_in"} <= groups
+
+
+def test_odd_rows_are_counted_and_listed(result):
+    counts = result.summary["counts"]
+    assert counts == counts | {
+        "structures": 203,
+        "scored": 202,
+        "failed": 1,
+        "labelled": 201,
+        "suspect_labels": 1,
+    }
+    assert len(result.summary["failures"]) == 1
+    assert pd.read_csv(result.folder / "failures.csv")["id"].tolist() == ["odd-1"]
+    outside = pd.read_csv(result.folder / "violations.csv")
+    assert outside["id"].iloc[0] == "odd-0"
+    assert "suspect_label" in outside["flags"].iloc[0]
+    assert outside["excess_half_widths"].is_monotonic_decreasing
+
+
+def test_the_report_holds_the_numbers_and_needs_no_other_file(result):
+    page = result.report.read_text()
+    for row in result.summary["coverage"]:
+        assert f"{100 * row['coverage']:.1f} %" in page
+    assert result.summary["model"]["digest"] in page
+    assert "odd-0" in page
+    assert page.count('src="data:image/') == len({p.stem for p in (result.folder / "plots").iterdir()})
+    assert "<script" not in page
+    assert 'src="http' not in page
+    assert 'href="' not in page
+
+
+def test_times_are_in_a_file_of_their_own(result):
+    (start,) = json.loads((result.folder / "run.json").read_text())["starts"]
+    assert start["started"] <= start["finished"]
+    stages = ["features", "bounds", "statistics", "plots", "report"]
+    assert list(start["seconds"]) == stages
+    assert result.times["starts"] == [start]
+    assert start["machine"]["usable_cores"] >= 1
+    assert start["finished"][:10] not in result.report.read_text()
+    assert not {"started", "finished", "seconds"} & set(result.summary)
+
+
+def test_every_file_that_the_summary_names_is_there(result):
+    assert {"report.html", "summary.json", "bounds.parquet", "bounds.csv"} <= set(result.summary["files"])
+    for name in result.summary["files"]:
+        assert (result.folder / name).stat().st_size > 0
+    csv = pd.read_csv(result.folder / "bounds.csv")
+    parquet = read_bounds(result.folder / "bounds.parquet")
+    assert list(csv["id"]) == list(parquet["id"])
+    np.testing.assert_allclose(csv["upper_95_mev_per_atom"], parquet["upper_95_mev_per_atom"])
+
+
+def test_an_interrupted_audit_is_resumed(result, source, tiny_model_folder, tiny_fit, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(result.folder / "features", out / "features")
+    (out / "features" / "shard-000002.parquet").unlink()
+    again = audit(source, out, model=tiny_model_folder, head=tiny_fit.folder, shard_rows=64, plots=False)
+    assert again.summary == {**result.summary, "files": again.summary["files"]}
+    for name in ("bounds.parquet", "bounds.csv", "coverage.csv", "suspects.csv", "atlas.csv"):
+        assert (out / name).read_bytes() == (result.folder / name).read_bytes()
+    for shard in sorted((result.folder / "features").glob("shard-*.parquet")):
+        assert (out / "features" / shard.name).read_bytes() == shard.read_bytes()
+
+
+def test_a_run_of_a_store_that_was_killed_before_its_first_table_goes_on(
+    tiny_store, tiny_model_folder, tiny_fit, tmp_path
+):
+    (tmp_path / ".run.json.tmp").write_text("{")
+    audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, plots=False)
+    wanted = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in wanted:
+        if name != "run.json":
+            (tmp_path / name).unlink()
+    (tmp_path / ".bounds.parquet.tmp").write_bytes(b"PAR1")
+    again = audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, plots=False)
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(again.times["starts"]) == 2
+    assert {**found, "run.json": b""} == {**wanted, "run.json": b""}
+
+
+def test_a_feature_store_is_a_source(tiny_store, tiny_model_folder, tiny_fit, tmp_path):
+    found = audit(tiny_store, tmp_path / "out", model=tiny_model_folder, head=tiny_fit.folder, plots=False)
+    assert found.summary["counts"]["structures"] == 200
+    assert not (tmp_path / "out" / "features").exists()
+    wanted = tiny_fit.head.provenance["coverage"]
+    assert [row["coverage"] for row in found.summary["coverage"]] == [row["coverage"] for row in wanted]
+    atlas = set(pd.read_csv(found.folder / "atlas.csv")["by"])
+    assert {"density", "volume_per_atom"} <= atlas  # every store knows these
+    assert not {"space_group", "crystal_system", "hull_distance"} & atlas
+    assert not found.summary["atlas"]["symmetry"]
+
+
+def test_rows_that_were_all_used_before_do_not_pass_for_a_measurement(
+    labelled_crystals, tiny_model_folder, tiny_fit, tmp_path
+):
+    seen = [atoms for atoms in labelled_crystals if atoms.info["in_training"]]
+    found = audit(seen, tmp_path / "out", model=tiny_model_folder, head=tiny_fit.folder, plots=False)
+    assert found.summary["measured_on"]["rows"] == "all"
+    assert "this does not measure coverage on new crystals" in found.summary["measured_on"]["sentence"]
+    assert "Not a measure for new crystals" in found.report.read_text()
+
+
+@pytest.fixture(scope="module")
+def whole_result(tiny_store, tiny_model_folder, whole_fit, tmp_path_factory):
+    """Audit with a head that was also fitted on compositions of the model's training."""
+    out = tmp_path_factory.mktemp("audit") / "whole"
+    return audit(tiny_store, out, model=tiny_model_folder, head=whole_fit.folder)
+
+
+def test_a_head_that_knows_the_models_training_is_measured_on_what_it_has_not_used(whole_result, whole_fit):
+    table = pd.read_parquet(whole_result.folder / "bounds.parquet")
+    free = table[~table["seen_in"].isin(["fit", "calibration"])]
+    known = int(free["flags"].str.contains("in_training").sum())
+    about = whole_result.summary["measured_on"]
+    assert about["rows"] == "new_to_head"
+    assert about["n"] == len(free) == whole_fit.splits["test"]
+    assert about["in_training"] == known
+    assert 0 < known < len(free)
+    assert "that the head has not used" in about["sentence"]
+    assert f"; {known} of them have compositions that the model's own training has seen" in about["sentence"]
+    assert "nothing was trained on" not in about["sentence"]
+    wanted = whole_fit.head.provenance["coverage"]
+    assert [row["coverage"] for row in whole_result.summary["coverage"]] == [
+        row["coverage"] for row in wanted
+    ]
+
+
+def test_every_role_stays_in_the_tables_of_such_a_head(whole_result):
+    table = pd.read_csv(whole_result.folder / "coverage.csv")
+    assert set(table["rows"]) == {"new_to_head", "all"}
+    roles = table[(table["rows"] == "all") & (table["by"] == "seen_in")].groupby("group")["n"].first()
+    assert roles.to_dict() == {k: n for k, n in whole_result.summary["seen_in"].items() if n >= 10}
+    assert {"fit", "calibration", "unseen"} <= set(roles.index)
+
+
+def test_the_report_and_the_plots_of_such_a_head_say_what_the_rows_are(whole_result, tmp_path):
+    page, known = whole_result.report.read_text(), whole_result.summary["measured_on"]["in_training"]
+    assert "New to the head, not all new to the model" in page
+    assert "only the first line stands for new crystals" in page
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        plot(whole_result.folder, formats=["svg"], folder=tmp_path)
+    for name in ("calibration", "parity", "coverage_by_chemistry"):
+        drawn = (tmp_path / f"{name}.svg").read_text()
+        assert "not used by the head" in drawn
+        assert f"({known} known to the model)" in drawn
+
+
+@pytest.mark.parametrize(("n_seen", "share"), [(0, "none"), (7, "7"), (40, "all")])
+def test_the_sentence_counts_what_the_model_knows(whole_fit, n_seen, share):
+    rows = pd.DataFrame({"seen_in": ["model_training"] * n_seen + ["unseen"] * (40 - n_seen)})
+    rows["flags"] = ["extrapolates;in_training"] * n_seen + [""] * (40 - n_seen)
+    chosen = headline(Measured(rows, (0.9,)), whole_fit.head)
+    said = sentence(chosen, {"model_training": n_seen, "unseen": 40 - n_seen, "fit": 5}, whole_fit.head)
+    assert said == (
+        "40 labelled structures of compositions that the head has not used; "
+        f"{share} of them have compositions that the model's own training has seen "
+        "(5 in the fit of the head: reported apart)"
+    )
+
+
+def test_rows_of_the_models_training_carry_no_headline_of_another_head(tiny_fit, whole_fit):
+    rows = pd.DataFrame({"seen_in": ["model_training"] * 40 + ["unseen"] * 5, "flags": ""})
+    few = headline(Measured(rows, (0.9,)), tiny_fit.head)
+    assert (few.name, len(few)) == ("all", 45)
+    assert "of which only 5 are of compositions that nothing was trained on" in sentence(
+        few, {"model_training": 40, "unseen": 5}, tiny_fit.head
+    )
+    assert len(headline(Measured(rows, (0.9,)), whole_fit.head)) == 45
+    rows["seen_in"] = "fit"
+    used = headline(Measured(rows, (0.9,)), whole_fit.head)
+    assert used.name == "all"
+    assert "every one of a composition that was used before" in sentence(used, {"fit": 45}, whole_fit.head)
+
+
+def test_without_labels_there_are_bounds_but_no_coverage(
+    labelled_crystals, tiny_model_folder, tiny_fit, tmp_path
+):
+    bare = [atoms.copy() for atoms in labelled_crystals[:12]]
+    for atoms in bare:
+        atoms.info = {"id": atoms.info["id"]}
+    found = audit(bare, tmp_path / "out", model=tiny_model_folder, head=tiny_fit.folder)
+    assert found.coverage is None
+    assert "coverage" not in found.summary
+    assert found.summary["measured_on"]["n"] == 0
+    assert len(read_bounds(tmp_path / "out" / "bounds.parquet")) == 12
+    assert not (tmp_path / "out" / "coverage.csv").exists()
+    assert [path.stem for path in plot(tmp_path / "out", formats=["svg"])] == ["widths"]
+    assert "Coverage is not measured here" in found.report.read_text()
+
+
+def test_plots_are_drawn_again_elsewhere(result, tmp_path):
+    written = plot(result.folder, formats=["pdf"], folder=tmp_path / "new", level=0.9)
+    assert {path.stem for path in written} >= {"calibration", "parity", "reliability", "coverage_by_element"}
+    assert all(path.read_bytes().startswith(b"%PDF") for path in written)
+    with pytest.raises(StoreError, match="gif"):
+        plot(result.folder, formats=["gif"])
+    with pytest.raises(StoreError, match=r"got 0\.5"):
+        plot(result.folder, level=0.5)
+    with pytest.raises(StoreError, match="finished audit"):
+        plot(tmp_path)
+
+
+def test_foreign_folders_and_heads_are_refused(tiny_store, tiny_model_folder, tiny_fit, tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(StoreError, match="holds something else"):
+        audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder)
+    with pytest.raises(HeadError, match="found none"):
+        audit(tiny_store, tmp_path / "out", model=tiny_model_folder, head=None)

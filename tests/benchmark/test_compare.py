@@ -1,0 +1,368 @@
+"""The comparison: its numbers by hand, its splits, and that it can be killed at any time."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import scoringrules
+from scipy.stats import spearmanr
+
+from mace_bounds import FeatureStore, FitConfig, baselines, compare
+from mace_bounds.benchmark.splits import make_splits
+from mace_bounds.benchmark.summary import MINIMUM_WORST, flag_table, group_table, method_table
+from mace_bounds.calibration import composition_key, composition_keys, compositions_in, fit_head
+from mace_bounds.errors import HeadError, StoreError
+
+CONFIG = FitConfig(fit_share=0.4, calibration_share=0.3, conformal="cross", n_folds=2)
+TABLES = (
+    "compare.csv",
+    "splits.csv",
+    "groups.csv",
+    "flags.csv",
+    "compare.json",
+    "index.html",
+    "settings.json",
+)
+
+
+QUICK = replace(CONFIG, conformal="split")
+
+
+def run(store, model, out, config=QUICK, **options):
+    return compare(store, out, config, model=model, include_training=True, **options)
+
+
+@pytest.fixture(scope="module")
+def compared(tiny_store, tiny_model_folder, tmp_path_factory):
+    """Every method on two composition splits and two folds of chemical systems; the product with its own layer."""
+    out = tmp_path_factory.mktemp("compare") / "out"
+    return run(tiny_store, tiny_model_folder, out, CONFIG, repeats=2, loco=2)
+
+
+def split_rows(store, seed=0):
+    """Rows of a composition split by the hashes that DESIGN and the docstrings promise, and what is known of them."""
+    rows = FeatureStore(store).read()
+    split = make_splits(rows.table, CONFIG, repeats=seed + 1, loco=0, drop_subsystems=False, test_keys=None)[
+        seed
+    ]
+    table = rows.table
+    error = ((table["energy_ev"] - table["energy_model_ev"]) / table["n_atoms"]).to_numpy()
+    return rows, split, error
+
+
+def split_head(store, rows, split):
+    """Fit the product with the conformal layer that every method gets."""
+    config = replace(split.config, conformal="split")
+    return fit_head(rows.take(split.fit | split.calibration), FeatureStore(store).manifest, config).head
+
+
+def quantile_by_hand(scores, groups, level):
+    """Smallest score such that so many of the rows, and of one more group of mean size, are not above it."""
+    ordered = np.sort(scores)
+    needed = level * (len(scores) + len(scores) / len(set(groups)))
+    place = int(np.ceil(needed - 1e-9)) - 1
+    return ordered[place] if place < len(ordered) else np.inf
+
+
+@pytest.mark.parametrize("method", ["mace_bounds_split", "constant"])
+def test_numbers_of_a_split_are_those_made_by_hand(method, compared, tiny_store):
+    rows, split, error = split_rows(tiny_store)
+    said = split_head(tiny_store, rows, split).intervals(rows)
+    sigma = said.sigma if method == "mace_bounds_split" else np.ones(len(error))
+    deviation = error - said.centre
+    formulas = rows.table["formula"].to_numpy()[split.calibration]
+    scores = (np.abs(deviation) / sigma)[split.calibration]
+    half = {
+        level: quantile_by_hand(scores, formulas, level) * sigma[split.test] for level in (0.68, 0.9, 0.95)
+    }
+    r = deviation[split.test]
+    row = compared.splits.set_index(["split", "method"]).loc[("composition-0000", method)]
+    assert row["n_test"] == split.test.sum() == len(r) > 30
+    for level, width in half.items():
+        assert row[f"coverage_{100 * level:g}"] == pytest.approx(np.mean(np.abs(r) <= width), abs=1e-12)
+    fine = 2 / 0.05 * np.maximum(np.abs(r) - half[0.95], 0)
+    assert row["interval_score_95_mev_per_atom"] == pytest.approx(
+        1e3 * np.mean(2 * half[0.95] + fine), rel=1e-9
+    )
+    assert row["mean_width_95_mev_per_atom"] == pytest.approx(2e3 * half[0.95].mean(), rel=1e-9)
+    assert row["median_width_95_mev_per_atom"] == pytest.approx(2e3 * np.median(half[0.95]), rel=1e-9)
+    assert row["model_mae_mev_per_atom"] == pytest.approx(1e3 * np.abs(error[split.test]).mean(), rel=1e-9)
+    assert row["centre_mae_mev_per_atom"] == pytest.approx(1e3 * np.abs(r).mean(), rel=1e-9)
+    one_sigma = quantile_by_hand(scores, formulas, 0.6826894921370859) * sigma[split.test]
+    nll = scoringrules.logs_normal(r, 0.0, one_sigma)
+    assert row["nll"] == pytest.approx(np.mean(nll), rel=1e-9)
+    if method == "mace_bounds_split" and np.ptp(sigma) > 0:
+        assert row["spearman"] == pytest.approx(spearmanr(np.abs(r), sigma[split.test]).statistic, abs=1e-9)
+
+
+def test_the_product_as_it_ships_uses_its_own_intervals_and_all_labelled_rows(compared, tiny_store):
+    rows, split, error = split_rows(tiny_store)
+    used = rows.take(split.fit | split.calibration)
+    said = fit_head(used, FeatureStore(tiny_store).manifest, CONFIG).head.intervals(rows.take(split.test))
+    lower, upper = said.at(0.95)
+    inside = (lower <= error[split.test]) & (error[split.test] <= upper)
+    row = compared.splits.set_index(["split", "method"]).loc[("composition-0000", "mace_bounds")]
+    assert row["coverage_95"] == pytest.approx(inside.mean(), abs=1e-12)
+    assert row["mean_width_95_mev_per_atom"] == pytest.approx(1e3 * np.mean(upper - lower), rel=1e-9)
+
+
+def test_crps_is_that_of_the_conformal_quantiles(compared, tiny_store):
+    rows, split, error = split_rows(tiny_store)
+    deviation = error - split_head(tiny_store, rows, split).intervals(rows).centre
+    scores = np.abs(deviation[split.calibration])
+    formulas = rows.table["formula"].to_numpy()[split.calibration]
+    p = (np.arange(100) + 0.5) / 100
+    spread = np.array([quantile_by_hand(scores, formulas, round(abs(2 * x - 1), 2)) for x in p])
+    spread[np.isinf(spread)] = spread[np.isfinite(spread)].max()
+    pinball = [
+        np.mean(np.maximum(x * (deviation[split.test] - q), (x - 1) * (deviation[split.test] - q)))
+        for x, q in zip(p, np.sign(p - 0.5) * spread, strict=True)
+    ]
+    row = compared.splits.set_index(["split", "method"]).loc[("composition-0000", "constant")]
+    assert row["crps_mev_per_atom"] == pytest.approx(2e3 * np.mean(pinball), rel=1e-9)
+
+
+def test_every_baseline_and_every_pops_variant_takes_part(compared):
+    methods = set(compared.table["method"])
+    assert set(baselines.ALL) <= methods
+    assert {
+        "mace_bounds",
+        "mace_bounds_split",
+        "pops_hypercube",
+        "pops_ensemble",
+        "pops_support",
+        "scale_log_ridge",
+    } <= methods
+    assert set(compared.table["kind"]) == {"composition", "loco"}
+    assert compared.splits["reason"].isna().all()
+    assert (compared.table["n_bytes"] > 0).all()
+    assert (compared.seconds["fit_seconds_mean"] > 0).all()
+
+
+def test_the_table_is_mean_and_spread_over_splits_and_ratios_are_paired(compared):
+    splits = compared.splits[compared.splits["kind"] == "composition"].set_index(["method", "split"])
+    table = compared.table[compared.table["kind"] == "composition"].set_index("method")
+    score = "interval_score_95_mev_per_atom"
+    for method in ("mace_bounds", "llpr", "committee"):
+        mine, constant = (splits.loc[name][score].to_numpy() for name in (method, "constant"))
+        assert table.loc[method, "interval_score_ratio_mean"] == pytest.approx((mine / constant).mean())
+        assert table.loc[method, f"{score}_std"] == pytest.approx(np.std(mine, ddof=1))
+    assert table.loc["constant", "interval_score_ratio_mean"] == 1.0
+    assert table["interval_score_ratio_mean"].is_monotonic_increasing
+
+
+def test_groups_are_pooled_over_splits(compared, tiny_store):
+    groups = compared.groups.set_index(["kind", "method", "by", "group"]).sort_index()
+    splits = compared.splits[(compared.splits["kind"] == "loco") & (compared.splits["method"] == "llpr")]
+    whole = groups.loc[("loco", "llpr", "all", "all")]
+    rows = FeatureStore(tiny_store).read().table
+    assert whole["n_tested"] == whole["n_structures"] == len(rows) == splits["n_test"].sum()
+    assert whole["coverage_95"] == pytest.approx(np.average(splits["coverage_95"], weights=splits["n_test"]))
+    oxides = groups.loc[("loco", "llpr", "element", "O")]
+    assert oxides["n_structures"] == rows["chemical_system"].str.split("-").map(lambda e: "O" in e).sum()
+    per_source = groups.loc[("loco", "llpr", "source")]
+    assert set(per_source.index) == {"alpha", "beta"}
+    mean = np.average(per_source["coverage_95"], weights=per_source["n_tested"])
+    assert mean == pytest.approx(whole["coverage_95"])
+
+
+def record(split, source_hits):
+    """Record of a split with given hits of 95 % intervals: {source: (n, hits)}."""
+    groups = {"source": {k: [n, h, 10.0 * n, 20.0 * n] for k, (n, h) in source_hits.items()}}
+    n, h = np.sum(list(source_hits.values()), axis=0)
+    groups |= {"all": {"all": [int(n), float(h), 10.0 * n, 20.0 * n]}}
+    groups |= {"flag": {"any": [10, 4.0, 100.0, 200.0]}}
+    metrics = {"coverage_95": h / n, "interval_score_95_mev_per_atom": 20.0}
+    found = {"metrics": metrics, "groups": groups, "n_bytes": 8, "reason": None}
+    return {"split": split, "kind": "composition", "methods": {"constant": found}}
+
+
+def test_the_worst_group_needs_enough_different_structures():
+    records = [
+        record("a", {"big": (100, 96), "small": (50, 10)}),
+        record("b", {"big": (100, 90), "small": (50, 10)}),
+    ]
+    distinct = {("composition", "source", "big"): MINIMUM_WORST, ("composition", "source", "small"): 99}
+    groups = group_table(records, distinct, [0.95])
+    assert groups.set_index(["by", "group"]).loc[("source", "big"), "coverage_95"] == pytest.approx(0.93)
+    assert groups.set_index(["by", "group"]).loc[("source", "small"), "coverage_95"] == pytest.approx(0.2)
+    splits = pd.DataFrame(
+        {
+            "split": ["a", "b"],
+            "kind": "composition",
+            "method": "constant",
+            "n_test": 150,
+            "n_bytes": 8,
+            "reason": None,
+        }
+        | {"interval_score_ratio": [1.0, 1.0]}
+    )
+    table = method_table(splits, groups)
+    assert (table.loc[0, "worst_source"], table.loc[0, "worst_source_structures"]) == ("big", MINIMUM_WORST)
+
+
+def test_flags_are_judged_by_the_misses_they_hold():
+    groups = group_table([record("a", {"one": (100, 90)})], {}, [0.95])
+    row = flag_table(groups).iloc[0]
+    assert row["share_flagged"] == pytest.approx(0.1)  # 10 of 100, of which 4 are hit: 6 of the 10 misses
+    assert row["share_of_misses_flagged"] == pytest.approx(0.6)
+    assert row["coverage_95_flagged"] == pytest.approx(0.4)
+    assert row["coverage_95_unflagged"] == pytest.approx(86 / 90)
+
+
+def test_no_composition_and_no_chemical_system_straddles_a_split(tiny_store):
+    table = FeatureStore(tiny_store).read().table
+    splits = make_splits(table, CONFIG, repeats=3, loco=4, drop_subsystems=False, test_keys=None)
+    assert [split.name for split in splits[:3]] == [f"composition-{seed:04d}" for seed in range(3)]
+    tested = np.zeros(len(table), dtype=int)
+    for split in splits:
+        new = "formula" if split.kind == "composition" else "chemical_system"
+        used = set(table[new][split.fit | split.calibration])
+        assert not used & set(table[new][split.test])
+        assert not set(table["formula"][split.fit]) & set(table["formula"][split.calibration])
+        assert split.fit.any()
+        assert split.calibration.any()
+        tested += split.test if split.kind == "loco" else 0
+    assert (tested == 1).all()
+
+
+def test_the_product_is_fitted_on_the_rows_of_the_split(tiny_store):
+    rows = FeatureStore(tiny_store).read()
+    for split in make_splits(rows.table, CONFIG, repeats=1, loco=3, drop_subsystems=True, test_keys=None)[:2]:
+        head = split_head(tiny_store, rows, split)
+        for mask, keys in (
+            (split.fit, head.fit_compositions),
+            (split.calibration, head.calibration_compositions),
+        ):
+            assert np.array_equal(composition_keys(rows.table["formula"][mask].tolist()), keys)
+
+
+def test_subsystems_are_left_out_on_request(tiny_store):
+    table = FeatureStore(tiny_store).read().table
+    elements = [set(system.split("-")) for system in table["chemical_system"]]
+    for split in make_splits(table, CONFIG, repeats=0, loco=6, drop_subsystems=True, test_keys=None):
+        tested = [elements[i] for i in np.flatnonzero(split.test)]
+        used = [elements[i] for i in np.flatnonzero(split.fit | split.calibration)]
+        assert not any(one <= other for one in used for other in tested)
+        assert used
+
+
+def test_few_systems_are_left_out_one_at_a_time():
+    table = pd.DataFrame(
+        {"formula": ["Li", "LiO", "Li2O", "Na"], "chemical_system": ["Li", "Li-O", "Li-O", "Na"]}
+    )
+    splits = make_splits(table, CONFIG, repeats=0, loco=10, drop_subsystems=False, test_keys=None)
+    assert [table["chemical_system"][split.test].unique().tolist() for split in splits] == [
+        ["Li"],
+        ["Li-O"],
+        ["Na"],
+    ]
+
+
+def test_the_test_rows_can_be_restricted_to_compositions(tiny_store, tiny_model_folder, tmp_path):
+    table = FeatureStore(tiny_store).read().table
+    keys = composition_keys([f for f in table["formula"] if int(composition_key(f)) % 2])
+    options = {"repeats": 1, "methods": ["llpr"]}
+    some = run(tiny_store, tiny_model_folder, tmp_path / "some", test_keys=keys, **options)
+    _, split, _ = split_rows(tiny_store)
+    wanted = compositions_in(table["formula"].tolist(), keys)
+    assert some.splits["n_test"].unique().tolist() == [(split.test & wanted).sum()]
+    assert some.splits["n_fit"].unique().tolist() == [split.fit.sum()]
+    with pytest.raises(HeadError, match="got none"):
+        run(
+            tiny_store,
+            tiny_model_folder,
+            tmp_path / "none",
+            test_keys=np.array([1], dtype=np.uint64),
+            **options,
+        )
+
+
+def test_a_comparison_that_is_stopped_goes_on_and_ends_with_the_same_bytes(
+    tiny_store, tiny_model_folder, tmp_path
+):
+    options = {"repeats": 0, "loco": 2, "methods": ["mace_bounds", "llpr"]}
+    run(tiny_store, tiny_model_folder, tmp_path / "whole", **options)
+
+    def stop(done, _):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_store, tiny_model_folder, tmp_path / "halves", progress=stop, **options)
+    finished = tmp_path / "halves" / "splits" / "loco-00-of-02.json"
+    before = finished.stat().st_mtime_ns
+    (tmp_path / "halves" / "splits" / ".loco-01-of-02.json.tmp").write_text("{")  # what a kill leaves behind
+    run(tiny_store, tiny_model_folder, tmp_path / "halves", **options)
+    assert finished.stat().st_mtime_ns == before
+    files = sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*") if p.is_file())
+    assert {str(f) for f in files} >= {
+        *TABLES,
+        "seconds.csv",
+        "plots/loco_groups.svg",
+        "plots/loco_groups.png",
+    }
+    for file in files:
+        if "seconds" not in file.name:
+            assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "halves" / file).read_bytes(), file
+
+
+def test_a_folder_is_only_gone_on_with_if_everything_but_the_number_of_splits_agrees(
+    compared, tiny_store, tiny_model_folder, tmp_path
+):
+    shutil.copytree(compared.folder, tmp_path / "out")
+    fewer = run(tiny_store, tiny_model_folder, tmp_path / "out", CONFIG, repeats=1)
+    assert fewer.table["n_splits"].unique().tolist() == [1]
+    with pytest.raises(StoreError, match="methods differ"):
+        run(tiny_store, tiny_model_folder, tmp_path / "out", CONFIG, repeats=2, methods=["llpr"])
+
+
+def test_json_and_csv_hold_the_same_table(compared):
+    full = json.loads((compared.folder / "compare.json").read_text())
+    csv = pd.read_csv(compared.folder / "compare.csv")
+    assert (
+        [row["method"] for row in full["compare"]]
+        == csv["method"].tolist()
+        == compared.table["method"].tolist()
+    )
+    column = "interval_score_ratio_mean"
+    np.testing.assert_allclose([row[column] for row in full["compare"]], csv[column], rtol=1e-12)
+    assert "seconds" not in (compared.folder / "compare.json").read_text()
+    page = (compared.folder / "index.html").read_text()
+    for plot in ("interval_score", "coverage", "groups", "sharpness"):
+        assert f"plots/composition_{plot}.svg" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ["psychic"]}, "expected methods among .*, got psychic"),
+        ({"repeats": 0}, "at least one split"),
+        ({"repeats": 0, "loco": 1}, "at least two folds"),
+    ],
+)
+def test_unusable_requests_are_refused(options, message, tiny_store, tiny_model_folder, tmp_path):
+    with pytest.raises(HeadError, match=message):
+        run(tiny_store, tiny_model_folder, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_shares_must_leave_rows_to_test_on(tiny_store, tiny_model_folder, tmp_path):
+    with pytest.raises(HeadError, match="leave rows to test on"):
+        compare(
+            tiny_store,
+            tmp_path / "out",
+            FitConfig(fit_share=0.7, calibration_share=0.3),
+            model=tiny_model_folder,
+        )
+
+
+def test_another_folder_is_not_touched(tiny_store, tiny_model_folder, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError, match="holds something else"):
+        run(tiny_store, tiny_model_folder, tmp_path)
+    with pytest.raises(StoreError, match="is a file"):
+        run(tiny_store, tiny_model_folder, tmp_path / "notes.txt")

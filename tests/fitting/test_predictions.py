@@ -1,0 +1,89 @@
+"""Tables of published energies: read, matched by id, refused with the remedy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mace_bounds.errors import LabelError
+from mace_bounds.features import FeatureRows
+from mace_bounds.fitting.predictions import (
+    NO_PREDICTION,
+    check_predictions,
+    read_predictions,
+    with_predictions,
+)
+
+TABLE = pd.DataFrame(
+    {"material_id": ["a", "b", "c"], "e_pred": [-8.0, -3.5, np.nan], "note": ["x", "y", "z"]}
+)
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet", "json"])
+def test_every_format_gives_the_same_energies(tmp_path, kind):
+    path = tmp_path / f"table.{kind}"
+    writer = {"csv": "to_csv", "csv.gz": "to_csv", "parquet": "to_parquet", "json": "to_json"}[kind]
+    getattr(TABLE, writer)(path)
+    assert read_predictions(path, "e_pred").to_dict() == {"a": -8.0, "b": -3.5}
+
+
+def test_ids_may_be_numbers_and_their_column_may_be_named(tmp_path):
+    pd.DataFrame({"key": [1, 2], "e": [-1.0, -2.0]}).to_csv(tmp_path / "t.csv")
+    assert read_predictions(tmp_path / "t.csv", "e", "key").to_dict() == {"1": -1.0, "2": -2.0}
+
+
+@pytest.mark.parametrize(
+    "table, column, said",
+    [
+        (TABLE, "energy", "column energy"),
+        (TABLE.rename(columns={"material_id": "key"}), "e_pred", "--id-column"),
+        (TABLE, "note", "got none"),
+        (pd.concat([TABLE, TABLE]), "e_pred", "two or more for a"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(tmp_path, table, column, said):
+    table.to_csv(tmp_path / "t.csv")
+    with pytest.raises(LabelError, match=said):
+        read_predictions(tmp_path / "t.csv", column)
+
+
+@pytest.mark.parametrize(
+    "name, content", [("t.csv", None), ("t.parquet", "no"), ("t.json", "{"), ("t.xls", "x")]
+)
+def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(LabelError, match="expected a"):
+        read_predictions(tmp_path / name, "e")
+
+
+@pytest.fixture
+def rows():
+    table = pd.DataFrame(
+        {
+            "id": ["a", "b", "c", "d"],
+            "n_atoms": [2, 1, 1, 4],
+            "reason": [None, None, None, "broken"],
+            "energy_ev": [-8.1, -3.4, -2.0, np.nan],
+            "energy_model_ev": [-7.0, -3.0, -2.0, np.nan],
+        }
+    )
+    return FeatureRows(table, np.arange(8.0).reshape(4, 2))
+
+
+def test_published_energies_take_the_place_of_the_models(rows):
+    out = with_predictions(rows, pd.Series({"b": -3.5, "a": -8.0, "z": 1.0}))
+    np.testing.assert_array_equal(out.table["energy_model_ev"], [-8.0, -3.5, np.nan, np.nan])
+    assert out.table["reason"].isna().tolist() == [True, True, False, False]
+    assert out.table["reason"].tolist()[2:] == [NO_PREDICTION, "broken"]
+    np.testing.assert_array_equal(out.features[:2], rows.features[:2])
+    assert np.isnan(out.features[2]).all()
+    assert rows.table["energy_model_ev"].iloc[0] == -7.0
+    assert check_predictions(out, "e") == {"n": 2, "n_missing": 1}
+
+
+def test_energies_per_atom_and_foreign_ids_are_refused(rows):
+    per_atom = with_predictions(rows, pd.Series({"a": 8.0, "b": 3.5}))
+    with pytest.raises(LabelError, match="not per atom"):
+        check_predictions(per_atom, "e")
+    with pytest.raises(LabelError, match="none of them"):
+        check_predictions(with_predictions(rows, pd.Series({"z": 1.0})), "e")

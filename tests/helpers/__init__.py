@@ -1,0 +1,1 @@
+"""What several tests share: builders of models, rows, servers and damaged inputs."""

@@ -1,0 +1,53 @@
+"""Randomly initialised models of mace's own classes, and crystals to run them on."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from ase.collections import dcdft
+
+import mpa0_architecture
+from mace_bounds.backbones.mace import checkpoint as _mace
+from mace_bounds.structures import Crystal
+from mpa0_architecture import ATOMIC_NUMBERS, MPA_0
+
+__all__ = ["ATOMIC_NUMBERS", "MPA_0", "TINY", "build", "calculator_energies", "real_crystals"]
+TINY = MPA_0 | {"hidden_irreps": "8x0e+8x1o", "correlation": 2, "max_ell": 2, "r_max": 4.0, "num_bessel": 6}
+_BUILT: dict[str, torch.nn.Module] = {}
+
+
+def build(options, heads=None, seed=0, numbers=ATOMIC_NUMBERS) -> torch.nn.Module:
+    """A random model of an architecture; each is built once and copied, as e3nn takes a second to compile one."""
+    key = repr((sorted(options.items()), heads, seed, numbers))
+    if key not in _BUILT:
+        _BUILT[key] = mpa0_architecture.build(options, heads, seed, numbers)
+    return copy.deepcopy(_BUILT[key])
+
+
+def real_crystals(n: int, seed: int = 0) -> list[Crystal]:
+    """Elemental crystals of ase's ``dcdft`` collection (at most 4 atoms), slightly rattled."""
+    rng = np.random.default_rng(seed)
+    crystals = []
+    for atoms in (dcdft[name] for name in dcdft.names):
+        if len(atoms) <= 4 and set(atoms.numbers) <= set(ATOMIC_NUMBERS):
+            positions = atoms.positions + rng.normal(0, 0.03, atoms.positions.shape)
+            crystals.append(Crystal(atoms.numbers.astype(np.int64), positions, np.array(atoms.cell)))
+    return crystals[:n]
+
+
+def calculator_energies(module: torch.nn.Module, crystals: list[Crystal], head: str | None) -> np.ndarray:
+    """Energies by mace's own ``MACECalculator`` in float64."""
+    _mace.import_mace()
+    with _mace.default_dtype(torch.float64), _mace.quiet():
+        from mace.calculators import MACECalculator
+
+        options = {} if head is None else {"head": head}
+        calculator = MACECalculator(models=module, device="cpu", default_dtype="float64", **options)
+        energies = []
+        for crystal in crystals:
+            atoms = crystal.to_atoms()
+            atoms.calc = calculator
+            energies.append(atoms.get_potential_energy())
+    return np.array(energies)

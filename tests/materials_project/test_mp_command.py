@@ -1,0 +1,113 @@
+"""``mace-bounds download`` in a process of its own, against the loopback Materials Project."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from helpers.mp_server import KEY, Project, document_of, entry, library, serving
+from mace_bounds.cli import app
+
+
+@pytest.fixture
+def project():
+    return Project(library())
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.setenv("MP_API_KEY", KEY)
+
+    def call(*arguments):
+        return CliRunner().invoke(app, ["download", *map(str, arguments)])
+
+    return call
+
+
+def test_download_then_again(project, run, tmp_path):
+    with serving(project) as endpoint:
+        result = run("mp:Li-Fe-O", tmp_path / "lfo", "--endpoint", endpoint)
+        assert result.exit_code == 0, result.output
+        assert "20 structures, 20 with a label, of mp:chemsys=Fe-Li-O in" in result.stdout
+        assert "Materials Project 2025.09.25." in result.stdout
+        assert "next: mace-bounds audit" in result.stderr
+        n = len(project.requests)
+        result = run("mp:Li-Fe-O", tmp_path / "lfo", "--endpoint", endpoint, "--json")
+        assert json.loads(result.stdout)["counts"]["labelled"] == 20
+        assert len(project.requests) == n
+        result = run("mp:O-Yb,hull=1", tmp_path / "yb.jsonl", "--endpoint", endpoint)
+        assert "2 flagged yb_3_potential" in result.stderr
+        assert len((tmp_path / "yb.jsonl").read_text().splitlines()) == 2
+
+
+def test_exit_codes(project, run, tmp_path, monkeypatch):
+    with serving(project) as endpoint:
+        result = run("mp:Xx", tmp_path / "x", "--endpoint", endpoint)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("error: expected ")
+        result = run("mp:Li-Fe-O", tmp_path / "x", "--endpoint", endpoint, "--api-key", "0" * 32)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "get yours at https://" in result.stderr
+        monkeypatch.setenv("MP_API_KEY", "")
+        monkeypatch.setenv("PMG_MAPI_KEY", "")
+        wrong = document_of(entry("mp-5", "Cl-K"))
+        wrong["entries"]["GGA"]["energy"] -= 1.0
+        project.documents = [wrong]
+        result = run("mp:K-Cl", tmp_path / "refused", "--endpoint", endpoint, "--api-key", KEY)
+        assert result.exit_code == 1
+        assert "1 structures, 0 with a label" in result.stdout
+        assert "mp-5: expected the document's uncorrected energy" in result.stderr
+
+
+def test_interrupted_then_resumed(project, tmp_path):
+    project.faults = ["", "slow:30"]
+    command = [sys.executable, "-c", "from mace_bounds.cli import main; main()", "download", "mp:Li-Fe-O"]
+    with serving(project) as endpoint:
+        environment = {**os.environ, "MP_API_KEY": KEY, "MP_API_ENDPOINT": endpoint}
+        paged = [*command[:2], PAGED, *command[3:], str(tmp_path / "out")]
+        child = subprocess.Popen(
+            paged, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=default_interrupt
+        )
+        deadline = time.monotonic() + 60
+        while len(project.searches) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        _, told = child.communicate(timeout=30)
+        assert child.returncode == 130, told
+        assert told.splitlines()[-1] == "stopped; run the same command again to resume"
+        asked = len(project.searches)
+        done = subprocess.run(paged, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert "20 structures, 20 with a label" in done.stdout
+        assert len(project.searches) == asked + 2  # the first page was there
+
+
+def test_features_take_a_query(project, tmp_path, monkeypatch, tiny_model_folder):
+    monkeypatch.setenv("MP_API_KEY", KEY)
+    monkeypatch.setenv("MACE_BOUNDS_CACHE", str(tmp_path / "cache"))
+    with serving(project) as endpoint:
+        monkeypatch.setenv("MP_API_ENDPOINT", endpoint)
+        command = ["features", "mp:NaCl", str(tmp_path / "store"), "--model", str(tiny_model_folder)]
+        result = CliRunner().invoke(app, [*command, "--workers", "1"])
+    assert result.exit_code == 0, result.output
+    assert "7 structures with" in result.stdout
+    assert "downloading it into" in result.stderr
+
+
+PAGED = """
+import mace_bounds.structures.materials_project._download as d
+d.download.__kwdefaults__["page_size"] = 7
+from mace_bounds.cli import main
+main()
+"""
+
+
+def default_interrupt():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the test run ignores it

@@ -1,0 +1,140 @@
+"""The dry run: what it says is what is there; nothing is written, nothing is fetched but a page."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from helpers.mp_server import KEY, Project, document_of, entry, serving
+from mace_bounds.backbones.mace import Weights, find_weights
+from mace_bounds.cli.build_plan import told_bytes, told_seconds
+from mace_bounds.features import FeatureStore
+from mace_bounds.pipeline import Plan, build, plan
+from mace_bounds.pipeline.estimate import Estimate
+from mace_bounds.pipeline.probe import N_PROBE, _count
+from mace_bounds.structures import read
+
+ASKED = ("--source", "mp:hull=1", "--workers", "1", "--shard-rows", "8", "--dry-run", "--json")
+
+
+@pytest.fixture
+def planned(project, run, settings, tmp_path):
+    """What a dry run of the server's documents says, and its standard error."""
+    with serving(project) as endpoint:
+        settings.setenv("MP_API_ENDPOINT", endpoint)
+        done = run("build", tmp_path / "out", *ASKED)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_it_says_what_would_be_fetched_and_writes_nothing(planned, project, documents, tmp_path):
+    (source,) = planned["sources"]
+    assert source["name"] == "mp:hull=..1"
+    assert source["to_fetch"]["documents"] == source["structures"] == source["labelled"] == len(documents)
+    assert source["atoms"] == sum(document["nsites"] for document in documents)
+    assert source["counted"]
+    assert len(project.searches) == 1
+    assert planned["model"]["url"].endswith("mace-mpa-0-medium.model")
+    assert planned["model"]["size_bytes"] == find_weights("medium-mpa-0").path.stat().st_size
+    assert list(tmp_path.iterdir()) == []
+    assert any("Which of these compositions medium-mpa-0 was trained on" in note for note in planned["notes"])
+
+
+def test_time_and_disk_are_those_of_the_probe(planned, project, settings, tmp_path):
+    speed, stages = planned["probe"], {stage["stage"]: stage for stage in planned["stages"]}
+    assert speed["structures"] == N_PROBE
+    atoms = planned["sources"][0]["atoms"]
+    seconds = speed["load_seconds"] + atoms * speed["seconds_per_atom"]
+    assert stages["features"]["seconds"] == pytest.approx(seconds)
+    assert all(stage["seconds"] > 0 and not stage["done"] for stage in planned["stages"])
+    assert planned["needed_bytes"] == sum(stage["disk_bytes"] for stage in planned["stages"])
+    assert planned["enough"] == (planned["needed_bytes"] < planned["free_bytes"])
+    with serving(project) as endpoint:
+        settings.setenv("MP_API_ENDPOINT", endpoint)
+        made = build(tmp_path / "out", "mp:hull=1", shard_rows=20, until="features")
+    assert made.head is None
+    size = sum(shard.stat().st_size for shard in FeatureStore(tmp_path / "out" / "features").shards())
+    assert stages["features"]["disk_bytes"] == pytest.approx(size, rel=0.25)
+    entries = (tmp_path / "out" / "entries.jsonl.gz").stat().st_size
+    assert entries < stages["download"]["disk_bytes"] < 3 * entries  # and the pages while it runs
+    again = plan(tmp_path / "out", "mp:hull=1", shard_rows=20)
+    assert [stage.done for stage in again.stages] == [True, True, False, False]
+
+
+def test_without_the_weights_the_time_is_not_known_and_nothing_is_fetched(
+    project, run, settings, labelled_file, tmp_path
+):
+    settings.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    with serving(project) as endpoint:
+        settings.setenv("MP_API_ENDPOINT", endpoint)
+        done = run("build", tmp_path / "out", *ASKED[:-1], "--with", labelled_file)
+    assert done.exit_code == 0, done.output
+    screen = " ".join(done.stdout.split())
+    assert f"{labelled_file}: 200 structures, 200 with a label" in screen
+    assert "79,462,305 bytes, to be fetched by mace from https://github.com/ACEsuit/mace-mp" in screen
+    assert "not known: the weights are not here" in screen
+    assert "build --until download, then the dry run again" in " ".join(done.stderr.split())
+    assert not (tmp_path / "empty").exists()
+
+
+def test_a_page_stands_for_the_rest(settings, tmp_path):
+    many = [document_of(entry(f"mp-{k}", "Fe-Li-O", 1 + (k > 500))) for k in range(1, 601)]
+    settings.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    with serving(Project(many)) as endpoint:
+        settings.setenv("MP_API_ENDPOINT", endpoint)
+        told = plan(tmp_path / "out", "mp:Li-Fe-O")
+        whole = plan(tmp_path / "out", "mp:all")
+    (source,) = told.sources
+    assert (source.structures, source.atoms, source.counted) == (
+        600,
+        1800.0,
+        False,
+    )  # the first 500 have 3 atoms
+    assert told.as_dict()["sources"][0]["to_fetch"]["first_page"] == 500
+    assert "may not be typical" in " ".join(told.notes)
+    assert whole.sources[0].structures == 600
+    assert whole.stages[0].seconds is None
+    assert "the client's bulk path" in " ".join(whole.notes)
+
+
+def test_the_probe_is_spread_over_the_source(labelled_crystals):
+    for n in (1, 19, 20, 21, 100, 200):
+        extent = _count("x", "files", read(labelled_crystals[:n]))
+        places = [int(record.id.removeprefix("made-")) for record in extent.sample]
+        assert len(places) == min(n, N_PROBE)
+        assert places[0] == 0
+        assert max(b - a for a, b in zip(places, [*places[1:], n], strict=True)) <= max(
+            1, 2 * n // N_PROBE + 1
+        )
+        assert extent.atoms == sum(len(atoms) for atoms in labelled_crystals[:n])
+
+
+def test_guesses_are_written_as_guesses():
+    assert [told_seconds(s) for s in (None, 0.2, 80, 100, 8000, 2e5)] == [
+        "not known", "1 s", "80 s", "1.7 min", "2.2 h", "2.3 days",
+    ]  # fmt: skip
+    assert [told_bytes(n) for n in (None, 20, 7.59e4, 1.5e9)] == ["not known", "20 B", "75.9 kB", "1.5 GB"]
+
+
+def test_a_full_disk_is_said(tmp_path):
+    weights = Weights("mini", tmp_path, True, None, 1)
+    stages = (Estimate("features", False, 1.0, 10, ""), Estimate("fit", False, None, None, ""))
+    full, free = (Plan(tmp_path, (), weights, None, stages, n, ()) for n in (9, 10))
+    assert (full.enough, free.enough) == (False, True)
+
+
+def test_what_build_would_refuse_is_refused(project, run, settings, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("x")
+    refused = run("build", tmp_path / "out", *ASKED)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "holds thesis.tex" in refused.stderr
+    settings.setenv("MP_API_KEY", "")
+    settings.setenv("PMG_MAPI_KEY", "")
+    refused = run("build", tmp_path / "new", *ASKED)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "expected a key of the Materials Project" in refused.stderr
+    assert not (tmp_path / "new").exists()
+    assert not project.searches
+    assert KEY not in refused.stderr
