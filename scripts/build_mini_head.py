@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from mace_bounds import CompareReport, FitConfig, compare, extract, fit, load_model, read
-from mace_bounds.calibration import composition_keys
 from mace_bounds.features import FeatureStore
-from mace_bounds.structures import Record
+from mace_bounds.structures import Record, composition_keys
 
 FILES = {
     "Materials Project": "mp_entries.json.gz",

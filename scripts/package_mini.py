@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from mace_bounds.backbones.mace import embedded as _embedded
-from mace_bounds.calibration import composition_keys
+from mace_bounds.structures import composition_keys
 
 CARD = """# mini
 

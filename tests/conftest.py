@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 from pymatgen.core import Composition
 
-from mace_bounds.calibration import composition_key, composition_keys
+from mace_bounds.structures import composition_key, composition_keys
 
 LONG = (
     "test_notebook.py",

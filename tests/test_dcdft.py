@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mace_bounds import examples
-from mace_bounds.backbones.mace import FeatureBlock
+from mace_bounds.backbones import FeatureBlock
 from mace_bounds.examples import (
     LABEL,
     SCALES,

@@ -49,7 +49,7 @@ def test_coverage_in_the_summary_is_that_of_the_bounds_table(result, bounds):
     assert len(summary["coverage"]) == len(result.summary["head"]["levels"]) >= 3
     for name, rows in (("coverage", unseen), ("coverage_all_labelled", usable)):
         for told in summary[name]:
-            level = f"{100 * told['nominal']:g}"
+            level = f"{100 * told['level']:g}"
             error = rows["error_mev_per_atom"]
             inside = error.between(rows[f"lower_{level}_mev_per_atom"], rows[f"upper_{level}_mev_per_atom"])
             assert told["coverage"] == pytest.approx(inside.mean(), abs=1e-6)
@@ -60,7 +60,7 @@ def test_coverage_by_group_is_that_of_the_bounds_table(result, bounds):
     table = pd.read_csv(result.folder / "coverage.csv")
     unseen = bounds[(bounds["seen_in"] == "unseen") & (bounds["error_mev_per_atom"].abs() < 3000)]
     oxygen = unseen[unseen["chemical_system"].str.split("-").map(lambda elements: "O" in elements)]
-    told = table[(table["rows"] == "unseen") & (table["group"] == "O") & (table["nominal"] == 0.9)].iloc[0]
+    told = table[(table["rows"] == "unseen") & (table["group"] == "O") & (table["level"] == 0.9)].iloc[0]
     assert told["by"] == "element"
     assert told["n"] == len(oxygen)
     inside = oxygen["error_mev_per_atom"].between(

@@ -13,8 +13,9 @@ from scipy.stats import spearmanr
 from mace_bounds import FeatureStore, FitConfig, baselines, compare
 from mace_bounds.benchmark.splits import make_splits
 from mace_bounds.benchmark.summary import MINIMUM_WORST, flag_table, group_table, method_table
-from mace_bounds.calibration import composition_key, composition_keys, compositions_in, fit_head
+from mace_bounds.calibration import fit_head
 from mace_bounds.errors import HeadError, StoreError
+from mace_bounds.structures import composition_key, composition_keys, compositions_in
 
 CONFIG = FitConfig(fit_share=0.4, calibration_share=0.3, conformal="cross", n_folds=2)
 TABLES = (

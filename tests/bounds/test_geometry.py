@@ -116,7 +116,7 @@ def test_coverage_by_hull_distance_is_that_of_the_bounds_table(audits):
     bounds, atlas = pd.read_parquet(folder / "bounds.parquet"), pd.read_csv(folder / "atlas.csv")
     rows = bounds[(bounds["seen_in"] == "unseen") & (bounds["error_mev_per_atom"].abs() < 3000)]
     stable = rows[rows["hull_distance_ev_per_atom"] == 0]
-    told = atlas[(atlas["group"] == "1/3: 0 eV/atom") & (atlas["nominal"] == 0.9)].iloc[0]
+    told = atlas[(atlas["group"] == "1/3: 0 eV/atom") & (atlas["level"] == 0.9)].iloc[0]
     assert told["by"] == "hull_distance"
     assert told["n"] == len(stable) > 10
     inside = stable["error_mev_per_atom"].between(

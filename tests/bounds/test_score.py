@@ -7,8 +7,8 @@ from ase.build import bulk
 
 from mace_bounds import load_model, score
 from mace_bounds.bounds import concat, open_pair, score_batches
-from mace_bounds.calibration import composition_key
 from mace_bounds.errors import HeadError, SourceError
+from mace_bounds.structures import composition_key
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def test_it_is_the_one_that_is_found_for_mini(pair):
     assert set(head.levels) >= {0.68, 0.9, 0.95}
     for row in head.provenance["coverage"]:
         assert row["n"] > 500  # rows of unseen compositions: a standard error of 2 % or less
-        assert row["coverage"] > row["nominal"] - 0.04
+        assert row["coverage"] > row["level"] - 0.04
 
 
 def test_it_bounds_crystals(pair):

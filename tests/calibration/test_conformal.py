@@ -8,7 +8,6 @@ from mapie.regression import SplitConformalRegressor
 from sklearn.dummy import DummyRegressor
 
 from mace_bounds.calibration import (
-    LEVELS,
     ConformalTable,
     conformal_quantile,
     conformal_quantiles,
@@ -17,6 +16,7 @@ from mace_bounds.calibration import (
     weighted_conformal_quantile,
 )
 from mace_bounds.errors import HeadError
+from mace_bounds.levels import LEVELS
 
 SCORES = st.lists(st.floats(0, 100), min_size=1, max_size=300)
 

@@ -118,7 +118,7 @@ def test_too_few_scores_say_nothing(signed, needed):
 
 @given(FOLDED, st.floats(-6, 6))
 @settings(max_examples=40)
-def test_the_least_level_is_where_the_bounds_let_go(case, value):
+def test_the_min_covering_level_is_where_the_bounds_let_go(case, value):
     n_folds, n, seed, signed = case
     data, values = draw(n_folds, n, seed), np.full(7, value)
     least = cv_plus_level(*data, values, signed=signed)

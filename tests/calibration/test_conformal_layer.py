@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mace_bounds.calibration import (
-    LEVELS,
     ConformalLayer,
     ConformalTable,
     conformal_layer,
@@ -16,6 +15,7 @@ from mace_bounds.calibration import (
 )
 from mace_bounds.calibration.layer import layer_of_tables
 from mace_bounds.errors import HeadError
+from mace_bounds.levels import LEVELS
 
 ONE = np.ones((1, 1))
 
@@ -105,13 +105,13 @@ def test_folds_and_cells_are_cv_plus_within_the_cell():
         np.testing.assert_allclose(ours[:, rows], wanted, rtol=1e-9)
 
 
-def test_least_level_agrees_with_the_bounds():
+def test_min_covering_level_agrees_with_the_bounds():
     rng = np.random.default_rng(4)
     z, groups = rng.normal(size=700), [("a",) if x else ("a", "b") for x in rng.random(700) < 0.5]
     layer = conformal_layer(np.abs(z), groups, LEVELS)
     new, values = [("a",), ("a", "b"), (), ("b",)] * 25, rng.normal(size=100) * 2
     centre, sigma = np.zeros((1, 100)), np.ones((1, 100))
-    least = layer.least_level(centre, sigma, new, values)
+    least = layer.min_covering_level(centre, sigma, new, values)
     for level in (0.2, 0.55, 0.9):
         low, high = layer.bounds(centre, sigma, new, level)
         np.testing.assert_array_equal((low <= values) & (values <= high), least < level - 1e-9)

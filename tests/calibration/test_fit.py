@@ -10,7 +10,6 @@ import pytest
 from helpers.toy_table import toy_table
 from mace_bounds.calibration import (
     FitConfig,
-    composition_keys,
     fit_head,
     group_folds,
     head_inputs,
@@ -21,6 +20,7 @@ from mace_bounds.calibration.head_fit import _fit_pops_and_scale, cross_fit, row
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
 from mace_bounds.metrics import chemistry_class
+from mace_bounds.structures import composition_keys
 
 MANIFEST = Manifest("toy", "d" * 64, "Default", "readout", tuple("abcdef"), (0.0,) * 7, "float64", 8, {})
 
@@ -290,7 +290,7 @@ def test_a_head_with_folds_is_saved_whole(crossed, tmp_path):
     for name in ("lower", "upper", "fold_centre", "fold_sigma"):
         assert np.array_equal(getattr(one, name), getattr(two, name))
     truth = residual_ev_per_atom(rows)
-    least = again.least_level(two, truth)
+    least = again.min_covering_level(two, truth)
     for j, level in enumerate(again.levels):
         assert np.array_equal((two.lower[:, j] <= truth) & (truth <= two.upper[:, j]), least < level - 1e-9)
 

@@ -5,14 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mace_bounds.calibration import (
-    assign_splits,
-    composition_key,
-    composition_keys,
-    compositions_in,
-    group_folds,
-)
+from mace_bounds.calibration import assign_splits, group_folds
 from mace_bounds.errors import HeadError
+from mace_bounds.structures import composition_key, composition_keys, compositions_in
 
 FORMULAS = [f"Li{i}Fe{j}O{i + j}" for i in range(1, 60) for j in range(1, 60)]
 SHARES = {"fit": 0.6, "calibrate": 0.25, "test": 0.15}

@@ -50,7 +50,7 @@ def test_what_the_screen_says_is_what_the_summary_says(bulk):
     folder, results = bulk
     summary = json.loads((folder / "out" / "summary.json").read_text())
     for row in summary["coverage"]:
-        assert f"{100 * row['nominal']:g} %" in results["audit"].stdout
+        assert f"{100 * row['level']:g} %" in results["audit"].stdout
         assert f"{100 * row['coverage']:.1f} %" in results["audit"].stdout
     assert summary["measured_on"]["sentence"] in results["audit"].stdout
     assert summary["atlas"]["symmetry"]  # the store was made with it

@@ -10,11 +10,12 @@ import pytest
 from mace_bounds import FitConfig, load_head, score
 from mace_bounds.auditing import audit
 from mace_bounds.bounds import read_card
-from mace_bounds.calibration import compositions_in, fit_head
+from mace_bounds.calibration import fit_head
 from mace_bounds.errors import HeadError, LabelError
 from mace_bounds.features import FeatureRows, FeatureStore
 from mace_bounds.fitting.cross_fitting import cross_fitted
 from mace_bounds.fitting.kept_heads import inputs_digest
+from mace_bounds.structures import compositions_in
 
 CONFIG = FitConfig(n_folds=2, robust=False)
 
@@ -181,7 +182,7 @@ def test_published_energies_are_audited_from_end_to_end(tiny_store, tiny_model_f
     inside = bounds["error_mev_per_atom"].between(
         bounds["lower_90_mev_per_atom"], bounds["upper_90_mev_per_atom"]
     )
-    told = next(row for row in found.summary["coverage"] if row["nominal"] == 0.9)
+    told = next(row for row in found.summary["coverage"] if row["level"] == 0.9)
     assert told["coverage"] == pytest.approx(inside[3:].mean(), abs=1e-6)
     assert told["n"] == 197
     assert found.summary["measured_on"]["rows"] == "new_to_head"

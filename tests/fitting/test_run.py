@@ -7,8 +7,8 @@ import pytest
 
 from mace_bounds import FeatureStore, FitConfig, fit, load_head
 from mace_bounds.bounds import read_card
-from mace_bounds.calibration import composition_key
 from mace_bounds.errors import HeadError
+from mace_bounds.structures import composition_key
 
 
 def test_coverage_is_that_of_the_saved_head_on_its_test_split(tiny_fit, tiny_store):
@@ -90,8 +90,8 @@ def test_the_card_says_what_the_head_is(tiny_fit):
     flagged = f"{100 * rates['measured']['any_grade']:.1f} % of {rates['n_measured']} structures of new"
     assert flagged in text
     for row in tiny_fit.head.provenance["coverage"]:
-        assert f"| {100 * row['nominal']:g} % | {100 * row['coverage']:.1f} % |" in text
-        assert card.coverage[f"{row['nominal']:g}"] == row["coverage"]
+        assert f"| {100 * row['level']:g} % | {100 * row['coverage']:.1f} % |" in text
+        assert card.coverage[f"{row['level']:g}"] == row["coverage"]
 
 
 def test_unusable_requests_are_refused(tiny_store, tiny_fit, tiny_model_folder):

@@ -7,7 +7,8 @@ import signal
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from mace_bounds.backbones.mace import FeatureBlock, FrozenModel
+from mace_bounds.backbones import FeatureBlock
+from mace_bounds.backbones.mace import FrozenModel
 
 KILLS, KILLS_ONCE, RAISES = 2, 10, 18  # He, Ne, Ar
 

@@ -80,7 +80,7 @@ def test_several_levels_agree_with_mapie():
     table = coverage_table(residual, -half, half, [0.68, 0.9, 0.95])
     mapie = regression_coverage_score(residual, np.stack([-half, half], axis=1))
     np.testing.assert_allclose(table["coverage"], mapie)
-    assert table["nominal"].tolist() == [0.68, 0.9, 0.95]
+    assert table["level"].tolist() == [0.68, 0.9, 0.95]
 
 
 def test_missing_labels_and_small_groups():

@@ -122,14 +122,14 @@ def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
     out["n_compositions"] = [facts[key]["n_compositions"] for key in keys]
     out["p_value"] = [
         coverage_p_value(inside[chosen[key], level[x]], clusters[chosen[key]], x)
-        for key, x in zip(keys, out["nominal"], strict=True)
+        for key, x in zip(keys, out["level"], strict=True)
     ]
     for name in ("bias_mev_per_atom", "bias_standard_error_mev_per_atom", "bias_p_value"):
         out[name] = [facts[key][name] for key in keys]
     for p, name in (("p_value", "significant"), ("bias_p_value", "bias_significant")):
         out[name] = False
         for x in rows.levels:
-            tested = ((out["nominal"] == x) & (out["by"] != "all") & out[p].notna()).to_numpy()
+            tested = ((out["level"] == x) & (out["by"] != "all") & out[p].notna()).to_numpy()
             out.loc[tested, name] = discoveries(out.loc[tested, p].to_numpy(dtype=np.float64))
     return out
 

@@ -142,7 +142,7 @@ def _map_figures(out: Path, level: float) -> Iterator[tuple[str, Callable[[], Ax
     if not (out / ATLAS).is_file():
         return
     atlas, bias = _read_csv(out / ATLAS), _read_csv(out / ELEMENT_BIAS)
-    picked = atlas[(atlas["by"] == "element") & ((atlas["nominal"] - level).abs() < 1e-9)]
+    picked = atlas[(atlas["by"] == "element") & ((atlas["level"] - level).abs() < 1e-9)]
     if len(picked):
         yield (
             "map_coverage",
@@ -210,7 +210,7 @@ def _curve(out: Path) -> CalibrationCurve:
     table = _read_csv(out / CURVE)
     nominal, observed, low, high = (
         table[name].to_numpy(dtype=np.float64)
-        for name in ("nominal", "coverage", "coverage_low", "coverage_high")
+        for name in ("level", "coverage", "coverage_low", "coverage_high")
     )
     return CalibrationCurve(nominal, observed, low, high, int(table["n"].iloc[0]))
 

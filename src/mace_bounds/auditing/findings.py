@@ -79,7 +79,7 @@ def atlas(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) ->
     bias = element_bias(rows.table["formula"].tolist(), rows.error)
     _folder.write_csv(full, out / _folder.ATLAS)
     _folder.write_csv(bias, out / _folder.ELEMENT_BIAS)
-    groups = full[(full["nominal"] == level) & (full["by"] != "all")]
+    groups = full[(full["level"] == level) & (full["by"] != "all")]
     low = groups["coverage"] < level
     return {
         "rows": rows.name,
@@ -100,7 +100,7 @@ def _curve_table(rows: Measured, head: CalibratedHead) -> pd.DataFrame:
     drawn = curve(rows, head)
     return pd.DataFrame(
         {
-            "nominal": drawn.nominal,
+            "level": drawn.level,
             "coverage": drawn.observed,
             "coverage_low": drawn.low,
             "coverage_high": drawn.high,

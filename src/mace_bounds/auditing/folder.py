@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.bounds import COLUMNS, GEOMETRY, LEAST_LEVEL, SPACE_GROUP, bound_columns
+from mace_bounds.bounds import COLUMNS, GEOMETRY, MIN_COVERING_LEVEL, SPACE_GROUP, bound_columns
 from mace_bounds.errors import StoreError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _STATISTICS: tuple[str, ...] = (
     "flags",
 )
 _STATISTICS += ("reason", "energy_dft_ev", "error_mev_per_atom", "extrapolation_grade", "novelty", *GEOMETRY)
-_MEASURED = ("centre_mev_per_atom", "sigma_mev_per_atom", LEAST_LEVEL)
+_MEASURED = ("centre_mev_per_atom", "sigma_mev_per_atom", MIN_COVERING_LEVEL)
 _GROUP_ROWS = 8192
 
 

@@ -135,7 +135,7 @@ def _at_level(path: Path, summary: dict[str, Any]) -> pd.DataFrame | None:
     table = _read(path)
     if table is None:
         return None
-    chosen: pd.DataFrame = table.loc[(table["nominal"] - summary["settings"]["level"]).abs() < 1e-9]
+    chosen: pd.DataFrame = table.loc[(table["level"] - summary["settings"]["level"]).abs() < 1e-9]
     return chosen
 
 

@@ -104,7 +104,7 @@ def compare(
     include_training : bool
         Use rows of compositions from the model's own training as well.
     test_keys : ndarray of uint64, optional
-        Compositions (:func:`mace_bounds.calibration.composition_keys`) to which the test rows are restricted.
+        Compositions (:func:`mace_bounds.structures.composition_keys`) to which the test rows are restricted.
     progress : callable, optional
         Called with (splits done, splits in all).
 

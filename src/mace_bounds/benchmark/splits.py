@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.calibration import assign_splits, compositions_in, group_folds
+from mace_bounds.calibration import assign_splits, group_folds
 from mace_bounds.errors import HeadError
+from mace_bounds.structures import compositions_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -88,7 +88,7 @@ def read_card(folder: Path, *, shipped: bool = False) -> HeadCard:
                 float(level) for level in provenance.get("levels", provenance["settings"]["levels"])
             ),
             rows={str(k): int(v) for k, v in provenance["rows"].items()},
-            coverage={str(row["nominal"]): float(row["coverage"]) for row in provenance.get("coverage", [])},
+            coverage={str(row["level"]): float(row["coverage"]) for row in provenance.get("coverage", [])},
             shipped=shipped,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

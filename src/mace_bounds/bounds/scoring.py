@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from mace_bounds.backbones.mace import FeatureKind
+    from mace_bounds.backbones import FeatureKind
 
 BATCH = 64
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mace_bounds.bounds.geometry import geometry_columns
-from mace_bounds.calibration import GRADES, compositions_in, residual_ev_per_atom
-from mace_bounds.structures import suspect_label
+from mace_bounds.calibration import GRADES, residual_ev_per_atom
+from mace_bounds.structures import compositions_in, suspect_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MEV_PER_EV = 1000.0
 ONE_SIGMA = 0.68
 IN_TRAINING = "in_training"
-LEAST_LEVEL = "covered_above_level"
+MIN_COVERING_LEVEL = "covered_above_level"
 COLUMNS = (
     "id",
     "formula",
@@ -34,7 +34,7 @@ COLUMNS = (
     "upper_mev_per_atom",
     "energy_lower_ev",
     "energy_upper_ev",
-    "coverage",
+    "level",
     "support_lower_mev_per_atom",
     "support_upper_mev_per_atom",
     "extrapolation_grade",
@@ -80,7 +80,7 @@ def bounds_table(
     -------
     DataFrame
         In the order of the rows. ``lower`` and ``upper`` bracket E_DFT - E_MACE per atom, so
-        ``energy_lower_ev <= E_DFT <= energy_upper_ev`` with the stated ``coverage``;
+        ``energy_lower_ev <= E_DFT <= energy_upper_ev`` at the stated ``level``;
         ``expected_error`` is the refit head's mean of E_DFT - E_MACE; ``std`` is the half-width of the
         68 % interval; ``support`` is the POPS range, uncalibrated; ``error`` and ``inside`` are set where the
         row has a label; ``seen_in`` says what the composition was used for (:meth:`CalibratedHead.roles`);
@@ -134,7 +134,7 @@ def _scored_columns(
         "upper_mev_per_atom": upper * MEV_PER_EV,
         "energy_lower_ev": mace + lower * n_atoms,
         "energy_upper_ev": mace + upper * n_atoms,
-        "coverage": np.full(len(mace), level),
+        "level": np.full(len(mace), level),
         "support_lower_mev_per_atom": said.pops.support_lower * MEV_PER_EV,
         "support_upper_mev_per_atom": said.pops.support_upper * MEV_PER_EV,
         "extrapolation_grade": said.extrapolation_grade,
@@ -209,6 +209,6 @@ def detailed_table(
         full = np.full(len(good), np.nan)
         full[good] = column * MEV_PER_EV
         table[name] = full
-    table[LEAST_LEVEL] = np.nan
-    table.loc[good, LEAST_LEVEL] = head.least_level(said, residual_ev_per_atom(rows.scored()))
+    table[MIN_COVERING_LEVEL] = np.nan
+    table.loc[good, MIN_COVERING_LEVEL] = head.min_covering_level(said, residual_ev_per_atom(rows.scored()))
     return table

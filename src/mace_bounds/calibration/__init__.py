@@ -16,7 +16,6 @@ from mace_bounds.calibration.config import (
     FitConfig,
 )
 from mace_bounds.calibration.conformal import (
-    LEVELS,
     ConformalTable,
     conformal_quantile,
     conformal_quantiles,
@@ -66,15 +65,11 @@ from mace_bounds.calibration.scale_inputs import (
 )
 from mace_bounds.calibration.splits import (
     assign_splits,
-    composition_key,
-    composition_keys,
-    compositions_in,
     group_folds,
 )
 
 __all__ = [
     "GRADES",
-    "LEVELS",
     "SCALE_KINDS",
     "CalibratedHead",
     "Centre",
@@ -90,9 +85,6 @@ __all__ = [
     "ScaleInputs",
     "ScaleModel",
     "assign_splits",
-    "composition_key",
-    "composition_keys",
-    "compositions_in",
     "conformal_layer",
     "conformal_quantile",
     "conformal_quantiles",

@@ -16,11 +16,11 @@ from mace_bounds.calibration.layer import ConformalLayer, layer_of_tables
 from mace_bounds.calibration.novelty import Novelty
 from mace_bounds.calibration.scale import ScaleModel
 from mace_bounds.calibration.scale_inputs import ScaleInputs
-from mace_bounds.calibration.splits import compositions_in
 from mace_bounds.errors import HeadError
 from mace_bounds.features import atomic_fractions, design_matrix
 from mace_bounds.head import PopsConfig, PopsHead, PopsPrediction, predict, read_head_folder, write_head
 from mace_bounds.metrics import Membership, chemistry_classes
+from mace_bounds.structures import compositions_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -192,11 +192,11 @@ class CalibratedHead:
             novelty=None if self.novelty is None else self.novelty.grade(rows, x),
         )
 
-    def least_level(self, said: Intervals, residual: NDArray[np.float64]) -> NDArray[np.float64]:
+    def min_covering_level(self, said: Intervals, residual: NDArray[np.float64]) -> NDArray[np.float64]:
         """Level above which a row's intervals hold its residual, shape (n,); NaN without one."""
         out = np.full(len(residual), np.nan)
         known = ~np.isnan(residual)
-        out[known] = self.conformal.least_level(
+        out[known] = self.conformal.min_covering_level(
             said.fold_centre[:, known],
             said.fold_sigma[:, known],
             Membership(said.groups.names, said.groups.matrix[known]),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from mace_bounds.calibration.conformal import LEVELS
 from mace_bounds.errors import HeadError
 from mace_bounds.head import PopsConfig
+from mace_bounds.levels import LEVELS
+from mace_bounds.settings import check_settings, setting
 
-CONFORMAL = ("cross", "split")
 GROUPS: dict[str, tuple[str, ...]] = {
     "none": (),
     "chemistry": ("chemistry",),
@@ -20,25 +21,25 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How a head is fitted and calibrated.
+    """How a head is fitted and calibrated; the command line makes its options from the fields.
 
     Attributes
     ----------
+    seed : int
+        Of the splits and folds.
     fit_share, calibration_share : float
         Shares of the groups for POPS and scale, and for the conformal quantiles; the rest measures coverage. With
         cross-conformal calibration both do both.
-    seed : int
-        Of the splits and folds.
     split_by : {"formula", "chemical_system"}
-        What never straddles two splits.
-    composition : bool
-        Whether atomic fractions join the feature columns.
+        Structures with the same value stay in one split.
     posterior : {"hypercube", "ensemble", "ellipsoid"}
         The POPS posterior.
     clip_percent : float
-        Tail of the corrections outside the hypercube, per cent on each side.
+        Percentile clipped from each end of the POPS corrections.
     leverage_percentile : float
         Rows below it make no corrections.
+    composition : bool
+        Whether atomic fractions join the feature columns.
     robust : bool
         Huber weights against heavy tails.
     n_folds : int
@@ -58,28 +59,44 @@ class FitConfig:
         A row of several gets the widest, so that what is promised holds for each, and more than that overall.
     """
 
-    fit_share: float = 0.6
-    calibration_share: float = 0.25
-    seed: int = 0
-    split_by: str = "formula"
-    composition: bool = True
-    posterior: str = "hypercube"
-    clip_percent: float = 0.5
-    leverage_percentile: float = 50.0
-    robust: bool = True
-    n_folds: int = 5
-    levels: tuple[float, ...] = LEVELS
-    balance: bool = False
-    conformal: str = "cross"
-    signed: bool = False
-    groups: str = "none"
+    seed: int = setting(0, "Random seed for splits and folds.")
+    fit_share: float = setting(
+        0.6, "Fraction of groups that fit the head.", minimum=0.0, maximum=1.0, option="--fit-share"
+    )
+    calibration_share: float = setting(
+        0.25,
+        "Fraction of groups used for calibration (with --conformal cross they also fit).",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    split_by: Literal["formula", "chemical_system"] = setting(
+        "formula", "Keep all structures with the same value in one split."
+    )
+    posterior: str = setting("hypercube", "The POPS posterior.")
+    clip_percent: float = setting(
+        0.5, "Percentile clipped from each end of the POPS corrections.", minimum=0.0, maximum=49.0
+    )
+    leverage_percentile: float = setting(
+        50.0, "Rows of smaller leverage than this percentile make no corrections.", minimum=0.0, maximum=99.0
+    )
+    composition: bool = setting(True, "Join atomic fractions to the features.")
+    robust: bool = setting(True, "Down-weight outliers (Huber).")
+    n_folds: int = setting(5, "Folds of compositions in cross-fitting.", minimum=2, maximum=50)
+    levels: tuple[float, ...] = setting(LEVELS, "Nominal coverages.", option=False)
+    balance: bool = setting(False, "Give every source the same total weight, whatever its size.")
+    conformal: Literal["cross", "split"] = setting(
+        "cross",
+        "Calibrate by rows that folds leave out (every row fits and calibrates), or by rows set apart.",
+    )
+    signed: bool = setting(
+        False, "Calibrate the lower and upper bounds separately; needs twice as many rows."
+    )
+    groups: Literal["none", "chemistry", "elements", "all"] = setting(
+        "none", "Calibrate each group with at least 200 rows separately; bounds get wider."
+    )
 
     def __post_init__(self) -> None:
-        for name, known in (("conformal", CONFORMAL), ("groups", tuple(GROUPS))):
-            if getattr(self, name) not in known:
-                raise HeadError(
-                    f"expected {name} among {', '.join(known)}, got {getattr(self, name)}; choose one."
-                )
+        check_settings(self, HeadError)
 
     def pops(self) -> PopsConfig:
         """Return the settings of the POPS fit: the ellipsoid is fitted in any case, for the scale to see its width."""

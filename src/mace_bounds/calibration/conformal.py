@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.errors import HeadError
-
-LEVELS: tuple[float, ...] = (0.68, 0.90, 0.95, 0.99)
-"""The coverage levels that mace-bounds ships."""
+from mace_bounds.levels import LEVELS
 
 _ROUND_OFF = 1e-9  # (n + 1) * level must not step up because 0.95 is not a binary number
 

@@ -21,12 +21,12 @@ from mace_bounds.calibration.intervals import conformal_groups
 from mace_bounds.calibration.layer import ConformalLayer, conformal_layer
 from mace_bounds.calibration.novelty_fit import measured_novelty
 from mace_bounds.calibration.scale_fit import select_scale
-from mace_bounds.calibration.splits import assign_splits, composition_keys, compositions_in, group_folds
+from mace_bounds.calibration.splits import assign_splits, group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
 from mace_bounds.head import PopsFit, PopsHead, PopsPrediction, array_chunks, fit_pops, fit_robust, predict
 from mace_bounds.metrics import chemistry_classes
-from mace_bounds.structures import suspect_label
+from mace_bounds.structures import composition_keys, compositions_in, suspect_label
 from mace_bounds.threads import one_blas_thread
 
 if TYPE_CHECKING:

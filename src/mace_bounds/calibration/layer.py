@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.calibration.conformal import LEVELS, ConformalTable, weighted_conformal_quantile
+from mace_bounds.calibration.conformal import ConformalTable, weighted_conformal_quantile
 from mace_bounds.calibration.conformal_cross import Array, cv_plus_bounds, cv_plus_level
 from mace_bounds.errors import HeadError
+from mace_bounds.levels import LEVELS
 from mace_bounds.metrics import Labels, Membership, membership
 
 MINIMUM_CELL = 200
@@ -88,7 +89,7 @@ class ConformalLayer:
             lower[rows], upper[rows] = np.minimum(lower[rows], low), np.maximum(upper[rows], high)
         return lower, upper
 
-    def least_level(self, centre: Array, sigma: Array, groups: Labels, value: ArrayLike) -> Array:
+    def min_covering_level(self, centre: Array, sigma: Array, groups: Labels, value: ArrayLike) -> Array:
         """Level above which :meth:`bounds` hold a value, shape (m,), in [0, 1]."""
         v, out = np.asarray(value, dtype=np.float64), np.ones(centre.shape[1])
         for column, rows in self._speakers(groups):

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.calibration.local_sets import LocalSets
-from mace_bounds.calibration.splits import compositions_in
 from mace_bounds.head import ActiveSet
+from mace_bounds.structures import compositions_in
 
 if TYPE_CHECKING:
     from mace_bounds.features import AtomRows, FeatureRows

@@ -18,9 +18,10 @@ from mace_bounds.calibration.novelty import (
     pairs,
     ratio,
 )
-from mace_bounds.calibration.splits import composition_keys, group_folds
+from mace_bounds.calibration.splits import group_folds
 from mace_bounds.features import AtomRows
 from mace_bounds.head import active_set
+from mace_bounds.structures import composition_keys
 
 if TYPE_CHECKING:
     from mace_bounds.features import FeatureRows
@@ -93,7 +94,7 @@ def fit_novelty(rows: FeatureRows, x: Array, seed: int) -> Novelty:
         compositions=composition_keys(formulas),
         n_features=n_features,
         rates={
-            "nominal": NOMINAL,
+            "level": NOMINAL,
             "n_held_out": {"seen": int(tiers[0].sum()), "new": int(tiers[1].sum())},
             "n_structures": len(x),
             "n_atoms": 0 if atoms is None else int(atoms.counts.sum()),

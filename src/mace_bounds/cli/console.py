@@ -22,7 +22,9 @@ SECONDS_BETWEEN_LINES = 5.0
 class Update(Protocol):
     """How a run tells how far it is: done, failed among them, and the total where that is known late."""
 
-    def __call__(self, done: int, failed: int, total: int | None = ...) -> None: ...
+    def __call__(self, done: int, failed: int, total: int | None = ...) -> None:
+        """Tell it."""
+        ...
 
 
 def out() -> Console:

@@ -17,11 +17,11 @@ MOST = 16
 
 def coverage_view(rows: Sequence[dict[str, float]], title: str) -> Table:
     """Overall coverage at each level, with confidence interval, count and widths."""
-    columns = ("nominal", "covered", "95 % confidence", "n", "median width (meV/atom)")
+    columns = ("level", "covered", "95 % confidence", "n", "median width (meV/atom)")
     view = _console.plain_table(*columns, right=columns, title=title)
     for row in rows:
         view.add_row(
-            f"{100 * row['nominal']:g} %",
+            f"{100 * row['level']:g} %",
             _share(row),
             f"{100 * row['coverage_low']:.1f} to {100 * row['coverage_high']:.1f} %",
             f"{row['n']:,}",
@@ -34,7 +34,7 @@ def groups_view(coverage: pd.DataFrame, level: float, by: Sequence[str]) -> Tabl
     """Coverage of groups at one level, lowest first; None where there are no groups."""
     from mace_bounds.auditing import records
 
-    picked = coverage[((coverage["nominal"] - level).abs() < 1e-9) & coverage["by"].isin(list(by))]
+    picked = coverage[((coverage["level"] - level).abs() < 1e-9) & coverage["by"].isin(list(by))]
     if len(picked) == 0:
         return None
     columns = ("group", f"covered at {100 * level:g} %", "95 % confidence", "n")
@@ -51,4 +51,4 @@ def groups_view(coverage: pd.DataFrame, level: float, by: Sequence[str]) -> Tabl
 
 def _share(row: dict[str, float]) -> str:
     text = f"{100 * row['coverage']:.1f} %"
-    return f"[red]{text}[/red]" if row["coverage_high"] < row["nominal"] else f"[bold]{text}[/bold]"
+    return f"[red]{text}[/red]" if row["coverage_high"] < row["level"] else f"[bold]{text}[/bold]"

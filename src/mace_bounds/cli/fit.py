@@ -176,16 +176,16 @@ def _print(report: FitReport, head: Path) -> None:
         )
     if len(report.repeats) and int(report.repeats["n_splits"].iloc[0]) > 1:
         view = _console.plain_table(
-            "nominal",
+            "level",
             "mean",
             "± over splits",
             "lowest",
             "highest",
-            right=("nominal", "mean", "± over splits", "lowest", "highest"),
+            right=("level", "mean", "± over splits", "lowest", "highest"),
             title=f"Over {int(report.repeats['n_splits'].iloc[0])} splits",
         )
         for row in report.repeats.to_dict("records"):
-            shares = (row["nominal"], row["mean"], row["std"], row["minimum"], row["maximum"])
+            shares = (row["level"], row["mean"], row["std"], row["minimum"], row["maximum"])
             view.add_row(*(f"{100 * share:.1f} %" for share in shares))
         console.print(view)
     level = 0.95 if 0.95 in report.head.levels else report.head.levels[-1]

@@ -46,7 +46,7 @@ def print_bounds(table: pd.DataFrame, head: CalibratedHead, head_name: str, leve
 
 def _measured(head: CalibratedHead, level: float) -> str:
     for row in head.provenance.get("coverage", []):
-        if abs(float(row["nominal"]) - level) < 1e-9:
+        if abs(float(row["level"]) - level) < 1e-9:
             known = head.provenance.get("test_rows_in_training", 0)
             what = (
                 f"that it has not used, {known:,} of compositions that the model knows"

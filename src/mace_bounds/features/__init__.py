@@ -28,12 +28,14 @@ from mace_bounds.features.rows import (
     AtomRows,
     FeatureRows,
 )
+from mace_bounds.features.settings import ExtractSettings
 from mace_bounds.features.store import (
     FeatureStore,
 )
 
 __all__ = [
     "AtomRows",
+    "ExtractSettings",
     "FeatureRows",
     "FeatureStore",
     "Manifest",

@@ -13,7 +13,8 @@ from mace_bounds.features.shard import ATOMS, FEATURES, memory_rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
+    from mace_bounds.backbones import FeatureKind
+    from mace_bounds.backbones.mace import FrozenModel
     from mace_bounds.features.shard import Arrays
     from mace_bounds.structures import Record
 

@@ -25,7 +25,8 @@ from mace_bounds.features.store import FeatureStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
+    from mace_bounds.backbones import FeatureKind
+    from mace_bounds.backbones.mace import FrozenModel
     from mace_bounds.structures import Record
 
 SHARD_ROWS = 256

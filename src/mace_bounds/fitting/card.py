@@ -160,10 +160,10 @@ def _novelty(head: CalibratedHead) -> str:
 
 def _overall_table(rows: list[dict[str, float]]) -> str:
     return _table(
-        ("nominal", "covered", "95 % confidence", "n", "median width (meV/atom)"),
+        ("level", "covered", "95 % confidence", "n", "median width (meV/atom)"),
         (
             (
-                f"{100 * r['nominal']:g} %",
+                f"{100 * r['level']:g} %",
                 f"{100 * r['coverage']:.1f} %",
                 f"{100 * r['coverage_low']:.1f} to {100 * r['coverage_high']:.1f} %",
                 f"{r['n']:,}",
@@ -178,10 +178,10 @@ def _over_splits(rows: list[dict[str, float]]) -> list[str]:
     if not rows or rows[0]["n_splits"] < 2:
         return []
     table = _table(
-        ("nominal", "mean", "standard deviation", "lowest to highest"),
+        ("level", "mean", "standard deviation", "lowest to highest"),
         (
             (
-                f"{100 * r['nominal']:g} %",
+                f"{100 * r['level']:g} %",
                 f"{100 * r['mean']:.1f} %",
                 f"{100 * r['std']:.1f}",
                 f"{100 * r['minimum']:.1f} to {100 * r['maximum']:.1f} %",
@@ -193,7 +193,7 @@ def _over_splits(rows: list[dict[str, float]]) -> list[str]:
 
 
 def _group_table(coverage: pd.DataFrame, level: float) -> str:
-    picked = coverage[(coverage["nominal"] - level).abs() < 1e-9]
+    picked = coverage[(coverage["level"] - level).abs() < 1e-9]
     rows = [
         (
             f"{title}: {row['group']}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.bounds import IN_TRAINING, LEAST_LEVEL, MEV_PER_EV, bound_columns
+from mace_bounds.bounds import IN_TRAINING, MEV_PER_EV, MIN_COVERING_LEVEL, bound_columns
 from mace_bounds.metrics import (
     CalibrationCurve,
     clustered_interval,
@@ -214,7 +214,7 @@ def coverage(rows: Measured, *, minimum: int = MINIMUM_GROUP) -> pd.DataFrame:
 def overall(table: pd.DataFrame, rows: str) -> list[dict[str, float]]:
     """Plain values of the overall coverage at each level, for JSON."""
     picked = table[(table["by"] == "all") & (table["rows"] == rows)]
-    names = ["nominal", "coverage", "coverage_low", "coverage_high", "n"]
+    names = ["level", "coverage", "coverage_low", "coverage_high", "n"]
     names += ["mean_width_mev_per_atom", "median_width_mev_per_atom", "interval_score_mev_per_atom"]
     return [{name: _plain(row[name]) for name in names} for row in picked.to_dict("records")]
 
@@ -228,7 +228,7 @@ def curve(rows: Measured, head: CalibratedHead) -> CalibrationCurve:
 
     Levels that the head has too few scores for are left out.
     """
-    least = rows.table[LEAST_LEVEL].to_numpy(dtype=np.float64)
+    least = rows.table[MIN_COVERING_LEVEL].to_numpy(dtype=np.float64)
     clusters = rows.clusters
     points = []
     for level in (x for x in CURVE_LEVELS if np.isfinite(head.conformal.half_width(x))):

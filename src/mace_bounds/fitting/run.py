@@ -43,7 +43,7 @@ class FitReport:
     coverage : DataFrame
         On the test split, overall and by group (:func:`mace_bounds.metrics.coverage_table`).
     repeats : DataFrame
-        Per level: ``nominal, mean, std, minimum, maximum, n_splits, n_rows`` of the coverage over splits of
+        Per level: ``level, mean, std, minimum, maximum, n_splits, n_rows`` of the coverage over splits of
         other seeds; one split only where ``repeats`` is 1.
     splits : dict of str to int
         Rows per split of the head that is kept.
@@ -190,12 +190,12 @@ def _repeats(runs: list[list[dict[str, float]]]) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for level in sorted({row["nominal"] for run in runs for row in run}):
-        picked = [row for run in runs for row in run if row["nominal"] == level]
+    for level in sorted({row["level"] for run in runs for row in run}):
+        picked = [row for run in runs for row in run if row["level"] == level]
         values = np.array([row["coverage"] for row in picked])
         rows.append(
             {
-                "nominal": level,
+                "level": level,
                 "mean": float(values.mean()),
                 "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
                 "minimum": float(values.min()),

@@ -204,7 +204,7 @@ def coverage_table(
     Returns
     -------
     DataFrame
-        One row per grouping, group and level: ``by, group, nominal, coverage, coverage_low, coverage_high, n,
+        One row per grouping, group and level: ``by, group, level, coverage, coverage_low, coverage_high, n,
         mean_width_mev_per_atom, median_width_mev_per_atom, interval_score_mev_per_atom``; the first rows have
         ``by = "all"``.
     """
@@ -233,7 +233,7 @@ def coverage_table(
                 {
                     "by": name,
                     "group": group,
-                    "nominal": float(level),
+                    "level": float(level),
                     "coverage": float(inside.mean()),
                     "coverage_low": bounds[0],
                     "coverage_high": bounds[1],
@@ -249,7 +249,7 @@ def coverage_table(
 COVERAGE_COLUMNS: tuple[str, ...] = (
     "by",
     "group",
-    "nominal",
+    "level",
     "coverage",
     "coverage_low",
     "coverage_high",

@@ -176,7 +176,7 @@ def spearman(residual: ArrayLike, sigma: ArrayLike) -> float:
 class CalibrationCurve:
     """Observed against nominal coverage; arrays of shape (n_levels,), ``n`` test rows."""
 
-    nominal: NDArray[np.float64]
+    level: NDArray[np.float64]
     observed: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
@@ -185,8 +185,8 @@ class CalibrationCurve:
     @property
     def area(self) -> float:
         """Area between the curve (closed by (0, 0) and (1, 1)) and the diagonal."""
-        x = np.concatenate([[0.0], self.nominal, [1.0]])
-        gap = np.concatenate([[0.0], self.observed - self.nominal, [0.0]])
+        x = np.concatenate([[0.0], self.level, [1.0]])
+        gap = np.concatenate([[0.0], self.observed - self.level, [0.0]])
         h, a, b = np.diff(x), gap[:-1], gap[1:]
         crossing = a * b < 0
         total = np.where(crossing, np.abs(a) + np.abs(b), 1.0)

@@ -46,11 +46,9 @@ def plot_calibration(curve: CalibrationCurve, *, split: str = "", ax: Axes | Non
         Where to draw; a new figure by default.
     """
     ax = new_axes(4.0, 4.1) if ax is None else ax
-    ax.fill_between(
-        curve.nominal, curve.low, curve.high, color=SKY, alpha=0.35, lw=0, label="95 % confidence"
-    )
+    ax.fill_between(curve.level, curve.low, curve.high, color=SKY, alpha=0.35, lw=0, label="95 % confidence")
     ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=(0, (4, 3)), label="ideal")
-    ax.plot(curve.nominal, curve.observed, color=BLUE, lw=1.8, label="measured")
+    ax.plot(curve.level, curve.observed, color=BLUE, lw=1.8, label="measured")
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     ax.set_aspect("equal")
@@ -79,7 +77,7 @@ def plot_coverage_by_group(
     ax : Axes, optional
         Where to draw; a new figure, as tall as the number of groups asks for, by default.
     """
-    rows = table[(table["by"] == by) & np.isclose(table["nominal"], nominal)]
+    rows = table[(table["by"] == by) & np.isclose(table["level"], nominal)]
     rows = rows.sort_values(["coverage", "n"], kind="stable")
     shown = rows.iloc[:most]
     ax = new_axes(4.6, max(2.0, 1.1 + 0.2 * len(shown))) if ax is None else ax

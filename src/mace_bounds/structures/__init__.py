@@ -5,6 +5,7 @@ from mace_bounds.structures.check import (
     reduced_cell,
     structure_flags,
 )
+from mace_bounds.structures.compositions import composition_key, composition_keys, compositions_in
 from mace_bounds.structures.files import (
     source_digest,
 )
@@ -44,6 +45,9 @@ __all__ = [
     "canonical",
     "check",
     "clean",
+    "composition_key",
+    "composition_keys",
+    "compositions_in",
     "crystal_system",
     "functional_of",
     "guard_energy_key",

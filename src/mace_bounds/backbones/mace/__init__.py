@@ -6,8 +6,6 @@ from mace_bounds.backbones.mace.embedded import (
 )
 from mace_bounds.backbones.mace.frozen import (
     DEFAULT_MODEL,
-    FeatureBlock,
-    FeatureKind,
     FrozenModel,
     load_model,
 )
@@ -19,8 +17,6 @@ from mace_bounds.backbones.mace.weights import (
 
 __all__ = [
     "DEFAULT_MODEL",
-    "FeatureBlock",
-    "FeatureKind",
     "FrozenModel",
     "Weights",
     "fetch_weights",

@@ -118,7 +118,7 @@ def training_compositions(model: str | Path, digest: str) -> NDArray[np.uint64] 
     Returns
     -------
     ndarray of uint64 or None
-        Sorted keys (:func:`mace_bounds.calibration.composition_key`), or None where they are not known.
+        Sorted keys (:func:`mace_bounds.structures.composition_key`), or None where they are not known.
 
     Raises
     ------

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mace_bounds.backbones.base import FeatureBlock, FeatureKind
 from mace_bounds.backbones.batching import (
     DEFAULT_MEMORY_BYTES,
     MemoryCost,
@@ -33,33 +34,10 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-FeatureKind = Literal["readout", "descriptors"]
 DTYPES = ("float32", "float64")
 DEFAULT_MODEL = _mace.DEFAULT_NAME
 CHECK_TOLERANCE_EV_PER_ATOM = 1e-6
 MPA_0_PARAMETERS = 9_063_204  # a known fact, never measured by this project
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureBlock:
-    """Features and energies of some crystals, in their order.
-
-    Attributes
-    ----------
-    features : ndarray of float64, shape (n_crystals, n_features)
-        Sums over atoms; without the count of atoms.
-    fixed_energy_ev : ndarray of float64, shape (n_crystals,)
-        Isolated-atom energies and scaled pair repulsion: the part that no readout weight changes.
-    energy_ev : ndarray of float64, shape (n_crystals,)
-        The model's total energy, θ0 · [features, n_atoms] + fixed_energy_ev.
-    atoms : ndarray of float32, shape (n_atoms, n_features), or None
-        Features of every single atom, crystal after crystal, where the model keeps them.
-    """
-
-    features: NDArray[np.float64]
-    fixed_energy_ev: NDArray[np.float64]
-    energy_ev: NDArray[np.float64]
-    atoms: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +67,7 @@ class FrozenModel:
     device : str
         ``"cpu"`` or ``"cuda"``.
     training_compositions : ndarray of uint64 or None
-        Keys of the compositions its training has seen (:func:`mace_bounds.calibration.composition_key`),
+        Keys of the compositions its training has seen (:func:`mace_bounds.structures.composition_key`),
         where known.
     warnings : tuple of str
         What is odd about the file.

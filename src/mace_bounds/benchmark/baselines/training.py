@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.benchmark.baselines.interface import BaselineRows
-from mace_bounds.calibration import composition_key
 from mace_bounds.errors import HeadError
 from mace_bounds.head import Design, PopsConfig, TsqrFactor, make_design
+from mace_bounds.structures import composition_key
 
 FLOOR_SHARE = 1e-3
 """A width never falls below this share of the mean width of left-out training rows."""

@@ -17,7 +17,8 @@ from mace_bounds.features.engines.run import Engine, run_shards
 from mace_bounds.features.engines.work import Shard, pack_model
 
 if TYPE_CHECKING:
-    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
+    from mace_bounds.backbones import FeatureKind
+    from mace_bounds.backbones.mace import FrozenModel
 
 __all__ = ["Engine", "Shard", "open_engine", "run_shards", "usable_cores"]
 

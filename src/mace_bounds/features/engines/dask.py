@@ -40,7 +40,8 @@ from mace_bounds.features.manifest import is_store
 if TYPE_CHECKING:
     from distributed import Future
 
-    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
+    from mace_bounds.backbones import FeatureKind
+    from mace_bounds.backbones.mace import FrozenModel
 
 SECONDS_TO_CONNECT = 30
 PACKAGES = ("mace-bounds", "mace-torch", "torch", "numpy", "numba")  # with others the last bits may differ

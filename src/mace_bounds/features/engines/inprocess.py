@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from mace_bounds.features.engines.work import Task, perform
 
 if TYPE_CHECKING:
-    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
+    from mace_bounds.backbones import FeatureKind
+    from mace_bounds.backbones.mace import FrozenModel
 
 
 class InProcess:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
-    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
+    from mace_bounds.backbones import FeatureKind
+    from mace_bounds.backbones.mace import FrozenModel
 
 # Where fork is safe, workers come from a server that has imported mace already: one that dies is replaced at once.
 START = "forkserver" if sys.platform == "linux" else "spawn"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from mace_bounds.backbones.mace import FeatureKind, FrozenModel
+    from mace_bounds.backbones import FeatureKind
+    from mace_bounds.backbones.mace import FrozenModel
     from mace_bounds.features.shard import Arrays
 
     Rows = tuple[list[str | None], Arrays]

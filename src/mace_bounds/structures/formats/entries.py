@@ -143,6 +143,7 @@ def label_of_entry(
     flags: tuple[str, ...],
     energy_key: str | None,
 ) -> Draft:
+    """Label of an entry, its kind, and why one that is there was not taken."""
     parameters, data = _mapping(entry.get("parameters")), _mapping(entry.get("data"))
     run_type = run_type_of(parameters, {**entry, **data}, name)
     thermo_type = _text(entry.get("thermo_type") or data.get("thermo_type"))
@@ -183,6 +184,7 @@ def _is_entry(item: Mapping[str, Any]) -> bool:
 
 
 def name_of(entry: Mapping[str, Any]) -> str | None:
+    """Identifier of an entry, where it has one."""
     places = (entry, _mapping(entry.get("data")), _mapping(entry.get("properties")))
     values = (place.get(key) for place in places for key in _ID_KEYS)
     return next((str(value) for value in values if isinstance(value, (str, int)) and str(value)), None)

@@ -1,0 +1,173 @@
+"""Files: written whole or not at all, one writer in a folder, and where a user's files are.
+
+Every file that this package writes goes through :func:`atomic`; every command that fills a folder holds :func:`locked`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import uuid
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_bounds.errors import StoreError
+from mace_bounds.versions import now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+CACHE_VARIABLE = "MACE_BOUNDS_CACHE"
+HEADS_VARIABLE = "MACE_BOUNDS_HEADS"
+LOCK = ".lock"
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; what was written there takes its place when the block ends well.
+
+    The data and the folder are flushed to the disk, so that a file which is there is whole even after a loss of
+    power. A block that raises leaves nothing.
+
+    Parameters
+    ----------
+    path : path
+        The file to be; one that is there is replaced.
+
+    Yields
+    ------
+    Path
+        ``.NAME.<random>.tmp`` in the same folder; random, so that two processes do not write into one file.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk, where the system can (Windows cannot)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what killed runs of :func:`atomic` left in a folder; only for whoever holds its lock."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, values: Any) -> None:
+    """Write JSON atomically: indented, UTF-8, no NaN (ValueError)."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV atomically, without its index."""
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+@contextmanager
+def locked(folder: str | Path, name: str = LOCK) -> Iterator[None]:
+    """Hold a folder while it is written; a second run is refused and told who holds it.
+
+    Parameters
+    ----------
+    folder : path
+        Made if absent.
+    name : str
+        Name of the lock; runs that share a folder by design (parts of a job array) take different ones.
+
+    Raises
+    ------
+    StoreError
+        If another process holds the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, about = FileLock(folder / name), folder / f"{name}.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(
+            f"another run is writing into {folder}{_holder(about)}; wait until it ends, or choose another folder."
+        ) from None
+    try:
+        mine = {"pid": os.getpid(), "host": platform.node(), "since": now(), "command": " ".join(sys.argv)}
+        about.write_text(json.dumps(mine), encoding="utf-8")
+        yield
+    finally:
+        about.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(about: Path) -> str:
+    try:
+        other = json.loads(about.read_text(encoding="utf-8"))
+        return f" (process {other['pid']} on {other['host']}, since {other['since']})"
+    except (OSError, ValueError, KeyError, TypeError):  # it is just starting, or just ending
+        return ""
+
+
+def visible(folder: Path) -> set[str]:
+    """Names in a folder but for locks and temporary files, which begin with a dot; empty where there is no folder."""
+    return (
+        {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        if folder.is_dir()
+        else set()
+    )
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file, hex; read once in a process as long as the file does not change."""
+    status = Path(path).stat()
+    return _file_sha256(str(Path(path).absolute()), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _file_sha256(path: str, size: int, mtime_ns: int) -> str:  # noqa: ARG001 - part of the key
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """``$MACE_BOUNDS_CACHE``, else the folder of this system for files that can be fetched again (platformdirs)."""
+    from platformdirs import user_cache_path
+
+    given = os.environ.get(CACHE_VARIABLE)
+    return Path(given).expanduser() if given else user_cache_path("mace-bounds")
+
+
+def heads_folder() -> Path:
+    """``$MACE_BOUNDS_HEADS``, else ``heads`` in the folder of this system for a user's data (platformdirs)."""
+    from platformdirs import user_data_path
+
+    given = os.environ.get(HEADS_VARIABLE)
+    return Path(given).expanduser() if given else user_data_path("mace-bounds") / "heads"

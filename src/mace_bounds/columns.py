@@ -1,0 +1,352 @@
+"""The one schema: every column and flag of every table, with its unit, type and meaning.
+
+The bounds table, Parquet, CSV, JSON, the command line, the documentation and the tests read it; a column that is not
+here cannot be written.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mace_bounds._io import atomic
+from mace_bounds.errors import StoreError
+from mace_bounds.levels import percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import pandas as pd
+    import pyarrow as pa
+
+DType = Literal["text", "float", "integer", "boolean"]
+MEV_PER_EV = 1000.0
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes
+    ----------
+    name : str
+        As it is written everywhere; ends with the unit where there is one.
+    dtype : {"text", "float", "integer", "boolean"}
+        Every column may be empty, in the way of its type.
+    unit : str
+        Of its values; empty for pure numbers and text.
+    meaning : str
+        One sentence for people.
+    """
+
+    name: str
+    dtype: DType
+    unit: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something that a user should know of a row.
+
+    Attributes
+    ----------
+    name : str
+        As it stands in the column ``flags``.
+    meaning : str
+        One clause for people.
+    """
+
+    name: str
+    meaning: str
+
+
+def _text(name: str, meaning: str) -> Column:
+    return Column(name, "text", "", meaning)
+
+
+def _number(name: str, unit: str, meaning: str) -> Column:
+    return Column(name, "float", unit, meaning)
+
+
+PROVENANCE = (
+    _text("model", "Name of the frozen model."),
+    _text("model_digest", "First 12 hex digits of the SHA-256 of the model's tensors."),
+    _text("head", "Name of the head."),
+    _text("head_digest", "First 12 hex digits of the SHA-256 of the head."),
+    _number(
+        "level", "", "Nominal coverage of the interval: 0.95 means 95 % of structures like the head's data."
+    ),
+    _text("version", "Version of mace-bounds that wrote the table."),
+)
+"""Which model and head, at which level, by which version: on every table."""
+
+GRADES = ("gamma", "gamma_local", "gamma_atom", "gamma_atom_local")
+"""D-optimality grades: of the structure and of its atoms, against all training rows and against the nearest cluster."""
+
+BOUNDS = (
+    _text("id", "Identifier from the source, else its file name; unique in the table."),
+    _text("formula", "Reduced formula."),
+    Column("n_atoms", "integer", "", "Atoms in the cell as it was given."),
+    _number("energy_model_ev", "eV", "Total energy of the cell by the frozen model."),
+    _number(
+        "expected_error_mev_per_atom",
+        "meV/atom",
+        "Best guess of E_DFT - E_model: the centre of the interval.",
+    ),
+    _number(
+        "energy_expected_ev", "eV", "Best guess of the DFT energy: the model's energy and the expected error."
+    ),
+    _number(
+        "std_mev_per_atom", "meV/atom", "Calibrated standard deviation: half the width of the 68 % interval."
+    ),
+    _number("lower_mev_per_atom", "meV/atom", "Lower bound of E_DFT - E_model at the level."),
+    _number("upper_mev_per_atom", "meV/atom", "Upper bound of E_DFT - E_model at the level."),
+    _number("energy_lower_ev", "eV", "Lower bound of the DFT energy of the cell at the level."),
+    _number("energy_upper_ev", "eV", "Upper bound of the DFT energy of the cell at the level."),
+    _number("support_lower_mev_per_atom", "meV/atom", "Lower end of the POPS posterior, before calibration."),
+    _number("support_upper_mev_per_atom", "meV/atom", "Upper end of the POPS posterior, before calibration."),
+    _number(
+        "extrapolation_grade",
+        "",
+        "Leverage over the largest of left-out compositions; above 1 is outside.",
+    ),
+    _number("gamma", "", "D-optimality grade of the structure against all training structures."),
+    _number("gamma_local", "", "The same against the nearest cluster of training structures."),
+    _number("gamma_atom", "", "Largest grade of its atoms against all training atoms."),
+    _number("gamma_atom_local", "", "The same against the nearest cluster of training atoms."),
+    _number(
+        "novelty",
+        "",
+        "Largest grade over its threshold; above 1 raises `extrapolates`. No error estimate.",
+    ),
+    Column("novel_atom", "integer", "", "Site of the atom with the largest local grade, counted from 0."),
+    _text("chemistry", "Chemistry class."),
+    _text("seen_in", "The first that applies: `fit`, `calibration`, `model_training`, `unseen`."),
+    _text("run_type", "`GGA` or `GGA+U`, where the source says so."),
+    _text("source", "File, or the source that the structure names."),
+    _number("energy_dft_ev", "eV", "Label: total DFT energy of the cell, where the source has one."),
+    _text("label_kind", "What the label is, or the key that it came from."),
+    _text("label_reason", "Why a label that the source offers was not taken."),
+    _number("error_mev_per_atom", "meV/atom", "E_DFT - E_model of the label."),
+    Column("inside", "boolean", "", "Whether the label lies inside of the interval."),
+    _text("flags", "Names of flags, joined by `;`."),
+    _text("reason", "Why the row has no bounds; empty for a row that has."),
+    *PROVENANCE,
+)
+"""The bounds table: one row for every structure, whether it could be scored or not."""
+
+GEOMETRY = (
+    _text("space_group", "International symbol (spglib, 0.01 Å), of labelled structures."),
+    _number("density_g_per_cm3", "g/cm³", "Mass density."),
+    _number("volume_per_atom_a3", "Å³", "Volume per atom."),
+    _number("hull_distance_ev_per_atom", "eV/atom", "Distance from the convex hull, as the source says it."),
+)
+"""What is known of a structure beside its energy."""
+
+MEASURED = (
+    _text("chemical_system", "Elements in alphabetical order, joined by hyphens."),
+    *GEOMETRY,
+    _number(
+        "sigma_mev_per_atom",
+        "meV/atom",
+        "Scale before calibration: `std_mev_per_atom` is the calibrated one.",
+    ),
+    _number("covered_above_level", "", "Level above which the row's intervals hold its label."),
+)
+"""Further columns of an audit's table, which coverage is measured from; then the bounds of every level."""
+
+FLAGS = {
+    flag.name: flag
+    for flag in (
+        Flag("extrapolates", "far from the head's data; the stated coverage was not measured there"),
+        Flag("unseen_element", "holds an element that the head has not been fitted on"),
+        Flag("unseen_pair", "two of its elements never met in a structure that the head was fitted on"),
+        Flag(
+            "in_training",
+            "its composition was in the model's own training, where errors are smaller as a rule",
+        ),
+        Flag(
+            "suspect_label",
+            "its label is so far from the model's energy that it is probably another quantity",
+        ),
+        Flag("label_refused", "its label is not comparable with the model's energy and was not used"),
+        Flag("duplicate_id", "another structure of the source has the same id, so a number was added to it"),
+        Flag("isolated_atoms", "holds an atom without a neighbour within 6 Å"),
+        Flag("yb_3_potential", "holds Yb, for which the Materials Project changed its pseudopotential"),
+        Flag("licence_by_nc", "comes under a licence that excludes commercial use"),
+        Flag("deuterium_as_hydrogen", "deuterium or tritium was counted as hydrogen"),
+    )
+}
+"""Every flag by its name."""
+
+
+def bound_columns(level: float) -> tuple[str, str]:
+    """Names of the columns with the bounds of one level: ``lower_95_mev_per_atom`` and its partner."""
+    return f"lower_{percent(level)}_mev_per_atom", f"upper_{percent(level)}_mev_per_atom"
+
+
+def level_columns(levels: Iterable[float]) -> tuple[Column, ...]:
+    """Columns of the bounds of several levels, in their order."""
+    return tuple(
+        _number(name, "meV/atom", f"{which} bound of E_DFT - E_model at {percent(level)} %.")
+        for level in levels
+        for which, name in zip(("Lower", "Upper"), bound_columns(level), strict=True)
+    )
+
+
+def names(columns: Iterable[Column]) -> list[str]:
+    """Names of columns, in order."""
+    return [column.name for column in columns]
+
+
+def flag_names(flags: Any) -> list[str]:
+    """Flags of one row from its text ``"a;b"``; none for an empty or missing one."""
+    return [flag for flag in flags.split(";") if flag] if isinstance(flags, str) else []
+
+
+def stamped(table: pd.DataFrame, provenance: Mapping[str, Any]) -> pd.DataFrame:
+    """Put the columns of :data:`PROVENANCE` behind a table that has its own level or none; what is there stays."""
+    missing = {name: value for name, value in provenance.items() if name not in table}
+    return table.assign(**missing)
+
+
+def arrow_schema(columns: Iterable[Column], metadata: Mapping[str, str] | None = None) -> pa.Schema:
+    """Return the Parquet schema of columns; ``metadata`` goes into the file's footer."""
+    import pyarrow as pa
+
+    kinds = {"text": pa.string(), "float": pa.float64(), "integer": pa.int32(), "boolean": pa.bool_()}
+    return pa.schema({column.name: kinds[column.dtype] for column in columns}, metadata=metadata)
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Give the columns of a table the types of the schema; columns that it does not know stay as they are.
+
+    Text stays text whatever it looks like (``0001``, ``1e5``, ``NA``); empty text is None. Integers and booleans that
+    may be empty have pandas' nullable types.
+    """
+    kinds = {column.name: column.dtype for column in (*BOUNDS, *MEASURED)}
+    out = table.copy()
+    for name in out.columns:
+        kind = kinds.get(name)
+        if kind == "text":
+            values = [v if isinstance(v, str) and v else None for v in out[name]]
+            out[name] = _objects(values, out.index)
+        elif kind == "integer":
+            out[name] = out[name].astype("Int64")
+        elif kind == "boolean":
+            out[name] = out[name].replace({"True": True, "False": False, "": None}).astype("boolean")
+        elif kind == "float":
+            out[name] = out[name].astype("float64")
+    return out
+
+
+def _objects(values: list[str | None], index: Any) -> pd.Series[Any]:
+    import pandas as pd
+
+    return pd.Series(values, index=index, dtype=object)
+
+
+def write_table(table: pd.DataFrame, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a table as Parquet, CSV or JSON, by the suffix of ``path``, whole or not at all.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns of the schema get its types; others are written as they are.
+    path : path
+        ``.parquet``, ``.csv`` or ``.json``.
+    metadata : mapping of str to str, optional
+        For the footer of a Parquet file.
+
+    Raises
+    ------
+    StoreError
+        If the suffix is another one.
+    """
+    path = Path(path)
+    with atomic(path) as temporary:
+        if path.suffix == ".parquet":
+            _write_parquet(typed(table), temporary, metadata)
+        elif path.suffix == ".csv":
+            typed(table).to_csv(temporary, index=False)
+        elif path.suffix == ".json":
+            temporary.write_text(to_json(table), encoding="utf-8")
+        else:
+            raise StoreError(f"cannot write a table as {path.name}; use .parquet, .csv or .json.")
+
+
+def _write_parquet(table: pd.DataFrame, path: Path, metadata: Mapping[str, str] | None) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    known = {column.name: column for column in (*BOUNDS, *MEASURED)}
+    plain = pa.Table.from_pandas(table, preserve_index=False)
+    fields = [
+        arrow_schema([known[field.name]]).field(0) if field.name in known else field for field in plain.schema
+    ]
+    schema = pa.schema(fields, metadata={**(plain.schema.metadata or {}), **(metadata or {})})
+    pq.write_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False), path, compression="zstd")
+
+
+def to_json(table: pd.DataFrame) -> str:
+    """Rows of a table as a JSON array, indented; what is empty is null."""
+    return json.dumps(records(table), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as plain mappings of Python values; what is empty is None."""
+    import pandas as pd
+
+    columns = {
+        str(name): [None if pd.isna(v) else v.item() if hasattr(v, "item") else v for v in table[name]]
+        for name in table.columns
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def read_table(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a table that :func:`write_table` wrote, with the types of the schema.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    path = Path(path)
+    try:
+        if path.suffix == ".parquet":
+            return typed(pd.read_parquet(path, columns=columns))
+        if path.suffix == ".json":
+            table = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+            return typed(table if columns is None else table[columns])
+        text = [c.name for c in (*BOUNDS, *MEASURED) if c.dtype in ("text", "boolean")]
+        kinds: dict[str, Any] = dict.fromkeys(text, str)
+        empty = {c.name: [""] for c in (*BOUNDS, *MEASURED) if c.dtype not in ("text", "boolean")}
+        head = pd.read_csv(path, nrows=0).columns
+        empty |= {name: [""] for name in head if name not in kinds}
+        table = pd.read_csv(path, usecols=columns, dtype=kinds, keep_default_na=False, na_values=empty)
+        return typed(table)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{path} cannot be read as a table ({type(error).__name__}); make it again."
+        ) from error
+
+
+def markdown(columns: Iterable[Column]) -> str:
+    """Return a Markdown table of columns, for the documentation."""
+    lines = ["| column | unit | type | meaning |", "|---|---|---|---|"]
+    lines += [f"| `{c.name}` | {c.unit} | {c.dtype} | {c.meaning} |" for c in columns]
+    return "\n".join(lines)
+
+
+def flags_markdown() -> str:
+    """Return a Markdown table of the flags, for the documentation."""
+    lines = ["| flag | meaning |", "|---|---|"]
+    lines += [f"| `{flag.name}` | {flag.meaning} |" for flag in FLAGS.values()]
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""Nominal coverage levels: one ordered set, one tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mace_bounds.errors import HeadError
+
+LEVELS: tuple[float, ...] = (0.68, 0.90, 0.95, 0.99)
+"""The levels that heads are calibrated for by default."""
+
+ONE_SIGMA = 0.68
+"""The level whose half-width is called the standard deviation."""
+
+TOLERANCE = 1e-9
+"""Two levels nearer than this are the same: 0.95 is not a binary number."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Nominal coverages in increasing order.
+
+    Attributes
+    ----------
+    values : tuple of float
+        Each between 0 and 1.
+
+    Examples
+    --------
+    >>> levels = Levels.of([0.95, 0.68])
+    >>> levels.index(0.95)
+    1
+    >>> 0.9 in levels
+    False
+    """
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Levels:
+        """Sort levels and drop repetitions; HeadError if one is not between 0 and 1."""
+        kept: list[float] = []
+        for value in sorted(float(v) for v in values):
+            if not 0.0 < value < 1.0:
+                raise HeadError(f"the level {value:g} is not between 0 and 1; write 95 per cent as 0.95.")
+            if not kept or value - kept[-1] > TOLERANCE:
+                kept.append(value)
+        return cls(tuple(kept))
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __contains__(self, level: object) -> bool:
+        return isinstance(level, (int, float, np.floating)) and bool(self._matches(float(level)).any())
+
+    def index(self, level: float) -> int:
+        """Place of a level; HeadError, with the levels that are there, if it is not among them."""
+        found = np.flatnonzero(self._matches(level))
+        if found.size == 0:
+            raise HeadError(
+                f"this head is calibrated for the levels {self}, not for {level:g}; choose one of these."
+            )
+        return int(found[0])
+
+    def __str__(self) -> str:
+        return ", ".join(f"{value:g}" for value in self.values)
+
+    def _matches(self, level: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        return np.abs(np.asarray(self.values) - level) < TOLERANCE
+
+
+def percent(level: float) -> str:
+    """``0.95`` as ``"95"``: for names of columns and for sentences."""
+    return f"{100 * level:g}"

@@ -1,0 +1,85 @@
+"""How a field of a settings dataclass is declared once: its default, what it means, and what it may be.
+
+The command line makes its options from these fields (:mod:`mace_bounds.cli.options`), so that a setting is written
+in one place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from mace_bounds.errors import MaceBoundsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+def setting(
+    default: T,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    metavar: str | None = None,
+    shown: str | None = None,
+    parser: Callable[[str], Any] | None = None,
+    option: str | bool = True,
+) -> T:
+    """Declare a field of a settings dataclass.
+
+    Parameters
+    ----------
+    default : object
+        Its value where nothing is said.
+    help : str
+        One sentence that says what it does, with the unit.
+    minimum, maximum : float, optional
+        Limits of a number, both allowed.
+    metavar, shown : str, optional
+        What the command line calls the value, and what it shows as its default.
+    parser : callable, optional
+        From the text of the command line to the value.
+    option : str or bool
+        Name of its option; True for the name of the field, False where the command line does not offer it.
+
+    Returns
+    -------
+    object
+        A :func:`dataclasses.field` with this as metadata.
+    """
+    about = {
+        "help": help,
+        "minimum": minimum,
+        "maximum": maximum,
+        "metavar": metavar,
+        "shown": shown,
+        "parser": parser,
+        "option": option,
+    }
+    declared: T = field(default=default, metadata=about)
+    return declared
+
+
+def check_settings(settings: Any, error: type[MaceBoundsError]) -> None:
+    """Refuse values that a field declared with :func:`setting` may not have; call it in ``__post_init__``.
+
+    Parameters
+    ----------
+    settings : dataclass instance
+        Fields of a ``Literal`` type are compared with its values, numbers with their limits.
+    error : type
+        What is raised, one sentence with the choices.
+    """
+    hints = get_type_hints(type(settings))
+    for one in fields(settings):
+        value, about = getattr(settings, one.name), one.metadata
+        if get_origin(hints[one.name]) is Literal and value not in get_args(hints[one.name]):
+            choices = ", ".join(str(choice) for choice in get_args(hints[one.name]))
+            raise error(f"{one.name} is {value!r}, which is none of {choices}; choose one of these.")
+        for limit, beyond in (("minimum", -1), ("maximum", 1)):
+            bound = about.get(limit)
+            if bound is not None and value is not None and beyond * (value - bound) > 0:
+                raise error(f"{one.name} is {value:g}, and its {limit} is {bound:g}; choose another value.")
