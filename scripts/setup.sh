@@ -1,14 +1,13 @@
 # Sets up .venv in the repository; sourced by demo.sh and test.sh.
 #
 #   bash scripts/setup.sh [demo|test]   set up and stop
-#   bash scripts/setup.sh torch-plan    say how torch would be installed: pip or uv
+#   bash scripts/setup.sh torch-plan    print how torch would be installed: pip or uv
 #
 # Needs Python 3.11 or newer, and apt where Python came without venv. Safe to run again: what is there stays.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 GIT_PYTHON_REFRESH=quiet
 
-TORCH="torch==2.13.0"
 VENV_PYTHON=".venv/bin/python"
 
 stop() {
@@ -27,7 +26,7 @@ find_python() { # the first Python >= 3.11; 3.11 before others because that is w
             return
         fi
     done
-    stop "expected Python 3.11 or newer, found none; install it (apt-get install python3) or set PYTHON=/path/to/python."
+    stop "no Python 3.11 or newer was found; install it (apt-get install python3) or set PYTHON=/path/to/python."
 }
 
 install_venv_module() { # Debian and Ubuntu split venv and pip's bootstrap off Python
@@ -35,9 +34,9 @@ install_venv_module() { # Debian and Ubuntu split venv and pip's bootstrap off P
     "$python" -c 'import sys; sys.exit(sys.prefix != "/usr")' &&
         package="$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
     command -v apt-get >/dev/null 2>&1 ||
-        stop "expected a Python with the venv module, and there is no apt-get to install it; install $package."
+        stop "this Python has no venv module and there is no apt-get to install it; install $package."
     if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null 2>&1 || stop "expected a Python with the venv module; as root: apt-get install $package."
+        command -v sudo >/dev/null 2>&1 || stop "this Python has no venv module; as root: apt-get install $package."
         as_root="sudo"
     fi
     say "This Python has no venv module: ${as_root:+$as_root }apt-get install -y $package"
@@ -55,6 +54,12 @@ make_venv() {
     "$python" -m venv --clear .venv || stop "python could not make .venv (see above); check the disk and the rights here."
 }
 
+torch_requirement() { # which torch is said once, in pyproject.toml
+    "$VENV_PYTHON" -c 'import tomllib
+requirements = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]
+print(next(r for r in requirements if r.startswith("torch>")))'
+}
+
 # Plain pip takes the build of torch with CUDA on Linux x86-64: gigabytes that a machine without such a GPU cannot
 # use. pip itself says which build it would take here; a CPU build, a GPU, or another platform need no care.
 torch_plan() {
@@ -63,10 +68,11 @@ torch_plan() {
     elif command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1; then
         echo pip
     else
-        local version
-        version="$("$VENV_PYTHON" -m pip install --dry-run --no-deps --ignore-installed -qq --report - "$TORCH" |
+        local torch version
+        torch="$(torch_requirement)"
+        version="$("$VENV_PYTHON" -m pip install --dry-run --no-deps --ignore-installed -qq --report - "$torch" |
             "$VENV_PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["install"][0]["metadata"]["version"])')" ||
-            stop "pip found no $TORCH for this Python (see above); check the connection, or set PYTHON to Python 3.11."
+            stop "pip found no $torch for this Python (see above); check the connection, or set PYTHON to Python 3.11."
         case "$version" in
         *+cpu) echo pip ;;
         *) echo uv ;;
@@ -76,26 +82,32 @@ torch_plan() {
 
 install_torch() {
     if "$VENV_PYTHON" -c 'import importlib.metadata as m; m.version("torch")' >/dev/null 2>&1; then return; fi
-    local plan
+    local plan torch
     plan="$(torch_plan)"
+    torch="$(torch_requirement)"
     if [ "$plan" = pip ]; then
-        say "Installing $TORCH"
-        "$VENV_PYTHON" -m pip install -qq "$TORCH" || stop "pip could not install $TORCH (see above)."
+        say "Installing $torch"
+        "$VENV_PYTHON" -m pip install -qq "$torch" || stop "pip could not install $torch (see above)."
     else
         # uv knows where PyTorch keeps its CPU builds. The project's own machines never take this branch, so only
         # the decision for it is tested, with stand-ins for pip and nvidia-smi (tests/test_scripts.py).
-        say "Installing $TORCH, the build without CUDA, with uv"
+        say "Installing $torch, the build without CUDA, with uv"
         "$VENV_PYTHON" -m pip install -qq uv || stop "pip could not install uv (see above)."
-        "$VENV_PYTHON" -m uv pip install --python "$VENV_PYTHON" --torch-backend=cpu "$TORCH" ||
-            stop "uv could not install $TORCH (see above); install torch into .venv by hand and run this again."
+        "$VENV_PYTHON" -m uv pip install --python "$VENV_PYTHON" --torch-backend=cpu "$torch" ||
+            stop "uv could not install $torch (see above); install torch into .venv by hand and run this again."
     fi
 }
 
 install_package() {
-    local what="."
-    if [ "$1" = test ]; then what=".[test]"; fi
     say "Installing mace-bounds and what it needs (some minutes the first time)"
-    "$VENV_PYTHON" -m pip install -qq --editable "$what" || stop "pip could not install mace-bounds (see above)."
+    if [ "$1" = test ]; then
+        # Groups of dependencies ([dependency-groups] in pyproject.toml) need pip 25.1.
+        "$VENV_PYTHON" -m pip install -qq "pip>=25.1" || stop "pip could not be upgraded to 25.1 or newer (see above)."
+        set -- --editable ".[mp,dask,compare]" --group dev
+    else
+        set -- --editable ".[mp]"
+    fi
+    "$VENV_PYTHON" -m pip install -qq "$@" || stop "pip could not install mace-bounds (see above)."
 }
 
 set_up() {
@@ -108,6 +120,6 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     case "${1:-demo}" in
     demo | test) set_up "${1:-demo}" ;;
     torch-plan) torch_plan ;;
-    *) stop "expected demo, test or torch-plan, got $1." ;;
+    *) stop "there is no set-up called $1; choose demo, test or torch-plan." ;;
     esac
 fi

@@ -14,5 +14,6 @@ export OMP_NUM_THREADS=1 # tests run on all cores, each on one
 check ruff check .
 check ruff format --check .
 check mypy
-check pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+if [ -f mkdocs.yml ]; then check mkdocs build --strict --quiet; fi
+check pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15 "$@"
 if [ -n "$failed" ]; then stop "$failed found something (see above)."; fi
