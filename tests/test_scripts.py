@@ -99,9 +99,7 @@ def test_torch_plan(machine, described, plan):
 
 def test_plan_asks_pip_without_installing(machine):
     done = machine("torch-plan", gpu="broken")
-    assert done.calls == [
-        f"-m pip install --dry-run --no-deps --ignore-installed -qq --report - {TORCH}"
-    ]
+    assert done.calls == [f"-m pip install --dry-run --no-deps --ignore-installed -qq --report - {TORCH}"]
 
 
 def test_without_cuda_torch_comes_from_uv_before_the_package(machine):
@@ -163,7 +161,9 @@ esac
 def test_unknown_word_is_refused(machine):
     done = machine("deploy")
     assert done.returncode == 1
-    assert done.stderr.strip() == "stopped: there is no set-up called deploy; choose demo, test or torch-plan."
+    assert (
+        done.stderr.strip() == "stopped: there is no set-up called deploy; choose demo, test or torch-plan."
+    )
 
 
 def test_demo_uses_only_commands_that_exist():
