@@ -1,0 +1,123 @@
+"""What a user gets: the wheel's files, what it declares, and that everything imported is declared."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email.parser import Parser
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "mace_bounds"
+CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def name_of(requirement: str) -> str:
+    return re.match(r"[A-Za-z0-9._-]+", requirement).group().lower().replace("_", "-")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Build the wheel from a copy of the tracked folders, without network."""
+    copy = tmp_path_factory.mktemp("project")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (copy / "tests").mkdir()
+    (copy / "tests" / "test_nothing.py").write_text("")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        "dist",
+        ".",
+    ]
+    subprocess.run(command, cwd=copy, check=True, capture_output=True)
+    (path,) = (copy / "dist").glob("mace_bounds-*.whl")
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def test_wheel_holds_every_file_of_the_package(wheel):
+    held = {name for name in wheel.namelist() if name.startswith("mace_bounds/")}
+    there = {
+        f"mace_bounds/{path.relative_to(SOURCE).as_posix()}"
+        for path in SOURCE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert held == there
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "py.typed",
+        "__init__.pyi",
+        "data/models/mini/weights.safetensors",
+        "data/heads/mini/head.safetensors",
+        "data/examples/NaCl.cif",
+    ],
+)
+def test_wheel_holds(wheel, name):
+    assert f"mace_bounds/{name}" in wheel.namelist()
+
+
+def test_wheel_holds_nothing_else(wheel):
+    others = {name.split("/")[0] for name in wheel.namelist()} - {"mace_bounds"}
+    assert {re.sub(r"-[0-9.]+\.dist-info$", "", name) for name in others} == {"mace_bounds"}
+
+
+def test_metadata(wheel):
+    (path,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    told = Parser().parsestr(wheel.read(path).decode())
+    assert (told["Name"], told["Version"]) == ("mace-bounds", CONFIG["project"]["version"])
+    assert set(told.get_all("Provides-Extra")) == {"mp", "dask", "compare"}
+    assert told["License-Expression"] == "MIT"
+    assert told["Description-Content-Type"] == "text/markdown"
+
+
+def test_what_is_imported_is_declared():
+    project = CONFIG["project"]
+    declared = {name_of(r) for r in project["dependencies"]}
+    declared |= {name_of(r) for extra in project["optional-dependencies"].values() for r in extra}
+    imported = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split(".")[0])
+    owners = packages_distributions()
+    undeclared = {
+        module
+        for module in imported - set(sys.stdlib_module_names) - {"mace_bounds"}
+        if not {name.lower().replace("_", "-") for name in owners.get(module, [module])} & declared
+    }
+    assert not undeclared
+
+
+def test_what_is_declared_is_imported():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
+    modules = {"mace-torch": "mace", "mp-api": "mp_api", "emmet-core": "emmet", "lazy-loader": "lazy_loader"}
+    project = CONFIG["project"]
+    extras = [r for extra in project["optional-dependencies"].values() for r in extra]
+    for requirement in [*project["dependencies"], *extras]:
+        module = modules.get(name_of(requirement), name_of(requirement))
+        if module != "dask":  # what distributed runs on
+            assert re.search(rf"^\s*(import|from) {module}\b", text, re.MULTILINE), requirement
+
+
+def test_torch_is_limited_in_one_place():
+    others = [*ROOT.glob("scripts/*.sh"), *ROOT.glob(".github/workflows/*.yml")]
+    assert not [path for path in others if re.search(r"torch[=<>]=?\d", path.read_text(encoding="utf-8"))]
