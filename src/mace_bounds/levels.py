@@ -56,6 +56,9 @@ class Levels:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __getitem__(self, place: int) -> float:
+        return self.values[place]
+
     def __contains__(self, level: object) -> bool:
         return isinstance(level, (int, float, np.floating)) and bool(self._matches(float(level)).any())
 

@@ -74,7 +74,7 @@ def test_a_structure_that_cannot_be_scored_is_a_row_with_a_reason(tiny_model_fol
 
 
 def test_levels_and_sources_are_checked(tiny_model_folder, tiny_fit):
-    with pytest.raises(HeadError, match=r"calibrated levels .*, got 0\.5"):
+    with pytest.raises(HeadError, match=r"levels .*, not for 0\.5"):
         score(bulk("Al"), model=tiny_model_folder, head=tiny_fit.folder, level=0.5)
     with pytest.raises(SourceError):
         score("does-not-exist.cif", model=tiny_model_folder, head=tiny_fit.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import json
 import numpy as np
 import pytest
 
@@ -80,7 +81,7 @@ def test_coverage_on_new_rows_is_nominal_on_average():
     """
     measured = []
     for seed in range(12):
-        config = FitConfig(0.3, 0.6, seed, robust=False, n_folds=2, conformal="split")
+        config = FitConfig(fit_share=0.3, calibration_share=0.6, seed=seed, robust=False, n_folds=2, conformal="split")
         head = fit_head(toy_rows(500, 100 + seed), MANIFEST, config).head
         new = toy_rows(500, 200 + seed)
         said, truth = head.intervals(new), residual_ev_per_atom(new)
@@ -193,7 +194,7 @@ def test_a_level_needs_enough_calibration_compositions(n, seed):
     result = fit_head(toy_rows(n, seed), MANIFEST, FitConfig(robust=False, conformal="split"))
     n_compositions = len(set(result.rows.table["formula"][result.splits == "calibration"]))
     reachable = tuple(x for x in (0.68, 0.90, 0.95, 0.99) if n_compositions >= round(x / (1 - x), 6))
-    assert result.head.levels == reachable
+    assert result.head.levels.values == reachable
 
 
 def test_too_few_rows_stop():
@@ -212,7 +213,7 @@ def test_another_model_is_refused(fitted):
             fitted.head.check_fits(*wrong)
     with pytest.raises(HeadError, match="descriptors"):
         fitted.head.check_fits("toy", "d" * 64, "Default", "descriptors")
-    with pytest.raises(HeadError, match="calibrated levels"):
+    with pytest.raises(HeadError, match="calibrated for the levels"):
         fitted.head.intervals(toy_rows(5, 0)).at(0.5)
 
 
@@ -277,7 +278,7 @@ def test_a_score_comes_from_the_head_that_left_its_row_out(crossed):
         held = folds == k
         unseen = _fit_pops_and_scale(fit.take(~held), fit.table["formula"].to_numpy(str)[~held], config)
         np.testing.assert_allclose(head.pops.coefficients, unseen[0].coefficients, rtol=1e-8, atol=1e-12)
-        centre, sigma = head.say(x[held], fractions[held], n_atoms[held])
+        centre, sigma = head.centre_and_sigma(x[held], fractions[held], n_atoms[held])
         scores = np.abs(residual_ev_per_atom(fit)[held] - centre) / sigma
         layer = crossed.head.conformal
         np.testing.assert_allclose(np.sort(scores), layer.scores[layer.folds == k], rtol=1e-9)
@@ -330,7 +331,21 @@ def test_signed_bounds_by_groups():
 
 
 def test_unknown_choices_are_refused():
-    with pytest.raises(HeadError, match="conformal among cross, split, got jackknife"):
+    with pytest.raises(HeadError, match="conformal is .jackknife., which is none of cross, split"):
         FitConfig(conformal="jackknife")
-    with pytest.raises(HeadError, match="groups among none, chemistry, elements, all, got size"):
+    with pytest.raises(HeadError, match="groups is .size., which is none of none, chemistry, elements, all"):
         FitConfig(groups="size")
+
+
+def test_a_head_knows_its_name_and_digest(fitted, tmp_path):
+    """A head in memory has no digest; one that was read has that of its folder, under the folder's name."""
+    assert (fitted.head.name, fitted.head.digest) == ("in memory", "")
+    folder = fitted.head.save(tmp_path / "alloys", "# a card")
+    again = load_head(folder)
+    assert again.name == "alloys"
+    assert again.digest == json.loads((folder / "config.json").read_text())["digest"]
+    model = fitted.head.identity
+    assert repr(again) == (
+        f"CalibratedHead('alloys' for {model.model} {model.model_digest[:12]}, levels {again.levels}, "
+        f"scale {again.scale.kind})"
+    )

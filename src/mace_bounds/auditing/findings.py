@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 def measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) -> dict[str, Any]:
     """Write coverage, curve and violations; return what the summary says of them."""
-    everything = labelled(table, head.levels)
+    everything = labelled(table, head.levels.values)
     for name in (_folder.COVERAGE, _folder.CURVE, _folder.VIOLATIONS):
         (out / name).unlink(missing_ok=True)
-    outside = violation_table(labelled(table, head.levels, suspect=True), level)
+    outside = violation_table(labelled(table, head.levels.values, suspect=True), level)
     if len(outside):
         _folder.write_csv(outside, out / _folder.VIOLATIONS)
     if len(everything) == 0:
@@ -72,7 +72,7 @@ def atlas(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) ->
     """Write the atlas and the bias of elements of the headline's rows; return what the summary says of them."""
     for name in (_folder.ATLAS, _folder.ELEMENT_BIAS):
         (out / name).unlink(missing_ok=True)
-    rows = headline(labelled(table, head.levels), head)
+    rows = headline(labelled(table, head.levels.values), head)
     if len(rows) < MINIMUM:
         return None
     full = atlas_table(rows)

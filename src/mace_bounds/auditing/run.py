@@ -178,9 +178,9 @@ def audit(
         about_head = _about_head(calibrated, head, model, store)
     for name in (_folder.SUMMARY, _folder.REPORT):  # of an earlier run: not to be taken for this one's
         (out / name).unlink(missing_ok=True)
-    _folder.write_bounds(tables, out, calibrated.levels)
+    _folder.write_bounds(tables, out, calibrated.levels.values)
     stages.end("bounds")
-    table = _folder.read_bounds(out / _folder.BOUNDS, _folder.statistics_columns(calibrated.levels))
+    table = _folder.read_bounds(out / _folder.BOUNDS, _folder.statistics_columns(calibrated.levels.values))
     measured = measure(table, calibrated, level, out)
     measured["suspects"] = suspects(
         table, store.rows() if own_rows is None else own_rows.rows(), calibrated, out

@@ -32,7 +32,7 @@ def suspects(
     Memory goes with the labelled rows: features per atom and atomic fractions in single precision.
     """
     (out / _folder.SUSPECTS).unlink(missing_ok=True)
-    rows = labelled(table, head.levels, suspect=True)
+    rows = labelled(table, head.levels.values, suspect=True)
     if len(rows) < MINIMUM:
         return {"n": 0, "why": f"fewer than {MINIMUM} labelled structures"}
     ranked = suspect_table(rows, *per_atom(shards, table["error_mev_per_atom"].notna().to_numpy()))

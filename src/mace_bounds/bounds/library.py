@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.backbones.mace import DEFAULT_MODEL, weights_digest
 from mace_bounds.errors import HeadError
 from mace_bounds.head import is_head_folder
+from mace_bounds.levels import Levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ class HeadCard:
         The frozen model that it belongs to.
     digest : str
         SHA-256 of the head itself.
-    levels : tuple of float
+    levels : Levels
         Nominal coverages that it is calibrated for.
     rows : dict of str to int
         Labelled rows per split.
@@ -49,7 +50,7 @@ class HeadCard:
     model_digest: str
     model_head: str
     digest: str
-    levels: tuple[float, ...]
+    levels: Levels
     rows: dict[str, int]
     coverage: dict[str, float]
     shipped: bool
@@ -84,9 +85,7 @@ def read_card(folder: Path, *, shipped: bool = False) -> HeadCard:
             model_digest=str(identity["model_digest"]),
             model_head=str(identity["model_head"]),
             digest=str(config["digest"]),
-            levels=tuple(
-                float(level) for level in provenance.get("levels", provenance["settings"]["levels"])
-            ),
+            levels=Levels.of(provenance.get("levels", provenance["settings"]["levels"])),
             rows={str(k): int(v) for k, v in provenance["rows"].items()},
             coverage={str(row["level"]): float(row["coverage"]) for row in provenance.get("coverage", [])},
             shipped=shipped,

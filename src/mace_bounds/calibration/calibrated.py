@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mace_bounds.features import FeatureRows
+    from mace_bounds.levels import Levels
 
 _COMPOSITIONS = ("fit_compositions", "calibration_compositions")
 
@@ -72,7 +72,7 @@ class FoldHead:
     centre: Centre
     scale: ScaleModel
 
-    def say(
+    def centre_and_sigma(
         self, x: NDArray[np.float64], fractions: NDArray[np.float64], n_atoms: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Centre and σ of rows, shape (n,) each, eV/atom."""
@@ -107,6 +107,8 @@ class CalibratedHead:
         Data, splits, seed, settings, versions, licence and measured coverage, as plain values.
     novelty : Novelty or None
         Tells structures unlike those of the fit; None in heads of earlier versions.
+    name, digest : str
+        Name of the head's folder and SHA-256 of what is in it; ``"in memory"`` and empty where it was not read from one.
     """
 
     identity: HeadIdentity
@@ -120,11 +122,17 @@ class CalibratedHead:
     calibration_compositions: NDArray[np.uint64]
     provenance: dict[str, Any] = field(default_factory=dict)
     novelty: Novelty | None = None
+    name: str = "in memory"
+    digest: str = ""
 
-    @cached_property
-    def levels(self) -> tuple[float, ...]:
+    def __repr__(self) -> str:
+        model = f"{self.identity.model} {self.identity.model_digest[:12]}"
+        return f"CalibratedHead({self.name!r} for {model}, levels {self.levels}, scale {self.scale.kind})"
+
+    @property
+    def levels(self) -> Levels:
         """Nominal coverages it is calibrated for."""
-        return tuple(float(level) for level in self.conformal.levels)
+        return self.conformal.levels
 
     @property
     def refit(self) -> bool:
@@ -134,14 +142,14 @@ class CalibratedHead:
     def check_fits(self, model: str, model_digest: str, model_head: str, kind: str) -> None:
         """Refuse features that come from another model or are of another kind (:class:`HeadError`)."""
         self.check_energies()
-        mine = self.identity
-        if model_digest != mine.model_digest or model_head != mine.model_head:
+        own = self.identity
+        if model_digest != own.model_digest or model_head != own.model_head:
             raise HeadError(
-                f"expected features of {mine.model} (head {mine.model_head}, weights {mine.model_digest[:12]}), got "
+                f"expected features of {own.model} (head {own.model_head}, weights {own.model_digest[:12]}), got "
                 f"{model} (head {model_head}, weights {model_digest[:12]}); use a head that was fitted for this model."
             )
-        if kind != mine.kind:
-            raise HeadError(f"expected {mine.kind} features, got {kind}; extract the features again.")
+        if kind != own.kind:
+            raise HeadError(f"expected {own.kind} features, got {kind}; extract the features again.")
 
     def check_energies(self) -> None:
         """Refuse (:class:`HeadError`) a head of energies that were published: no model that runs here gives them."""
@@ -171,15 +179,15 @@ class CalibratedHead:
         centre = self.centre.residual(pops.mean, fractions)
         cells = chemistry_classes(rows.table["elements"].tolist())
         groups = conformal_groups(cells, fractions, n_atoms)
-        said = [fold.say(x, fractions, n_atoms) for fold in self.folds] or [(centre, sigma)]
-        fold_centre, fold_sigma = (np.stack(part) for part in zip(*said, strict=True))
+        by_fold = [fold.centre_and_sigma(x, fractions, n_atoms) for fold in self.folds] or [(centre, sigma)]
+        fold_centre, fold_sigma = (np.stack(part) for part in zip(*by_fold, strict=True))
         bounds = [self.conformal.bounds(fold_centre, fold_sigma, groups, level) for level in self.levels]
         lower, upper = np.array(bounds).reshape(len(self.levels), 2, len(sigma)).transpose(1, 2, 0)
         return Intervals(
             centre=centre,
             refit=pops.mean,
             sigma=sigma,
-            levels=np.asarray(self.levels),
+            levels=self.levels,
             lower=lower,
             upper=upper,
             pops=pops,
@@ -192,14 +200,14 @@ class CalibratedHead:
             novelty=None if self.novelty is None else self.novelty.grade(rows, x),
         )
 
-    def min_covering_level(self, said: Intervals, residual: NDArray[np.float64]) -> NDArray[np.float64]:
+    def min_covering_level(self, intervals: Intervals, residual: NDArray[np.float64]) -> NDArray[np.float64]:
         """Level above which a row's intervals hold its residual, shape (n,); NaN without one."""
         out = np.full(len(residual), np.nan)
         known = ~np.isnan(residual)
         out[known] = self.conformal.min_covering_level(
-            said.fold_centre[:, known],
-            said.fold_sigma[:, known],
-            Membership(said.groups.names, said.groups.matrix[known]),
+            intervals.fold_centre[:, known],
+            intervals.fold_sigma[:, known],
+            Membership(intervals.groups.names, intervals.groups.matrix[known]),
             residual[known],
         )
         return out
@@ -287,6 +295,8 @@ def load_head(folder: str | Path) -> CalibratedHead:
             novelty=Novelty.from_tensors(_under(tensors, "novelty."), config["novelty"])
             if "novelty" in config
             else None,
+            name=Path(folder).resolve().name,
+            digest=str(config["digest"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise HeadError(
@@ -307,10 +317,10 @@ def _layer(tensors: dict[str, NDArray[Any]], config: dict[str, Any]) -> Conforma
 def _fold(
     tensors: dict[str, NDArray[Any]], prefix: str, config: dict[str, Any], settings: PopsConfig
 ) -> FoldHead:
-    mine = _under(tensors, prefix)
-    scale = ScaleModel.from_tensors(_under(mine, "scale."), config["scale"])
+    own = _under(tensors, prefix)
+    scale = ScaleModel.from_tensors(_under(own, "scale."), config["scale"])
     centre = Centre.from_config(config, len(scale.seen_elements))
-    return FoldHead(PopsHead.from_tensors(mine, settings), centre, scale)
+    return FoldHead(PopsHead.from_tensors(own, settings), centre, scale)
 
 
 def _under(tensors: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

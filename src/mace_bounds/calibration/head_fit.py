@@ -184,7 +184,7 @@ def fit_head(
 def split_layer(head: FoldHead, rows: FeatureRows, config: FitConfig) -> ConformalLayer:
     """Scores of labelled rows that a head has not been fitted on (split conformal)."""
     x, fractions, n_atoms = head_inputs(rows, composition=config.composition)
-    centre, sigma = head.say(x, fractions, n_atoms)
+    centre, sigma = head.centre_and_sigma(x, fractions, n_atoms)
     scores = (residual_ev_per_atom(rows) - centre) / sigma
     return _layer(rows, scores, np.zeros(len(scores), dtype=np.int64), config)
 
@@ -206,7 +206,7 @@ def cross_layer(rows: FeatureRows, config: FitConfig) -> tuple[ConformalLayer, t
         pops, scale, centre, _ = _fit_pops_and_scale(rows.take(~held), groups[~held], config)
         heads.append(FoldHead(pops, centre, scale))
         x, fractions, n_atoms = head_inputs(rows.take(held), composition=config.composition)
-        expected, sigma = heads[-1].say(x, fractions, n_atoms)
+        expected, sigma = heads[-1].centre_and_sigma(x, fractions, n_atoms)
         scores[held] = (y[held] - expected) / sigma
     return _layer(rows, scores, folds, config), tuple(heads)
 
@@ -268,8 +268,8 @@ def cross_fit(
     out: dict[str, NDArray[Any]] = {}
     for fold in np.unique(folds):
         held = folds == fold
-        said = predict(_fit_one(x[~held], y[~held], weights[~held], config).head, x[held])
-        for name, values in said.__dict__.items():
+        predicted = predict(_fit_one(x[~held], y[~held], weights[~held], config).head, x[held])
+        for name, values in predicted.__dict__.items():
             out.setdefault(name, np.zeros(len(y), dtype=values.dtype))[held] = values
     return PopsPrediction(**out)
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.calibration.novelty import NoveltyGrades
-from mace_bounds.errors import HeadError
 from mace_bounds.head import PopsPrediction
+from mace_bounds.levels import Levels
 from mace_bounds.metrics import Membership, fraction_membership, membership, size_bins
 
 GROUP_KINDS = ("chemistry", "element", "size")
@@ -28,7 +28,7 @@ class Intervals:
         Expected residual of the refit head, whether it is used or not.
     sigma : ndarray, shape (n,)
         The scale σ(x).
-    levels : ndarray, shape (n_levels,)
+    levels : Levels
         Nominal coverages.
     lower, upper : ndarray, shape (n, n_levels)
         Bounds of the residual. CV+ and signed intervals need not have ``centre`` in their middle.
@@ -51,7 +51,7 @@ class Intervals:
     centre: NDArray[np.float64]
     refit: NDArray[np.float64]
     sigma: NDArray[np.float64]
-    levels: NDArray[np.float64]
+    levels: Levels
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     pops: PopsPrediction
@@ -76,13 +76,8 @@ class Intervals:
 
     def at(self, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Bounds of one level, two arrays of shape (n,); HeadError if it was not calibrated."""
-        found = np.flatnonzero(np.isclose(self.levels, level, rtol=0, atol=1e-9))
-        if found.size == 0:
-            known = ", ".join(f"{x:g}" for x in self.levels)
-            raise HeadError(
-                f"expected one of the calibrated levels {known}, got {level:g}; choose one of these."
-            )
-        return self.lower[:, found[0]], self.upper[:, found[0]]
+        place = self.levels.index(level)
+        return self.lower[:, place], self.upper[:, place]
 
 
 def conformal_groups(

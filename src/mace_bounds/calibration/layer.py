@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from mace_bounds.calibration.conformal import ConformalTable, weighted_conformal_quantile
 from mace_bounds.calibration.conformal_cross import Array, cv_plus_bounds, cv_plus_level
 from mace_bounds.errors import HeadError
-from mace_bounds.levels import LEVELS
+from mace_bounds.levels import LEVELS, Levels
 from mace_bounds.metrics import Labels, Membership, membership
 
 MINIMUM_CELL = 200
 """Rows that a cell needs for quantiles of its own."""
 
-_ARRAYS = ("levels", "scores", "folds", "weights", "members", "test_weights")
+_ARRAYS = ("scores", "folds", "weights", "members", "test_weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class ConformalLayer:
 
     Attributes
     ----------
-    levels : ndarray, shape (n_levels,)
+    levels : Levels
         Nominal coverages that there are enough compositions for.
     scores : ndarray, shape (n,)
         (y - c) / σ of the left-out rows, or their sizes.
@@ -52,7 +52,7 @@ class ConformalLayer:
         Whether lower and upper bounds have quantiles of their own.
     """
 
-    levels: Array
+    levels: Levels
     scores: Array
     folds: NDArray[np.int64]
     weights: Array
@@ -63,13 +63,7 @@ class ConformalLayer:
 
     def check(self, level: float) -> float:
         """Return the level as it is calibrated; HeadError if it is not."""
-        found = np.flatnonzero(np.isclose(self.levels, level, rtol=0, atol=1e-9))
-        if found.size == 0:
-            known = ", ".join(f"{x:g}" for x in self.levels)
-            raise HeadError(
-                f"expected one of the calibrated levels {known}, got {level:g}; choose one of these."
-            )
-        return float(self.levels[found[0]])
+        return self.levels[self.levels.index(level)]
 
     def bounds(self, centre: Array, sigma: Array, groups: Labels, level: float) -> tuple[Array, Array]:
         """Lower and upper bounds of m rows at one level, in the unit of ``centre`` (K, m) and ``sigma`` (K, m)."""
@@ -94,7 +88,7 @@ class ConformalLayer:
         v, out = np.asarray(value, dtype=np.float64), np.ones(centre.shape[1])
         for column, rows in self._speakers(groups):
             scores, folds, weights, new = self._column(column)
-            one = cv_plus_level(
+            covering = cv_plus_level(
                 centre[:, rows],
                 sigma[:, rows],
                 scores,
@@ -104,7 +98,7 @@ class ConformalLayer:
                 weights=weights,
                 test_weight=new,
             )
-            out[rows] = np.minimum(out[rows], one)
+            out[rows] = np.minimum(out[rows], covering)
         return out
 
     def half_width(self, level: float) -> float:
@@ -136,7 +130,7 @@ class ConformalLayer:
 
     def to_tensors(self) -> dict[str, NDArray[np.generic]]:
         """Arrays for safetensors; the names of the cells go to :meth:`to_config`."""
-        return {name: getattr(self, name) for name in _ARRAYS}
+        return {"levels": np.array(self.levels.values), **{name: getattr(self, name) for name in _ARRAYS}}
 
     def to_config(self) -> dict[str, object]:
         """Plain values for config.json."""
@@ -154,7 +148,7 @@ class ConformalLayer:
                 "expected one column per cell in the head, found others; the head is damaged, fit anew."
             )
         return cls(
-            levels=np.asarray(tensors["levels"], dtype=np.float64),
+            levels=Levels.of(np.asarray(tensors["levels"], dtype=np.float64)),
             scores=scores,
             folds=np.asarray(tensors["folds"], dtype=np.int64),
             weights=np.asarray(tensors["weights"], dtype=np.float64),
@@ -239,7 +233,7 @@ def conformal_layer(
     members = np.column_stack([everyone, given.matrix[:, kept]])
     order = np.lexsort((*members.T, w, z, k))  # equal data, equal bytes
     return ConformalLayer(
-        levels=np.array(reached),
+        levels=Levels.of(reached),
         scores=z[order],
         folds=k[order],
         weights=w[order],
@@ -265,7 +259,7 @@ def layer_of_tables(shipped: ConformalTable, curve: ConformalTable) -> Conformal
     known = np.isfinite(quantiles[first])
     levels, scores = levels[known], quantiles[first][known]
     return ConformalLayer(
-        levels=shipped.levels,
+        levels=Levels.of(shipped.levels),
         scores=scores,
         folds=np.zeros(len(scores), dtype=np.int64),
         weights=np.diff(levels, prepend=0.0),

@@ -11,6 +11,7 @@ from mace_bounds.bounds import detailed_table
 from mace_bounds.calibration import CalibratedHead, fit_head, group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.fitting.kept_heads import clear_away, inputs_digest, kept_head
+from mace_bounds.levels import Levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,4 +158,4 @@ class _Kept:
 
 
 def _with_levels(head: CalibratedHead, levels: list[float]) -> CalibratedHead:
-    return replace(head, conformal=replace(head.conformal, levels=np.array(levels)))
+    return replace(head, conformal=replace(head.conformal, levels=Levels.of(levels)))

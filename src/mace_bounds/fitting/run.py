@@ -176,7 +176,7 @@ def about_data(rows: FeatureRows, notes: str = "", licence: str = "") -> dict[st
 
 def _test_rows(result: FitResult, training_keys: NDArray[np.uint64] | None) -> Measured:
     """The test split with what the head says of it; HeadError without one."""
-    levels = result.head.levels
+    levels = result.head.levels.values
     rows = result.rows.take(result.splits == TEST)
     if len(rows.table) == 0:
         raise HeadError(
