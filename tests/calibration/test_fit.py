@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
-import json
 import numpy as np
 import pytest
 
@@ -81,7 +81,9 @@ def test_coverage_on_new_rows_is_nominal_on_average():
     """
     measured = []
     for seed in range(12):
-        config = FitConfig(fit_share=0.3, calibration_share=0.6, seed=seed, robust=False, n_folds=2, conformal="split")
+        config = FitConfig(
+            fit_share=0.3, calibration_share=0.6, seed=seed, robust=False, n_folds=2, conformal="split"
+        )
         head = fit_head(toy_rows(500, 100 + seed), MANIFEST, config).head
         new = toy_rows(500, 200 + seed)
         said, truth = head.intervals(new), residual_ev_per_atom(new)
