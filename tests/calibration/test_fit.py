@@ -333,9 +333,9 @@ def test_signed_bounds_by_groups():
 
 
 def test_unknown_choices_are_refused():
-    with pytest.raises(HeadError, match="conformal is .jackknife., which is none of cross, split"):
+    with pytest.raises(HeadError, match="conformal is 'jackknife', which is none of cross, split"):
         FitConfig(conformal="jackknife")
-    with pytest.raises(HeadError, match="groups is .size., which is none of none, chemistry, elements, all"):
+    with pytest.raises(HeadError, match="groups is 'size', which is none of none, chemistry, elements, all"):
         FitConfig(groups="size")
 
 

@@ -108,7 +108,7 @@ class CalibratedHead:
     novelty : Novelty or None
         Tells structures unlike those of the fit; None in heads of earlier versions.
     name, digest : str
-        Name of the head's folder and SHA-256 of what is in it; ``"in memory"`` and empty where it was not read from one.
+        Name of its folder and SHA-256 of what is in it; ``"in memory"`` and empty where it was not read from one.
     """
 
     identity: HeadIdentity
