@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mace_bounds import CompareReport, FitConfig, compare, extract, fit, load_model, read
+from mace_bounds import CardNotes, CompareReport, FitConfig, compare, extract, fit, load_model, read
 from mace_bounds.features import FeatureStore
 from mace_bounds.structures import Record, composition_keys
 
@@ -117,17 +117,13 @@ def main() -> None:
     }
     report = fit(
         store,
-        args.out,
-        FitConfig(),
+        config=FitConfig(),
         model=args.model,
         repeats=args.repeats,
-        overwrite=True,
-        notes=NOTES,
-        licence=LICENCE,
-        development=DEVELOPMENT,
-        comparison=comparison_text(compared),
         progress=lambda done, total: print(f"fit {done} of {total}", flush=True),
     )
+    card = CardNotes(NOTES, LICENCE, DEVELOPMENT, comparison_text(compared))
+    report = report.save(args.out, card, overwrite=True)
     print(report.repeats.to_string(index=False))
     print(f"wrote {args.out}")
 

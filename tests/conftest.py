@@ -124,6 +124,17 @@ def tiny_fit(tiny_store, tiny_model_folder, tmp_path_factory):
     return fit(tiny_store, folder, config, model=tiny_model_folder, repeats=2)
 
 
+@pytest.fixture(scope="session")
+def whole_fit(tiny_store, tiny_model_folder, tmp_path_factory):
+    """Fit a head also to compositions of the model's own training, and write it."""
+    from mace_bounds import CardNotes, FitConfig, fit
+
+    config = FitConfig(fit_share=0.35, calibration_share=0.35, conformal="split")
+    folder = tmp_path_factory.mktemp("heads") / "whole-head"
+    report = fit(tiny_store, config=config, model=tiny_model_folder, include_training=True)
+    return report.save(folder, CardNotes(development="Chosen after looking."))
+
+
 def made_crystals() -> list[Atoms]:
     """Make cells of one to six atoms of ten elements near the sites of a 2 x 2 x 2 grid; no labels."""
     rng = np.random.default_rng(1)

@@ -1,4 +1,5 @@
 from . import errors as errors
+from .auditing import AuditConfig as AuditConfig
 from .auditing import AuditResult as AuditResult
 from .auditing import audit as audit
 from .auditing import plot as plot
@@ -13,6 +14,7 @@ from .calibration import FitConfig as FitConfig
 from .calibration import load_head as load_head
 from .features import FeatureStore as FeatureStore
 from .features import extract as extract
+from .fitting import CardNotes as CardNotes
 from .fitting import FitReport as FitReport
 from .fitting import fit as fit
 from .pipeline import BuildResult as BuildResult

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -10,10 +11,14 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
-from mace_bounds import audit, plot
+from mace_bounds import AuditConfig, audit, plot
 from mace_bounds.auditing.folder import read_bounds
 from mace_bounds.errors import HeadError, StoreError
+from mace_bounds.features import ExtractSettings
 from mace_bounds.fitting.measured import Measured, headline, sentence
+
+CONFIG = AuditConfig(extract=ExtractSettings(shard_rows=64, workers=1))
+PLAIN = AuditConfig(plots=False, extract=ExtractSettings(workers=1))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +37,7 @@ def source(labelled_crystals, tmp_path_factory):
 @pytest.fixture(scope="module")
 def result(source, tiny_model_folder, tiny_fit, tmp_path_factory):
     out = tmp_path_factory.mktemp("audit") / "out"
-    return audit(source, out, model=tiny_model_folder, head=tiny_fit.folder, shard_rows=64)
+    return audit(source, out, model=tiny_model_folder, head=tiny_fit.folder, config=CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +130,9 @@ def test_an_interrupted_audit_is_resumed(result, source, tiny_model_folder, tiny
     out = tmp_path / "out"
     shutil.copytree(result.folder / "features", out / "features")
     (out / "features" / "shard-000002.parquet").unlink()
-    again = audit(source, out, model=tiny_model_folder, head=tiny_fit.folder, shard_rows=64, plots=False)
+    again = audit(
+        source, out, model=tiny_model_folder, head=tiny_fit.folder, config=replace(CONFIG, plots=False)
+    )
     assert again.summary == {**result.summary, "files": again.summary["files"]}
     for name in ("bounds.parquet", "bounds.csv", "coverage.csv", "suspects.csv", "atlas.csv"):
         assert (out / name).read_bytes() == (result.folder / name).read_bytes()
@@ -137,20 +144,20 @@ def test_a_run_of_a_store_that_was_killed_before_its_first_table_goes_on(
     tiny_store, tiny_model_folder, tiny_fit, tmp_path
 ):
     (tmp_path / ".run.json.tmp").write_text("{")
-    audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, plots=False)
+    audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN)
     wanted = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for name in wanted:
         if name != "run.json":
             (tmp_path / name).unlink()
     (tmp_path / ".bounds.parquet.tmp").write_bytes(b"PAR1")
-    again = audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, plots=False)
+    again = audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN)
     found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(again.times["starts"]) == 2
     assert {**found, "run.json": b""} == {**wanted, "run.json": b""}
 
 
 def test_a_feature_store_is_a_source(tiny_store, tiny_model_folder, tiny_fit, tmp_path):
-    found = audit(tiny_store, tmp_path / "out", model=tiny_model_folder, head=tiny_fit.folder, plots=False)
+    found = audit(tiny_store, tmp_path / "out", model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN)
     assert found.summary["counts"]["structures"] == 200
     assert not (tmp_path / "out" / "features").exists()
     wanted = tiny_fit.head.provenance["coverage"]
@@ -165,7 +172,7 @@ def test_rows_that_were_all_used_before_do_not_pass_for_a_measurement(
     labelled_crystals, tiny_model_folder, tiny_fit, tmp_path
 ):
     seen = [atoms for atoms in labelled_crystals if atoms.info["in_training"]]
-    found = audit(seen, tmp_path / "out", model=tiny_model_folder, head=tiny_fit.folder, plots=False)
+    found = audit(seen, tmp_path / "out", model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN)
     assert found.summary["measured_on"]["rows"] == "all"
     assert "this does not measure coverage on new crystals" in found.summary["measured_on"]["sentence"]
     assert "Not a measure for new crystals" in found.report.read_text()
@@ -249,7 +256,7 @@ def test_without_labels_there_are_bounds_but_no_coverage(
     bare = [atoms.copy() for atoms in labelled_crystals[:12]]
     for atoms in bare:
         atoms.info = {"id": atoms.info["id"]}
-    found = audit(bare, tmp_path / "out", model=tiny_model_folder, head=tiny_fit.folder)
+    found = audit(bare, tmp_path / "out", model=tiny_model_folder, head=tiny_fit.folder, config=CONFIG)
     assert found.coverage is None
     assert "coverage" not in found.summary
     assert found.summary["measured_on"]["n"] == 0
@@ -274,6 +281,6 @@ def test_plots_are_drawn_again_elsewhere(result, tmp_path):
 def test_foreign_folders_and_heads_are_refused(tiny_store, tiny_model_folder, tiny_fit, tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(StoreError, match="holds something else"):
-        audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder)
+        audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, config=CONFIG)
     with pytest.raises(HeadError, match="found none"):
         audit(tiny_store, tmp_path / "out", model=tiny_model_folder, head=None)

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from ase.build import bulk
 
-from mace_bounds import audit, extract, load_model
+from mace_bounds import AuditConfig, audit, extract, load_model
 from mace_bounds.bounds.geometry import geometry_columns
-from mace_bounds.features import FeatureStore
+from mace_bounds.features import ExtractSettings, FeatureStore
 from mace_bounds.structures import Record, read
 
 
@@ -85,11 +85,12 @@ def audits(labelled_crystals, tiny_model_folder, tiny_fit, tmp_path_factory):
     crystals = [atoms.copy() for atoms in labelled_crystals]
     for k, atoms in enumerate(crystals):
         atoms.info["e_above_hull"] = 0.0 if k % 2 else 0.001 * k
-    settings = {"model": tiny_model_folder, "head": tiny_fit.folder, "plots": False}
+    settings = {"model": tiny_model_folder, "head": tiny_fit.folder}
     extract(read(crystals), folder / "with", model, symmetry=True, shard_rows=64)
     sources = {"source": crystals, "with": folder / "with"}
+    config = AuditConfig(plots=False, extract=ExtractSettings(shard_rows=64, workers=1))
     return {
-        name: audit(source, folder / f"{name}-out", **settings, shard_rows=64)
+        name: audit(source, folder / f"{name}-out", **settings, config=config)
         for name, source in sources.items()
     }
 

@@ -1,5 +1,6 @@
 """A source to a report: bounds for every structure, measured coverage, atlas, suspects."""
 
+from mace_bounds.auditing.config import AuditConfig
 from mace_bounds.auditing.drawing import (
     plot,
 )
@@ -19,6 +20,7 @@ from mace_bounds.auditing.run import (
 )
 
 __all__ = [
+    "AuditConfig",
     "AuditResult",
     "audit",
     "number",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.times import begin
-from mace_bounds.backbones.mace import load_model, training_compositions
+from mace_bounds.backbones.mace import DEFAULT_MODEL, load_model, training_compositions
 from mace_bounds.bounds import feature_kind, find_head, open_pair, wants_atoms
 from mace_bounds.calibration import CalibratedHead, load_head
 from mace_bounds.errors import StoreError
@@ -18,9 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mace_bounds.auditing.config import AuditConfig
     from mace_bounds.backbones.mace import FrozenModel
+    from mace_bounds.features import ExtractSettings
 
-DEFAULT_MODEL = "medium-mpa-0"
+Progress = Callable[[str, int, int, int | None], None]
+"""Called with (stage, done, failed, total or None)."""
 
 
 def open_with_head(
@@ -28,32 +33,26 @@ def open_with_head(
     out: Path,
     model: str | Path | None,
     head: str | Path | CalibratedHead | None,
-    settings: dict[str, Any],
-    extraction: dict[str, Any],
+    config: AuditConfig,
+    progress: Progress,
 ) -> tuple[FeatureStore, CalibratedHead, NDArray[np.uint64] | None]:
     """A finished store of the source's features, the head, and the compositions of the model's training."""
-    level = float(settings["level"])
     if is_path(source) and is_store(source):
         store = _finished(Path(source))
-        calibrated = _head_of(store, model, head, level)
+        calibrated = _head_of(store, model, head, config.level)
         begin(out)
         manifest = store.manifest
         return store, calibrated, training_compositions(model or manifest.model, manifest.model_digest)
+    settings = config.extract
     frozen, calibrated = open_pair(
-        model, head, level=level, device=settings["device"], dtype=settings["dtype"]
+        model, head, level=config.level, device=settings.device, dtype=settings.dtype
     )
-    store = _extracted(
-        source,
-        out,
-        frozen,
-        settings,
-        {**extraction, "kind": feature_kind(calibrated), "atoms": wants_atoms(calibrated)},
-    )
-    return store, calibrated, frozen.training_compositions
+    settings = replace(settings, kind=feature_kind(calibrated), atoms=wants_atoms(calibrated))
+    return _extracted(source, out, frozen, settings, progress), calibrated, frozen.training_compositions
 
 
 def open_own(
-    source: Any, out: Path, model: str | Path | None, settings: dict[str, Any], extraction: dict[str, Any]
+    source: Any, out: Path, model: str | Path | None, config: AuditConfig, progress: Progress
 ) -> tuple[FeatureStore, NDArray[np.uint64] | None]:
     """A finished store of the source's features, and the compositions of the model's training."""
     if is_path(source) and is_store(source):
@@ -61,21 +60,33 @@ def open_own(
         begin(out)
         manifest = store.manifest
         return store, training_compositions(model or manifest.model, manifest.model_digest)
-    frozen = load_model(model or DEFAULT_MODEL, device=settings["device"], dtype=settings["dtype"])
-    return _extracted(source, out, frozen, settings, extraction), frozen.training_compositions
+    settings = config.extract
+    frozen = load_model(model or DEFAULT_MODEL, device=settings.device, dtype=settings.dtype)
+    return _extracted(source, out, frozen, settings, progress), frozen.training_compositions
 
 
 def _extracted(
-    source: Any, out: Path, frozen: FrozenModel, settings: dict[str, Any], extraction: dict[str, Any]
+    source: Any, out: Path, frozen: FrozenModel, settings: ExtractSettings, progress: Progress
 ) -> FeatureStore:
     begin(out)
     records = read(
         source,
-        energy_key=settings["energy_key"],
-        max_atoms=settings["max_atoms"],
+        energy_key=settings.energy_key,
+        max_atoms=settings.max_atoms,
         elements=frozenset(frozen.atomic_numbers),
     )
-    return extract(records, out / _folder.FEATURES, frozen, symmetry=True, **extraction)
+    return extract(
+        records,
+        out / _folder.FEATURES,
+        frozen,
+        kind=settings.kind,
+        atoms=settings.atoms,
+        symmetry=True,
+        shard_rows=settings.shard_rows,
+        workers=settings.workers,
+        scheduler=settings.scheduler,
+        progress=lambda done, failed: progress("features", done, failed, None),
+    )
 
 
 def _finished(folder: Path) -> FeatureStore:

@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.auditing import folder as _folder
+from mace_bounds.auditing.config import AuditConfig
 from mace_bounds.auditing.drawing import draw_plots
 from mace_bounds.auditing.findings import atlas, counts, failures, measure
 from mace_bounds.auditing.opening import is_path, open_own, open_with_head
 from mace_bounds.auditing.suspect_file import suspects
 from mace_bounds.auditing.times import Stages, read_times
 from mace_bounds.bounds import detailed_table, find_head, read_card, wants_atoms
-from mace_bounds.calibration import CalibratedHead, FitConfig
+from mace_bounds.calibration import CalibratedHead
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore
 from mace_bounds.fitting import FULL, fit_own_head, published_energies
 from mace_bounds.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import pandas as pd
     from numpy.typing import NDArray
 
-
-SHARD_ROWS = 256
+    from mace_bounds.auditing.opening import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,22 +64,8 @@ def audit(
     *,
     model: str | Path | None = None,
     head: str | Path | CalibratedHead | None = None,
-    level: float = 0.95,
-    energy_key: str | None = None,
-    max_atoms: int = 500,
-    device: str = "auto",
-    dtype: str = "float32",
-    shard_rows: int = SHARD_ROWS,
-    workers: int | None = 1,
-    scheduler: str | None = None,
-    plots: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-    cross_fit: bool = False,
-    predictions: str | Path | None = None,
-    energy_column: str | None = None,
-    id_column: str | None = None,
-    config: FitConfig | None = None,
-    fit_progress: Callable[[int, int], None] | None = None,
+    config: AuditConfig = AuditConfig(),
+    progress: Progress | None = None,
 ) -> AuditResult:
     """Bounds for every structure of a source, and how often they hold where the source has labels.
 
@@ -88,35 +74,14 @@ def audit(
     source : path, str, object or iterable
         Anything that :func:`mace_bounds.structures.read` takes, or the folder of a finished feature store.
     out : path
-        A new folder, or that of an audit that was interrupted: finished features and heads are not made again, and all
-        files but ``run.json`` are the same to the byte as those of a run in one piece.
+        A new folder, or that of an audit that was interrupted: finished features and heads are not made again.
     model, head : str, path or CalibratedHead, optional
         See :func:`mace_bounds.score`; for a feature store the model is the store's.
-    level : float
-        Level of the list of violations and of the plots by group; coverage is measured at every level.
-    energy_key, max_atoms, device, dtype
-        See :func:`mace_bounds.score`; not used for a feature store.
-    shard_rows : int
-        Structures per shard of the features.
-    workers, scheduler
-        Where the features are computed: see :func:`mace_bounds.features.extract`.
-    plots : bool
-        Draw plots; without them the report has tables only, and :func:`plot` can draw them later.
+    config : AuditConfig
+        Level, plots, cross-fitting, and the settings of the stages.
     progress : callable, optional
-        Called with (structures done, failed among them) after each shard.
-    cross_fit : bool
-        Fit heads to the labels of the source itself. Every labelled structure is bounded by a head that has not seen
-        its composition, one without a label by the head of all, which stays in ``OUT/heads/full`` for use elsewhere;
-        ``head`` is not used.
-    predictions : path, optional
-        Table (CSV, Parquet, JSON) of energies that some model published for these structures: these are bounded in
-        place of the backbone's, by heads cross-fitted to E_DFT - E_published on the backbone's features.
-    energy_column, id_column : str, optional
-        Its columns of total energies, eV, and of ids.
-    config : FitConfig, optional
-        Settings of cross-fitted heads.
-    fit_progress : callable, optional
-        Called with (heads fitted, heads in all).
+        Called with (stage, done, failed, total or None): structures while ``stage`` is ``"features"``, heads while it
+        is ``"fit"``.
 
     Returns
     -------
@@ -133,33 +98,24 @@ def audit(
     ModelError, SourceError, EngineError
         If the model, the source or the workers cannot be used.
     """
-    out = Path(out)
+    out, level, report = Path(out), config.level, progress or _silent
     stages = Stages(out)
-    settings = {
-        "level": level,
-        "energy_key": energy_key,
-        "max_atoms": max_atoms,
-        "dtype": dtype,
-        "device": device,
-    }
-    extraction = {"shard_rows": shard_rows, "workers": workers, "scheduler": scheduler, "progress": progress}
-    published = published_energies(predictions, energy_column, id_column)
     own_rows = None
-    if cross_fit or published is not None:
+    if config.cross_fit or config.predictions is not None:
         if head is not None:
             raise HeadError(
-                "expected no head beside heads fitted to the source itself; leave one of them out."
+                "a head cannot be combined with --cross-fit or --predictions; leave one of them out."
             )
-        store, seen = open_own(source, out, model, settings, extraction)
+        store, seen = open_own(source, out, model, config, report)
         stages.end("features")
         heads = out / _folder.HEADS
         made = fit_own_head(
             store,
-            config or FitConfig(),
-            published=published,
+            config.fit,
+            published=published_energies(config.predictions, config.energy_column, config.id_column),
             training_keys=seen,
             folder=heads,
-            progress=fit_progress,
+            progress=lambda done, total: report("fit", done, 0, total),
         )
         calibrated, own_rows = made.heads.full, made
         calibrated.conformal.check(level)
@@ -172,7 +128,7 @@ def audit(
         }
         stages.end("fit")
     else:
-        store, calibrated, training_keys = open_with_head(source, out, model, head, settings, extraction)
+        store, calibrated, training_keys = open_with_head(source, out, model, head, config, report)
         stages.end("features")
         tables = _tables(store, calibrated, level, training_keys)
         about_head = _about_head(calibrated, head, model, store)
@@ -190,7 +146,13 @@ def audit(
     summary = {
         "command": "audit",
         "source": str(source) if is_path(source) else type(source).__name__,
-        "settings": settings,
+        "settings": {
+            "level": level,
+            "energy_key": config.extract.energy_key,
+            "max_atoms": config.extract.max_atoms,
+            "dtype": config.extract.dtype,
+            "device": config.extract.device,
+        },
         "versions": versions(),
         "model": {
             "name": store.manifest.model,
@@ -203,7 +165,7 @@ def audit(
         "failures": failures(table, out),
         **measured,
     }
-    drawn = draw_plots(out, summary) if plots else []
+    drawn = draw_plots(out, summary) if config.plots else []
     stages.end("plots")
     from mace_bounds.auditing.report import write_report
 
@@ -213,6 +175,10 @@ def audit(
     stages.end("report", last=True)
     coverage = _read_coverage(out) if measured["measured_on"]["n"] else None
     return AuditResult(out, summary, coverage, read_times(out))
+
+
+def _silent(*_: Any) -> None:
+    """Report no progress."""
 
 
 def _tables(

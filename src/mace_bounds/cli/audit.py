@@ -84,16 +84,19 @@ def audit(
     head made with --include-training: that the head has not used), where there are enough of them; the
     output says so.
     """
+    from mace_bounds.auditing import AuditConfig
     from mace_bounds.auditing import audit as run
+    from mace_bounds.features import ExtractSettings
 
     local(source)
-    with _console.progress("structures", None) as update:
-        result = run(
-            source,
-            out,
-            model=model,
-            head=head,
-            level=level,
+    config = AuditConfig(
+        level=level,
+        plots=plots,
+        cross_fit=cross_fit,
+        predictions=predictions,
+        energy_column=energy_column,
+        id_column=id_column,
+        extract=ExtractSettings(
             energy_key=energy_key,
             max_atoms=max_atoms,
             device=device.value,
@@ -101,14 +104,17 @@ def audit(
             shard_rows=shard_rows,
             workers=workers,
             scheduler=scheduler,
-            plots=plots,
-            progress=update,
-            cross_fit=cross_fit,
-            predictions=predictions,
-            energy_column=energy_column,
-            id_column=id_column,
-            fit_progress=lambda done, total: _console.note(f"{done} of {total} heads"),
-        )
+        ),
+    )
+    with _console.progress("structures", None) as update:
+
+        def progress(stage: str, done: int, failed: int, total: int | None) -> None:
+            if stage == "features":
+                update(done, failed)
+            else:
+                _console.note(f"{done} of {total} heads")
+
+        result = run(source, out, model=model, head=head, config=config, progress=progress)
     if as_json:
         _console.write_json(result.summary)
     else:

@@ -106,8 +106,11 @@ def fit(
     """
     from mace_bounds.calibration import FitConfig
     from mace_bounds.errors import HeadError
+    from mace_bounds.fitting import CardNotes
     from mace_bounds.fitting import fit as run
+    from mace_bounds.head import check_head_target
 
+    check_head_target(head, overwrite=overwrite)
     if fit_share + calibration_share >= 1:
         raise HeadError(
             f"expected shares that leave rows to measure on, got {fit_share:g} + {calibration_share:g}; lower one."
@@ -128,16 +131,13 @@ def fit(
     with _console.progress("splits", repeats) as update:
         report = run(
             store,
-            head,
-            config,
+            config=config,
             model=model,
             repeats=repeats,
             include_training=include_training,
-            overwrite=overwrite,
-            notes=notes,
-            licence=licence,
             progress=lambda done, _: update(done, 0),
         )
+    report = report.save(head, CardNotes(notes, licence), overwrite=overwrite)
     summary = _summary(report, store)
     _console.write_summary(head.with_name(f"{head.name}.summary.json"), summary)
     if as_json:

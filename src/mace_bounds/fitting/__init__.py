@@ -24,6 +24,7 @@ from mace_bounds.fitting.own_heads import (
     published_energies,
 )
 from mace_bounds.fitting.run import (
+    CardNotes,
     FitReport,
     fit,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "NEW_TO_HEAD",
     "SUSPECT",
     "UNSEEN",
+    "CardNotes",
     "FitReport",
     "Measured",
     "coverage",

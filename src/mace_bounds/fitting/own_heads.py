@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import LabelError
 from mace_bounds.fitting.cross_fitting import N_FOLDS, CrossFit, cross_fitted
 from mace_bounds.fitting.predictions import check_predictions, read_predictions, with_predictions
-from mace_bounds.fitting.run import about_data
+from mace_bounds.fitting.run import CardNotes, about_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,6 +138,7 @@ def fit_own_head(
         )
     provenance = {
         **about_data(rows),
+        **asdict(CardNotes()),
         "training_compositions_known": training_keys is not None,
         "includes_training": published is not None or training_keys is not None,
         "published": published is not None,

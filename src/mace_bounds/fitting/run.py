@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,26 @@ TEST = "test"
 MAX_ATOMS = 300_000  # of labelled structures, from which the grades of single atoms are learnt
 
 
+@dataclass(frozen=True)
+class CardNotes:
+    """What only people can say of a head, for its card.
+
+    Attributes
+    ----------
+    notes, licence : str
+        What the data are, and under which licence they may be used.
+    development : str
+        Which choices were made after looking at coverage, and on which data.
+    comparison : str
+        How other ways to get error bars did on these data, in Markdown.
+    """
+
+    notes: str = ""
+    licence: str = ""
+    development: str = ""
+    comparison: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class FitReport:
     """A fitted head and how well it covers compositions that it has not seen.
@@ -58,22 +78,45 @@ class FitReport:
     repeats: pd.DataFrame
     splits: dict[str, int]
     left_out: dict[str, int]
-    folder: Path | None
+    folder: Path | None = None
+
+    def save(
+        self, folder: str | Path, notes: CardNotes = CardNotes(), *, overwrite: bool = False
+    ) -> FitReport:
+        """Write the head and its card into a folder.
+
+        Parameters
+        ----------
+        folder : path
+            Of this head alone.
+        notes : CardNotes
+            Kept in the head's provenance and printed on its card.
+        overwrite : bool
+            Replace a head that is already there.
+
+        Returns
+        -------
+        FitReport
+            With the head as it was written.
+
+        Raises
+        ------
+        HeadError
+            If the folder may not be written.
+        """
+        head = replace(self.head, provenance={**self.head.provenance, **asdict(notes)})
+        written = head.save(folder, head_card(Path(folder).name, head, self.coverage), overwrite=overwrite)
+        return replace(self, head=head, folder=written)
 
 
 def fit(
     store: str | Path | FeatureStore,
     folder: str | Path | None = None,
-    config: FitConfig | None = None,
+    config: FitConfig = FitConfig(),
     *,
     model: str | Path | None = None,
-    repeats: int = 1,
     include_training: bool = False,
-    overwrite: bool = False,
-    notes: str = "",
-    licence: str = "",
-    development: str = "",
-    comparison: str = "",
+    repeats: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> FitReport:
     """Fit and calibrate a head on the labelled rows of a feature store.
@@ -83,26 +126,19 @@ def fit(
     store : path or FeatureStore
         A finished feature store.
     folder : path, optional
-        Where the head goes; None only returns it.
-    config : FitConfig, optional
+        Where the head goes; None only returns it, and :meth:`FitReport.save` writes it with notes for its card, or
+        in place of another.
+    config : FitConfig
         Splits and settings.
     model : str or path, optional
         Where the compositions of the model's own training are looked up (``mini`` and folders like it); the
         store's model by default. Rows of these are left out.
-    repeats : int
-        Fit with this many seeds, ``config.seed`` onwards, and report the mean coverage over the splits. The
-        head that is kept is the first.
     include_training : bool
         Use rows of compositions from the model's own training as well. If it was trained on labels like these, the
         errors there are too small for new crystals, and so are the bounds.
-    overwrite : bool
-        Replace a head that is already in ``folder``.
-    notes, licence : str
-        For the head's card: what the data are, and under which licence they may be used.
-    development : str
-        For the head's card: which choices were made after looking at coverage, and on which data.
-    comparison : str
-        For the head's card: how other ways to get error bars did on these data, in Markdown.
+    repeats : int
+        Fit with this many seeds, ``config.seed`` onwards, and report the mean coverage over the splits. The
+        head that is kept is the first.
     progress : callable, optional
         Called with (fits done, fits in all).
 
@@ -118,21 +154,19 @@ def fit(
         If the store is missing or unfinished.
     """
     if repeats < 1:
-        raise HeadError(f"expected at least one split, got repeats = {repeats}; give 1 or more.")
+        raise HeadError(f"repeats = {repeats} leaves nothing to fit; give 1 or more.")
     if folder is not None:
-        check_head_target(folder, overwrite=overwrite)
-    config = config or FitConfig()
+        check_head_target(folder)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     manifest, rows = store.manifest, store.read(max_atoms=MAX_ATOMS)
     seen = training_compositions(model if model is not None else manifest.model, manifest.model_digest)
     training_keys = None if include_training else seen
+    about = {**about_data(rows), **asdict(CardNotes())}
     runs: list[list[dict[str, float]]] = []
     first: tuple[FitResult, pd.DataFrame, Measured] | None = None
     for k in range(repeats):
         seeded = replace(config, seed=config.seed + k)
-        result = fit_head(
-            rows, manifest, seeded, training_keys=training_keys, provenance=about_data(rows, notes, licence)
-        )
+        result = fit_head(rows, manifest, seeded, training_keys=training_keys, provenance=about)
         test = _test_rows(result, seen)
         measured = coverage(test)
         runs.append(overall(measured, TEST))
@@ -151,26 +185,21 @@ def fit(
         "includes_training": include_training and seen is not None,
         "test_rows_in_training": test.n_in_training,
         "training_compositions_known": seen is not None,
-        "development": development,
-        "comparison": comparison,
     }
-    head = replace(result.head, provenance=provenance)
-    written = None
-    if folder is not None:
-        written = head.save(folder, head_card(Path(folder).name, head, measured), overwrite=overwrite)
     splits = {name: int(n) for name, n in provenance["rows"].items()}
-    return FitReport(head, measured, repeated, splits, result.left_out, written)
+    report = FitReport(
+        replace(result.head, provenance=provenance), measured, repeated, splits, result.left_out
+    )
+    return report if folder is None else report.save(folder)
 
 
-def about_data(rows: FeatureRows, notes: str = "", licence: str = "") -> dict[str, Any]:
+def about_data(rows: FeatureRows) -> dict[str, Any]:
     """What a head's provenance says of its data, as plain values."""
     used = rows.labelled().table
     return {
         "versions": versions(),
         "sources": {str(k): int(v) for k, v in used["source"].value_counts().head(20).items()},
         "label_kinds": {str(k): int(v) for k, v in used["label_kind"].value_counts().head(20).items()},
-        "notes": notes,
-        "licence": licence,
     }
 
 

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.auditing import audit
+from mace_bounds.auditing import AuditConfig, audit
 from mace_bounds.backbones.mace import fetch_weights, find_weights, load_model
 from mace_bounds.bounds import read_card, user_heads
 from mace_bounds.calibration import FitConfig
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, extract, is_store, join
-from mace_bounds.fitting import fit
+from mace_bounds.fitting import CardNotes, fit
 from mace_bounds.head import is_head_folder
 from mace_bounds.pipeline.config import AUDIT, FIT
 from mace_bounds.pipeline.folder import AUDIT_FOLDER, HEAD, JOINED, digest
@@ -172,14 +172,10 @@ def _fit(store: Path, head: Path, question: Question, sources: list[Source]) -> 
     try:
         report = fit(
             store,
-            head,
-            FitConfig(balance=question.balance),
+            config=FitConfig(balance=question.balance),
             model=question.model,
             include_training=question.include_training,
-            overwrite=True,
-            notes=". ".join(notes),
-            licence=licences(sources),
-        )
+        ).save(head, CardNotes(". ".join(notes), licences(sources)), overwrite=True)
     except HeadError as error:
         raise HeadError(
             f"{str(error).rstrip('.')}; downloads and features in {head.parent} are kept, so run the same command "
@@ -202,11 +198,13 @@ def audit_the_head(store: Path, question: Question, state: State, *, plots: bool
         out,
         model=question.model,
         head=None if question.cross_fit else head,
-        cross_fit=question.cross_fit,
-        config=FitConfig(balance=question.balance),
-        level=LEVEL if LEVEL in card.levels else card.levels[-1],
-        plots=plots,
-        fit_progress=lambda done, total: progress(AUDIT, done, 0, total),
+        config=AuditConfig(
+            level=LEVEL if LEVEL in card.levels else card.levels[-1],
+            plots=plots,
+            cross_fit=question.cross_fit,
+            fit=FitConfig(balance=question.balance),
+        ),
+        progress=lambda _stage, done, failed, total: progress(AUDIT, done, failed, total),
     )
     made = {"folder": AUDIT_FOLDER, "report": result.report.name, "counts": result.summary["counts"]}
     made |= {"measured_on": result.summary["measured_on"], "coverage": result.summary.get("coverage", [])}
