@@ -1,0 +1,93 @@
+"""Parts of pages that are made from the code when the site is built, so that they cannot differ from it.
+
+A line ``<!-- make: NAME ARGUMENT -->`` in a page is replaced by what the function below returns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+MARK = re.compile(r"^<!-- make: (\w+) ?(.*?) -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in a page; called by mkdocs."""
+    return MARK.sub(lambda match: MAKERS[match[1]](match[2]), markdown)
+
+
+def columns(group: str) -> str:
+    """Table of a group of columns of :mod:`mace_bounds.columns`, such as ``BOUNDS``."""
+    from mace_bounds import columns as schema
+
+    return schema.markdown(getattr(schema, group))
+
+
+def flags(_: str) -> str:
+    """Table of all flags."""
+    from mace_bounds import columns as schema
+
+    return schema.flags_markdown()
+
+
+def commands(_: str) -> str:
+    """Every command with its arguments and options, from the application itself."""
+    from typer.main import get_command
+
+    from mace_bounds.cli import app
+
+    root = get_command(app)
+    context = root.make_context("mace-bounds", [], resilient_parsing=True)
+    return "\n\n".join(_command(name, root.get_command(context, name)) for name in root.list_commands(context))
+
+
+def _command(name: str, command: Any) -> str:
+    context = command.make_context(name, [], resilient_parsing=True)
+    usage = " ".join(["mace-bounds", name, *command.collect_usage_pieces(context)])
+    lines = [f"## {name}", "", _paragraphs(command.help), "", f"```text\n{usage}\n```", ""]
+    lines += ["| argument or option | meaning |", "|---|---|"]
+    for parameter in command.get_params(context):
+        if parameter.name != "help":
+            shown, meaning = parameter.get_help_record(context)
+            shown = parameter.metavar if parameter.param_type_name == "argument" else shown
+            lines.append(f"| `{_cell(shown)}` | {_cell(meaning).replace('<', '&lt;')} |")
+    return "\n".join(lines)
+
+
+def _paragraphs(text: str | None) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def notebook(path: str) -> str:
+    """Return a notebook as Markdown: cells as they are, outputs as text, tables and pictures."""
+    cells = json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"]
+    parts = []
+    for cell in cells:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            parts.append(f"```python\n{source}\n```")
+            parts += [_output(output) for output in cell["outputs"]]
+        else:
+            parts.append(source)
+    return "\n\n".join(parts)
+
+
+def _output(output: dict[str, Any]) -> str:
+    data = output.get("data", {})
+    if "image/png" in data:
+        return f'<img alt="Plot of the cell above" src="data:image/png;base64,{"".join(data["image/png"]).strip()}">'
+    if "text/html" in data:
+        html = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+        html = re.sub(r"\n\s*", "", html)
+        return f'<div class="notebook-table">{html}</div>'
+    return f"```text\n{''.join(output.get('text', data.get('text/plain', ''))).rstrip()}\n```"
+
+
+MAKERS = {"columns": columns, "flags": flags, "commands": commands, "notebook": notebook}
