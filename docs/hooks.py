@@ -41,7 +41,9 @@ def commands(_: str) -> str:
 
     root = get_command(app)
     context = root.make_context("mace-bounds", [], resilient_parsing=True)
-    return "\n\n".join(_command(name, root.get_command(context, name)) for name in root.list_commands(context))
+    return "\n\n".join(
+        _command(name, root.get_command(context, name)) for name in root.list_commands(context)
+    )
 
 
 def _command(name: str, command: Any) -> str:
@@ -90,4 +92,10 @@ def _output(output: dict[str, Any]) -> str:
     return f"```text\n{''.join(output.get('text', data.get('text/plain', ''))).rstrip()}\n```"
 
 
-MAKERS = {"columns": columns, "flags": flags, "commands": commands, "notebook": notebook}
+def include(path: str) -> str:
+    """Return a page of the repository without its heading."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return text.partition("\n")[2]
+
+
+MAKERS = {"include": include, "columns": columns, "flags": flags, "commands": commands, "notebook": notebook}
