@@ -10,7 +10,7 @@ check() { # all of them run; the last line is pytest's if nothing failed
     "$VENV_PYTHON" -m "$@" || failed+="${failed:+, }$1"
 }
 
-export OMP_NUM_THREADS=1 # tests run on all cores, each on one
+export OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 # tests run on all cores, each on one
 check ruff check .
 check ruff format --check .
 check mypy

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -126,7 +127,9 @@ def prepared(labelled_file, tiny_store, tiny_fit, tiny_model_folder, tmp_path_fa
     frames = read(labelled_file, index=":")
     rows = [f"{atoms.info['id']},{atoms.info['REF_energy'] + 0.01 * len(atoms)}" for atoms in frames]
     (folder / "energies.csv").write_text("\n".join(["id,energy_ev", *rows]) + "\n")
-    torch.save(load_model(tiny_model_folder, dtype="float64").module, folder / "my.model")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns when it packs e3nn's compiled parts
+        torch.save(load_model(tiny_model_folder, dtype="float64").module, folder / "my.model")
     return folder
 
 
