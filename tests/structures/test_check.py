@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import re
 
 import numpy as np
 import pytest
@@ -37,8 +37,8 @@ def test_real_crystals_pass():
         ([29], [[0, 0, 0]], np.diag([4, 4, np.inf]), "NaN"),
         ([29], [[0, 0, 0]], np.diag([4, 4, 0]), "volume"),
         ([29], [[0, 0, 0]], [[4, 0, 0], [0, 4, 0], [4, 4, 1e-9]], "volume"),
-        ([29], [[0, 0, 0]], np.eye(3) * 1e5, "lattice vectors"),
-        ([29], [[0, 1e9, 0]], np.eye(3) * 4, "positions within"),
+        ([29], [[0, 0, 0]], np.eye(3) * 1e5, "a lattice vector of"),
+        ([29], [[0, 1e9, 0]], np.eye(3) * 4, "from the origin"),
         ([29, 8], [[0, 0, 0], [0.1, 0, 0]], np.eye(3) * 4, "0.1 Å"),
         ([29, 8], [[0, 0, 0], [3.9, 4.0, 8.0]], np.eye(3) * 4, "0.1 Å"),
         ([29], [[0, 0, 0]], np.diag([0.3, 40, 40]), "periodic image"),
@@ -49,18 +49,18 @@ def test_refused_in_one_sentence(numbers, positions, cell, words):
     with pytest.raises(StructureError, match=words) as caught:
         check(crystal(numbers, positions, cell))
     assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith("expected ")
+    assert re.fullmatch(r"[^;]+; [^;]+\.", str(caught.value))
 
 
 def test_limits_and_elements():
     copper = of_atoms(bulk("Cu") * (2, 2, 2))
-    with pytest.raises(StructureError, match="at most 7 atoms, got 8"):
+    with pytest.raises(StructureError, match="8 atoms, more than 7"):
         check(copper, max_atoms=7)
     with pytest.raises(StructureError, match="Cu"):
         check(copper, elements={1, 8})
     check(copper, elements={1, 8, 29})
     empty = Crystal(np.zeros(0, dtype=int), np.zeros((0, 3)), np.eye(3))
-    with pytest.raises(StructureError, match="empty"):
+    with pytest.raises(StructureError, match="structure is empty"):
         check(empty)
 
 
@@ -110,25 +110,27 @@ def test_overlap_decision_agrees_with_brute_force(cell, fractional):
     except StructureError as error:
         message = str(error)
     if "neighbours" not in message:  # the density is judged first
-        assert ("apart" in message) == (shortest < 0.5)
+        assert ("less than 0.5 Å" in message) == (shortest < 0.5)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1.0, 1e3, 1e150, 1e308])
 def test_absurd_cells_are_judged_at_once(scale):
     rng = np.random.default_rng(0)
-    start = time.perf_counter()
     for _ in range(50):
         cell = np.clip(rng.normal(size=(3, 3)), -1, 1) * np.array([scale, 1.0, 1 / scale])[:, None]
         with pytest.raises(StructureError):
             check(crystal([8, 8, 8], [[0, 0, 0], [0, 0, 0], [1, 1, 1]], cell))
-    assert time.perf_counter() - start < 5.0
 
 
-def test_many_atoms_stay_cheap():
+def test_many_atoms_are_compared_in_chunks(monkeypatch):
     atoms = bulk("Cu") * (16, 16, 16)
-    start = time.perf_counter()
+    sizes = []
+    plain = np.einsum
+    monkeypatch.setattr(np, "einsum", lambda rule, *a: (sizes.append(a[0].shape[:2]), plain(rule, *a))[1])
     check(of_atoms(atoms), max_atoms=5000)
-    assert time.perf_counter() - start < 10.0
+    pairs = [rows * columns for rows, columns in sizes]
+    assert max(pairs) <= 500_000  # memory stays bounded
+    assert sum(pairs) < 0.6 * len(atoms) ** 2  # every pair once, not twice
 
 
 def test_isolated_atoms_are_legal_but_flagged():

@@ -35,13 +35,13 @@ def test_silence_passes_and_says_so():
     ],
 )
 def test_other_functionals_are_refused_with_the_remedy(statement):
-    with pytest.raises(LabelError, match=r"^expected .*got .*; take "):
+    with pytest.raises(LabelError, match=r"^the [^;]* not (GGA or GGA\+U|of PBE); take [^;]*\.$"):
         guard_label(-1.0, **statement)
 
 
 @pytest.mark.parametrize("energy", [None, "x", float("nan"), float("inf"), True])
 def test_no_number_is_refused(energy):
-    with pytest.raises(LabelError, match="finite energy"):
+    with pytest.raises(LabelError, match=r"^'[^']*' is no finite energy in eV; "):
         guard_label(energy, run_type="GGA")
 
 
@@ -70,11 +70,12 @@ def test_run_type_comes_from_parameters_then_data_then_id():
     assert run_type_of({}, {}, "mp-1-r2SCAN") == "r2SCAN"
     assert run_type_of({}, {}, "mp-1-GGA+U") == "GGA+U"
     assert run_type_of({}, {}, "mp-1") is None
+    assert run_type_of({}, {}, "") is None
 
 
 def test_flags():
     assert licence_flags("GNoME-12") == ("licence_by_nc",)
-    assert licence_flags("mp-1", "CC BY-NC 4.0") == licence_flags(None, "cc_by_nc") == ("licence_by_nc",)
+    assert licence_flags("mp-1", "CC BY-NC 4.0") == licence_flags("", "cc_by_nc") == ("licence_by_nc",)
     assert licence_flags("mp-1", "CC BY 4.0") == ()
     assert ytterbium_flags("mp-1", [8, 70], ["PBE Yb_3", "PBE O"]) == ("yb_3_potential",)
     assert ytterbium_flags("mp-1", [8, 70], []) == ("yb_3_potential",)

@@ -67,13 +67,13 @@ def test_patterns_lists_and_labels(folder, monkeypatch):
     (folder / "nothing").mkdir()
     good, bad = read(["b.cif", "nothing"])
     assert good.reason is None
-    assert "structure files in the folder nothing" in bad.reason
+    assert "the folder nothing holds no CIF, " in bad.reason
 
 
 def test_what_names_nothing_is_an_error_at_once(folder, tmp_path):
     (tmp_path / "nothing").mkdir()
     for source in ("no/such/file.cif", folder / "*.res", tmp_path / "nothing", [], 3, b"x", None, "a\0b"):
-        with pytest.raises(SourceError, match=r"^expected .+, got .+; "):
+        with pytest.raises(SourceError, match=r"^[^;]+; [^;]+\.$"):
             read(source)
 
 
@@ -86,7 +86,7 @@ def test_standard_input_is_recognised(folder, monkeypatch):
         assert records[0].id == ("stdin#0" if "extxyz" in name else "stdin")
         assert records[0].source == "stdin"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"what is this")))
-    assert "unknown format" in next(read("-")).reason
+    assert "format is unknown" in next(read("-")).reason
 
 
 def test_objects():
@@ -105,7 +105,7 @@ def test_objects():
     assert [record.id for record in records] == [f"structure#{i}" for i in range(7)]
     assert "cell" in records[4].reason
     assert "molecule" in records[5].reason
-    assert "got int" in records[6].reason
+    assert "type int is no structure" in records[6].reason
     slab = Atoms("Cu", cell=np.eye(3) * 5, pbc=[True, True, False])
     assert "all three directions" in next(read(slab)).reason
 
@@ -131,7 +131,7 @@ def test_limits_of_the_model():
     assert "Cu" in record.reason
     assert record.crystal is None
     (record,) = read(COPPER * (2, 2, 2), max_atoms=4)
-    assert "at most 4 atoms" in record.reason
+    assert "8 atoms, more than 4" in record.reason
 
 
 def test_printable_ids_and_reasons(tmp_path):
@@ -151,7 +151,7 @@ def test_wrong_suffix_and_damaged_gzip(tmp_path, folder):
     shutil.copy(folder / "b.cif", unknown)
     assert next(read(unknown)).reason is None
     unknown.write_text("no idea")
-    assert "unknown format" in next(read(unknown)).reason
+    assert "format is unknown" in next(read(unknown)).reason
     data = (folder / "c.json.gz").read_bytes()
     for damage, word in ((data[:-30], "cut off"), (data[:20] + b"\xff" * 40 + data[60:], "damaged")):
         (tmp_path / "x.json.gz").write_bytes(damage)
@@ -169,21 +169,28 @@ def test_a_bad_entry_does_not_stop_the_list(tmp_path):
     assert [record.reason is None for record in read(tmp_path / "x.json")] == [True, False, True]
 
 
-def test_real_frames_stream_quickly(shared_data, tmp_path):
-    import time
+def test_a_file_of_frames_is_read_as_it_comes(tmp_path, monkeypatch):
+    from mace_bounds.structures import files
 
     path = tmp_path / "f.extxyz.gz"
-    if shared_data is None:
-        atoms = bulk("NaCl", "rocksalt", a=5.64) * (2, 1, 1)
-        buffer = io.StringIO()
-        ase_write(buffer, [atoms] * 200, format="extxyz")
-        path.write_bytes(gzip.compress((buffer.getvalue() * 20).encode()))
-    else:
-        path = shared_data / "alexandria_frames.extxyz.gz"
-    start = time.process_time()
-    n = sum(record.reason is None for record in read(path))
-    assert n >= 4000
-    assert (time.process_time() - start) / n < 1e-3  # 20,000 frames in seconds, with room for a busy machine
+    buffer = io.StringIO()
+    ase_write(buffer, [bulk("NaCl", "rocksalt", a=5.64)] * 500, format="extxyz")
+    path.write_bytes(gzip.compress(buffer.getvalue().encode()))
+    lines, plain = [], files.open_lines
+    monkeypatch.setattr(
+        files, "open_lines", lambda stream: (lines.append(1) or line for line in plain(stream))
+    )
+    records = read(path)
+    assert next(records).reason is None
+    assert len(lines) <= 8  # two frames of four lines, to tell whether there are several
+    assert 1 + sum(record.reason is None for record in records) == 500
+
+
+def test_many_equal_ids():
+    atoms = bulk("Cu")
+    atoms.info["id"] = "x"
+    ids = [record.id for record in read([atoms] * 300)]
+    assert ids == ["x", *(f"x~{k}" for k in range(2, 301))]
 
 
 def test_the_natural_trap_is_seen_by_the_helper(shared_data):

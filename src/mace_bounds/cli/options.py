@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from mace_bounds.structures import help_text
+
 
 class Device(StrEnum):
     """Where the model runs."""
@@ -161,8 +163,8 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A file (CIF, POSCAR, extxyz, JSON entries; .gz too), a folder, a glob, - for standard input, or a "
-        "Materials Project query such as mp:Li-Fe-P-O.",
+        help=f"A file ({help_text()}), a folder, a glob, - for standard input, or a Materials Project query such as "
+        "mp:Li-Fe-P-O.",
     ),
 ]
 AuditSourceArgument = Annotated[

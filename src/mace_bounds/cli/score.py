@@ -20,10 +20,11 @@ from mace_bounds.cli.options import (
     ModelOption,
     Table,
 )
+from mace_bounds.structures import help_text
 
 FilesArgument = Annotated[
     list[str],
-    typer.Argument(metavar="FILE...", help="CIF, POSCAR, extxyz, JSON entries; folders, globs; - for stdin."),
+    typer.Argument(metavar="FILE...", help=f"Files ({help_text()}), folders, globs; - for stdin."),
 ]
 FormatOption = Annotated[
     Table, typer.Option("--format", "-f", help="table for the screen, others for programs.")

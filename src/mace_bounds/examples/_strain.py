@@ -135,7 +135,9 @@ def strain_records(
         for scale, energy in zip(scales, strain_ev_per_atom, strict=True):
             crystal = crystal_at(symbol, scale)
             label_ev = float(zero_ev + len(crystal.numbers) * energy)
-            records.append(Record(f"{symbol}-{scale:.2f}", _SOURCE, crystal, label_ev, label_kind=LABEL))
+            records.append(
+                Record(f"{symbol}-{scale:.2f}", _SOURCE, crystal, energy_ev=label_ev, label_kind=LABEL)
+            )
     return records
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.errors import SourceError
 from mace_bounds.materials_project.guard import FIELDS
 from mace_bounds.materials_project.query import THERMO_TYPE
-from mace_bounds.structures import sentence
+from mace_bounds.structures import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def bulk_documents(
         table = client.materials.thermo.search().pyarrow_dataset
     except (OSError, ValueError, RuntimeError, AttributeError) as error:
         raise SourceError(
-            f"expected the Materials Project's open-data bucket, got '{sentence(error)}'; check the connection to "
+            f"expected the Materials Project's open-data bucket, got '{one_line(error)}'; check the connection to "
             "s3.amazonaws.com, or ask for a part of the database, which comes another way"
         ) from None
     if not {"material_id", "thermo_type", "entries"} <= set(table.schema.names):
@@ -80,7 +80,7 @@ def _of_one_version(table: Any, database_version: str) -> Any:
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
     """Turn a row of the table into what the search answers: no empty fields, adjustments as JSON objects."""
-    from mace_bounds.structures.formats import load_json
+    from mace_bounds.structures import load_json
 
     plain: dict[str, Any] = _without_none(document)
     for entry in (plain.get("entries") or {}).values():

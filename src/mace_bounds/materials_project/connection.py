@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import SourceError
 from mace_bounds.materials_project.retry import KEY_ADDRESS
-from mace_bounds.structures import clean, sentence
+from mace_bounds.structures import clean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +130,7 @@ def open_client(endpoint: str, api_key: str, adapter: PatientAdapter) -> Iterato
             client.session.mount(endpoint, adapter)
             yield client
     except (MPRestError, requests.RequestException) as error:
-        told = sentence(error).replace(api_key, "KEY")
+        told = one_line(error).replace(api_key, "KEY")
         raise SourceError(
             f"expected the Materials Project to answer the search, got '{told}'; check query and connection, then "
             "run the same command again"

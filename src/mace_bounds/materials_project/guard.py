@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.errors import LabelError
-from mace_bounds.structures import REFUSED, canonical, clean, functional_of, guard_label
-from mace_bounds.structures.formats import cell_of
+from mace_bounds.structures import REFUSED, canonical, cell_of, clean, functional_of, guard_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

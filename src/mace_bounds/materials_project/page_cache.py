@@ -15,7 +15,7 @@ from requests import Response
 
 from mace_bounds.errors import SourceError, StructureError
 from mace_bounds.materials_project.retry import PatientAdapter, silent
-from mace_bounds.structures.formats import load_json
+from mace_bounds.structures import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

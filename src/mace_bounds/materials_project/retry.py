@@ -11,7 +11,7 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from mace_bounds.errors import SourceError
-from mace_bounds.structures import sentence
+from mace_bounds.structures import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ class PatientAdapter(HTTPAdapter):
                 _ = response.content  # read here, so that an answer that breaks off is asked again
             except SSLError as error:
                 raise SourceError(
-                    f"expected a trusted connection to {host}, got '{sentence(error)}'; check the endpoint"
+                    f"expected a trusted connection to {host}, got '{one_line(error)}'; check the endpoint"
                 ) from None
             except _CUT_OFF as error:
                 trouble = _said(error)
@@ -114,7 +114,7 @@ def _said(error: Exception) -> str:
         return "silence"
     if isinstance(error, ConnectionError) and "refused" in str(error).lower():
         return "a refused connection"
-    return "an answer that breaks off" if isinstance(error, ChunkedEncodingError) else sentence(error, 120)
+    return "an answer that breaks off" if isinstance(error, ChunkedEncodingError) else one_line(error, 120)
 
 
 def _retry_after(response: Response, wait: float) -> float:

@@ -1,14 +1,10 @@
 """Anything that holds crystals to checked records: readers, labels, symmetry."""
 
-from mace_bounds.structures.check import (
-    check,
-    reduced_cell,
-    structure_flags,
-)
+from mace_bounds.structures.check import check, reduced_cell, structure_flags
 from mace_bounds.structures.compositions import composition_key, composition_keys, compositions_in
-from mace_bounds.structures.files import (
-    source_digest,
-)
+from mace_bounds.structures.crystal import Crystal
+from mace_bounds.structures.files import source_digest
+from mace_bounds.structures.formats import cell_of, help_text, load_json
 from mace_bounds.structures.labels import (
     DEFAULT_ENERGY_KEYS,
     REFUSED,
@@ -21,28 +17,22 @@ from mace_bounds.structures.labels import (
     suspect_label,
     ytterbium_flags,
 )
-from mace_bounds.structures.reader import (
-    read,
-)
-from mace_bounds.structures.record import (
-    Crystal,
-    Record,
-)
-from mace_bounds.structures.symmetry import (
-    crystal_system,
-    space_group,
-)
-from mace_bounds.structures.text import (
-    clean,
-    sentence,
-)
+from mace_bounds.structures.reader import read
+from mace_bounds.structures.record import Record, Source, StructureLike
+from mace_bounds.structures.symmetry import crystal_system, space_group
+from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
 
 __all__ = [
     "DEFAULT_ENERGY_KEYS",
     "REFUSED",
     "Crystal",
     "Record",
+    "Source",
+    "StructureLike",
+    "as_mapping",
+    "as_text",
     "canonical",
+    "cell_of",
     "check",
     "clean",
     "composition_key",
@@ -52,11 +42,13 @@ __all__ = [
     "functional_of",
     "guard_energy_key",
     "guard_label",
+    "help_text",
     "licence_flags",
+    "load_json",
+    "one_line",
     "potential_titles",
     "read",
     "reduced_cell",
-    "sentence",
     "source_digest",
     "space_group",
     "structure_flags",

@@ -1,4 +1,7 @@
-"""Whether a crystal can be scored at all: cheap, and safe for absurd cells."""
+"""Whether a crystal can be scored at all: cheap, and safe for absurd cells.
+
+Every limit is in Å on positions and cell, so that what passes here can be given to any model.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mace_bounds.structures.record import Crystal
+    from mace_bounds.structures.crystal import Crystal
 
 MIN_DISTANCE_ANGSTROM = 0.5
 MAX_CELL_ANGSTROM = 1_000.0
@@ -52,18 +55,21 @@ def check(crystal: Crystal, *, elements: AbstractSet[int] | None = None, max_ato
     """
     n_atoms = len(crystal.numbers)
     if n_atoms == 0:
-        raise StructureError("expected at least one atom, got an empty structure; check the source")
+        raise StructureError("the structure is empty; check the source.")
     if n_atoms > max_atoms:
-        raise StructureError(
-            f"expected at most {max_atoms} atoms, got {n_atoms}; raise --max-atoms to accept it"
-        )
+        raise StructureError(too_many_atoms(n_atoms, max_atoms))
     if elements is not None and not elements >= crystal.counts.keys():
         names = ", ".join(chemical_symbols[z] for z in crystal.counts if z not in elements)
-        raise StructureError(f"expected elements that the model knows, got {names}; choose another model")
+        raise StructureError(f"the model does not know {names}; choose another model.")
     _check_numbers(crystal)
     cell = reduced_cell(crystal.cell)
     _check_density(crystal)
     _check_distances(crystal.positions, cell)
+
+
+def too_many_atoms(n_atoms: int, max_atoms: int) -> str:
+    """Return the sentence that refuses a structure with more atoms than the limit."""
+    return f"the structure has {n_atoms} atoms, more than {max_atoms}; raise --max-atoms to accept it."
 
 
 def structure_flags(crystal: Crystal) -> tuple[str, ...]:
@@ -113,9 +119,7 @@ def reduced_cell(cell: NDArray[np.float64]) -> NDArray[np.float64]:
             return np.ascontiguousarray(vectors[order])
         vectors = vectors.copy()
         vectors[i] = shorter
-    raise StructureError(
-        "expected a cell that can be reduced, got an extremely skewed one; use a standard cell"
-    )
+    raise StructureError("the cell is too skewed to be reduced; use a standard cell.")
 
 
 def _reduction_step(
@@ -140,21 +144,20 @@ def _reduction_step(
 def _check_numbers(crystal: Crystal) -> None:
     largest = float(np.abs(crystal.positions).max())  # NaN and infinity pass through the maximum
     if not (math.isfinite(largest) and np.isfinite(crystal.cell).all()):
-        raise StructureError("expected finite coordinates and cell, got NaN or infinity; correct the source")
+        raise StructureError("positions or cell hold NaN or infinity; correct the source.")
     if largest > MAX_POSITION_ANGSTROM:
         raise StructureError(
-            f"expected positions within {MAX_POSITION_ANGSTROM:g} Å, got {largest:.3g} Å; check the units"
+            f"an atom is {largest:.3g} Å from the origin, more than {MAX_POSITION_ANGSTROM:g} Å; check the units."
         )
     lengths = [math.hypot(*vector) for vector in crystal.cell.tolist()]
     if max(lengths) > MAX_CELL_ANGSTROM:
         raise StructureError(
-            f"expected lattice vectors up to {MAX_CELL_ANGSTROM:g} Å, got {max(lengths):.3g} Å; "
-            "check the units"
+            f"a lattice vector of {max(lengths):.3g} Å is longer than {MAX_CELL_ANGSTROM:g} Å; check the units."
         )
     volume = crystal.volume
     if volume < MIN_VOLUME_CUBIC_ANGSTROM or volume < _MIN_FLATNESS * math.prod(lengths):
         raise StructureError(
-            f"expected a cell with a volume, got {volume:.3g} Å³; correct the lattice vectors"
+            f"the cell has next to no volume ({volume:.3g} Å³); correct the lattice vectors."
         )
 
 
@@ -163,8 +166,8 @@ def _check_density(crystal: Crystal) -> None:
     neighbours = len(crystal.numbers) / crystal.volume * sphere
     if neighbours > MAX_NEIGHBOURS:
         raise StructureError(
-            f"expected at most {MAX_NEIGHBOURS} neighbours within {NEIGHBOUR_RADIUS_ANGSTROM:g} Å of an "
-            f"atom, got about {neighbours:.0f}; check the cell's units"
+            f"an atom has about {neighbours:.0f} neighbours within {NEIGHBOUR_RADIUS_ANGSTROM:g} Å, more than "
+            f"{MAX_NEIGHBOURS}; check the cell's units."
         )
 
 
@@ -173,8 +176,8 @@ def _check_distances(positions: NDArray[np.float64], cell: NDArray[np.float64]) 
     own = math.sqrt(cell[0] @ cell[0])  # the first vector of a reduced cell is the shortest of the lattice
     if own < MIN_DISTANCE_ANGSTROM:
         raise StructureError(
-            f"expected atoms at least {MIN_DISTANCE_ANGSTROM:g} Å apart, got a periodic image at {own:.3g} Å"
-            "; correct the cell"
+            f"each atom is {own:.3g} Å from its own periodic image, less than {MIN_DISTANCE_ANGSTROM:g} Å; correct the "
+            "cell."
         )
     n = len(positions)
     if n < 2:
@@ -195,6 +198,6 @@ def _check_distances(positions: NDArray[np.float64], cell: NDArray[np.float64]) 
         worst = float(squared.min())
         if worst < MIN_DISTANCE_ANGSTROM**2:
             raise StructureError(
-                f"expected atoms at least {MIN_DISTANCE_ANGSTROM:g} Å apart, got {np.sqrt(worst):.3g} Å; "
-                "remove duplicate or overlapping atoms"
+                f"two atoms are {np.sqrt(worst):.3g} Å apart, less than {MIN_DISTANCE_ANGSTROM:g} Å; remove duplicate "
+                "or overlapping atoms."
             )

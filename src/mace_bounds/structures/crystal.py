@@ -1,43 +1,103 @@
-"""What a parser hands over before the reader has named, checked and guarded it."""
+"""A periodic structure as plain arrays, and how symbols, positions and cells become one."""
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from mace_bounds.errors import StructureError
-from mace_bounds.structures.record import Crystal
+from mace_bounds.structures.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike
+    from ase import Atoms
+    from numpy.typing import ArrayLike, NDArray
+    from pymatgen.core import Structure
 
 HYDROGEN_FLAG = "deuterium_as_hydrogen"
 _NUMBERS = {symbol: z for z, symbol in enumerate(chemical_symbols) if z > 0}
 _ISOTOPES = {"D": 1, "T": 1}
 
 
-@dataclass(frozen=True)
-class Draft:
-    """One structure as a parser found it, or the reason why it is none.
+@lru_cache(maxsize=65536)
+def _reduced_formula(counts: tuple[tuple[int, int], ...]) -> str:
+    """Return pymatgen's reduced formula of (atomic number, number of atoms) pairs."""
+    from pymatgen.core import Composition
 
-    The fields are those of :class:`~mace_bounds.structures.Record`; ``id`` and ``source`` may be missing.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # noble gases have no electronegativity to sort by
+        return str(Composition({chemical_symbols[z]: n for z, n in counts}).reduced_formula)
+
+
+@dataclass(frozen=True, eq=False)
+class Crystal:
+    """A periodic structure as plain arrays.
+
+    Attributes
+    ----------
+    numbers : ndarray of int64, shape (n_atoms,)
+        Atomic numbers.
+    positions : ndarray of float64, shape (n_atoms, 3)
+        Cartesian positions, Å.
+    cell : ndarray of float64, shape (3, 3)
+        Lattice vectors as rows, Å; periodic in all three directions.
     """
 
-    id: str | None = None
-    source: str | None = None
-    crystal: Crystal | None = None
-    energy_ev: float | None = None
-    label_kind: str | None = None
-    run_type: str | None = None
-    flags: tuple[str, ...] = ()
-    reason: str | None = None
-    label_reason: str | None = None
-    hull_distance_ev_per_atom: float | None = None
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+
+    @cached_property
+    def counts(self) -> dict[int, int]:
+        """Atomic number to number of atoms, in increasing atomic number."""
+        z, n = np.unique(self.numbers, return_counts=True)
+        return {int(a): int(b) for a, b in zip(z, n, strict=True)}
+
+    @cached_property
+    def formula(self) -> str:
+        """Reduced formula as pymatgen writes it (``"NaCl"``, ``"LiFePO4"``, ``"O2"``)."""
+        return _reduced_formula(tuple(self.counts.items()))
+
+    @cached_property
+    def chemical_system(self) -> str:
+        """Elements in alphabetical order, joined by hyphens (``"Cl-Na"``)."""
+        return "-".join(sorted(chemical_symbols[z] for z in self.counts))
+
+    @cached_property
+    def volume(self) -> float:
+        """Cell volume, Å³."""
+        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = self.cell.tolist()
+        determinant = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+        return float(abs(determinant))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over numbers, cell and positions rounded to 1e-5 Å: equal for equal files."""
+        sha = hashlib.sha256()
+        sha.update(np.ascontiguousarray(self.numbers, dtype="<i8").tobytes())
+        for array in (self.cell, self.positions):
+            sha.update(np.ascontiguousarray(np.round(array, 5) + 0.0, dtype="<f8").tobytes())
+        return sha.hexdigest()
+
+    def to_atoms(self) -> Atoms:
+        """Return an :class:`ase.Atoms` with the same cell, periodic in all directions."""
+        from ase import Atoms
+
+        return Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=True)
+
+    def to_structure(self) -> Structure:
+        """Return a :class:`pymatgen.core.Structure` with the same cell."""
+        from pymatgen.core import Lattice, Structure
+
+        symbols = [chemical_symbols[z] for z in self.numbers]
+        return Structure(Lattice(self.cell), symbols, self.positions, coords_are_cartesian=True)
 
 
 def numbers_of(symbols: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
@@ -64,7 +124,7 @@ def numbers_of(symbols: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
             numbers.append(int(symbol))
         else:
             raise StructureError(
-                f"expected chemical elements, got {text[:20]!r}; remove dummy atoms or correct the symbol"
+                f"{clean(text, 20)!r} is no chemical element; remove dummy atoms or correct the symbol."
             )
     return numbers, tuple(sorted(flags))
 
@@ -75,23 +135,23 @@ def crystal_of(numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike) -> Cry
     xyz = np.array(positions, dtype=np.float64)
     vectors = np.array(cell, dtype=np.float64)
     if len(z) == 0:
-        raise StructureError("expected at least one atom, got an empty structure; check the source")
+        raise StructureError("the structure is empty; check the source.")
     if xyz.shape != (len(z), 3) or vectors.shape != (3, 3):
         raise StructureError(
-            f"expected positions ({len(z)}, 3) and a cell (3, 3), got {xyz.shape} and {vectors.shape}; "
-            "check the source"
+            f"{len(z)} atoms come with positions of shape {xyz.shape} and a cell of shape {vectors.shape}; check the "
+            "source."
         )
     if z.min() < 1 or z.max() > 118:
-        raise StructureError("expected atomic numbers from 1 to 118, got others; remove dummy atoms")
+        raise StructureError("some atomic numbers are not between 1 and 118; remove dummy atoms.")
     return Crystal(z, xyz, vectors)
 
 
 def require_periodic(pbc: ArrayLike, *, has_cell: bool) -> None:
     """Refuse what is not periodic in all three directions."""
     if not has_cell:
-        raise StructureError("expected a periodic crystal, got no cell; give lattice vectors in the source")
+        raise StructureError("the structure has no cell; give lattice vectors in the source.")
     if not np.all(np.asarray(pbc, dtype=bool)):
         raise StructureError(
-            "expected periodicity in all three directions, got a molecule, wire or slab; "
-            "set pbc to 'T T T' with enough vacuum in the cell"
+            "the structure is a molecule, wire or slab, not periodic in all three directions; set pbc to 'T T T' with "
+            "enough vacuum in the cell."
         )

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import os
-import re
 import sys
 import zlib
 from glob import glob, has_magic
@@ -14,67 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds.errors import SourceError, StructureError
-from mace_bounds.structures.text import clean, sentence
+from mace_bounds.structures.formats import format_of, help_text
+from mace_bounds.structures.formats.base import SNIFFED_BYTES
+from mace_bounds.structures.text import clean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_SUFFIXES = {
-    ".cif": "cif",
-    ".mcif": "cif",
-    ".vasp": "poscar",
-    ".poscar": "poscar",
-    ".contcar": "poscar",
-    ".xyz": "extxyz",
-    ".extxyz": "extxyz",
-    ".exyz": "extxyz",
-    ".json": "json",
-    ".jsonl": "jsonl",
-}
-_NAMES = re.compile(r"(POSCAR|CONTCAR)([._-].*)?$")
-_MAX_BYTES = {"cif": 20_000_000, "poscar": 20_000_000, "json": 4_000_000_000, "extxyz": 0}
-EMPTY_FOLDER = "expected structure files in the folder {}, got none; use CIF, POSCAR, extxyz or JSON (.gz)"
 READ_ERRORS = (OSError, EOFError, zlib.error)
+EMPTY_FILE = "the file is empty; check the source."
 
 
-def format_of(path: Path) -> str | None:
-    """Return ``"cif"``, ``"poscar"``, ``"extxyz"``, ``"json"`` or ``"jsonl"`` by a file's name, else None."""
-    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-    suffix = Path(name).suffix.lower()
-    if suffix in _SUFFIXES:
-        return _SUFFIXES[suffix]
-    return "poscar" if _NAMES.match(name) else None
+def empty_folder(name: object) -> str:
+    """Return the sentence that refuses a folder without structure files."""
+    return f"the folder {clean(name)} holds no {help_text()}; name another folder."
 
 
 def _is_source(path: Path) -> bool:
     """Tell whether a file in a folder is taken for structures; summaries of runs are not."""
     return format_of(path) is not None and not path.name.endswith(".summary.json")
-
-
-def sniff(data: bytes) -> str | None:
-    """Return the format that the beginning of a file looks like, else None."""
-    text = data[:65536].decode("utf-8", errors="replace").lstrip("\ufeff")
-    if b"\0" in data[:65536] or not text.strip():
-        return None
-    if re.match(r"\s*\{[^\n]*\}\s*\n\s*\{", text):
-        return "jsonl"
-    if text.lstrip()[0] in "[{":
-        return "json"
-    lines = text.splitlines()
-    if re.search(r"^\s*(data_|_cell_length_a)", text, re.MULTILINE):
-        return "cif"
-    if re.fullmatch(r"\s*\d{1,11}\s*", lines[0]):
-        return "extxyz"
-    if len(lines) > 5 and all(_is_vector(line) for line in lines[2:5]):
-        return "poscar"
-    return None
-
-
-def _is_vector(line: str) -> bool:
-    try:
-        return len([float(word) for word in line.split()[:3]]) == 3
-    except ValueError:
-        return False
 
 
 def expand(items: Sequence[str | os.PathLike[str]]) -> list[tuple[Path, str]]:
@@ -116,7 +73,7 @@ def source_digest(source: str | os.PathLike[str]) -> str:
                 content = hashlib.file_digest(handle, "sha256").hexdigest()
         except OSError as error:
             raise SourceError(
-                f"expected a readable file, got {clean(path)} ({sentence(error)}); check its permissions"
+                f"{clean(path)} cannot be read ({one_line(error)}); check its permissions."
             ) from None
         sha.update(f"{label}\x1f{content}\n".encode())
     return sha.hexdigest()
@@ -128,14 +85,14 @@ def _expand_one(text: str, *, strict: bool) -> list[Path]:
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.is_file() and _is_source(p))
             if not files and strict:
-                raise SourceError(EMPTY_FOLDER.format(clean(text)))
+                raise SourceError(empty_folder(text))
             return files or [path]
         if path.exists() or not (strict or has_magic(text)):
             return [path]
     except (OSError, ValueError) as error:  # names too long, forbidden folders, NUL characters
         if strict:
             raise SourceError(
-                f"expected a readable path, got {clean(text)} ({sentence(error)}); check it"
+                f"the path {clean(text)} cannot be read ({one_line(error)}); check it."
             ) from None
         return [path]
     if has_magic(text):
@@ -143,10 +100,8 @@ def _expand_one(text: str, *, strict: bool) -> list[Path]:
         files = [p for p in matches if p.is_file()]
         if files or not strict:
             return files or [path]
-        raise SourceError(f"expected files that match {clean(text)}, got none; check the pattern")
-    raise SourceError(
-        f"expected a file, folder or pattern, got {clean(text)}, which does not exist; check the path"
-    )
+        raise SourceError(f"no files match {clean(text)}; check the pattern.")
+    raise SourceError(f"{clean(text)} does not exist; check the path.")
 
 
 def open_lines(stream: io.BufferedReader) -> Iterator[str]:
@@ -156,30 +111,25 @@ def open_lines(stream: io.BufferedReader) -> Iterator[str]:
         yield from text
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return a file's content, decompressed if it is gzip, refusing what is too large for its format."""
-    return unpack(path.read_bytes(), format_of(path))
+def decompressed(data: bytes, limit: int) -> bytes:
+    """Return content decompressed if it is gzip; at most one byte more than the limit, so that bombs stay small."""
+    if data[:2] != b"\x1f\x8b":
+        return data
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as handle:
+        return handle.read(limit + 1)
 
 
-def unpack(data: bytes, kind: str | None) -> bytes:
-    """Return content decompressed if it is gzip, refusing what is too large for its format.
-
-    Raises
-    ------
-    StructureError
-        If the content is empty, binary or larger than the format's limit.
-    """
-    limit = _MAX_BYTES.get(kind or "json", 0) or _MAX_BYTES["json"]
-    if data[:2] == b"\x1f\x8b":
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as handle:
-            data = handle.read(limit + 1)
+def check_size(data: bytes, limit: int) -> None:
+    """Refuse content that is empty or larger than the limit in bytes, by :class:`StructureError`."""
     if len(data) > limit:
-        raise StructureError(f"expected at most {limit} bytes in a {kind} file, got more; split the file")
+        raise StructureError(f"the file has more than {limit} bytes; split it.")
     if not data.strip():
-        raise StructureError("expected a structure file, got an empty file; check the source")
-    if b"\0" in data[:65536]:
-        raise StructureError("expected a text file, got binary data; check the source")
-    return data
+        raise StructureError(EMPTY_FILE)
+
+
+def is_binary(data: bytes) -> bool:
+    """Tell by its beginning whether content is no text."""
+    return b"\0" in data[:SNIFFED_BYTES]
 
 
 def read_stdin() -> bytes:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import LabelError
-from mace_bounds.structures.text import clean
+from mace_bounds.structures.text import as_mapping, clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +40,25 @@ _FOREIGN_KEY = re.compile(
 _ID_RUN_TYPE = re.compile(r"-(GGA\+U|GGA|R2SCAN|SCAN|HSE\w*|PBEsol\w*)$", re.IGNORECASE)
 
 
+@dataclass(frozen=True)
+class Label:
+    """A label that was found, or why one that is there was not taken; neither where the source offers none.
+
+    Attributes
+    ----------
+    energy_ev : float or None
+        Total energy of the cell, eV.
+    kind : str or None
+        What it is, or the key it came from.
+    reason : str or None
+        Why there is none although one was asked for, or although a key is there.
+    """
+
+    energy_ev: float | None = None
+    kind: str | None = None
+    reason: str | None = None
+
+
 def guard_energy_key(key: str) -> None:
     """Refuse a key that by its name is no uncorrected total energy.
 
@@ -49,14 +69,18 @@ def guard_energy_key(key: str) -> None:
     """
     if _FOREIGN_KEY.search(key):
         raise LabelError(
-            f"expected the key of an uncorrected PBE(+U) total energy in eV, got {clean(key, 60)!r}; "
-            "name the key of the total energy of the same calculation, without corrections"
+            f"the name of the key {clean(key, 60)!r} is that of another quantity; name the key of the uncorrected "
+            "PBE(+U) total energy of the cell in eV."
         )
 
 
 def find_label(
-    info: Mapping[str, Any], energy_key: str | None
-) -> tuple[float | None, str | None, str | None]:
+    info: Mapping[str, Any],
+    energy_key: str | None,
+    *,
+    run_type: str | None = None,
+    thermo_type: str | None = None,
+) -> Label:
     """Look for a label among named values.
 
     Parameters
@@ -65,27 +89,25 @@ def find_label(
         Values by name (text or numbers), for example the comment line of a frame.
     energy_key : str or None
         The key that the user named, else the default keys are tried.
-
-    Returns
-    -------
-    energy_ev : float or None
-        The label, eV.
-    label_kind : str or None
-        The key it came from.
-    label_reason : str or None
-        Why there is none although one was asked for, or although a key is there.
+    run_type, thermo_type : str, optional
+        What the source says of the calculation; a label of another functional is refused.
     """
     keys = DEFAULT_ENERGY_KEYS if energy_key is None else (energy_key,)
     key = next((k for k in keys if info.get(k) is not None), None)
     if key is None:
         if energy_key is None:
-            return None, None, None
-        return None, None, f"expected the energy key {clean(energy_key, 60)!r}, got none; check --energy-key"
+            return Label()
+        return Label(reason=f"the structure has no key {clean(energy_key, 60)!r}; check --energy-key.")
     energy = to_energy(info[key])
     if energy is None:
-        why = f"expected a finite energy in eV under {clean(key, 60)!r}, got {clean(info[key], 40)!r}"
-        return None, None, why + "; correct the source"
-    return energy, clean(key, 60), None
+        return Label(
+            reason=f"{clean(info[key], 40)!r} under {clean(key, 60)!r} is no finite energy in eV; correct the source."
+        )
+    try:
+        require_known_functional(run_type, thermo_type)
+    except LabelError as error:
+        return Label(reason=str(error))
+    return Label(energy, clean(key, 60))
 
 
 def hull_distance(info: Mapping[str, Any]) -> float | None:
@@ -94,7 +116,7 @@ def hull_distance(info: Mapping[str, Any]) -> float | None:
 
 
 def to_energy(value: Any) -> float | None:
-    """Return a finite float, or None if the value is none."""
+    """Return the value as a finite float, or None if it is no number."""
     if isinstance(value, bool):
         return None
     try:
@@ -118,8 +140,8 @@ def require_known_functional(run_type: str | None, thermo_type: str | None = Non
     ):
         if value is not None and canonical(value) not in known:
             raise LabelError(
-                f"expected a GGA or GGA+U energy, got the {what} {clean(value, 40)!r}; take structure and "
-                "uncorrected energy of the same GGA_GGA+U entry"
+                f"the {what} is {clean(value, 40)!r}, not GGA or GGA+U; take structure and uncorrected energy of the "
+                "same GGA_GGA+U entry."
             )
 
 
@@ -156,44 +178,42 @@ def guard_label(
     require_known_functional(run_type, thermo_type)
     if functional is not None and not _is_pbe(functional):
         raise LabelError(
-            f"expected PBE pseudopotentials, got {clean(functional, 40)!r}; take the entry's PBE calculation"
+            f"the pseudopotentials are of {clean(functional, 40)!r}, not of PBE; take the entry's PBE calculation."
         )
     energy = to_energy(energy_ev)
     if energy is None:
-        raise LabelError(
-            f"expected a finite energy in eV, got {clean(energy_ev, 40)!r}; correct the source's energy"
-        )
+        raise LabelError(f"{clean(energy_ev, 40)!r} is no finite energy in eV; correct the source's energy.")
     return energy, f"uncorrected {clean(run_type, 40)}" if run_type else "uncorrected, run type not stated"
 
 
-def run_type_of(parameters: Mapping[str, Any], data: Mapping[str, Any], entry_id: str | None) -> str | None:
+def run_type_of(parameters: Mapping[str, Any], data: Mapping[str, Any], entry_id: str) -> str | None:
     """Return the run type that an entry states in its parameters, its data or the end of its id."""
     for place in (parameters, data):
         value = place.get("run_type")
         if isinstance(value, str) and value:
             return value
-    match = _ID_RUN_TYPE.search(entry_id or "")
+    match = _ID_RUN_TYPE.search(entry_id)
     return match[1] if match else None
 
 
-def licence_flags(name: str | None, licence: object = None) -> tuple[str, ...]:
+def licence_flags(name: str, licence: object = None) -> tuple[str, ...]:
     """Return ``("licence_by_nc",)`` where id or licence say that commercial use is excluded."""
     text = str(licence or "").upper().replace("_", "-").replace(" ", "-")
-    non_commercial = (name or "").lower().startswith("gnome") or "BY-NC" in text
+    non_commercial = name.lower().startswith("gnome") or "BY-NC" in text
     return ("licence_by_nc",) if non_commercial else ()
 
 
-def ytterbium_flags(name: str | None, numbers: Sequence[int], potentials: Sequence[str]) -> tuple[str, ...]:
+def ytterbium_flags(name: str, numbers: Sequence[int], potentials: Sequence[str]) -> tuple[str, ...]:
     """Flag Materials Project entries with Yb: their potential changed from Yb_2 to Yb_3 after training."""
     if 70 not in numbers or any("Yb_2" in str(p) for p in potentials):
         return ()
-    from_mp = (name or "").startswith(("mp-", "mvc-")) or any("Yb_3" in str(p) for p in potentials)
+    from_mp = name.startswith(("mp-", "mvc-")) or any("Yb_3" in str(p) for p in potentials)
     return ("yb_3_potential",) if from_mp else ()
 
 
 def functional_of(parameters: Mapping[str, Any]) -> str | None:
     """Return the functional of the pseudopotentials (``"PBE"``) where an entry's parameters name them."""
-    stated = _mapping(parameters.get("pseudo_potential")).get("functional")
+    stated = as_mapping(parameters.get("pseudo_potential")).get("functional")
     if stated:
         return str(stated)
     titles = [title.split()[0] for title in potential_titles(parameters) if title.startswith("PAW")]
@@ -204,7 +224,7 @@ def functional_of(parameters: Mapping[str, Any]) -> str | None:
 def potential_titles(parameters: Mapping[str, Any]) -> list[str]:
     """Return the titles of the pseudopotentials (``"PAW_PBE Yb_3 08Jul2013"``) in an entry's parameters."""
     specs = parameters.get("potcar_spec")
-    return [str(_mapping(spec).get("titel") or "") for spec in specs] if isinstance(specs, list) else []
+    return [str(as_mapping(spec).get("titel") or "") for spec in specs] if isinstance(specs, list) else []
 
 
 def suspect_label(residual_ev_per_atom: float, *, limit_ev_per_atom: float = 3.0) -> bool:
@@ -228,7 +248,3 @@ def canonical(text: str) -> str:
 
 def _is_pbe(functional: str) -> bool:
     return re.match(r"PBE(?!SOL|0|_SOL)", functional.strip(), re.IGNORECASE) is not None
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

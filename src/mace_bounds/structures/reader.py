@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import replace
 from importlib.metadata import entry_points
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_bounds.errors import SourceError, StructureError
-from mace_bounds.structures import files as _files
+from mace_bounds.structures import files
 from mace_bounds.structures.check import check, structure_flags
-from mace_bounds.structures.draft import Draft
-from mace_bounds.structures.formats import (
-    drafts_of_object,
-    is_object,
-    load_json,
-    parse_cif,
-    parse_entries,
-    parse_extxyz,
-    parse_lines,
-    parse_poscar,
-)
+from mace_bounds.structures.formats import ReadOptions, format_of, help_text, sniff
+from mace_bounds.structures.formats.objects import CONVERT, is_object, records_of_object
 from mace_bounds.structures.labels import guard_energy_key
 from mace_bounds.structures.record import Record
-from mace_bounds.structures.text import clean, sentence
+from mace_bounds.structures.text import UniqueNames, clean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from collections.abc import Set as AbstractSet
 
+    from mace_bounds.structures.formats import Format
+    from mace_bounds.structures.record import Source
+
 SCHEMES = "mace_bounds.sources"
 """Entry points that turn ``SCHEME:REST`` into a path, so that no database need be known here."""
 
-_FORMATS = {"cif": "CIF", "poscar": "POSCAR", "extxyz": "extended XYZ", "json": "JSON", "jsonl": "JSON lines"}
+DUPLICATE_FLAG = "duplicate_id"
+NO_STRUCTURE = "the source holds no structure; check it."
+MAX_UNNAMED_BYTES = 4_000_000_000
+
+Named: TypeAlias = "tuple[str, str, Record]"
+"""The id and source that a record gets if it brings none, and the record."""
 
 
 def read(
-    source: Any,
+    source: Source,
     *,
     energy_key: str | None = None,
     max_atoms: int = 500,
@@ -49,9 +49,9 @@ def read(
     Parameters
     ----------
     source : path, str, object or iterable
-        A file (CIF, POSCAR, extxyz, JSON entries, JSON lines; plain or .gz), a folder (recursive), a glob
-        pattern, ``"-"`` (standard input), a query of the Materials Project (``"mp:Li-Fe-P-O"``, downloaded into
-        a cache once), a pymatgen ``Structure`` or ``ComputedStructureEntry``, an ase ``Atoms``, a dictionary of
+        A file of one of :data:`~mace_bounds.structures.formats.FORMATS` (plain or ``.gz``), a folder (recursive), a
+        glob pattern, ``"-"`` (standard input), a query of the Materials Project (``"mp:Li-Fe-P-O"``, downloaded
+        into a cache once), a pymatgen ``Structure`` or ``ComputedStructureEntry``, an ase ``Atoms``, a dictionary of
         an entry or a structure, a :class:`Crystal`, a :class:`Record`, or an iterable of any of these.
     energy_key : str, optional
         Name of the label: a key of extxyz comment lines, of ``Atoms.info``, or of an entry. None takes
@@ -71,51 +71,38 @@ def read(
     Raises
     ------
     SourceError
-        If the source names nothing: a missing path, an empty folder, a pattern without match.
+        If the source names nothing (a missing path, an empty folder, a pattern without match), now and not on the
+        first iteration.
     LabelError
         If ``energy_key`` by its name is no uncorrected total energy.
     """
     if energy_key is not None:
         guard_energy_key(energy_key)
-    named = _named_drafts(source, energy_key, max_atoms)
-    return _finish(named, max_atoms, elements)
+    return _finish(_named_records(source, ReadOptions(energy_key, max_atoms)), max_atoms, elements)
 
 
-def _finish(
-    named: Iterator[tuple[str, str, Draft | Record]], max_atoms: int, elements: AbstractSet[int] | None
-) -> Iterator[Record]:
-    """Turn drafts into records: unique printable ids, checks, flags."""
-    seen: set[str] = set()
-    for fallback, source, draft in named:
-        flags = draft.flags
-        name = base = clean(draft.id or "") or fallback
-        count = 1
-        while name in seen:
-            count += 1
-            name = f"{base}~{count}"
-        seen.add(name)
-        if name != base and "duplicate_id" not in flags:
-            flags = (*flags, "duplicate_id")
-        record = Record(
+def _finish(named: Iterator[Named], max_atoms: int, elements: AbstractSet[int] | None) -> Iterator[Record]:
+    """Finish what parsers found: unique printable ids, checks, flags."""
+    unique = UniqueNames()
+    for fallback, source, record in named:
+        wanted = clean(record.id) or fallback
+        name = unique(wanted)
+        again = name != wanted and DUPLICATE_FLAG not in record.flags
+        named_record = replace(
+            record,
             id=name,
-            source=clean(draft.source or "") or source,
-            crystal=draft.crystal,
-            energy_ev=draft.energy_ev,
-            label_kind=draft.label_kind,
-            run_type=draft.run_type and clean(draft.run_type, 40),
-            flags=flags,
-            reason=draft.reason and clean(draft.reason, 400),
-            label_reason=draft.label_reason and clean(draft.label_reason, 400),
-            hull_distance_ev_per_atom=draft.hull_distance_ev_per_atom,
+            source=clean(record.source) or source,
+            run_type=record.run_type and clean(record.run_type, 40),
+            flags=(*record.flags, DUPLICATE_FLAG) if again else record.flags,
+            reason=record.reason and clean(record.reason, 400),
+            label_reason=record.label_reason and clean(record.label_reason, 400),
         )
-        yield _checked(record, max_atoms, elements)
+        yield _checked(named_record, max_atoms, elements)
 
 
 def _checked(record: Record, max_atoms: int, elements: AbstractSet[int] | None) -> Record:
     if record.crystal is None or record.reason is not None:
-        return replace(
-            record, crystal=None, reason=record.reason or "expected a structure, got none; check the source"
-        )
+        return replace(record, crystal=None, reason=record.reason or NO_STRUCTURE)
     try:
         check(record.crystal, elements=elements, max_atoms=max_atoms)
     except StructureError as error:
@@ -124,29 +111,24 @@ def _checked(record: Record, max_atoms: int, elements: AbstractSet[int] | None) 
     return replace(record, flags=record.flags + extra) if extra else record
 
 
-def _named_drafts(
-    source: Any, energy_key: str | None, max_atoms: int
-) -> Iterator[tuple[str, str, Draft | Record]]:
-    """Return (fallback id, source, draft) of every structure; what names nothing raises here, at once."""
+def _named_records(source: Any, options: ReadOptions) -> Iterator[Named]:
+    """Return (fallback id, source, record) of every structure; what names nothing raises here, at once."""
     if isinstance(source, (str, os.PathLike)):
         source = _local(source)
         if os.fspath(source) == "-":
-            data = _files.read_stdin()
-            return _numbered("stdin", "stdin", _safely(_drafts_of_bytes(data, None, energy_key, max_atoms)))
-        return _from_files(_files.expand([source]), energy_key, max_atoms)
+            data = files.read_stdin()
+            return _numbered("stdin", "stdin", _safely(_records_of_bytes(data, None, options)))
+        return _from_files(files.expand([source]), options)
     if is_object(source):
-        return _from_object("structure", source, energy_key)
+        return _from_object("structure", source, options)
     if isinstance(source, (list, tuple)):
         if not source:
-            raise SourceError("expected at least one structure, got an empty list; name a file or an object")
+            raise SourceError("the list of structures is empty; name a file or an object.")
         if all(isinstance(item, (str, os.PathLike)) and os.fspath(item) != "-" for item in source):
-            return _from_files(_files.expand([_local(item) for item in source]), energy_key, max_atoms)
+            return _from_files(files.expand([_local(item) for item in source]), options)
     if isinstance(source, (bytes, bytearray)) or not hasattr(source, "__iter__"):
-        raise SourceError(
-            "expected a path, a Structure, Atoms or ComputedStructureEntry, or an iterable of them, "
-            f"got {type(source).__name__}; convert it first"
-        )
-    return _from_iterable(source, energy_key, max_atoms)
+        raise SourceError(f"an object of type {type(source).__name__} is no source of structures; {CONVERT}.")
+    return _from_iterable(source, options)
 
 
 def _local(item: str | os.PathLike[str]) -> str | os.PathLike[str]:
@@ -158,126 +140,112 @@ def _local(item: str | os.PathLike[str]) -> str | os.PathLike[str]:
     return item
 
 
-def _from_iterable(
-    items: Iterable[Any], energy_key: str | None, max_atoms: int
-) -> Iterator[tuple[str, str, Draft | Record]]:
+def _from_iterable(items: Iterable[Any], options: ReadOptions) -> Iterator[Named]:
     for index, item in enumerate(items):
         if isinstance(item, (str, os.PathLike)):
             try:
-                yield from _named_drafts(item, energy_key, max_atoms)
+                yield from _named_records(item, options)
             except SourceError as error:
-                yield clean(item), clean(item), Draft(reason=str(error))
+                yield clean(item), clean(item), Record.failed(str(error))
         else:
-            yield from _from_object(f"structure#{index}", item, energy_key)
+            yield from _from_object(f"structure#{index}", item, options)
 
 
-def _from_object(label: str, item: Any, energy_key: str | None) -> Iterator[tuple[str, str, Draft | Record]]:
-    if isinstance(item, Record):
-        return iter([(label, type(item).__name__, item)])
-    return _numbered(label, type(item).__name__, drafts_of_object(item, energy_key=energy_key))
+def _from_object(label: str, item: Any, options: ReadOptions) -> Iterator[Named]:
+    return _numbered(label, type(item).__name__, records_of_object(item, options.energy_key))
 
 
-def _from_files(
-    files: list[tuple[Path, str]], energy_key: str | None, max_atoms: int
-) -> Iterator[tuple[str, str, Draft | Record]]:
+def _from_files(paths: list[tuple[Path, str]], options: ReadOptions) -> Iterator[Named]:
     return chain.from_iterable(
-        _numbered(clean(label), clean(path.name), _safely(_drafts_of_file(path, energy_key, max_atoms)))
-        for path, label in files
+        _numbered(clean(label), clean(path.name), _safely(_records_of_file(path, options)))
+        for path, label in paths
     )
 
 
-def _numbered(label: str, source: str, drafts: Iterator[Draft]) -> Iterator[tuple[str, str, Draft | Record]]:
+def _numbered(label: str, source: str, records: Iterator[Record]) -> Iterator[Named]:
     """Name structures without id: ``LABEL`` if there is one, ``LABEL#0``, ``LABEL#1``, ... if several."""
-    first = next(drafts, None)
+    first = next(records, None)
     if first is None:
-        yield label, source, Draft(reason="expected a structure, got none; check the source")
+        yield label, source, Record.failed(NO_STRUCTURE)
         return
-    second = next(drafts, None)
+    second = next(records, None)
     if second is None:
         yield label, source, first
         return
-    for index, draft in enumerate(chain((first, second), drafts)):
-        yield f"{label}#{index}", source, draft
+    for index, record in enumerate(chain((first, second), records)):
+        yield f"{label}#{index}", source, record
 
 
-def _safely(drafts: Iterator[Draft]) -> Iterator[Draft]:
-    """Turn what goes wrong while a file is read into a last draft with the reason."""
+def _safely(records: Iterator[Record]) -> Iterator[Record]:
+    """Turn what goes wrong while a file is read into a last record with the reason."""
     try:
-        yield from drafts
+        yield from records
     except StructureError as error:
-        yield Draft(reason=str(error))
-    except _files.READ_ERRORS as error:
-        if isinstance(error, EOFError):
-            why = "expected a complete gzip file, got one that is cut off; fetch it again"
-        elif isinstance(error, FileNotFoundError):
-            why = "expected a file, got a path that does not exist; check the path"
-        elif isinstance(error, OSError) and error.errno is not None:
-            why = f"expected a readable file, got '{error.strerror}'; check its permissions"
-        else:
-            why = f"expected an intact gzip file, got damaged data ({sentence(error)}); fetch it again"
-        yield Draft(reason=why)
+        yield Record.failed(str(error))
+    except files.READ_ERRORS as error:
+        yield Record.failed(_read_trouble(error))
     except (MemoryError, RecursionError) as error:
-        yield Draft(reason=f"expected a file of moderate size, got too much ({sentence(error)}); split it")
+        yield Record.failed(f"the file is too large to be read at once ({one_line(error)}); split it.")
 
 
-def _drafts_of_file(path: Path, energy_key: str | None, max_atoms: int) -> Iterator[Draft]:
+def _read_trouble(error: Exception) -> str:
+    """Return the sentence for what :data:`files.READ_ERRORS` lists: of the file system, or of gzip."""
+    if isinstance(error, EOFError):
+        return "the gzip file is cut off; fetch it again."
+    if isinstance(error, FileNotFoundError):
+        return "the file does not exist; check the path."
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"the file cannot be read ({error.strerror}); check its permissions."
+    return f"the gzip file is damaged ({one_line(error)}); fetch it again."
+
+
+def _records_of_file(path: Path, options: ReadOptions) -> Iterator[Record]:
     if path.is_dir():
-        raise StructureError(_files.EMPTY_FOLDER.format(clean(path.name)))
-    kind = _files.format_of(path)
-    if kind in ("extxyz", "jsonl"):
-        yield from _drafts_of_lines(path, kind, energy_key, max_atoms)
-        return
-    yield from _drafts_of_bytes(_files.read_bytes(path), kind, energy_key, max_atoms)
+        raise StructureError(files.empty_folder(path.name))
+    format = format_of(path)
+    if format is not None and format.takes == "lines":
+        yield from _records_of_stream(path, format, options)
+    else:
+        yield from _records_of_bytes(path.read_bytes(), format, options)
 
 
-def _drafts_of_lines(path: Path, kind: str, energy_key: str | None, max_atoms: int) -> Iterator[Draft]:
+def _records_of_stream(path: Path, format: Format, options: ReadOptions) -> Iterator[Record]:
     """Read a file as it comes, without holding it."""
     with path.open("rb") as handle:
-        empty, lines = True, _files.open_lines(handle)
-        for draft in _parse_lines(lines, kind, energy_key, max_atoms):
+        empty = True
+        for record in format.parse(files.open_lines(handle), options):
             empty = False
-            yield draft
+            yield record
         if empty:
-            yield Draft(reason="expected a structure file, got an empty file; check the source")
+            yield Record.failed(files.EMPTY_FILE)
 
 
-def _drafts_of_bytes(
-    data: bytes, kind: str | None, energy_key: str | None, max_atoms: int
-) -> Iterator[Draft]:
-    data = _files.unpack(data, kind)
-    looks_like = _files.sniff(data)
-    kind = kind or looks_like
-    if kind is None:
+def _records_of_bytes(data: bytes, by_name: Format | None, options: ReadOptions) -> Iterator[Record]:
+    """Parse a whole content by the format that its name says, else by what it looks like."""
+    limit = by_name.max_bytes if by_name else MAX_UNNAMED_BYTES
+    data = files.decompressed(data, limit)
+    files.check_size(data, limit)
+    looks_like = sniff(data)
+    format = by_name or looks_like
+    if files.is_binary(data) and (format is None or format.takes != "bytes"):
+        raise StructureError("the file is binary, not text; check the source.")
+    if format is None:
+        raise StructureError(f"the format is unknown; use {help_text()}, or correct the suffix.")
+    records = _parsed(data, format, options)
+    first = next(records, None)
+    if first is not None and first.reason is not None and looks_like not in (None, format):
+        other = (looks_like or format).name
         raise StructureError(
-            "expected CIF, POSCAR, extxyz or JSON entries, got an unknown format; "
-            "check the content or the suffix"
-        )
-    drafts = _parse(data, kind, energy_key, max_atoms)
-    first = next(drafts, None)
-    if first is not None and first.reason is not None and looks_like not in (None, kind):
-        raise StructureError(
-            f"expected {_FORMATS[kind]} as the file's name says, "
-            f"got what looks like {_FORMATS[looks_like or kind]}; rename the file"
+            f"by its name the file is {format.name}, but it looks like {other}; rename the file."
         )
     if first is not None:
         yield first
-    yield from drafts
+    yield from records
 
 
-def _parse(data: bytes, kind: str, energy_key: str | None, max_atoms: int) -> Iterator[Draft]:
-    if kind == "json":
-        yield from parse_entries(load_json(data), energy_key=energy_key)
-        return
-    text = data.decode("utf-8-sig", errors="replace")
-    if kind == "cif":
-        yield from parse_cif(text, max_atoms=max_atoms)
-    elif kind == "poscar":
-        yield parse_poscar(text, max_atoms=max_atoms)
-    else:
-        yield from _parse_lines(iter(text.splitlines()), kind, energy_key, max_atoms)
-
-
-def _parse_lines(lines: Iterator[str], kind: str, energy_key: str | None, max_atoms: int) -> Iterator[Draft]:
-    if kind == "jsonl":
-        return parse_lines(lines, energy_key=energy_key)
-    return parse_extxyz(lines, energy_key=energy_key, max_atoms=max_atoms)
+def _parsed(data: bytes, format: Format, options: ReadOptions) -> Iterator[Record]:
+    if format.takes == "bytes":
+        return format.parse(data, options)
+    if format.takes == "text":
+        return format.parse(data.decode("utf-8-sig", errors="replace"), options)
+    return format.parse(files.open_lines(io.BufferedReader(io.BytesIO(data))), options)

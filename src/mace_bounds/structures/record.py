@@ -2,93 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import warnings
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
-
-import numpy as np
-from ase.data import chemical_symbols
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
     from ase import Atoms
-    from numpy.typing import NDArray
     from pymatgen.core import Structure
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
 
-
-@lru_cache(maxsize=65536)
-def _reduced_formula(counts: tuple[tuple[int, int], ...]) -> str:
-    """Return pymatgen's reduced formula of (atomic number, number of atoms) pairs."""
-    from pymatgen.core import Composition
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # noble gases have no electronegativity to sort by
-        return str(Composition({chemical_symbols[z]: n for z, n in counts}).reduced_formula)
-
-
-@dataclass(frozen=True, eq=False)
-class Crystal:
-    """A periodic structure as plain arrays.
-
-    Attributes
-    ----------
-    numbers : ndarray of int64, shape (n_atoms,)
-        Atomic numbers.
-    positions : ndarray of float64, shape (n_atoms, 3)
-        Cartesian positions, Å.
-    cell : ndarray of float64, shape (3, 3)
-        Lattice vectors as rows, Å; periodic in all three directions.
-    """
-
-    numbers: NDArray[np.int64]
-    positions: NDArray[np.float64]
-    cell: NDArray[np.float64]
-
-    @cached_property
-    def counts(self) -> dict[int, int]:
-        """Atomic number to number of atoms, in increasing atomic number."""
-        z, n = np.unique(self.numbers, return_counts=True)
-        return {int(a): int(b) for a, b in zip(z, n, strict=True)}
-
-    @cached_property
-    def formula(self) -> str:
-        """Reduced formula as pymatgen writes it (``"NaCl"``, ``"LiFePO4"``, ``"O2"``)."""
-        return _reduced_formula(tuple(self.counts.items()))
-
-    @cached_property
-    def chemical_system(self) -> str:
-        """Elements in alphabetical order, joined by hyphens (``"Cl-Na"``)."""
-        return "-".join(sorted(chemical_symbols[z] for z in self.counts))
-
-    @cached_property
-    def volume(self) -> float:
-        """Cell volume, Å³."""
-        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = self.cell.tolist()
-        determinant = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
-        return float(abs(determinant))
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over numbers, cell and positions rounded to 1e-5 Å: equal for equal files."""
-        sha = hashlib.sha256()
-        sha.update(np.ascontiguousarray(self.numbers, dtype="<i8").tobytes())
-        for array in (self.cell, self.positions):
-            sha.update(np.ascontiguousarray(np.round(array, 5) + 0.0, dtype="<f8").tobytes())
-        return sha.hexdigest()
-
-    def to_atoms(self) -> Atoms:
-        """Return an :class:`ase.Atoms` with the same cell, periodic in all directions."""
-        from ase import Atoms
-
-        return Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=True)
-
-    def to_structure(self) -> Structure:
-        """Return a :class:`pymatgen.core.Structure` with the same cell."""
-        from pymatgen.core import Lattice, Structure
-
-        symbols = [chemical_symbols[z] for z in self.numbers]
-        return Structure(Lattice(self.cell), symbols, self.positions, coords_are_cartesian=True)
+    from mace_bounds.structures.crystal import Crystal
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +24,8 @@ class Record:
     Attributes
     ----------
     id : str
-        Identifier from the source (entry id, ``info["id"]``), else ``"FILE"`` or ``"FILE#index"``.
+        Identifier from the source (entry id, ``info["id"]``), else ``"FILE"`` or ``"FILE#index"``; empty as long as
+        no reader has given it one.
     source : str
         Where it was read from: the file's name, or what ``info["source"]`` says.
     crystal : Crystal or None
@@ -121,13 +48,29 @@ class Record:
         Materials Project that of GGA and GGA+U with corrections).
     """
 
-    id: str
-    source: str
+    id: str = ""
+    source: str = ""
     crystal: Crystal | None = None
+    _: KW_ONLY
     energy_ev: float | None = None
     label_kind: str | None = None
     run_type: str | None = None
-    flags: tuple[str, ...] = field(default=())
+    flags: tuple[str, ...] = ()
     reason: str | None = None
     label_reason: str | None = None
     hull_distance_ev_per_atom: float | None = None
+
+    @classmethod
+    def failed(cls, reason: str, *, id: str = "", source: str = "") -> Record:
+        """Return the record of a structure that cannot be scored, with one sentence why."""
+        return cls(id, source, reason=reason)
+
+
+Path: TypeAlias = "str | os.PathLike[str]"
+StructureLike: TypeAlias = (
+    "Record | Crystal | Structure | ComputedStructureEntry | Atoms | Mapping[str, Any] | Path"
+)
+"""One structure, or the name of a file, folder, pattern or query that holds some."""
+
+Source: TypeAlias = "StructureLike | Iterable[StructureLike]"
+"""Whatever :func:`mace_bounds.structures.read` reads."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from mace_bounds.structures.record import Crystal
+    from mace_bounds.structures.crystal import Crystal
 
 SYMPREC_A = 0.01
 UNKNOWN = "unknown"
@@ -31,15 +31,18 @@ def space_group(crystal: Crystal) -> str:
     import spglib
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            places = np.linalg.solve(crystal.cell.T, crystal.positions.T).T
-            found = spglib.get_spacegroup((crystal.cell, places, crystal.numbers), symprec=SYMPREC_A)
-    except Exception:  # spglib raises errors of its own, which differ between versions
-        found = None
-    if not found:
+        fractional = np.linalg.solve(crystal.cell.T, crystal.positions.T).T
+    except np.linalg.LinAlgError:  # a cell without volume
         return UNKNOWN
-    symbol, number = found.replace("(", "").replace(")", "").split()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            group = spglib.get_spacegroup((crystal.cell, fractional, crystal.numbers), symprec=SYMPREC_A)
+        except Exception:  # spglib raises errors of its own, which differ between versions
+            group = None
+    if not group:
+        return UNKNOWN
+    symbol, number = group.replace("(", "").replace(")", "").split()
     return f"{int(number):03d} {symbol}"
 
 

@@ -87,8 +87,8 @@ def test_oxidation_states_isotopes_dummies_and_disorder(tmp_path):
         np.testing.assert_array_equal(records[0].crystal.numbers, NACL.atomic_numbers)
         assert records[1].flags == ("deuterium_as_hydrogen",)
         assert records[1].crystal.counts == {1: 1, 8: 1}
-        assert "elements" in reasons[2]
-        assert "partial occupancies" in reasons[3]
+        assert "no chemical element" in reasons[2]
+        assert "partly occupied" in reasons[3]
         assert "periodic" in reasons[4]
         assert [record.id.rsplit("#")[-1] for record in records] == ["0", "1", "2", "3", "4"]
 
@@ -103,13 +103,13 @@ def test_lattice_parameters_without_matrix(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ([], "empty list"),
-        ({}, "something else"),
-        ([1], "something else"),
+        ([], "list of entries is empty"),
+        ({}, "neither a ComputedStructureEntry"),
+        ([1], "neither a ComputedStructureEntry"),
         (ComputedEntry("NaCl", -3.0, entry_id="mp-1").as_dict(), "without structure"),
         ({"lattice": {"matrix": [[1, 2], [3, 4]]}, "sites": []}, "damaged"),
         ({"lattice": None, "sites": None}, "damaged"),
-        ({"lattice": {"matrix": np.eye(3).tolist()}, "sites": []}, "empty structure"),
+        ({"lattice": {"matrix": np.eye(3).tolist()}, "sites": []}, "structure is empty"),
     ],
 )
 def test_what_is_no_entry_has_a_reason(tmp_path, data, words):

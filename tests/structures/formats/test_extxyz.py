@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mace_bounds.structures import read
+from mace_bounds.structures.formats import ReadOptions
 from mace_bounds.structures.formats.extxyz import parse_comment, parse_extxyz
 
 FRAME = (
@@ -27,7 +28,7 @@ FRAME = (
 
 
 def parse(text: str, **options):
-    return list(parse_extxyz(iter(text.splitlines(keepends=True)), **options))
+    return list(parse_extxyz(iter(text.splitlines(keepends=True)), ReadOptions(**options)))
 
 
 @pytest.mark.parametrize(
@@ -62,13 +63,13 @@ def test_comment_rules_are_those_of_ase(line):
 
 
 def test_frame_by_hand():
-    (draft,) = parse(FRAME)
-    assert draft.id == "a-1"
-    assert draft.energy_ev == -3.25
-    assert draft.label_kind == "REF_energy"
-    np.testing.assert_array_equal(draft.crystal.numbers, [11, 17])
-    np.testing.assert_array_equal(draft.crystal.positions, [[0, 0, 0], [2, 2.25, 2.5]])
-    np.testing.assert_array_equal(draft.crystal.cell, [[4, 0, 0], [0, 4.5, 0], [0.5, 0, 5]])
+    (record,) = parse(FRAME)
+    assert record.id == "a-1"
+    assert record.energy_ev == -3.25
+    assert record.label_kind == "REF_energy"
+    np.testing.assert_array_equal(record.crystal.numbers, [11, 17])
+    np.testing.assert_array_equal(record.crystal.positions, [[0, 0, 0], [2, 2.25, 2.5]])
+    np.testing.assert_array_equal(record.crystal.cell, [[4, 0, 0], [0, 4.5, 0], [0.5, 0, 5]])
 
 
 symbols = st.sampled_from(["H", "Li", "Fe", "O", "Yb", "Pu"])
@@ -99,14 +100,14 @@ def frames(draw):
 def test_round_trip_through_ase(many):
     buffer = io.StringIO()
     ase_write(buffer, many, format="extxyz")
-    drafts = parse(buffer.getvalue())
+    records = parse(buffer.getvalue())
     theirs = ase_read(io.StringIO(buffer.getvalue()), ":", format="extxyz")
-    assert len(drafts) == len(many)
-    for draft, atoms in zip(drafts, theirs, strict=True):
-        np.testing.assert_array_equal(draft.crystal.numbers, atoms.numbers)
-        np.testing.assert_allclose(draft.crystal.positions, atoms.positions, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(draft.crystal.cell, atoms.cell.array, rtol=0, atol=1e-12)
-        assert draft.energy_ev == pytest.approx(atoms.info["REF_energy"], abs=1e-12)
+    assert len(records) == len(many)
+    for record, atoms in zip(records, theirs, strict=True):
+        np.testing.assert_array_equal(record.crystal.numbers, atoms.numbers)
+        np.testing.assert_allclose(record.crystal.positions, atoms.positions, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(record.crystal.cell, atoms.cell.array, rtol=0, atol=1e-12)
+        assert record.energy_ev == pytest.approx(atoms.info["REF_energy"], abs=1e-12)
 
 
 def test_energy_keys():
@@ -144,7 +145,7 @@ def test_run_type_and_licence_of_a_frame():
         ('1\nLattice="4 0 0 0 4 0 0 0 4"\nQq 0 0 0\n', "Qq"),
         ('1\nLattice="4 0 0 0 4 0 0 0 4" Properties=pos:R:3\n0 0 0\n', "Properties"),
         ('1\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R\nCu 0 0 0\n', "Properties"),
-        ('0\nLattice="4 0 0 0 4 0 0 0 4"\n', "empty structure"),
+        ('0\nLattice="4 0 0 0 4 0 0 0 4"\n', "structure is empty"),
     ],
 )
 def test_damaged_frame_has_a_reason_and_the_next_is_read(frame, words):
@@ -155,11 +156,11 @@ def test_damaged_frame_has_a_reason_and_the_next_is_read(frame, words):
 
 
 def test_atomic_numbers_extra_columns_and_isotopes():
-    (draft,) = parse('2\nLattice="4 0 0 0 4 0 0 0 4" Properties=Z:I:1:pos:R:3\n29 0 0 0\n8 2 2 2\n')
-    np.testing.assert_array_equal(draft.crystal.numbers, [29, 8])
-    (draft,) = parse('2\nLattice="4 0 0 0 4 0 0 0 4"\nD 0 0 0 9 9\nO 2 2 2 9 9\n')
-    np.testing.assert_array_equal(draft.crystal.numbers, [1, 8])
-    assert draft.flags == ("deuterium_as_hydrogen",)
+    (record,) = parse('2\nLattice="4 0 0 0 4 0 0 0 4" Properties=Z:I:1:pos:R:3\n29 0 0 0\n8 2 2 2\n')
+    np.testing.assert_array_equal(record.crystal.numbers, [29, 8])
+    (record,) = parse('2\nLattice="4 0 0 0 4 0 0 0 4"\nD 0 0 0 9 9\nO 2 2 2 9 9\n')
+    np.testing.assert_array_equal(record.crystal.numbers, [1, 8])
+    assert record.flags == ("deuterium_as_hydrogen",)
 
 
 def test_lost_rhythm_cut_and_too_many_atoms():

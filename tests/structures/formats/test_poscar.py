@@ -12,9 +12,15 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Poscar
 
 from mace_bounds.structures import read
+from mace_bounds.structures.formats import ReadOptions
 from mace_bounds.structures.formats.poscar import parse_poscar
 
 LINES = ["NaCl", "1.0", "4 0 0", "0 4 0", "0 0 4", "Na Cl", "1 1", "Direct", "0 0 0", "0.5 0.5 0.5"]
+
+
+def parse(text, **options):
+    (record,) = parse_poscar(text, ReadOptions(**options))
+    return record
 
 
 def changed(**lines):
@@ -40,30 +46,30 @@ def test_selective_dynamics_and_velocities_of_pymatgen():
     text = Poscar(
         structure, selective_dynamics=[[True, False, True]] * 2, velocities=[[1, 2, 3]] * 2
     ).get_str(significant_figures=14)
-    draft = parse_poscar(text)
-    np.testing.assert_array_equal(draft.crystal.numbers, [30, 8])
-    np.testing.assert_allclose(draft.crystal.positions, structure.cart_coords, atol=1e-10)
+    record = parse(text)
+    np.testing.assert_array_equal(record.crystal.numbers, [30, 8])
+    np.testing.assert_allclose(record.crystal.positions, structure.cart_coords, atol=1e-10)
 
 
 def test_scales():
-    draft = parse_poscar(changed(_1="2.0"))
-    np.testing.assert_allclose(draft.crystal.cell, np.eye(3) * 8)
-    draft = parse_poscar(changed(_1="-27.0", _7="Cartesian", _9="2 2 2"))
-    np.testing.assert_allclose(draft.crystal.cell, np.eye(3) * 3)
-    np.testing.assert_allclose(draft.crystal.positions[1], [1.5, 1.5, 1.5])
-    draft = parse_poscar(changed(_1="1 2 3"))
-    np.testing.assert_allclose(draft.crystal.cell, np.diag([4, 8, 12]))
+    record = parse(changed(_1="2.0"))
+    np.testing.assert_allclose(record.crystal.cell, np.eye(3) * 8)
+    record = parse(changed(_1="-27.0", _7="Cartesian", _9="2 2 2"))
+    np.testing.assert_allclose(record.crystal.cell, np.eye(3) * 3)
+    np.testing.assert_allclose(record.crystal.positions[1], [1.5, 1.5, 1.5])
+    record = parse(changed(_1="1 2 3"))
+    np.testing.assert_allclose(record.crystal.cell, np.diag([4, 8, 12]))
 
 
 def test_symbols_of_vasp_4_and_potentials():
-    np.testing.assert_array_equal(parse_poscar(changed(_5="Fe_pv O/abc")).crystal.numbers, [26, 8])
+    np.testing.assert_array_equal(parse(changed(_5="Fe_pv O/abc")).crystal.numbers, [26, 8])
     old = [line for i, line in enumerate(LINES) if i != 5]
     old[0] = "K Br"
-    np.testing.assert_array_equal(parse_poscar("\n".join(old)).crystal.numbers, [19, 35])
+    np.testing.assert_array_equal(parse("\n".join(old)).crystal.numbers, [19, 35])
     old[-2:] = ["0 0 0 Li", "0.5 0.5 0.5 F"]
-    np.testing.assert_array_equal(parse_poscar("\n".join(old)).crystal.numbers, [3, 9])
+    np.testing.assert_array_equal(parse("\n".join(old)).crystal.numbers, [3, 9])
     old[0], old[-2:] = "no symbols here", ["0 0 0", "0.5 0.5 0.5"]
-    assert "VASP 4" in parse_poscar("\n".join(old)).reason
+    assert "VASP 4" in parse("\n".join(old)).reason
 
 
 @pytest.mark.parametrize(
@@ -81,13 +87,13 @@ def test_symbols_of_vasp_4_and_potentials():
     ],
 )
 def test_damage_has_a_reason(text, words):
-    draft = parse_poscar(text)
-    assert draft.crystal is None
-    assert words in draft.reason
+    record = parse(text)
+    assert record.crystal is None
+    assert words in record.reason
 
 
 def test_absurd_count_costs_nothing():
-    assert "999999999" in parse_poscar(changed(_6="1 999999998"), max_atoms=500).reason
+    assert "999999999" in parse(changed(_6="1 999999998"), max_atoms=500).reason
 
 
 @settings(deadline=None, max_examples=200)
@@ -96,5 +102,5 @@ def test_damaged_text_never_raises(data):
     text = list("\n".join(LINES))
     for _ in range(data.draw(st.integers(1, 6))):
         text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from("0195.-eE \nNaCSx\0é"))
-    draft = parse_poscar("".join(text), max_atoms=500)
-    assert (draft.crystal is None) == (draft.reason is not None)
+    record = parse("".join(text), max_atoms=500)
+    assert (record.crystal is None) == (record.reason is not None)

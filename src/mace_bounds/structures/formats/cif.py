@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.errors import StructureError
-from mace_bounds.structures.draft import Draft
-from mace_bounds.structures.formats.objects import draft_of_structure
-from mace_bounds.structures.text import clean, sentence
+from mace_bounds.structures.check import too_many_atoms
+from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
+from mace_bounds.structures.formats.objects import record_of_structure
+from mace_bounds.structures.record import Record
+from mace_bounds.structures.text import clean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BLOCK = re.compile(r"^\s*data_", re.MULTILINE)
+_LOOK = re.compile(r"^\s*(data_|_cell_length_a)", re.MULTILINE)
 _HEADER = re.compile(r"\S*")
 _SYMOP_KEYS = (
     "_symmetry_equiv_pos_as_xyz",
@@ -41,19 +44,19 @@ _SECONDS_PER_IMAGE = 5e-5  # pymatgen's cost of one symmetry image of one row, m
 _SECONDS_PER_COMPARISON = 1.5e-7  # of comparing one image with one coordinate
 
 
-def parse_cif(text: str, *, max_atoms: int | None = None) -> Iterator[Draft]:
-    """Yield one draft per data block that holds a crystal; other blocks count only if there is none.
+def parse_cif(text: str, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
+    """Yield one record per data block that holds a crystal; other blocks count only if there is none.
 
     Parameters
     ----------
     text : str
         The CIF's text; magCIF is accepted (moments are ignored).
-    max_atoms : int, optional
-        Blocks whose symmetry expansion must give more atoms are refused before it is done.
+    options : ReadOptions
+        Blocks whose symmetry expansion must give more than ``max_atoms`` are refused before it is done.
     """
     matches = list(_BLOCK.finditer(text))
     if not matches:
-        yield Draft(reason="expected a CIF with a data_ block, got none; check the file")
+        yield Record.failed("the file has no data_ block, so it is no CIF; check the file.")
         return
     ends = [*(match.start() for match in matches[1:]), len(text)]
     blocks = [text[match.end() : end] for match, end in zip(matches, ends, strict=True)]
@@ -62,23 +65,23 @@ def parse_cif(text: str, *, max_atoms: int | None = None) -> Iterator[Draft]:
         match = _HEADER.match(block)
         name = match[0] if match and len(crystals) > 1 else ""
         try:
-            yield _parse_block(block, name or None, max_atoms)
+            yield _parse_block(block, name, options.max_atoms)
         except StructureError as error:
-            yield Draft(id=name or None, reason=str(error))
+            yield Record.failed(str(error), id=name)
         except Exception as error:  # pymatgen raises whatever its libraries raise
-            yield Draft(id=name or None, reason=_explain(error.__cause__ or error))
+            yield Record.failed(_explain(error.__cause__ or error), id=name)
 
 
 def _explain(error: BaseException) -> str:
     """Return a sentence for an exception of pymatgen, whose own messages often name only the symptom."""
-    text = f"{type(error).__name__}: {sentence(error)}"
+    text = f"{type(error).__name__}: {one_line(error)}"
     for symptom, meaning in _MEANINGS:
         if symptom in text:
-            return f"expected a readable CIF, got {meaning}; correct or export it again"
-    return f"expected a readable CIF, got one that pymatgen cannot parse ({text}); correct or export it again"
+            return f"the CIF has {meaning}; correct it or export it again."
+    return f"pymatgen cannot parse this CIF ({text}); correct it or export it again."
 
 
-def _parse_block(block: str, name: str | None, max_atoms: int | None) -> Draft:
+def _parse_block(block: str, name: str, max_atoms: int | None) -> Record:
     _guard_text(block)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -89,18 +92,20 @@ def _parse_block(block: str, name: str | None, max_atoms: int | None) -> Draft:
             _guard_expansion(parser, data, max_atoms)
         structures = parser.parse_structures(primitive=False, on_error="raise")
     if not structures:
-        raise StructureError("expected a crystal in the CIF, got a block without atoms; check the file")
+        raise StructureError("the CIF's block holds no atoms; check the file.")
     structure = structures[0]
     if "implicit_hydrogens" in structure.site_properties:
-        raise StructureError("expected positions of all hydrogens, got implicit ones; add them to the CIF")
-    return draft_of_structure(structure, name=name)
+        raise StructureError("the CIF names hydrogens without positions; add their positions.")
+    return record_of_structure(structure, name=name)
 
 
 def _guard_text(block: str) -> None:
     """Refuse lines whose unmatched quotes would make the tokeniser quadratic."""
     work = sum((line.count("'") + line.count('"')) * len(line) for line in block.splitlines())
     if work > _MAX_QUOTE_WORK:
-        raise StructureError("expected CIF lines of a few hundred characters, got huge quoted ones; check it")
+        raise StructureError(
+            "the CIF has huge lines with quotes, which would take minutes to parse; check the file."
+        )
 
 
 def _guard_expansion(parser: Any, block: Any, max_atoms: int | None) -> None:
@@ -108,18 +113,16 @@ def _guard_expansion(parser: Any, block: Any, max_atoms: int | None) -> None:
     data = block.data
     rows = _as_list(data.get("_atom_site_label")) or _as_list(data.get("_atom_site_type_symbol"))
     if not rows:
-        raise StructureError("expected atom sites in the CIF, got none; check the file")
+        raise StructureError("the CIF lists no atom sites; check the file.")
     n_listed = max(len(_as_list(data.get(key))) for key in _SYMOP_KEYS)
     if parser.get_lattice(block) is None:
-        raise StructureError("expected cell lengths and angles in the CIF, got fewer than six; add them")
+        raise StructureError("the CIF lacks cell lengths or angles; add all six.")
     if n_listed > _MAX_SYMOPS:
         raise StructureError(
-            f"expected at most {_MAX_SYMOPS} symmetry operations, got {n_listed}; write the crystal in P1"
+            f"the CIF lists {n_listed} symmetry operations, more than {_MAX_SYMOPS}; write the crystal in P1."
         )
     if max_atoms is not None and len(rows) > 4 * max_atoms:
-        raise StructureError(
-            f"expected at most {max_atoms} atoms, got {len(rows)} rows; raise --max-atoms to accept them"
-        )
+        raise StructureError(too_many_atoms(len(rows), max_atoms))
     magnetic = parser.feature_flags["magcif"]
     operations = parser.get_magsymops(block) if magnetic else parser.get_symops(block)
     coordinates = _coordinates(data, len(rows))
@@ -127,24 +130,22 @@ def _guard_expansion(parser: Any, block: Any, max_atoms: int | None) -> None:
     shifts = np.array([op.translation_vector for op in operations], dtype=float)
     n_images = len(coordinates) * len(operations)
     if n_images * _SECONDS_PER_IMAGE > _MAX_SECONDS:
-        raise _too_large(n_images, max_atoms)
+        raise _too_large(n_images)
     images = np.einsum("oij,rj->roi", rotations, coordinates) + shifts
     if not (np.all(np.isfinite(images)) and np.all(np.abs(images) < 1e6)):
-        raise StructureError("expected finite fractional coordinates, got absurd ones; correct the CIF")
+        raise StructureError("the fractional coordinates are absurdly large or not finite; correct the CIF.")
     n_atoms = len(np.unique(np.round((images % 1.0).reshape(-1, 3), 3) % 1.0, axis=0))
     if max_atoms is not None and n_atoms > 8 * max_atoms:  # rounding can split one atom into eight, no more
-        raise StructureError(
-            f"expected at most {max_atoms} atoms, got about {n_atoms}; raise --max-atoms to accept them"
-        )
+        raise StructureError(too_many_atoms(n_atoms, max_atoms))
     comparisons = n_images * (n_atoms + len(rows))
     if n_images * _SECONDS_PER_IMAGE + comparisons * _SECONDS_PER_COMPARISON > _MAX_SECONDS:
-        raise _too_large(n_images, max_atoms)
+        raise _too_large(n_images)
 
 
-def _too_large(n_images: int, max_atoms: int | None) -> StructureError:
+def _too_large(n_images: int) -> StructureError:
     return StructureError(
-        f"expected a CIF of moderate size (at most {max_atoms} atoms), got {n_images} symmetry images; "
-        "write the crystal as POSCAR or extxyz"
+        f"the CIF has {n_images} symmetry images, which would take too long to expand; write the crystal as POSCAR "
+        "or extxyz."
     )
 
 
@@ -156,15 +157,14 @@ def _coordinates(data: Any, n_rows: int) -> np.ndarray[tuple[int, ...], np.dtype
         words = _as_list(data.get(f"_atom_site_fract_{axis}"))
         if len(words) != n_rows:
             raise StructureError(
-                f"expected fractional coordinates of {n_rows} atoms, got {len(words)} along {axis}; "
-                "add _atom_site_fract_x, y, z"
+                f"the CIF has fractional coordinates along {axis} of {len(words)} in {n_rows} atoms; add "
+                "_atom_site_fract_x, _y and _z."
             )
         columns.append([str2float(word) for word in words])
     values = np.array(columns, dtype=float).T
     if not np.all(np.isfinite(values)):
         raise StructureError(
-            f"expected finite fractional coordinates, got {clean(values[~np.isfinite(values)][0])}; "
-            "correct the CIF"
+            f"a fractional coordinate is {clean(values[~np.isfinite(values)][0])}, not finite; correct the CIF."
         )
     return values
 
@@ -173,3 +173,12 @@ def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
+
+
+CIF = Format(
+    name="CIF",
+    suffixes=(".cif", ".mcif"),
+    sniff=lambda data: _LOOK.search(beginning(data)) is not None,
+    parse=parse_cif,
+    max_bytes=20_000_000,
+)

@@ -1,4 +1,4 @@
-"""A streaming parser of extended XYZ: frames in, drafts out."""
+"""A streaming parser of extended XYZ: frames in, records out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.errors import LabelError, StructureError
-from mace_bounds.structures.draft import Draft, crystal_of, numbers_of, require_periodic
-from mace_bounds.structures.labels import find_label, hull_distance, licence_flags, require_known_functional
+from mace_bounds.errors import StructureError
+from mace_bounds.structures.check import too_many_atoms
+from mace_bounds.structures.crystal import crystal_of, numbers_of, require_periodic
+from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
+from mace_bounds.structures.labels import find_label, hull_distance, licence_flags
+from mace_bounds.structures.record import Record
 from mace_bounds.structures.text import clean
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ _PIECE = re.compile(
 )
 # What nearly every line consists of: KEY=WORD or KEY="WORDS".
 _ORDINARY = re.compile(r"""([^\s="'{\[\\]+)=(?:"([^"\\]*)"|([^\s="'{\[\\]+))(?:\s+|$)""")
+_COUNT = re.compile(r"[ \t]*\d{1,11}[ \t]*([\r\n]|\Z)")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _TRUE = {"T", "True", "true", "TRUE", "1"}
 _FALSE = {"F", "False", "false", "FALSE", "0"}
@@ -95,59 +99,56 @@ def _parse_any_comment(line: str) -> dict[str, str]:
     return pairs
 
 
-def parse_extxyz(
-    lines: Iterator[str], *, energy_key: str | None = None, max_atoms: int | None = None
-) -> Iterator[Draft]:
-    """Yield one draft per frame; a damaged frame gives a reason, a lost rhythm ends the file with one.
+def parse_extxyz(lines: Iterator[str], options: ReadOptions = DEFAULTS) -> Iterator[Record]:
+    """Yield one record per frame; a damaged frame gives a reason, and where frames cannot be told apart the file ends.
 
     Parameters
     ----------
     lines : iterator of str
         Lines of the file, with or without line ends.
-    energy_key : str, optional
-        Key of the label; None looks for ``REF_energy``, ``dft_energy`` and ``energy`` in this order.
-    max_atoms : int, optional
-        Frames with more atoms are skipped unread.
+    options : ReadOptions
+        Key of the label (None looks for ``REF_energy``, ``dft_energy`` and ``energy`` in this order); frames with
+        more atoms than ``max_atoms`` are skipped unread.
     """
+    max_atoms = options.max_atoms
     frame = 0
     for header in lines:
         text = header[:_MAX_LINE].strip()
         if not text:
             continue
         if not (text.isascii() and text.isdecimal() and len(text) < 12):
-            yield Draft(
-                reason=f"expected the number of atoms of frame {frame}, got {clean(text, 40)!r}; "
-                "check that the file is (extended) XYZ and not damaged"
+            yield Record.failed(
+                f"frame {frame} begins with {clean(text, 40)!r} instead of its number of atoms; check that the file "
+                "is (extended) XYZ and not damaged."
             )
             return
         n_atoms = int(text)
         comment = next(lines, None)
         if max_atoms is not None and n_atoms > max_atoms:
             n_read = sum(1 for _ in islice(lines, n_atoms))
-            reason = f"expected at most {max_atoms} atoms, got {n_atoms}; raise --max-atoms to accept it"
+            reason = too_many_atoms(n_atoms, max_atoms)
             info = parse_comment(comment or "")
-            yield Draft(
+            yield Record.failed(
+                reason if n_read == n_atoms else _cut(frame, n_read, n_atoms),
                 id=_name_of(info),
-                source=info.get("source"),
-                reason=reason if n_read == n_atoms else _cut(frame, n_read, n_atoms),
+                source=info.get("source", ""),
             )
         else:
             rows = list(islice(lines, n_atoms))
             if comment is None or len(rows) < n_atoms:
-                yield Draft(reason=_cut(frame, len(rows), n_atoms))
+                yield Record.failed(_cut(frame, len(rows), n_atoms))
                 return
-            yield _parse_frame(comment, rows, energy_key)
+            yield _parse_frame(comment, rows, options.energy_key)
         frame += 1
 
 
 def _cut(frame: int, n_read: int, n_atoms: int) -> str:
-    return f"expected {n_atoms} atoms in frame {frame}, got {n_read}; the file is cut off, fetch it again"
+    return f"the file is cut off in frame {frame}, after {n_read} of {n_atoms} atoms; fetch it again."
 
 
-def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Draft:
+def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Record:
     info = parse_comment(comment)
-    name = _name_of(info)
-    source = info.get("source")
+    name, source = _name_of(info), info.get("source", "")
     try:
         has_cell = "Lattice" in info
         require_periodic(_parse_pbc(info.get("pbc"), has_cell=has_cell), has_cell=has_cell)
@@ -155,20 +156,23 @@ def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Draft
         numbers, positions, flags = _parse_rows(rows, info.get("Properties", _DEFAULT_PROPERTIES))
         crystal = crystal_of(numbers, positions, cell)
     except StructureError as error:
-        return Draft(id=name, source=source, reason=str(error))
-    run_type = info.get("run_type")
-    flags += licence_flags(name, info.get("licence") or info.get("license"))
-    energy, kind, why = find_label(info, energy_key)
-    if energy is not None:
-        try:
-            require_known_functional(run_type, info.get("thermo_type"))
-        except LabelError as error:
-            energy, kind, why = None, None, str(error)
-    return Draft(name, source, crystal, energy, kind, run_type, flags, None, why, hull_distance(info))
+        return Record.failed(str(error), id=name, source=source)
+    label = find_label(info, energy_key, run_type=info.get("run_type"), thermo_type=info.get("thermo_type"))
+    return Record(
+        name,
+        source,
+        crystal,
+        energy_ev=label.energy_ev,
+        label_kind=label.kind,
+        label_reason=label.reason,
+        run_type=info.get("run_type"),
+        flags=flags + licence_flags(name, info.get("licence") or info.get("license")),
+        hull_distance_ev_per_atom=hull_distance(info),
+    )
 
 
-def _name_of(info: dict[str, str]) -> str | None:
-    return next((info[key] for key in _ID_KEYS if info.get(key)), None)
+def _name_of(info: dict[str, str]) -> str:
+    return next((info[key] for key in _ID_KEYS if info.get(key)), "")
 
 
 def _parse_pbc(text: str | None, *, has_cell: bool) -> list[bool]:
@@ -176,7 +180,7 @@ def _parse_pbc(text: str | None, *, has_cell: bool) -> list[bool]:
         return [has_cell] * 3
     words = text.replace(",", " ").split()
     if len(words) not in (1, 3) or any(word not in _TRUE | _FALSE for word in words):
-        raise StructureError(f"expected pbc as 'T T T', got {clean(text, 40)!r}; correct the comment line")
+        raise StructureError(f"pbc is {clean(text, 40)!r}; write it as 'T T T' in the comment line.")
     return [word in _TRUE for word in words]
 
 
@@ -187,7 +191,7 @@ def _parse_lattice(text: str) -> list[list[float]]:
         values = []
     if len(values) != 9:
         raise StructureError(
-            f"expected nine numbers in Lattice, got {clean(text, 60)!r}; correct the comment line"
+            f"Lattice is {clean(text, 60)!r}, which is not nine numbers; correct the comment line."
         )
     return [values[0:3], values[3:6], values[6:9]]
 
@@ -211,8 +215,7 @@ def _columns(properties: str) -> tuple[int, int, int]:
         element = None
     if element is None or x is None:
         raise StructureError(
-            f"expected Properties with species and pos, got {clean(properties, 60)!r}; "
-            "correct the comment line"
+            f"Properties is {clean(properties, 60)!r}, without species and pos; correct the comment line."
         )
     return element, x, column
 
@@ -225,13 +228,23 @@ def _parse_rows(
     if any(len(row) < width for row in words):
         short = next(i for i, row in enumerate(words) if len(row) < width)
         raise StructureError(
-            f"expected {width} columns in the row of atom {short}, got {len(words[short])}; correct the row"
+            f"the row of atom {short} has {len(words[short])} of {width} columns; correct the row."
         )
     try:
         positions = np.array([[float(row[x]), float(row[x + 1]), float(row[x + 2])] for row in words])
     except ValueError:
         raise StructureError(
-            "expected numbers as positions, got text; correct the rows of the frame"
+            "the positions of this frame hold text where numbers are needed; correct its rows."
         ) from None
     numbers, flags = numbers_of([row[element] for row in words])
     return numbers, positions, flags
+
+
+EXTXYZ = Format(
+    name="extended XYZ",
+    suffixes=(".xyz", ".extxyz", ".exyz"),
+    sniff=lambda data: _COUNT.match(beginning(data)) is not None,
+    parse=parse_extxyz,
+    takes="lines",
+    help="extxyz",
+)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mace_bounds.errors import StructureError
-from mace_bounds.structures.draft import Draft, crystal_of, numbers_of
+from mace_bounds.structures.check import too_many_atoms
+from mace_bounds.structures.crystal import crystal_of, numbers_of
+from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
+from mace_bounds.structures.record import Record
 from mace_bounds.structures.text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SYMBOL = re.compile(r"[A-Z][a-z]?(?![a-z])")
 
 
-def parse_poscar(text: str, *, max_atoms: int | None = None) -> Draft:
-    """Return the draft of a POSCAR (VASP 4 and 5; selective dynamics and velocities are ignored).
+def parse_poscar(text: str, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
+    """Yield the record of a POSCAR (VASP 4 and 5; selective dynamics and velocities are ignored).
 
     References
     ----------
@@ -22,14 +29,14 @@ def parse_poscar(text: str, *, max_atoms: int | None = None) -> Draft:
     """
     try:
         with np.errstate(all="ignore"):  # absurd numbers are refused later
-            return _parse(text.splitlines(), max_atoms)
+            yield _parse(text.splitlines(), options.max_atoms)
     except StructureError as error:
-        return Draft(reason=str(error))
+        yield Record.failed(str(error))
 
 
-def _parse(lines: list[str], max_atoms: int | None) -> Draft:
+def _parse(lines: list[str], max_atoms: int | None) -> Record:
     if len(lines) < 8:
-        raise StructureError(f"expected a POSCAR of at least 8 lines, got {len(lines)}; check the file")
+        raise StructureError(f"a POSCAR has at least 8 lines and this file has {len(lines)}; check it.")
     scale = _numbers(lines[1], "a scale factor in line 2", allowed=(1, 3))
     cell = np.array([_numbers(lines[i], f"a lattice vector in line {i + 1}", (3,)) for i in (2, 3, 4)])
     if len(scale) == 1 and scale[0] < 0:
@@ -45,22 +52,22 @@ def _parse(lines: list[str], max_atoms: int | None) -> Draft:
     counts = _counts(lines[row], row)
     n_atoms = sum(counts)
     if max_atoms is not None and n_atoms > max_atoms:
-        raise StructureError(
-            f"expected at most {max_atoms} atoms, got {n_atoms}; raise --max-atoms to accept it"
-        )
+        raise StructureError(too_many_atoms(n_atoms, max_atoms))
     row += 1
     if row < len(lines) and lines[row].strip()[:1] in ("S", "s"):
         row += 1
     mode = lines[row].strip()[:1] if row < len(lines) else ""
     rows = [line.split() for line in lines[row + 1 : row + 1 + n_atoms]]
     if len(rows) < n_atoms or any(len(words) < 3 for words in rows):
-        raise StructureError(f"expected {n_atoms} rows of coordinates, got fewer; the file is cut off")
+        raise StructureError(
+            f"the file is cut off: it has fewer than {n_atoms} rows of coordinates; fetch it again."
+        )
     coordinates = np.array([_numbers(" ".join(words[:3]), "three coordinates", (3,)) for words in rows])
     coordinates = coordinates.reshape(-1, 3)
     cartesian = mode in ("C", "c", "K", "k")
     numbers, flags = numbers_of(_symbols(names, counts, rows, lines[0]))
     positions = coordinates * factor if cartesian else coordinates @ cell
-    return Draft(crystal=crystal_of(numbers, positions, cell), flags=flags)
+    return Record(crystal=crystal_of(numbers, positions, cell), flags=flags)
 
 
 def _numbers(line: str, what: str, allowed: tuple[int, ...]) -> list[float]:
@@ -74,7 +81,7 @@ def _numbers(line: str, what: str, allowed: tuple[int, ...]) -> list[float]:
     if len(values) == 2 and 1 in allowed:
         values = values[:1]
     if len(values) not in allowed:
-        raise StructureError(f"expected {what}, got {clean(line, 40)!r}; correct the POSCAR")
+        raise StructureError(f"{clean(line, 40)!r} is not {what}; correct the POSCAR.")
     return values
 
 
@@ -82,7 +89,7 @@ def _counts(line: str, row: int) -> list[int]:
     words = line.split("!")[0].split("#")[0].split()
     if not words or not all(word.isdecimal() and len(word) < 10 for word in words):
         raise StructureError(
-            f"expected numbers of atoms in line {row + 1}, got {clean(line, 40)!r}; correct the POSCAR"
+            f"line {row + 1} holds {clean(line, 40)!r} instead of numbers of atoms; correct the POSCAR."
         )
     return [int(word) for word in words]
 
@@ -92,7 +99,7 @@ def _symbols(names: list[str], counts: list[int], rows: list[list[str]], comment
     if names:
         if len(names) < len(counts):
             raise StructureError(
-                f"expected {len(counts)} element symbols in line 6, got {len(names)}; correct the POSCAR"
+                f"line 6 has {len(names)} element symbols for {len(counts)} numbers of atoms; correct the POSCAR."
             )
         symbols = [re.split(r"[_/.]", name)[0] for name in names]
         return [symbol for symbol, n in zip(symbols, counts, strict=False) for _ in range(n)]
@@ -103,5 +110,27 @@ def _symbols(names: list[str], counts: list[int], rows: list[list[str]], comment
     if len(words) >= len(counts) and all(_SYMBOL.fullmatch(w) for w in words[: len(counts)]):
         return [symbol for symbol, n in zip(words, counts, strict=False) for _ in range(n)]
     raise StructureError(
-        "expected element symbols in line 6, got none (VASP 4 format); add the symbols' line"
+        "the POSCAR names no elements (VASP 4 format); add a line of element symbols above the numbers of atoms."
     )
+
+
+def _looks_like_poscar(data: bytes) -> bool:
+    lines = beginning(data).splitlines()
+    return len(lines) > 5 and all(_is_vector(line) for line in lines[2:5])
+
+
+def _is_vector(line: str) -> bool:
+    try:
+        return len([float(word) for word in line.split()[:3]]) == 3
+    except ValueError:
+        return False
+
+
+POSCAR = Format(
+    name="POSCAR",
+    suffixes=(".vasp", ".poscar", ".contcar"),
+    file_names=r"(POSCAR|CONTCAR)([._-].*)?",
+    sniff=_looks_like_poscar,
+    parse=parse_poscar,
+    max_bytes=20_000_000,
+)
