@@ -20,7 +20,6 @@ import numpy as np
 from mace_bounds import FitConfig, extract, load_model, read
 from mace_bounds.auditing.suspect_file import per_atom
 from mace_bounds.auditing.suspect_table import suspect_table
-from mace_bounds.bounds import MIN_COVERING_LEVEL
 from mace_bounds.features import FeatureRows
 from mace_bounds.fitting.cross_fitting import cross_fitted
 from mace_bounds.fitting.measured import Measured, labelled
@@ -50,7 +49,7 @@ def shifted(measured, at, shift):
     """Labelled rows with some labels shifted and the bounds of before."""
     error = measured.table["error_mev_per_atom"].to_numpy(dtype=float).copy()
     error[at] += 1000.0 * shift
-    table = measured.table.assign(error_mev_per_atom=error).drop(columns=MIN_COVERING_LEVEL)
+    table = measured.table.assign(error_mev_per_atom=error).drop(columns="covered_above_level")
     return Measured(table, measured.levels)
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from mace_bounds import FitConfig, extract, load_model, read
-from mace_bounds.bounds import MIN_COVERING_LEVEL
 from mace_bounds.calibration import conformal_quantile
 from mace_bounds.fitting.cross_fitting import cross_fitted
 from mace_bounds.fitting.measured import CURVE_LEVELS, labelled
@@ -45,7 +44,7 @@ def splits(rows, manifest, config, levels, drawn):
     at = made.full.levels.index(0.95)
     drawn.append(
         {
-            "least": everything.table[MIN_COVERING_LEVEL].to_numpy(dtype=float),
+            "least": everything.table["covered_above_level"].to_numpy(dtype=float),
             "half": (high - low)[:, at] / 2,
             "off": np.abs(error - (high + low)[:, at] / 2),
             "constant": conformal_quantile(np.abs(error), 0.95),

@@ -7,11 +7,14 @@ from .backbones import list_models as list_models
 from .backbones.mace import load_model as load_model
 from .benchmark import CompareReport as CompareReport
 from .benchmark import compare as compare
+from .bounds import Bounds as Bounds
+from .bounds import BoundsPredictor as BoundsPredictor
 from .bounds import list_heads as list_heads
+from .bounds import load_head as load_head
 from .bounds import score as score
 from .calibration import CalibratedHead as CalibratedHead
 from .calibration import FitConfig as FitConfig
-from .calibration import load_head as load_head
+from .features import ExtractSettings as ExtractSettings
 from .features import FeatureStore as FeatureStore
 from .features import extract as extract
 from .fitting import CardNotes as CardNotes

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from mace_bounds.bounds import find_head, list_heads, user_heads
+from mace_bounds._io import heads_folder
+from mace_bounds.bounds import find_head, list_heads
 from mace_bounds.bounds import library as _library
 from mace_bounds.errors import HeadError
 
@@ -21,7 +22,7 @@ def own_heads(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("own_heads")
 def test_the_default_model_without_a_head_names_both_ways_out():
-    with pytest.raises(HeadError, match=r"medium-mpa-0, found none; build one .* or use --model mini"):
+    with pytest.raises(HeadError, match=r"medium-mpa-0; build one .* or use --model mini"):
         find_head(None)
 
 
@@ -33,7 +34,7 @@ def test_a_head_is_found_by_the_weights_of_a_local_model(own_heads, tiny_fit, ti
     assert find_head(renamed)[1] == own_heads / "mine"
     with (renamed / "weights.safetensors").open("ab") as handle:
         handle.write(b" ")
-    with pytest.raises(HeadError, match="another-name, found none"):
+    with pytest.raises(HeadError, match="another-name; build one"):
         find_head(renamed)
 
 
@@ -41,14 +42,14 @@ def test_a_head_alone_brings_its_model(own_heads, tiny_fit):
     assert find_head(None, tiny_fit.folder) == ("tiny", tiny_fit.folder)
     shutil.copytree(tiny_fit.folder, own_heads / "mine")
     assert find_head(None, "mine") == ("tiny", own_heads / "mine")
-    with pytest.raises(HeadError, match="got 'other'"):
+    with pytest.raises(HeadError, match="'other' is neither"):
         find_head(None, "other")
 
 
 def test_the_users_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("MACE_BOUNDS_HEADS", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert user_heads() == tmp_path / "mace-bounds" / "heads"
+    assert heads_folder() == tmp_path / "mace-bounds" / "heads"
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert user_heads() == tmp_path / ".local" / "share" / "mace-bounds" / "heads"
+    assert heads_folder() == tmp_path / ".local" / "share" / "mace-bounds" / "heads"

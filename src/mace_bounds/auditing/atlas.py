@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.bounds import DENSITY, HULL, MEV_PER_EV, SPACE_GROUP, VOLUME
+from mace_bounds.bounds import DENSITY, HULL, SPACE_GROUP, VOLUME
+from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.metrics import (
     Groups,
     clustered_variance,

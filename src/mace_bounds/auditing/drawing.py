@@ -19,7 +19,7 @@ from mace_bounds.auditing.folder import (
     read_bounds,
     read_summary,
 )
-from mace_bounds.bounds import bound_columns
+from mace_bounds.columns import bound_columns
 from mace_bounds.errors import StoreError
 from mace_bounds.fitting import ALL, NEW_TO_HEAD, UNSEEN, Measured, labelled
 from mace_bounds.metrics import CalibrationCurve

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.auditing.atlas import discoveries
-from mace_bounds.bounds import MEV_PER_EV
+from mace_bounds.columns import MEV_PER_EV
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.bounds import COLUMNS, GEOMETRY, MIN_COVERING_LEVEL, SPACE_GROUP, bound_columns
+from mace_bounds.columns import BOUNDS as BOUND_COLUMNS
+from mace_bounds.columns import GEOMETRY, MEASURED, arrow_schema, level_columns, names, read_table
 from mace_bounds.errors import StoreError
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ COVERAGE, CURVE, VIOLATIONS, FAILURES = "coverage.csv", "curve.csv", "violations
 SUSPECTS, ATLAS, ELEMENT_BIAS = "suspects.csv", "atlas.csv", "element_bias.csv"
 HEADS = "heads"
 SUMMARY, REPORT, PLOTS, RUN = "summary.json", "report.html", "plots", "run.json"
-_TEXT = {"id", "formula", "chemical_system", "chemistry", "model", "source", "run_type"}
-_TEXT |= {"label_kind", "seen_in", "flags", "reason", SPACE_GROUP}
 _STATISTICS: tuple[str, ...] = (
     "id",
     "formula",
@@ -33,8 +32,15 @@ _STATISTICS: tuple[str, ...] = (
     "source",
     "flags",
 )
-_STATISTICS += ("reason", "energy_dft_ev", "error_mev_per_atom", "extrapolation_grade", "novelty", *GEOMETRY)
-_MEASURED = ("centre_mev_per_atom", "sigma_mev_per_atom", MIN_COVERING_LEVEL)
+_STATISTICS += (
+    "reason",
+    "energy_dft_ev",
+    "error_mev_per_atom",
+    "extrapolation_grade",
+    "novelty",
+    *names(GEOMETRY),
+)
+_MEASURED = ("expected_error_mev_per_atom", "sigma_mev_per_atom", "covered_above_level")
 _GROUP_ROWS = 8192
 
 
@@ -94,7 +100,7 @@ def write_bounds(tables: Iterable[pd.DataFrame], out: Path, levels: tuple[float,
     n_rows, waiting = 0, list[pa.Table]()
     with pq.ParquetWriter(parquet, schema, compression="zstd") as writer, csv.open("w", newline="") as handle:
         for table in tables:
-            picked = table[schema.names].astype({"novel_atom": "Int64"})
+            picked = table[schema.names]
             waiting.append(pa.Table.from_pandas(picked, schema=schema, preserve_index=False))
             if sum(part.num_rows for part in waiting) >= _GROUP_ROWS:
                 writer.write_table(pa.concat_tables(waiting))
@@ -121,29 +127,12 @@ def plot_columns(levels: tuple[float, ...]) -> list[str]:
 
 def read_bounds(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     """Read ``bounds.parquet``, or some of its columns; raises :class:`StoreError` if it cannot be read."""
-    import pandas as pd
-    import pyarrow as pa
-
-    try:
-        return pd.read_parquet(path, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(
-            f"expected a bounds table in {path}, but it cannot be read; run the audit again."
-        ) from error
+    return read_table(path, columns)
 
 
 def _schema(levels: tuple[float, ...]) -> pa.Schema:
-    import pyarrow as pa
-
-    def kind(name: str) -> pa.DataType:
-        if name in _TEXT:
-            return pa.string()
-        special = {"n_atoms": pa.int32(), "novel_atom": pa.int32(), "inside": pa.bool_()}
-        return special.get(name, pa.float64())
-
-    names = [*COLUMNS, "chemical_system", "label_kind", *GEOMETRY, *_MEASURED, *_bounds_of(levels)]
-    return pa.schema({name: kind(name) for name in names})
+    return arrow_schema((*BOUND_COLUMNS, *MEASURED, *level_columns(levels)))
 
 
 def _bounds_of(levels: tuple[float, ...]) -> list[str]:
-    return [name for level in levels for name in bound_columns(level)]
+    return names(level_columns(levels))

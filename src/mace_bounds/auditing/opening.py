@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.times import begin
 from mace_bounds.backbones.mace import DEFAULT_MODEL, load_model, training_compositions
-from mace_bounds.bounds import feature_kind, find_head, open_pair, wants_atoms
-from mace_bounds.calibration import CalibratedHead, load_head
+from mace_bounds.bounds import BoundsPredictor, find_head, load_head
+from mace_bounds.calibration import CalibratedHead
 from mace_bounds.errors import StoreError
 from mace_bounds.features import FeatureStore, extract, is_store
 from mace_bounds.structures import read
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mace_bounds.auditing.config import AuditConfig
-    from mace_bounds.backbones.mace import FrozenModel
     from mace_bounds.features import ExtractSettings
 
 Progress = Callable[[str, int, int, int | None], None]
@@ -44,11 +43,10 @@ def open_with_head(
         manifest = store.manifest
         return store, calibrated, training_compositions(model or manifest.model, manifest.model_digest)
     settings = config.extract
-    frozen, calibrated = open_pair(
-        model, head, level=config.level, device=settings.device, dtype=settings.dtype
-    )
-    settings = replace(settings, kind=feature_kind(calibrated), atoms=wants_atoms(calibrated))
-    return _extracted(source, out, frozen, settings, progress), calibrated, frozen.training_compositions
+    predictor = BoundsPredictor(model, head, level=config.level, settings=settings)
+    settings = replace(settings, kind=predictor.kind, atoms=predictor.head.wants_atoms)
+    store = _extracted(source, out, predictor.model, settings, progress)
+    return store, predictor.head, predictor.model.training_compositions
 
 
 def open_own(
@@ -66,7 +64,7 @@ def open_own(
 
 
 def _extracted(
-    source: Any, out: Path, frozen: FrozenModel, settings: ExtractSettings, progress: Progress
+    source: Any, out: Path, frozen: Any, settings: ExtractSettings, progress: Progress
 ) -> FeatureStore:
     begin(out)
     records = read(
@@ -107,7 +105,7 @@ def _head_of(
         calibrated = head
     else:
         calibrated = load_head(find_head(model or manifest.model, head, manifest.model_digest)[1])
-    calibrated.conformal.check(level)
+    calibrated.levels.index(level)
     calibrated.check_fits(manifest.model, manifest.model_digest, manifest.model_head, manifest.kind)
     return calibrated
 

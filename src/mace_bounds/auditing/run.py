@@ -15,7 +15,7 @@ from mace_bounds.auditing.findings import atlas, counts, failures, measure
 from mace_bounds.auditing.opening import is_path, open_own, open_with_head
 from mace_bounds.auditing.suspect_file import suspects
 from mace_bounds.auditing.times import Stages, read_times
-from mace_bounds.bounds import detailed_table, find_head, read_card, wants_atoms
+from mace_bounds.bounds import detailed_table, find_head, read_card
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore
@@ -118,7 +118,7 @@ def audit(
             progress=lambda done, total: report("fit", done, 0, total),
         )
         calibrated, own_rows = made.heads.full, made
-        calibrated.conformal.check(level)
+        calibrated.levels.index(level)
         tables = made.tables(level)
         about_head = _about_head(calibrated, calibrated, model, store)
         about_head |= {
@@ -184,7 +184,7 @@ def _silent(*_: Any) -> None:
 def _tables(
     store: FeatureStore, head: CalibratedHead, level: float, training_keys: NDArray[np.uint64] | None
 ) -> Iterator[pd.DataFrame]:
-    for rows in store.rows(atoms=wants_atoms(head)):
+    for rows in store.rows(atoms=head.wants_atoms):
         yield detailed_table(rows, head, level, training_keys)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.bounds import MEV_PER_EV
+from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.fitting import SUSPECT
 
 if TYPE_CHECKING:

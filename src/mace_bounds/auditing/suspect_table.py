@@ -10,7 +10,7 @@ from mace_bounds.auditing.links import entry_url
 from mace_bounds.auditing.neighbours import neighbourly, space
 from mace_bounds.auditing.suspect_reasons import ISOLATED, Reasons
 from mace_bounds.auditing.usual_error import evidence, fit_usual_error, usual_error
-from mace_bounds.bounds import MEV_PER_EV
+from mace_bounds.columns import MEV_PER_EV
 
 if TYPE_CHECKING:
     import pandas as pd

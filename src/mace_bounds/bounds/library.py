@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds._io import heads_folder
 from mace_bounds.backbones.mace import DEFAULT_MODEL, weights_digest
+from mace_bounds.calibration import CalibratedHead
+from mace_bounds.calibration import load_head as load_head_folder
 from mace_bounds.errors import HeadError
 from mace_bounds.head import is_head_folder
 from mace_bounds.levels import Levels
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SHIPPED = Path(__file__).parent.parent / "data" / "heads"
-VARIABLE = "MACE_BOUNDS_HEADS"
 
 
 @dataclass(frozen=True)
@@ -56,25 +57,15 @@ class HeadCard:
     shipped: bool
 
 
-def user_heads() -> Path:
-    """Folder of the user's heads: ``$MACE_BOUNDS_HEADS``, else ``mace-bounds/heads`` under XDG's data folder."""
-    if VARIABLE in os.environ:
-        return Path(os.environ[VARIABLE])
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "mace-bounds" / "heads"
-
-
 def list_heads() -> list[HeadCard]:
     """Describe every head that is found by itself: the user's first, then those of the package."""
-    return [*_cards(user_heads(), shipped=False), *_cards(SHIPPED, shipped=True)]
+    return [*_cards(heads_folder(), shipped=False), *_cards(SHIPPED, shipped=True)]
 
 
 def read_card(folder: Path, *, shipped: bool = False) -> HeadCard:
     """Describe one head without loading it; raises :class:`HeadError` if the folder is no calibrated head."""
     if not is_head_folder(folder):
-        raise HeadError(
-            f"expected a head folder at {folder}, found none; fit one with mace-bounds fit STORE HEAD."
-        )
+        raise HeadError(f"{folder} is no head folder; fit a head with mace-bounds fit STORE HEAD.")
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text())
         identity, provenance = config["identity"], config["provenance"]
@@ -92,9 +83,19 @@ def read_card(folder: Path, *, shipped: bool = False) -> HeadCard:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HeadError(
-            f"expected a calibrated head in {folder}, but its config.json cannot be used "
-            f"({type(error).__name__}); fit it again."
+            f"the head in {folder} cannot be used: its config.json is damaged ({type(error).__name__}); fit it again."
         ) from error
+
+
+def load_head(head: str | Path) -> CalibratedHead:
+    """Load a head by its folder, or by the name that :func:`list_heads` shows (``"mini"``).
+
+    Raises
+    ------
+    HeadError
+        If there is no such head, or its folder cannot be read.
+    """
+    return load_head_folder(named_head(head))
 
 
 def find_head(
@@ -124,7 +125,7 @@ def find_head(
         If the head does not exist, or none fits the model.
     """
     if head is not None:
-        folder = _named_head(head)
+        folder = named_head(head)
         return str(model if model is not None else read_card(folder).model), folder
     wanted = str(model if model is not None else DEFAULT_MODEL)
     digest = digest or weights_digest(wanted)
@@ -132,20 +133,20 @@ def find_head(
         if card.model_digest == digest or (digest is None and card.model == wanted):
             return wanted, card.path
     raise HeadError(
-        f"expected a head for the model {wanted}, found none; build one (mace-bounds build OUT --model {wanted}; "
-        "--dry-run says what that takes) and pass --head OUT/head, or use --model mini, whose head ships with the "
-        "package."
+        f"no installed head fits the model {wanted}; build one (mace-bounds build OUT --model {wanted}; --dry-run says "
+        "what that takes) and pass --head OUT/head, or use --model mini, whose head ships with the package."
     )
 
 
-def _named_head(head: str | Path) -> Path:
+def named_head(head: str | Path) -> Path:
+    """Folder of a head that is given by its folder or its name; HeadError if there is none."""
     if Path(head).is_dir():
         return Path(head)
     for card in list_heads():
         if card.name == str(head):
             return card.path
     raise HeadError(
-        f"expected a head folder or the name of an installed head, got {str(head)!r}; mace-bounds heads lists them."
+        f"{str(head)!r} is neither a head folder nor the name of an installed head; mace-bounds heads lists these."
     )
 
 

@@ -135,6 +135,11 @@ class CalibratedHead:
         return self.conformal.levels
 
     @property
+    def wants_atoms(self) -> bool:
+        """Whether it grades single atoms, for which their features are needed."""
+        return self.novelty is not None and self.novelty.wants_atoms
+
+    @property
     def refit(self) -> bool:
         """Whether intervals are centred on anything but the model's own energy."""
         return self.centre.moves

@@ -32,7 +32,7 @@ def coverage_view(rows: Sequence[dict[str, float]], title: str) -> Table:
 
 def groups_view(coverage: pd.DataFrame, level: float, by: Sequence[str]) -> Table | None:
     """Coverage of groups at one level, lowest first; None where there are no groups."""
-    from mace_bounds.auditing import records
+    from mace_bounds.columns import records
 
     picked = coverage[((coverage["level"] - level).abs() < 1e-9) & coverage["by"].isin(list(by))]
     if len(picked) == 0:

@@ -8,7 +8,8 @@ from mace_bounds.cli.options import JsonOption
 
 def heads(as_json: JsonOption = False) -> None:
     """List the heads that are found by themselves: shipped ones, and those in your own folder."""
-    from mace_bounds.bounds import list_heads, user_heads
+    from mace_bounds._io import heads_folder
+    from mace_bounds.bounds import list_heads
 
     cards = list_heads()
     if as_json:
@@ -29,4 +30,4 @@ def heads(as_json: JsonOption = False) -> None:
         _console.out().print(view)
     else:
         _console.out().print("No heads found.")
-    _console.note(f"your own heads are looked for in {user_heads()} (or in $MACE_BOUNDS_HEADS)")
+    _console.note(f"your own heads are looked for in {heads_folder()} (or in $MACE_BOUNDS_HEADS)")

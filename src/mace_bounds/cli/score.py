@@ -50,22 +50,25 @@ def score(
 
     Exit code 0 if at least one structure was scored, 1 if none was.
     """
-    from mace_bounds.bounds import concat, find_head, open_pair, score_batches
+    from mace_bounds.bounds import BoundsPredictor
     from mace_bounds.cli.tables import check_output, write_bounds
+    from mace_bounds.features import ExtractSettings
     from mace_bounds.structures import read
 
     check_output(output_format, output)
-    model_name, folder = find_head(model, head)
+    settings = ExtractSettings(
+        energy_key=energy_key, max_atoms=max_atoms, device=device.value, dtype=dtype.value
+    )
     # what names nothing is said before the model is loaded
     records = read(files[0] if len(files) == 1 else files, energy_key=energy_key, max_atoms=max_atoms)
-    frozen, calibrated = open_pair(model_name, folder, level=level, device=device.value, dtype=dtype.value)
-    for warning in frozen.warnings:
+    predictor = BoundsPredictor(model, head, level=level, settings=settings)
+    for warning in predictor.model.warnings:
         _console.note(f"note: {warning}")
-    table = concat(list(score_batches(records, frozen, calibrated, level=level, max_atoms=max_atoms)))
+    table = predictor.predict(records)
     if output_format is Table.table and output is None:
         from mace_bounds.cli.screen import print_bounds
 
-        print_bounds(table, calibrated, folder.name, level)
+        print_bounds(table, predictor.head, predictor.head.name, level)
     else:
         write_bounds(table, output_format, output)
     failed = table[table["reason"].notna()]

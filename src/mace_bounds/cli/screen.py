@@ -23,7 +23,7 @@ _EXPLAINED = {
 
 def print_bounds(table: pd.DataFrame, head: CalibratedHead, head_name: str, level: float) -> None:
     """Print bounds for people; structures that could not be scored are left to standard error."""
-    from mace_bounds.auditing import records
+    from mace_bounds.columns import records
 
     console = _console.out()
     good = table[table["reason"].isna()]
@@ -76,7 +76,11 @@ def _card(row: dict[str, Any], level: float) -> None:
         f"{low / n_atoms:.4f} to {high / n_atoms:.4f} eV/atom",
     )
     grid.add_row("E_DFT − E_MACE", f"[bold]{_signed(row)} meV/atom[/bold]", "lower to upper bound")
-    grid.add_row("expected error", f"{row['expected_error_mev_per_atom']:+.1f} meV/atom", "of the refit head")
+    grid.add_row(
+        "expected error",
+        f"{row['expected_error_mev_per_atom']:+.1f} meV/atom",
+        "best guess, in the middle of the bounds",
+    )
     if row["energy_dft_ev"] == row["energy_dft_ev"] and row["energy_dft_ev"] is not None:
         where = "inside" if row["inside"] else "[red]outside[/red]"
         grid.add_row(
@@ -87,7 +91,7 @@ def _card(row: dict[str, Any], level: float) -> None:
 
 
 def _table(table: pd.DataFrame, level: float) -> None:
-    from mace_bounds.auditing import records
+    from mace_bounds.columns import records
 
     labelled = bool(table["energy_dft_ev"].notna().any())
     columns = [

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.bounds import IN_TRAINING, MEV_PER_EV, MIN_COVERING_LEVEL, bound_columns
+from mace_bounds.bounds import IN_TRAINING
+from mace_bounds.columns import MEV_PER_EV, bound_columns
 from mace_bounds.metrics import (
     CalibrationCurve,
     clustered_interval,
@@ -86,7 +87,7 @@ class Measured:
     @property
     def deviation(self) -> NDArray[np.float64]:
         """Error less the centre of the interval, shape (n,), eV/atom."""
-        return self.error - self.column("centre")
+        return self.error - self.column("expected_error")
 
     @property
     def clusters(self) -> NDArray[np.int64]:
@@ -228,7 +229,7 @@ def curve(rows: Measured, head: CalibratedHead) -> CalibrationCurve:
 
     Levels that the head has too few scores for are left out.
     """
-    least = rows.table[MIN_COVERING_LEVEL].to_numpy(dtype=np.float64)
+    least = rows.table["covered_above_level"].to_numpy(dtype=np.float64)
     clusters = rows.clusters
     points = []
     for level in (x for x in CURVE_LEVELS if np.isfinite(head.conformal.half_width(x))):

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds._io import heads_folder
 from mace_bounds.auditing import AuditConfig, audit
 from mace_bounds.backbones.mace import fetch_weights, find_weights, load_model
-from mace_bounds.bounds import read_card, user_heads
+from mace_bounds.bounds import read_card
 from mace_bounds.calibration import FitConfig
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, extract, is_store, join
@@ -223,7 +224,7 @@ def install_head(head: Path, name: str) -> Path:
         raise HeadError(
             f"expected a plain name for the head, got {name!r}; leave out folders and leading dots."
         )
-    target = user_heads() / name
+    target = heads_folder() / name
     if target.exists():
         if is_head_folder(target) and read_card(target).digest == read_card(head).digest:
             return target

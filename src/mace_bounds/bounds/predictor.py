@@ -1,0 +1,270 @@
+"""A model and its head, loaded once: structures in, bounds out. Everything that bounds an energy goes through here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mace_bounds.backbones import Backbone
+from mace_bounds.backbones.mace import load_model
+from mace_bounds.bounds.library import find_head, load_head
+from mace_bounds.bounds.table import bounds_table, detailed_table
+from mace_bounds.calibration import CalibratedHead
+from mace_bounds.columns import FLAGS, flag_names, records
+from mace_bounds.errors import StructureError
+from mace_bounds.features import ExtractSettings, extract_rows
+from mace_bounds.structures import read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+    import torch
+
+    from mace_bounds.backbones import FeatureKind
+    from mace_bounds.features import FeatureRows
+
+    Source: TypeAlias = Any
+    StructureLike: TypeAlias = Any
+
+_BATCH = 64
+"""Structures that are read, extracted and bounded together: memory stays bounded however many come."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Error bounds of one structure; names and units as the columns of :data:`mace_bounds.columns.BOUNDS`.
+
+    Attributes
+    ----------
+    id, formula : str
+    n_atoms : int
+    energy_model_ev, energy_expected_ev : float
+        Total energy by the model, and with the expected error added, eV.
+    energy_lower_ev, energy_upper_ev : float
+        Bounds of the total DFT energy at the level, eV.
+    expected_error_mev_per_atom, std_mev_per_atom, lower_mev_per_atom, upper_mev_per_atom : float
+        Of E_DFT - E_model, meV/atom.
+    level : float
+        Nominal coverage of the bounds.
+    extrapolation_grade, novelty : float
+        How far from the head's data; above 1 raises the flag ``extrapolates``.
+    seen_in : str
+        What the composition was used for before.
+    flags : dict of str to str
+        Raised flags with what they mean.
+    model, model_digest, head, head_digest, version : str
+        What the bounds come from.
+    """
+
+    id: str
+    formula: str
+    n_atoms: int
+    energy_model_ev: float
+    energy_expected_ev: float
+    energy_lower_ev: float
+    energy_upper_ev: float
+    expected_error_mev_per_atom: float
+    std_mev_per_atom: float | None
+    lower_mev_per_atom: float
+    upper_mev_per_atom: float
+    level: float
+    extrapolation_grade: float
+    novelty: float | None
+    seen_in: str
+    flags: dict[str, str]
+    model: str
+    model_digest: str
+    head: str
+    head_digest: str
+    version: str
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Bounds:
+        """Take a row of the bounds table that has no reason."""
+        values = {field.name: row[field.name] for field in fields(cls)}
+        values["flags"] = {name: FLAGS[name].meaning for name in flag_names(row["flags"]) if name in FLAGS}
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        flags = f"; {', '.join(self.flags)}" if self.flags else ""
+        return (
+            f"{self.formula}: {self.energy_model_ev:.4f} eV, DFT energy from {self.energy_lower_ev:.4f} to "
+            f"{self.energy_upper_ev:.4f} eV ({100 * self.level:g} % bounds{flags})"
+        )
+
+
+class BoundsPredictor:
+    """A frozen model and its calibrated head.
+
+    Parameters
+    ----------
+    model : str, path, torch.nn.Module or Backbone, optional
+        ``"mini"``, a name that mace knows, a path, or a loaded model; the head's model where only a head is given, else
+        ``"medium-mpa-0"``.
+    head : str, path or CalibratedHead, optional
+        The name of an installed head, a head folder, or a loaded head; by default the first that fits the model.
+    level : float
+        Nominal coverage of the bounds, one that the head is calibrated for.
+    settings : ExtractSettings
+        Of these ``energy_key``, ``max_atoms``, ``device``, ``dtype`` and ``memory_bytes`` are used.
+
+    Raises
+    ------
+    HeadError
+        If no head fits the model, or the level is not calibrated.
+    ModelError
+        If the model cannot be loaded.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> from mace_bounds import BoundsPredictor
+    >>> predictor = BoundsPredictor("mini")  # doctest: +SKIP
+    >>> bounds = predictor.bounds(bulk("NaCl", "rocksalt", 5.64))  # doctest: +SKIP
+    >>> bounds.energy_lower_ev < bounds.energy_upper_ev  # doctest: +SKIP
+    True
+    """
+
+    def __init__(
+        self,
+        model: str | Path | torch.nn.Module | Backbone | None = None,
+        head: str | Path | CalibratedHead | None = None,
+        *,
+        level: float = 0.95,
+        settings: ExtractSettings | None = None,
+    ) -> None:
+        settings = settings or ExtractSettings()
+        # a checkpoint, whose tensors are known only when it is loaded, comes before its head; a name comes after it,
+        # so that nothing is downloaded or loaded where no head fits
+        by_name = model is None or (isinstance(model, (str, Path)) and not Path(model).is_file())
+        loaded = None if by_name else self._loaded(model, settings)
+        self.head = head if isinstance(head, CalibratedHead) else self._head(model, head, loaded)
+        self.head.levels.index(level)
+        self.head.check_energies()
+        identity = self.head.identity
+        if loaded is None:
+            name = identity.model if model is None else model
+            loaded = self._loaded(name, settings, identity.model_head)
+        self.model: Any = loaded
+        self.head.check_fits(self.model.name, self.model.digest, self.model.head, identity.kind)
+        self.level = level
+        self.settings = settings
+
+    @staticmethod
+    def _loaded(model: Any, settings: ExtractSettings, head: str | None = None) -> Any:
+        return load_model(
+            model,
+            head=head,
+            dtype=settings.dtype,
+            device=settings.device,
+            memory_bytes=settings.memory_bytes,
+        )
+
+    @staticmethod
+    def _head(model: Any, head: str | Path | None, loaded: Backbone | None) -> CalibratedHead:
+        if loaded is not None:
+            return load_head(find_head(loaded.name, head, loaded.digest)[1])
+        return load_head(find_head(model, head)[1])
+
+    @property
+    def kind(self) -> FeatureKind:
+        """Which features the head was fitted on."""
+        return "descriptors" if self.head.identity.kind == "descriptors" else "readout"
+
+    def predict(self, structures: Source, level: float | None = None) -> pd.DataFrame:
+        """Bound the DFT energy of each structure.
+
+        Parameters
+        ----------
+        structures : path, str, object or iterable
+            Anything that :func:`mace_bounds.read` takes: a file, a folder, a glob, ``Structure``, ``Atoms``,
+            ``ComputedStructureEntry``, or several of them; iterables are taken as they come.
+        level : float, optional
+            Another level than the predictor's.
+
+        Returns
+        -------
+        DataFrame
+            One row per structure, in order, with the columns :data:`mace_bounds.columns.BOUNDS`. A structure that
+            cannot be scored has a ``reason``.
+
+        Raises
+        ------
+        SourceError
+            If ``structures`` names nothing.
+        """
+        import pandas as pd
+
+        parts = list(self.stream(structures, level))
+        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+    def stream(self, structures: Source, level: float | None = None) -> Iterator[pd.DataFrame]:
+        """Parts of :meth:`predict`, some structures at a time, in bounded memory."""
+        for rows in self._rows(structures):
+            yield self.table(rows, level)
+
+    def bounds(self, structure: StructureLike, level: float | None = None) -> Bounds:
+        """Bound one structure.
+
+        Raises
+        ------
+        StructureError
+            With the reason, if it cannot be scored, or if it is more than one.
+        """
+        rows = records(self.predict(structure, level))
+        if len(rows) != 1:
+            raise StructureError(f"bounds() takes one structure, and these are {len(rows)}; use predict().")
+        if rows[0]["reason"] is not None:
+            raise StructureError(str(rows[0]["reason"]))
+        return Bounds.of(rows[0])
+
+    def table(self, rows: FeatureRows, level: float | None = None, *, detailed: bool = False) -> pd.DataFrame:
+        """Bounds for rows of features of this model, from a store or from :func:`mace_bounds.features.extract_rows`.
+
+        Parameters
+        ----------
+        rows : FeatureRows
+        level : float, optional
+            Another level than the predictor's.
+        detailed : bool
+            With the columns that coverage is measured from.
+        """
+        level, keys = self.level if level is None else level, self.model.training_compositions
+        if detailed:
+            return detailed_table(rows, self.head, level, keys)
+        return bounds_table(rows, self.head, level, training_keys=keys)
+
+    def _rows(self, structures: Source) -> Iterator[FeatureRows]:
+        source = read(
+            structures,
+            energy_key=self.settings.energy_key,
+            max_atoms=self.settings.max_atoms,
+            elements=frozenset(self.model.atomic_numbers),
+        )
+        while batch := list(islice(source, _BATCH)):
+            yield extract_rows(batch, self.model, self.kind, atoms=self.head.wants_atoms)
+
+    def __repr__(self) -> str:
+        return f"BoundsPredictor({self.model!r}, {self.head!r}, level={self.level:g})"
+
+
+def score(
+    structures: Source,
+    *,
+    model: str | Path | torch.nn.Module | Backbone | None = None,
+    head: str | Path | CalibratedHead | None = None,
+    level: float = 0.95,
+    settings: ExtractSettings | None = None,
+) -> pd.DataFrame:
+    """Bound the DFT energy of each structure: :meth:`BoundsPredictor.predict` in one call.
+
+    Loading takes seconds: for more than one call make a :class:`BoundsPredictor`, whose parameters these are.
+    """
+    return BoundsPredictor(model, head, level=level, settings=settings).predict(structures)

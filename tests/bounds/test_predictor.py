@@ -1,0 +1,149 @@
+"""Bounds of a few structures: the same numbers however they are asked for."""
+
+import json
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from mace_bounds import BoundsPredictor, load_model, score
+from mace_bounds.columns import BOUNDS, FLAGS, names
+from mace_bounds.errors import HeadError, SourceError, StructureError
+from mace_bounds.structures import composition_key
+
+
+@pytest.fixture(scope="module")
+def table(labelled_crystals, tiny_model_folder, tiny_fit):
+    return score(labelled_crystals, model=tiny_model_folder, head=tiny_fit.folder)
+
+
+def test_bounds_bracket_what_they_say(table, labelled_crystals, tiny_model_folder):
+    from mace.calculators import MACECalculator
+
+    module = load_model(tiny_model_folder, dtype="float64").module
+    atoms = labelled_crystals[3].copy()
+    atoms.calc = MACECalculator(models=module, device="cpu", default_dtype="float64")
+    row = table.iloc[3]
+    assert row["energy_model_ev"] == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
+    assert row["energy_lower_ev"] == pytest.approx(
+        row["energy_model_ev"] + len(atoms) * row["lower_mev_per_atom"] / 1000
+    )
+    wanted = (labelled_crystals[3].info["REF_energy"] - row["energy_model_ev"]) / len(atoms) * 1000
+    assert row["error_mev_per_atom"] == pytest.approx(wanted)
+    assert row["inside"] == (row["lower_mev_per_atom"] <= wanted <= row["upper_mev_per_atom"])
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_model_folder, tiny_fit):
+    return BoundsPredictor(tiny_model_folder, tiny_fit.folder)
+
+
+def test_the_columns_are_those_of_the_schema(table, tiny_fit):
+    assert table.columns.tolist() == names(BOUNDS)
+    assert set(table["head"]) == {tiny_fit.folder.name}
+    assert set(table["model_digest"]) == {tiny_fit.head.identity.model_digest[:12]}
+    assert set(table["level"]) == {0.95}
+
+
+def test_the_expected_error_is_the_centre_and_the_expected_energy_follows_from_it(table):
+    moved = table["energy_model_ev"] + table["n_atoms"] * table["expected_error_mev_per_atom"] / 1000
+    np.testing.assert_allclose(table["energy_expected_ev"].to_numpy(float), moved.to_numpy(float), rtol=1e-12)
+    # split conformal, both sides alike: the centre is the middle of the interval
+    middle = (table["lower_mev_per_atom"] + table["upper_mev_per_atom"]) / 2
+    np.testing.assert_allclose(table["expected_error_mev_per_atom"], middle, atol=1e-9)
+
+
+def test_parts_change_nothing(table, labelled_crystals, predictor):
+    parts = list(predictor.stream(iter(labelled_crystals)))
+    assert [len(part) for part in parts] == [64, 64, 64, 8]
+    chosen = ["energy_model_ev", "lower_mev_per_atom", "upper_mev_per_atom", "support_lower_mev_per_atom"]
+    alone = predictor.predict(labelled_crystals[:11])[chosen]
+    np.testing.assert_allclose(alone, table[chosen].iloc[:11], rtol=1e-5, atol=1e-3)
+
+
+def test_a_loaded_model_and_a_torch_module_are_taken_where_a_name_is(
+    predictor, labelled_crystals, tiny_model_folder, tiny_fit
+):
+    wanted = predictor.predict(labelled_crystals[:3])["upper_mev_per_atom"]
+    model = load_model(tiny_model_folder)
+    for given in (model, model.module):
+        other = BoundsPredictor(given, tiny_fit.head)
+        got = other.predict(labelled_crystals[:3])["upper_mev_per_atom"]
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-3)
+
+
+def test_bounds_of_one_structure_are_its_row(predictor, labelled_crystals, table):
+    bounds = predictor.bounds(labelled_crystals[3])
+    row = table.iloc[3]
+    assert bounds.formula == row["formula"]
+    assert bounds.energy_lower_ev == pytest.approx(row["energy_lower_ev"], abs=1e-4)
+    assert bounds.level == 0.95
+    assert bounds.lower_mev_per_atom < bounds.expected_error_mev_per_atom < bounds.upper_mev_per_atom
+    plain = json.loads(json.dumps(bounds.to_dict()))
+    assert plain["std_mev_per_atom"] == bounds.std_mev_per_atom
+    assert all(FLAGS[name].meaning == meaning for name, meaning in bounds.flags.items())
+    narrow = predictor.bounds(labelled_crystals[3], level=0.68)
+    assert narrow.upper_mev_per_atom - narrow.lower_mev_per_atom == pytest.approx(2 * bounds.std_mev_per_atom)
+
+
+def test_what_is_not_one_sound_structure_is_refused_with_the_reason(predictor):
+    broken = Atoms("Al2", positions=[[0, 0, 0], [0, 0, 0.1]], cell=[3] * 3, pbc=True)
+    with pytest.raises(StructureError, match=r"0\.1"):
+        predictor.bounds(broken)
+    with pytest.raises(StructureError, match=r"these are 2; use predict"):
+        predictor.bounds([bulk("Al"), bulk("Cu")])
+
+
+def test_representations_are_one_line(predictor, labelled_crystals):
+    for thing in (predictor, predictor.model, predictor.head, str(predictor.bounds(labelled_crystals[0]))):
+        assert "\n" not in repr(thing)
+        assert len(repr(thing)) < 400
+    assert repr(predictor).startswith("BoundsPredictor(")
+
+
+def test_training_compositions_are_told_apart(table, labelled_crystals):
+    seen = np.array([bool(atoms.info["in_training"]) for atoms in labelled_crystals])
+    assert (table["seen_in"] == "model_training").to_numpy().tolist() == seen.tolist()
+    assert table["flags"].str.contains("in_training").to_numpy().tolist() == seen.tolist()
+
+
+def test_the_flag_of_the_models_training_does_not_depend_on_the_head(
+    labelled_crystals, tiny_model_folder, whole_fit
+):
+    table = score(labelled_crystals, model=tiny_model_folder, head=whole_fit.folder)
+    seen = np.array([bool(atoms.info["in_training"]) for atoms in labelled_crystals])
+    assert table["flags"].str.contains("in_training").tolist() == seen.tolist()
+    keys = [composition_key(atoms.info["formula"]) for atoms in labelled_crystals]
+    fit, calibration = whole_fit.head.fit_compositions, whole_fit.head.calibration_compositions
+    free = np.where(seen, "model_training", "unseen")
+    wanted = np.where(np.isin(keys, fit), "fit", np.where(np.isin(keys, calibration), "calibration", free))
+    assert table["seen_in"].tolist() == wanted.tolist()
+    assert {"fit", "calibration", "model_training"} <= set(
+        wanted[seen]
+    )  # rows of both kinds of use are there
+
+
+def test_a_structure_that_cannot_be_scored_is_a_row_with_a_reason(tiny_model_folder, tiny_fit):
+    sound, broken = (
+        bulk("Al", "fcc", 4.05),
+        Atoms("Al2", positions=[[0, 0, 0], [0, 0, 0.1]], cell=[3] * 3, pbc=True),
+    )
+    table = score([broken, sound], model=tiny_model_folder, head=tiny_fit.head)
+    assert table["reason"].notna().tolist() == [True, False]
+    assert np.isnan(table["lower_mev_per_atom"].iloc[0])
+    assert np.isfinite(table["lower_mev_per_atom"].iloc[1])
+
+
+def test_levels_and_sources_are_checked(tiny_model_folder, tiny_fit):
+    with pytest.raises(HeadError, match=r"for the levels .*, not for 0\.5"):
+        score(bulk("Al"), model=tiny_model_folder, head=tiny_fit.folder, level=0.5)
+    with pytest.raises(SourceError):
+        score("does-not-exist.cif", model=tiny_model_folder, head=tiny_fit.folder)
+
+
+def test_when_nothing_can_be_scored_every_row_says_why(tiny_model_folder, tiny_fit):
+    broken = Atoms("Al2", positions=[[0, 0, 0], [0, 0, 0.1]], cell=[3] * 3, pbc=True)
+    table = score(broken, model=tiny_model_folder, head=tiny_fit.head)
+    assert isinstance(table["reason"].iloc[0], str)
+    assert table["upper_mev_per_atom"].isna().all()
