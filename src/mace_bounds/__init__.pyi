@@ -4,7 +4,7 @@ from .auditing import AuditResult as AuditResult
 from .auditing import audit as audit
 from .auditing import plot as plot
 from .backbones import list_models as list_models
-from .backbones.mace import load_model as load_model
+from .backbones import load_model as load_model
 from .benchmark import CompareReport as CompareReport
 from .benchmark import compare as compare
 from .bounds import Bounds as Bounds

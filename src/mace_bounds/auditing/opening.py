@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.times import begin
-from mace_bounds.backbones.mace import DEFAULT_MODEL, load_model, training_compositions
+from mace_bounds.backbones import DEFAULT_MODEL, load_model, training_compositions
 from mace_bounds.bounds import BoundsPredictor, find_head, load_head
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.errors import StoreError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mace_bounds.auditing.config import AuditConfig
+    from mace_bounds.backbones import Backbone
     from mace_bounds.features import ExtractSettings
 
 Progress = Callable[[str, int, int, int | None], None]
@@ -64,7 +65,7 @@ def open_own(
 
 
 def _extracted(
-    source: Any, out: Path, frozen: Any, settings: ExtractSettings, progress: Progress
+    source: Any, out: Path, frozen: Backbone, settings: ExtractSettings, progress: Progress
 ) -> FeatureStore:
     begin(out)
     records = read(
@@ -77,12 +78,7 @@ def _extracted(
         records,
         out / _folder.FEATURES,
         frozen,
-        kind=settings.kind,
-        atoms=settings.atoms,
-        symmetry=True,
-        shard_rows=settings.shard_rows,
-        workers=settings.workers,
-        scheduler=settings.scheduler,
+        replace(settings, symmetry=True),
         progress=lambda done, failed: progress("features", done, failed, None),
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -46,6 +47,10 @@ class Backbone(Protocol):
     :class:`mace_bounds.BoundsPredictor`, :func:`mace_bounds.audit`. Its energy must be
     ``features @ theta0_ev[:-1] + n_atoms * theta0_ev[-1] + fixed_energy_ev``, exactly.
     ``docs/dev/add-a-backbone.md`` makes one in fifty lines.
+
+    Worker processes get it by :mod:`pickle`. One whose process has to import much first may name modules in a tuple
+    ``worker_imports``: the server that worker processes are forked from imports them once.
+    Gradients of features are no part of this: bounds of energies do not need them.
     """
 
     @property
@@ -106,4 +111,80 @@ class Backbone(Protocol):
         self, crystals: Sequence[Crystal], kind: FeatureKind = "readout", *, atoms: bool = False
     ) -> FeatureBlock:
         """Run the network on crystals whose elements it knows; rows in their order."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that :func:`mace_bounds.backbones.load_model` knows by name.
+
+    Attributes
+    ----------
+    name : str
+    here : bool
+        Whether its weights are on this machine.
+    description : str
+    """
+
+    name: str
+    here: bool
+    description: str
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The file of a model's weights.
+
+    Attributes
+    ----------
+    model : str
+        What the user called it: a name, or a path.
+    path : Path
+        Where the file is, or where its family will put it.
+    here : bool
+        Whether it is there.
+    url : str or None
+        Where it is fetched from; None for what is never fetched.
+    size_bytes : int or None
+        Of the file; where it is not here, what is known of it.
+    """
+
+    model: str
+    path: Path
+    here: bool
+    url: str | None
+    size_bytes: int | None
+
+
+class Family(Protocol):
+    """What a folder of :mod:`mace_bounds.backbones` offers: models of one kind, by name, path or object."""
+
+    def knows(self, model: object) -> bool:
+        """Whether a name, path or object is a model of this family; cheap, without importing a framework."""
+        ...
+
+    def load(
+        self, model: Any, *, head: str | None, dtype: str, device: str, memory_bytes: float | None
+    ) -> Backbone:
+        """Load it; as :func:`mace_bounds.backbones.load_model`."""
+        ...
+
+    def list_models(self) -> list[ModelInfo]:
+        """Models that can be named."""
+        ...
+
+    def find_weights(self, model: str | Path) -> WeightsFile:
+        """Where its weights are; as :func:`mace_bounds.backbones.find_weights`."""
+        ...
+
+    def fetch_weights(self, model: str | Path) -> WeightsFile:
+        """Its weights, downloaded where they are not here."""
+        ...
+
+    def digest_of(self, model: str | Path) -> str | None:
+        """Its digest where that is known without loading it, else None."""
+        ...
+
+    def training_compositions(self, model: str | Path, digest: str) -> NDArray[np.uint64] | None:
+        """Keys of the compositions of its training, where known; ModelError if its digest is another."""
         ...

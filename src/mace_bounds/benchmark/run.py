@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.backbones.mace import training_compositions
+from mace_bounds.backbones import training_compositions
 from mace_bounds.benchmark import folder
 from mace_bounds.benchmark.drawing import write_plots
 from mace_bounds.benchmark.groups import distinct_structures

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds._io import heads_folder
-from mace_bounds.backbones.mace import DEFAULT_MODEL, weights_digest
+from mace_bounds.backbones import DEFAULT_MODEL, digest_of
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.calibration import load_head as load_head_folder
 from mace_bounds.errors import HeadError
@@ -128,7 +128,7 @@ def find_head(
         folder = named_head(head)
         return str(model if model is not None else read_card(folder).model), folder
     wanted = str(model if model is not None else DEFAULT_MODEL)
-    digest = digest or weights_digest(wanted)
+    digest = digest or digest_of(wanted)
     for card in list_heads():
         if card.model_digest == digest or (digest is None and card.model == wanted):
             return wanted, card.path

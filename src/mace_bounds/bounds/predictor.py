@@ -7,8 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mace_bounds.backbones import Backbone
-from mace_bounds.backbones.mace import load_model
+from mace_bounds.backbones import Backbone, load_model
 from mace_bounds.bounds.library import find_head, load_head
 from mace_bounds.bounds.table import bounds_table, detailed_table
 from mace_bounds.calibration import CalibratedHead

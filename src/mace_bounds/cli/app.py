@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mace_bounds._light import lighten_imports
 from mace_bounds.cli.audit import audit
 from mace_bounds.cli.build import build
 from mace_bounds.cli.compare import compare
@@ -103,7 +102,6 @@ def main() -> None:
     Exit codes: 0 done; 1 no structure could be scored; 2 wrong use or input, with one sentence on standard
     error; 70 a fault of this program; 130 interrupted. With ``MACE_BOUNDS_DEBUG`` set, tracebacks are shown.
     """
-    lighten_imports()
     try:
         app()
     except SystemExit as stop:

@@ -82,8 +82,8 @@ def features(
     The run can be stopped at any time; the same command finishes it. Structures that cannot be used are
     rows with a reason. The store is the same to the byte however many workers, machines or parts made it.
     """
-    from mace_bounds.backbones.mace import DEFAULT_MODEL, load_model
-    from mace_bounds.features import extract
+    from mace_bounds.backbones import DEFAULT_MODEL, load_model
+    from mace_bounds.features import ExtractSettings, extract
     from mace_bounds.structures import read
     from mace_bounds.versions import now, versions
 
@@ -114,14 +114,16 @@ def features(
             records,
             out,
             frozen,
-            kind=kind.value,
-            atoms=atoms,
-            symmetry=symmetry,
-            shard_rows=shard_rows,
+            ExtractSettings(
+                kind=kind.value,
+                atoms=atoms,
+                symmetry=symmetry,
+                shard_rows=shard_rows,
+                workers=workers,
+                scheduler=scheduler,
+                part=part,
+            ),
             progress=note,
-            workers=workers,
-            scheduler=scheduler,
-            part=part,
         )
     manifest, good = store.manifest, n_done - n_failed
     suffix = f".part-{part[0]}-of-{part[1]}" if part else ""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mace_bounds.backbones.mace import FrozenModel
+    from mace_bounds.backbones import Backbone
 
 SCALES = (0.94, 0.95, 0.96, 1.04, 1.05, 1.06)
 """Volumes in units of V0: the outer part of the range that the Delta test uses. Nearer to V0 every model is right,
@@ -104,13 +104,13 @@ def crystal_at(symbol: str, scale: float = 1.0) -> Crystal:
 
 
 def strain_records(
-    model: FrozenModel, symbols: Sequence[str] | None = None, scales: Sequence[float] = SCALES
+    model: Backbone, symbols: Sequence[str] | None = None, scales: Sequence[float] = SCALES
 ) -> list[Record]:
     """Strained elemental crystals, labelled with WIEN2k's strain energy on top of the model's energy at V0.
 
     Parameters
     ----------
-    model : FrozenModel
+    model : Backbone
         The model whose error is wanted: its energy at V0 is the zero of the labels, so they belong to this
         model alone.
     symbols : sequence of str, optional
@@ -141,7 +141,7 @@ def strain_records(
     return records
 
 
-def write_extxyz(records: Iterable[Record], path: str | Path, model: FrozenModel) -> int:
+def write_extxyz(records: Iterable[Record], path: str | Path, model: Backbone) -> int:
     """Write labelled records as extended XYZ; every frame says what its label is and whose zero it has.
 
     Returns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,14 +12,13 @@ from mace_bounds.features.shard import ATOMS, FEATURES, memory_rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mace_bounds.backbones import FeatureKind
-    from mace_bounds.backbones.mace import FrozenModel
+    from mace_bounds.backbones import Backbone, FeatureKind
     from mace_bounds.features.shard import Arrays
     from mace_bounds.structures import Record
 
 
 def extract_batch(
-    records: Sequence[Record], model: FrozenModel, kind: FeatureKind = "readout"
+    records: Sequence[Record], model: Backbone, kind: FeatureKind = "readout", *, atoms: bool = False
 ) -> tuple[list[str | None], Arrays]:
     """Features of records in memory.
 
@@ -30,11 +28,11 @@ def extract_batch(
         Why a record has no features; None where it has.
     arrays : dict
         ``features`` (n_good, n_features), ``energy_model_ev`` and ``fixed_energy_ev`` (n_good,); with
-        ``model.keep_atoms`` also ``atom_features`` (n_atoms, n_features).
+        ``atoms`` also ``atom_features`` (n_atoms, n_features).
     """
     reasons = [_reason(record, frozenset(model.atomic_numbers)) for record in records]
     good = [r.crystal for r, reason in zip(records, reasons, strict=True) if reason is None and r.crystal]
-    block = model.extract(good, kind)
+    block = model.extract(good, kind, atoms=atoms)
     energies = {"energy_model_ev": block.energy_ev, "fixed_energy_ev": block.fixed_energy_ev}
     finite = np.isfinite(block.energy_ev) & np.isfinite(block.features).all(axis=1)
     if not finite.all():
@@ -61,9 +59,8 @@ def _reason(record: Record, elements: frozenset[int]) -> str | None:
 
 
 def extract_rows(
-    records: Sequence[Record], model: FrozenModel, kind: FeatureKind = "readout", *, atoms: bool = False
+    records: Sequence[Record], model: Backbone, kind: FeatureKind = "readout", *, atoms: bool = False
 ) -> FeatureRows:
     """Features of records in memory, as a store would give them back in float64 (rows with reasons included)."""
-    model = replace(model, keep_atoms=atoms)
-    reasons, arrays = extract_batch(records, model, kind)
+    reasons, arrays = extract_batch(records, model, kind, atoms=atoms)
     return memory_rows(records, reasons, arrays)

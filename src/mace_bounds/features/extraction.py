@@ -20,31 +20,25 @@ from mace_bounds.features.manifest import (
 )
 from mace_bounds.features.plan import PLAN, PlanWriter
 from mace_bounds.features.shard import keys_hash, shard_info, shard_path
+from mace_bounds.features.settings import ExtractSettings
 from mace_bounds.features.store import FeatureStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mace_bounds.backbones import FeatureKind
-    from mace_bounds.backbones.mace import FrozenModel
+    from mace_bounds.backbones import Backbone
     from mace_bounds.structures import Record
 
-SHARD_ROWS = 256
+IN_THIS_PROCESS = ExtractSettings(workers=1)
 
 
 def extract(
     records: Iterable[Record],
     folder: str | Path,
-    model: FrozenModel,
+    model: Backbone,
+    settings: ExtractSettings = IN_THIS_PROCESS,
     *,
-    kind: FeatureKind = "readout",
-    atoms: bool = False,
-    symmetry: bool = False,
-    shard_rows: int = SHARD_ROWS,
     progress: Callable[[int, int], None] | None = None,
-    workers: int | None = 1,
-    scheduler: str | None = None,
-    part: tuple[int, int] | None = None,
 ) -> FeatureStore:
     """Fill a feature store from records; a store that was begun with the same settings is finished.
 
@@ -58,33 +52,20 @@ def extract(
         taken as they are needed: memory does not grow with their number.
     folder : path
         The store; made if absent.
-    model : FrozenModel
-        The network that gives the features.
-    kind : {"readout", "descriptors"}
-        Which features.
-    atoms : bool
-        Keep the features of every single atom as well (float32), from which heads learn to grade atoms.
-    symmetry : bool
-        Keep the space groups of labelled structures (:func:`mace_bounds.structures.space_group`), by which an audit
-        tells its coverage apart; for ``mini`` they take longer than the features.
-    shard_rows : int
-        Records per shard.
+    model : Backbone
+        The network that gives the features (:func:`mace_bounds.load_model`).
+    settings : ExtractSettings
+        What is kept, and where it is computed: ``kind``, ``atoms``, ``symmetry``, ``shard_rows``, ``workers``,
+        ``scheduler``, ``part``. What concerns reading and loading has been used by then. One process by default;
+        a source of a single shard, and CUDA, take one process whatever is set. Scripts that ask for more must start
+        under ``if __name__ == "__main__"``, as for every use of :mod:`multiprocessing`.
     progress : callable, optional
         Called with (records done, failed among them) after each shard.
-    workers : int, optional
-        Processes on this machine; None for one on each usable core. With 1, on CUDA, and for a source of a
-        single shard the work is done in this process. Scripts that ask for more must start under
-        ``if __name__ == "__main__"``, as for every use of :mod:`multiprocessing`.
-    scheduler : str, optional
-        Address of a Dask scheduler whose workers see the same folder; instead of processes.
-    part : (int, int), optional
-        ``(i, n)`` fills every n-th shard only, from the i-th on (1 to n). The parts, in one folder or in several,
-        become a store by :func:`merge`.
 
     Returns
     -------
     FeatureStore
-        The finished store; unfinished if only a part was asked for.
+        The finished store; unfinished if only a part was asked for, which :func:`merge` joins with the others.
 
     Raises
     ------
@@ -94,16 +75,15 @@ def extract(
         If the workers cannot be started or reached, or die without a structure to blame.
     """
     folder = Path(folder).absolute()  # workers may run elsewhere
-    model = replace(model, keep_atoms=atoms)
-    manifest = _manifest(model, kind, shard_rows, symmetry=symmetry)
+    manifest = _manifest(model, settings)
     open_folder(folder, manifest)
-    run = _Run(folder, manifest, part, progress)
+    run = _Run(folder, settings, progress)
     shards = run.unfinished(records)
     ahead = list(islice(shards, 2))
     if ahead:
         # a source of one shard is done before processes could have loaded the model
-        several = workers if run.n_shards > 1 else 1
-        engine = open_engine(model, kind, workers=several, scheduler=scheduler)
+        several = settings.workers if run.n_shards > 1 else 1
+        engine = open_engine(model, workers=several, scheduler=settings.scheduler)
         with closing(run_shards(engine, chain(ahead, shards))) as finished:
             for shard, n_failed in finished:
                 run.count(len(shard.records), n_failed)
@@ -117,21 +97,23 @@ class _Run:
     def __init__(
         self,
         folder: Path,
-        manifest: Manifest,
-        part: tuple[int, int] | None,
+        settings: ExtractSettings,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        self._folder, self._manifest, self._part = folder, manifest, part
+        self._folder, self._settings, self._part = folder, settings, settings.part
         self._progress = progress
         self._ids = hashlib.sha256()
-        self._plan = PlanWriter(folder, part[1]) if part and not read_manifest(folder).complete else None
+        self._plan = None
+        if settings.part is not None and not read_manifest(folder).complete:
+            self._plan = PlanWriter(folder, settings.part[1])
         self.n_shards = self._n_records = self._n_done = self._n_failed = 0
 
     def unfinished(self, records: Iterable[Record]) -> Iterator[Shard]:
         """The shards that are still to be filled; those that are there are compared with the source."""
         first, step = self._part or (1, 1)
+        kept = self._settings
         stream = iter(records)
-        while batch := list(islice(stream, self._manifest.shard_rows)):
+        while batch := list(islice(stream, kept.shard_rows)):
             index = self.n_shards
             self.n_shards, self._n_records = index + 1, self._n_records + len(batch)
             self._ids.update("".join(f"{record.id}\n" for record in batch).encode())
@@ -143,7 +125,9 @@ class _Run:
             if path.exists():
                 self._compare(path, batch)
             else:
-                yield Shard(index, path, batch, symmetry=self._manifest.symmetry)
+                yield Shard(
+                    index, path, batch, kind=kept.kind, atoms=kept.atoms, symmetry=kept.symmetry
+                )
 
     def count(self, n_records: int, n_failed: int) -> None:
         """Note a finished shard."""
@@ -213,19 +197,20 @@ def _holds_something_else(folder: Path) -> bool:
     return any(not path.name.endswith(".tmp") for path in folder.iterdir()) and not is_store(folder)
 
 
-def _manifest(model: FrozenModel, kind: FeatureKind, shard_rows: int, *, symmetry: bool) -> Manifest:
+def _manifest(model: Backbone, settings: ExtractSettings) -> Manifest:
     from importlib.metadata import version
 
+    readout = settings.kind == "readout"
     return Manifest(
         model=model.name,
         model_digest=model.digest,
         model_head=model.head,
-        kind=kind,
-        columns=tuple(model.columns(kind)),
-        theta0_ev=tuple(float(t) for t in model.theta0_ev) if kind == "readout" else (),
+        kind=settings.kind,
+        columns=tuple(model.columns(settings.kind)),
+        theta0_ev=tuple(float(t) for t in model.theta0_ev) if readout else (),
         dtype=model.dtype,
-        shard_rows=shard_rows,
+        shard_rows=settings.shard_rows,
         versions={name: version(name) for name in ("mace-bounds", "mace-torch", "torch")},
-        atoms=model.keep_atoms,
-        symmetry=symmetry,
+        atoms=settings.atoms,
+        symmetry=settings.symmetry,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.backbones.mace import training_compositions
+from mace_bounds.backbones import training_compositions
 from mace_bounds.bounds import detailed_table
 from mace_bounds.calibration import FitConfig, fit_head
 from mace_bounds.errors import HeadError

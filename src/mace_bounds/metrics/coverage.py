@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds._light import import_scoringrules
 from mace_bounds.errors import HeadError
 from mace_bounds.metrics.groups import Groups, Labels, codes_of, groups_of
 
@@ -156,17 +155,15 @@ def interval_score(
 
     References
     ----------
-    Gneiting & Raftery, JASA 102, 359 (2007), equation 43; computed by ``scoringrules``.
+    Gneiting & Raftery, JASA 102, 359 (2007), equation 43.
     """
-    scoringrules = import_scoringrules()
-
     r, low, high = (np.asarray(a, dtype=np.float64) for a in (residual, lower, upper))
     out = np.full(r.shape, np.inf)
     finite = np.isfinite(low) & np.isfinite(high)
     if finite.any():
-        out[finite] = scoringrules.interval_score(
-            r[finite], low[finite], high[finite], 1.0 - level, backend="numpy"
-        )
+        r, low, high = r[finite], low[finite], high[finite]
+        excess = np.maximum(low - r, 0.0) + np.maximum(r - high, 0.0)
+        out[finite] = high - low + 2.0 / (1.0 - level) * excess
     return out
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.backbones.mace import find_weights
+from mace_bounds.backbones import find_weights
 from mace_bounds.errors import SourceError
 from mace_bounds.materials_project import is_query, parse_query
 from mace_bounds.structures import read

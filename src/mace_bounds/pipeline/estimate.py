@@ -13,7 +13,7 @@ from mace_bounds.pipeline.probe import Extent, Speed, measure_fit
 from mace_bounds.pipeline.sources import STORE
 
 if TYPE_CHECKING:
-    from mace_bounds.backbones.mace import Weights
+    from mace_bounds.backbones import WeightsFile
     from mace_bounds.pipeline.folder import State
 
 FRACTIONS = 118  # columns of the head beside the features
@@ -54,7 +54,7 @@ class Estimate:
     basis: str
 
 
-def download_estimate(extents: tuple[Extent, ...], weights: Weights) -> Estimate:
+def download_estimate(extents: tuple[Extent, ...], weights: WeightsFile) -> Estimate:
     """The pages that are still to come, at the pace of the first; their file, and the pages beside it meanwhile."""
     looks = [(extent, extent.look) for extent in extents if extent.look is not None]
     if not looks and weights.here:
@@ -73,7 +73,7 @@ def download_estimate(extents: tuple[Extent, ...], weights: Weights) -> Estimate
 def features_estimate(
     extents: tuple[Extent, ...],
     speed: Speed | None,
-    weights: Weights,
+    weights: WeightsFile,
     question: Question,
     state: State,
     workers: int | None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.backbones.mace import DEFAULT_MODEL, Weights, find_weights
+from mace_bounds.backbones import DEFAULT_MODEL, WeightsFile, find_weights
 from mace_bounds.errors import SourceError
 from mace_bounds.materials_project import parse_query
 from mace_bounds.pipeline.config import DEFAULT_SOURCE, FIT, Question, ask
@@ -36,7 +36,7 @@ class Plan:
     ----------
     out : Path
     sources : tuple of Extent
-    weights : Weights
+    weights : WeightsFile
         The model's file.
     speed : Speed or None
         From the probe; None where the weights are not here.
@@ -50,7 +50,7 @@ class Plan:
 
     out: Path
     sources: tuple[Extent, ...]
-    weights: Weights
+    weights: WeightsFile
     speed: Speed | None
     stages: tuple[Estimate, ...]
     free_bytes: int
@@ -151,7 +151,7 @@ def plan(
     return Plan(out, extents, weights, speed, stages, free, notes)
 
 
-def _notes(question: Question, extents: tuple[Extent, ...], weights: Weights) -> tuple[str, ...]:
+def _notes(question: Question, extents: tuple[Extent, ...], weights: WeightsFile) -> tuple[str, ...]:
     notes = []
     if not weights.here:
         notes.append(

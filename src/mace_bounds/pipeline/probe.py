@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.backbones.mace import load_model
+from mace_bounds.backbones import load_model
 from mace_bounds.calibration import FitConfig
-from mace_bounds.features import FeatureStore, extract
+from mace_bounds.features import ExtractSettings, FeatureStore, extract
 from mace_bounds.head import array_chunks, fit_pops
 from mace_bounds.materials_project import finished, look, parse_query
 from mace_bounds.pipeline.folder import entries_path
@@ -144,9 +144,10 @@ def measure_speed(sample: list[Record], question: Question, device: str, work: P
     start = time.perf_counter()
     frozen = load_model(question.model, dtype=question.dtype, device=device)
     loaded = time.perf_counter() - start
+    kept = ExtractSettings(atoms=True, symmetry=True, shard_rows=len(sample), workers=1)
     for name in ("warm", "timed"):
         start = time.perf_counter()
-        store = extract(sample, work / name, frozen, atoms=True, symmetry=True, shard_rows=len(sample))
+        store = extract(sample, work / name, frozen, kept)
         seconds = time.perf_counter() - start
     table = store.read().table
     good = table[table["reason"].isna()]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.backbones.mace import DEFAULT_MODEL
+from mace_bounds.backbones import DEFAULT_MODEL
 from mace_bounds.errors import SourceError
 from mace_bounds.pipeline.config import AUDIT, DEFAULT_SOURCE, DOWNLOAD, FEATURES, FIT, STAGES, ask
 from mace_bounds.pipeline.folder import AUDIT_FOLDER, HEAD, State, digest
@@ -79,7 +79,7 @@ def build(
     also : sequence of str or path
         More labelled structures. They may be added until the fit is done.
     model : str or path
-        See :func:`mace_bounds.backbones.mace.load_model`.
+        See :func:`mace_bounds.load_model`.
     include_training, balance
         See :func:`mace_bounds.fitting.fit` and :class:`mace_bounds.calibration.FitConfig`.
     cross_fit : bool
@@ -88,7 +88,7 @@ def build(
     energy_key, max_atoms
         See :func:`mace_bounds.structures.read`.
     dtype, device
-        See :func:`mace_bounds.backbones.mace.load_model`.
+        See :func:`mace_bounds.load_model`.
     shard_rows, workers, scheduler
         See :func:`mace_bounds.features.extract`.
     plots : bool

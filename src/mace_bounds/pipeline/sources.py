@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.backbones.mace import weights_digest
+from mace_bounds.backbones import digest_of
 from mace_bounds.errors import SourceError, StoreError
 from mace_bounds.features import FeatureStore, is_store
 from mace_bounds.materials_project import download, is_query
@@ -100,7 +100,7 @@ def _finished_store(folder: Path, model: str) -> Source:
             f"expected a finished feature store in {folder}, but its run was interrupted or it is a part; run the same "
             "mace-bounds features command again to finish it, or mace-bounds merge for parts."
         )
-    wanted = weights_digest(model)
+    wanted = digest_of(model)
     if (wanted or manifest.model_digest) != manifest.model_digest or (not wanted and manifest.model != model):
         raise StoreError(
             f"expected features of {model} in {folder}, but they are of {manifest.model}; name that model or make them "

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from mace_bounds._io import heads_folder
 from mace_bounds.auditing import AuditConfig, audit
-from mace_bounds.backbones.mace import fetch_weights, find_weights, load_model
+from mace_bounds.backbones import fetch_weights, find_weights, load_model
 from mace_bounds.bounds import read_card
 from mace_bounds.calibration import FitConfig
 from mace_bounds.errors import HeadError
-from mace_bounds.features import FeatureStore, extract, is_store, join
+from mace_bounds.features import ExtractSettings, FeatureStore, extract, is_store, join
 from mace_bounds.fitting import CardNotes, fit
 from mace_bounds.head import is_head_folder
 from mace_bounds.pipeline.config import AUDIT, FIT
@@ -93,11 +93,13 @@ def extract_features(
             records,
             source.store,
             frozen,
-            atoms=beside["atoms"],
-            symmetry=beside["symmetry"],
-            shard_rows=question.shard_rows,
+            ExtractSettings(
+                atoms=beside["atoms"],
+                symmetry=beside["symmetry"],
+                shard_rows=question.shard_rows,
+                **where,
+            ),
             progress=partial(_told, progress, source.store.name, total),
-            **where,
         )
         manifest = store.manifest
         made = {

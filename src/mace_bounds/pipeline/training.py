@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mace_bounds.backbones.mace import training_compositions, weights_digest
+from mace_bounds.backbones import digest_of, training_compositions
 
 TRAINED_ON = {
     "medium-mpa-0": "MPtrj, which is the Materials Project itself, and sAlex, a part of Alexandria",
@@ -38,7 +38,7 @@ def training_sentence(model: str, about: dict[str, Any]) -> str:
 
 def training_is_known(model: str) -> bool:
     """Whether it is known here which compositions a model was trained on."""
-    return training_compositions(model, weights_digest(model) or "") is not None
+    return training_compositions(model, digest_of(model) or "") is not None
 
 
 def unknown_sentence(model: str) -> str:

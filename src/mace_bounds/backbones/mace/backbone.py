@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -22,8 +22,9 @@ from mace_bounds.backbones.graph import Graph, GraphBatch, batch_graphs, mace_da
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.backbones.mace import embedded as _embedded
 from mace_bounds.backbones.mace.fast import EDGES_PER_CHUNK, FastForward, Unsupported
+from mace_bounds.backbones.mace.pickling import pickled, unpickled
 from mace_bounds.backbones.mace.split import LastLayer, split_last_layer
-from mace_bounds.backbones.mace.weights import MPA_0_BYTES, fetch_weights
+from mace_bounds.backbones.mace.files import MPA_0_BYTES, fetch_weights
 from mace_bounds.backbones.neighbours import build_graph
 from mace_bounds.errors import ModelError
 from mace_bounds.structures import Crystal
@@ -35,14 +36,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DTYPES = ("float32", "float64")
-DEFAULT_MODEL = _mace.DEFAULT_NAME
 CHECK_TOLERANCE_EV_PER_ATOM = 1e-6
 MPA_0_PARAMETERS = 9_063_204  # a known fact, never measured by this project
 
 
 @dataclass(frozen=True, eq=False)
-class FrozenModel:
-    """A MACE model with its readout taken off; make one with :func:`load_model`.
+class MaceBackbone:
+    """A MACE model with its readout taken off; make one with :func:`load_mace`.
 
     Attributes
     ----------
@@ -75,8 +75,6 @@ class FrozenModel:
         The re-arranged forward; None where mace's own is used.
     memory_bytes : float or None
         Memory for a batch beside the model; None for the default of the device.
-    keep_atoms : bool
-        Whether :meth:`extract` gives the features of single atoms beside their sums.
     """
 
     name: str
@@ -93,7 +91,8 @@ class FrozenModel:
     warnings: tuple[str, ...] = ()
     fast: FastForward | None = None
     memory_bytes: float | None = None
-    keep_atoms: bool = False
+
+    worker_imports: ClassVar[tuple[str, ...]] = ("mace_bounds.backbones.mace.preload",)
 
     @property
     def theta0_ev(self) -> NDArray[np.float64]:
@@ -109,7 +108,9 @@ class FrozenModel:
             f"readout{k + 1}_{what}{i}" for k, (what, n) in enumerate(self.split.layers) for i in range(n)
         ]
 
-    def extract(self, crystals: Sequence[Crystal], kind: FeatureKind = "readout") -> FeatureBlock:
+    def extract(
+        self, crystals: Sequence[Crystal], kind: FeatureKind = "readout", *, atoms: bool = False
+    ) -> FeatureBlock:
         """Run the frozen network on crystals in batches that fill the memory given to them.
 
         Parameters
@@ -118,6 +119,8 @@ class FrozenModel:
             Checked structures whose elements the model knows.
         kind : {"readout", "descriptors"}
             The features in which the energy is linear, or the invariants of every layer.
+        atoms : bool
+            Give the features of single atoms beside their sums.
 
         Returns
         -------
@@ -126,27 +129,34 @@ class FrozenModel:
         """
         n = len(crystals)
         width, ends = len(self.columns(kind)), np.cumsum([len(c.numbers) for c in crystals], dtype=int)
-        atoms = np.empty((ends[-1] if n else 0, width), dtype=np.float32) if self.keep_atoms else None
-        rows = FeatureBlock(np.empty((n, width)), np.empty(n), np.empty(n), atoms)
+        single = np.empty((ends[-1] if n else 0, width), dtype=np.float32) if atoms else None
+        rows = FeatureBlock(np.empty((n, width)), np.empty(n), np.empty(n), single)
         graphs = (build_graph(crystal, self.cutoff_a) for crystal in crystals)
         memory_bytes = self.memory_bytes or DEFAULT_MEMORY_BYTES[self.device]
         stream = batches(graphs, self._cost(), memory_bytes)
         for places, batch in ahead(stream) if self.device == "cuda" else stream:
-            block = self._extract_batch(batch, kind)
+            block = self._extract_batch(batch, kind, atoms)
             rows.features[places] = block.features
             rows.fixed_energy_ev[places] = block.fixed_energy_ev
             rows.energy_ev[places] = block.energy_ev
-            if atoms is not None and block.atoms is not None:
+            if single is not None and block.atoms is not None:
                 of_batch = [np.arange(ends[p] - len(crystals[p].numbers), ends[p]) for p in places]
-                atoms[np.concatenate(of_batch)] = block.atoms
+                single[np.concatenate(of_batch)] = block.atoms
         return rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For other processes: the same numbers there, without the file, and without the check again."""
+        return {"pickled": pickled(dict(self.__dict__))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(unpickled(state["pickled"]))
 
     def _cost(self) -> MemoryCost:
         if self.fast is None:
             return mace_cost(self.module)
         return fast_cost(self.module, EDGES_PER_CHUNK[self.device])
 
-    def _extract_batch(self, graphs: list[Graph], kind: FeatureKind) -> FeatureBlock:
+    def _extract_batch(self, graphs: list[Graph], kind: FeatureKind, atoms: bool = False) -> FeatureBlock:
         import torch
 
         batch = batch_graphs(graphs, self.atomic_numbers, self.device)
@@ -169,8 +179,8 @@ class FrozenModel:
             n_atoms = torch.bincount(owner, minlength=len(graphs)).double()
             theta0 = self.split.theta0.to(self.device)
             energy = readout @ theta0[:-1] + n_atoms * theta0[-1] + fixed
-        atoms = per_atom.float().cpu().numpy() if self.keep_atoms else None
-        return FeatureBlock(features.cpu().numpy(), fixed.cpu().numpy(), energy.cpu().numpy(), atoms)
+        single = per_atom.float().cpu().numpy() if atoms else None
+        return FeatureBlock(features.cpu().numpy(), fixed.cpu().numpy(), energy.cpu().numpy(), single)
 
     def _forward(self, batch: GraphBatch) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """Scalars of each layer and pair repulsion: re-arranged where the model allows it, else by mace."""
@@ -184,33 +194,17 @@ class FrozenModel:
         return self.split.select(node_feats), _mace.pair_energies(self.module, data)
 
 
-def load_model(
-    model: str | Path | torch.nn.Module = DEFAULT_MODEL,
+def load_mace(
+    model: str | Path | torch.nn.Module,
     *,
     head: str | None = None,
     dtype: str = "float32",
     device: str = "auto",
     memory_bytes: float | None = None,
-) -> FrozenModel:
+) -> MaceBackbone:
     """Load a model, split its readout off, and check the split on a small cell.
 
-    Parameters
-    ----------
-    model : str, Path or torch.nn.Module
-        ``"mini"``, a name that mace knows (``"medium-mpa-0"``; downloaded once by mace), the path of a
-        checkpoint or of a folder as ``mini`` is kept in, or a model object.
-    head : str, optional
-        Which of several heads; needed only where no head is called ``"default"``.
-    dtype : {"float32", "float64"}
-        Precision of the forward.
-    device : {"auto", "cpu", "cuda"}
-        ``"auto"`` takes CUDA where there is one.
-    memory_bytes : float, optional
-        Memory for a batch beside the model; 256 MB on a CPU, 8 GB on CUDA. Numbers depend on it by round-off only.
-
-    Returns
-    -------
-    FrozenModel
+    Parameters are those of :func:`mace_bounds.backbones.load_model`.
 
     Raises
     ------
@@ -231,7 +225,7 @@ def load_model(
     chosen = _choose_head(heads, head)
     split = split_last_layer(module, heads.index(chosen))
     numbers = tuple(int(z) for z in module.atomic_numbers)
-    frozen = FrozenModel(
+    frozen = MaceBackbone(
         name=name,
         digest=digest,
         module=module,
@@ -303,7 +297,7 @@ def _open(
         return path.name, embedded.digest, embedded.module, [], embedded.training_compositions
     name, path = (path.name, path) if path.is_file() else (str(model), fetch_weights(model).path)
     module = _mace.load_checkpoint(path)
-    notes = _mpa_0_notes(path, module) if name == DEFAULT_MODEL else []
+    notes = _mpa_0_notes(path, module) if name == _mace.MPA_0 else []
     return name, hashlib.sha256(path.read_bytes()).hexdigest(), module, notes, None
 
 
@@ -334,7 +328,7 @@ def _small_cells(numbers: Sequence[int]) -> Iterator[Crystal]:
         )
 
 
-def _check_split(frozen: FrozenModel) -> None:
+def _check_split(frozen: MaceBackbone) -> None:
     """Compare θ0·φ + fixed with mace's own energy in float64."""
     import torch
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds._light import stand_ins
 from mace_bounds.errors import ModelError
 
 if TYPE_CHECKING:
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
     import torch
 
-DEFAULT_NAME = "medium-mpa-0"
+MPA_0 = "medium-mpa-0"
 
 
 @contextlib.contextmanager
@@ -57,15 +55,8 @@ def without_torchscript() -> Iterator[None]:
 def import_mace() -> Any:
     """Import mace (before e3nn, as it sets up torch.load for it) and return ``mace.modules``."""
     with quiet():
-        try:
-            with stand_ins():
-                import mace
-                from mace import modules
-        except Exception:  # a mace that needs what the stand-ins hold back: import it as it is
-            for name in [n for n in sys.modules if n.partition(".")[0] == "mace"]:
-                del sys.modules[name]
-            import mace  # noqa: F401
-            from mace import modules
+        import mace  # noqa: F401
+        from mace import modules
     return modules
 
 
@@ -84,7 +75,7 @@ def cache_file(name: str) -> tuple[Path, str]:
         from mace.calculators import foundations_models as known
         from mace.tools.utils import get_cache_dir
     url = known.mace_mp_urls[name]
-    if name == DEFAULT_NAME and Path(known.local_model_path).is_file():
+    if name == MPA_0 and Path(known.local_model_path).is_file():
         return Path(known.local_model_path), url
     file = url.rsplit("/", 1)[-1]
     return Path(get_cache_dir(), "".join(c for c in file if c.isalnum() or c == "_")), url

@@ -131,7 +131,7 @@ def training_compositions(model: str | Path, digest: str) -> NDArray[np.uint64] 
         return None
     from safetensors import safe_open
 
-    found = weights_digest(folder)
+    found = digest_of(folder)
     if found != digest:
         raise ModelError(
             f"expected the weights {digest[:12]} in {folder}, got {str(found)[:12]}; "
@@ -141,7 +141,7 @@ def training_compositions(model: str | Path, digest: str) -> NDArray[np.uint64] 
         return tensors.get_tensor(SEEN).view("uint64") if SEEN in tensors.keys() else None  # noqa: SIM118
 
 
-def weights_digest(model: str | Path) -> str | None:
+def digest_of(model: str | Path) -> str | None:
     """SHA-256 of the weights that a name or path stands for, read from disk; None for names of mace."""
     path = MINI_FOLDER if str(model) == MINI else Path(model)
     path = path / WEIGHTS if path.is_dir() else path

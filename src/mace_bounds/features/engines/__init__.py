@@ -17,21 +17,17 @@ from mace_bounds.features.engines.run import Engine, run_shards
 from mace_bounds.features.engines.work import Shard, pack_model
 
 if TYPE_CHECKING:
-    from mace_bounds.backbones import FeatureKind
-    from mace_bounds.backbones.mace import FrozenModel
+    from mace_bounds.backbones import Backbone
 
 __all__ = ["Engine", "Shard", "open_engine", "run_shards", "usable_cores"]
 
 
-def open_engine(
-    model: FrozenModel, kind: FeatureKind, *, workers: int | None = 1, scheduler: str | None = None
-) -> Engine:
+def open_engine(model: Backbone, *, workers: int | None = 1, scheduler: str | None = None) -> Engine:
     """Choose the engine.
 
     Parameters
     ----------
-    model : FrozenModel
-    kind : {"readout", "descriptors"}
+    model : Backbone
     workers : int, optional
         Processes on this machine; None for one on each usable core. With 1, and on CUDA, the work is done in this
         process.
@@ -53,11 +49,11 @@ def open_engine(
                 "expected Dask for a scheduler, but it is not installed; "
                 'install it with pip install "mace-bounds[dask]".'
             ) from error
-        return Dask(pack_model(model), kind, scheduler)
+        return Dask(pack_model(model), scheduler)
     workers = workers or usable_cores()
     if workers == 1 or model.device == "cuda":
-        return InProcess(model, kind)
-    return Processes(pack_model(model), kind, workers)
+        return InProcess(model)
+    return Processes(pack_model(model), workers, getattr(model, "worker_imports", ()))
 
 
 def usable_cores() -> int:

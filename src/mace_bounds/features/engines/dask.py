@@ -5,6 +5,7 @@ of sixteen single-threaded workers. Run on a login node or in a small job, in a 
 
     from dask_jobqueue import SLURMCluster
     from mace_bounds import extract, load_model, read
+    from mace_bounds.features import ExtractSettings
 
     if __name__ == "__main__":
         cluster = SLURMCluster(
@@ -17,7 +18,8 @@ of sixteen single-threaded workers. Run on a login node or in a small job, in a 
         )
         cluster.scale(jobs=8)
         model = load_model("medium-mpa-0", device="cpu")
-        extract(read("entries.json.gz"), "store", model, scheduler=cluster.scheduler_address)
+        settings = ExtractSettings(scheduler=cluster.scheduler_address)
+        extract(read("entries.json.gz"), "store", model, settings)
 
 Any other scheduler serves as well (``mace-bounds features SOURCE OUT --scheduler tcp://HOST:8786``). Give workers one
 thread each: a worker holds one model and does one shard at a time.
@@ -36,16 +38,16 @@ from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_wo
 from mace_bounds.errors import EngineError
 from mace_bounds.features.engines.work import Task, perform, sentence, unpack_model
 from mace_bounds.features.manifest import is_store
+from mace_bounds.threads import one_thread
 
 if TYPE_CHECKING:
     from distributed import Future
 
-    from mace_bounds.backbones import FeatureKind
-    from mace_bounds.backbones.mace import FrozenModel
+    from mace_bounds.backbones import Backbone
 
 SECONDS_TO_CONNECT = 30
 PACKAGES = ("mace-bounds", "mace-torch", "torch", "numpy", "numba")  # with others the last bits may differ
-_one_at_a_time = threading.Lock()  # mace's forward sets torch's default dtype for the whole process
+_one_at_a_time = threading.Lock()  # a forward may set things of the whole process, as torch's default dtype
 
 
 class Dask:
@@ -55,7 +57,6 @@ class Dask:
     ----------
     model : bytes
         From :func:`pack_model`.
-    kind : {"readout", "descriptors"}
     address : str
         Of the scheduler: ``"tcp://HOST:8786"``.
 
@@ -67,7 +68,7 @@ class Dask:
 
     patience = 1  # the scheduler itself tries a task on several workers before it gives up
 
-    def __init__(self, model: bytes, kind: FeatureKind, address: str) -> None:
+    def __init__(self, model: bytes, address: str) -> None:
         try:
             self._client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -77,7 +78,7 @@ class Dask:
             ) from error
         self._name = f"mace-bounds-{uuid4().hex}"
         try:
-            self._client.register_plugin(_Kept(model, kind), name=self._name)
+            self._client.register_plugin(_Kept(model), name=self._name)
         except Exception as error:  # distributed wraps what a worker raised
             self._client.close()
             raise EngineError(
@@ -133,12 +134,12 @@ def _lost() -> EngineError:
 class _Kept(WorkerPlugin):  # type: ignore[misc]
     """What every worker keeps for a run, also one that comes later: the model, unpacked by its first task."""
 
-    def __init__(self, data: bytes, kind: FeatureKind) -> None:
-        self.data, self.kind = data, kind
+    def __init__(self, data: bytes) -> None:
+        self.data = data
         self.versions = {name: _version(name) for name in PACKAGES}
-        self.model: FrozenModel | None = None
+        self.model: Backbone | None = None
 
-    def open(self) -> FrozenModel:
+    def open(self) -> Backbone:
         """Load the model once.
 
         Raises
@@ -165,8 +166,6 @@ def _version(name: str) -> str:
 
 def _perform(task: Task, name: str) -> int:
     """Do a task on a worker."""
-    import torch
-
     if not is_store(task.shard.path.parent):
         raise EngineError(
             f"expected a folder that the Dask workers see too, but one finds no store in {task.shard.path.parent}; "
@@ -174,5 +173,6 @@ def _perform(task: Task, name: str) -> int:
         )
     kept = get_worker().plugins[name]
     with _one_at_a_time:
-        torch.set_num_threads(1)
-        return perform(task, kept.open(), kept.kind)
+        model = kept.open()
+        with one_thread():
+            return perform(task, model)

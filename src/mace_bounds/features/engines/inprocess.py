@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from mace_bounds.features.engines.work import Task, perform
+from mace_bounds.threads import one_thread
 
 if TYPE_CHECKING:
-    from mace_bounds.backbones import FeatureKind
-    from mace_bounds.backbones.mace import FrozenModel
+    from mace_bounds.backbones import Backbone
 
 
 class InProcess:
@@ -19,12 +20,10 @@ class InProcess:
 
     slots, patience = 1, 1
 
-    def __init__(self, model: FrozenModel, kind: FeatureKind) -> None:
-        import torch
-
-        self._model, self._kind = model, kind
-        self._threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+    def __init__(self, model: Backbone) -> None:
+        self._model = model
+        self._threads = ExitStack()
+        self._threads.enter_context(one_thread())
 
     def submit(self, task: Task) -> None:
         """Keep the task."""
@@ -32,10 +31,8 @@ class InProcess:
 
     def wait(self) -> tuple[Task, int | None]:
         """Do the task."""
-        return self._task, perform(self._task, self._model, self._kind)
+        return self._task, perform(self._task, self._model)
 
     def close(self) -> None:
         """Give this process its threads back."""
-        import torch
-
-        torch.set_num_threads(self._threads)
+        self._threads.close()

@@ -13,19 +13,18 @@ from contextlib import contextmanager, suppress
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds._light import lighten_imports
 from mace_bounds.errors import EngineError
 from mace_bounds.features.engines.work import Task, perform, unpack_model
+from mace_bounds.threads import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
-    from mace_bounds.backbones import FeatureKind
-    from mace_bounds.backbones.mace import FrozenModel
+    from mace_bounds.backbones import Backbone
 
-# Where fork is safe, workers come from a server that has imported mace already: one that dies is replaced at once.
+# Where fork is safe, workers come from a server that has imported much already: one that dies is replaced at once.
 START = "forkserver" if sys.platform == "linux" else "spawn"
 FALSE_STARTS = 3  # workers that die one after the other before they are ready
 READY = "ready"
@@ -34,11 +33,11 @@ READY = "ready"
 class _Worker:
     """A process, the pipe to it, and the task in its hand."""
 
-    def __init__(self, model: bytes, kind: FeatureKind) -> None:
+    def __init__(self, model: bytes, imports: Sequence[str]) -> None:
         context = get_context(START)
-        context.set_forkserver_preload(["mace_bounds.features.engines.preload"])
+        context.set_forkserver_preload([__name__, *imports])
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=serve, args=(theirs, model, kind), daemon=True)  # type: ignore[attr-defined]
+        self.process: BaseProcess = context.Process(target=serve, args=(theirs, model), daemon=True)  # type: ignore[attr-defined]
         try:
             with _interrupts_kept():
                 self.process.start()
@@ -69,15 +68,16 @@ class Processes:
     ----------
     model : bytes
         From :func:`pack_model`.
-    kind : {"readout", "descriptors"}
     workers : int
         How many processes at most.
+    imports : sequence of str
+        Modules that they all import: done once, where they are forked.
     """
 
     patience = 2
 
-    def __init__(self, model: bytes, kind: FeatureKind, workers: int) -> None:
-        self._model, self._kind, self._limit = model, kind, workers
+    def __init__(self, model: bytes, workers: int, imports: Sequence[str] = ()) -> None:
+        self._model, self._limit, self._imports = model, workers, imports
         self.slots = workers + 1  # one waits ready for whoever is first done
         self._waiting: deque[Task] = deque()
         self._workers: list[_Worker] = []
@@ -113,7 +113,7 @@ class Processes:
                 worker.give(self._waiting.popleft())
         busy = sum(worker.task is not None for worker in self._workers)
         while len(self._workers) < min(self._limit, busy + len(self._waiting)):
-            self._workers.append(_Worker(self._model, self._kind))
+            self._workers.append(_Worker(self._model, self._imports))
 
     def _hear(self, worker: _Worker) -> Any:
         """What a worker says: rows that failed or an exception; None if it died or has just begun."""
@@ -159,28 +159,24 @@ def _interrupts_kept() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def serve(pipe: Connection, model: bytes, kind: FeatureKind) -> None:
+def serve(pipe: Connection, model: bytes) -> None:
     """Do tasks that come through the pipe until it is closed; this is what a worker process runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    lighten_imports()
-    import torch
-
-    torch.set_num_threads(1)
     try:
-        frozen = unpack_model(model)
+        backbone = unpack_model(model)
     except Exception as error:
         pipe.send(_portable(error))
         return
     pipe.send(READY)
-    with suppress(EOFError, ConnectionError):  # the other end is gone
+    with one_thread(), suppress(EOFError, ConnectionError):  # the other end is gone
         while True:
-            pipe.send(_outcome(pipe.recv(), frozen, kind))
+            pipe.send(_outcome(pipe.recv(), backbone))
 
 
-def _outcome(task: Task, model: FrozenModel, kind: FeatureKind) -> int | Exception:
+def _outcome(task: Task, model: Backbone) -> int | Exception:
     try:
-        return perform(task, model, kind)
+        return perform(task, model)
     except Exception as error:
         return _portable(error)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.errors import EngineError
 from mace_bounds.features.extract_rows import extract_batch
 from mace_bounds.features.shard import write_shard
@@ -18,10 +16,8 @@ from mace_bounds.structures import Crystal, Record, space_group
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from typing import Any
 
-    from mace_bounds.backbones import FeatureKind
-    from mace_bounds.backbones.mace import FrozenModel
+    from mace_bounds.backbones import Backbone, FeatureKind
     from mace_bounds.features.shard import Arrays
 
     Rows = tuple[list[str | None], Arrays]
@@ -46,14 +42,18 @@ class Shard:
         All its rows.
     killers : tuple of int
         Positions of the records that kill the process that runs them: they get a reason unseen.
-    symmetry : bool
-        Whether the space groups of labelled structures are kept.
+    kind : {"readout", "descriptors"}
+        Which features.
+    atoms, symmetry : bool
+        Whether the features of single atoms are kept, and the space groups of labelled structures.
     """
 
     index: int
     path: Path
     records: list[Record]
     killers: tuple[int, ...] = ()
+    kind: FeatureKind = "readout"
+    atoms: bool = False
     symmetry: bool = False
 
 
@@ -65,7 +65,7 @@ class Task:
     span: tuple[int, int] | None = None
 
 
-def perform(task: Task, model: FrozenModel, kind: FeatureKind) -> int:
+def perform(task: Task, model: Backbone) -> int:
     """Do a task; returns the number of rows with a reason instead of features."""
     shard = task.shard
     records = list(shard.records)
@@ -73,7 +73,7 @@ def perform(task: Task, model: FrozenModel, kind: FeatureKind) -> int:
         records[k] = replace(records[k], crystal=None, reason=KILLER)
     if task.span is not None:
         records = records[slice(*task.span)]
-    reasons, arrays = compute(records, model, kind)
+    reasons, arrays = compute(records, model, shard.kind, atoms=shard.atoms)
     groups = space_groups(records) if shard.symmetry else None
     if task.span is None:
         write_shard(shard.path, shard.records, reasons, arrays, model.dtype, groups)
@@ -88,7 +88,7 @@ def space_groups(records: Sequence[Record]) -> list[str | None]:
     ]
 
 
-def compute(records: Sequence[Record], model: FrozenModel, kind: FeatureKind) -> Rows:
+def compute(records: Sequence[Record], model: Backbone, kind: FeatureKind, *, atoms: bool) -> Rows:
     """Features of records; where the model fails on them together, those on which it fails alone get a reason.
 
     The others are then computed together, as if the failures had come with their reasons: the rows do not
@@ -100,24 +100,24 @@ def compute(records: Sequence[Record], model: FrozenModel, kind: FeatureKind) ->
         What the model raised, if it fails on a small cell too: then no structure is to blame.
     """
     try:
-        return extract_batch(records, model, kind)
+        return extract_batch(records, model, kind, atoms=atoms)
     except Exception as error:
-        alone = [_alone(record, model, kind) for record in records]
+        alone = [extract_one(record, model, kind, atoms=atoms) for record in records]
         if not any(isinstance(outcome, str) for outcome in alone):
             return _joined([outcome for outcome in alone if not isinstance(outcome, str)])
-        if isinstance(_alone(_small_cell(model), model, kind), str):
+        if isinstance(extract_one(_small_cell(model), model, kind, atoms=atoms), str):
             raise error from None
     blamed = [
         replace(record, crystal=None, reason=outcome) if isinstance(outcome, str) else record
         for record, outcome in zip(records, alone, strict=True)
     ]
-    return compute(blamed, model, kind)
+    return compute(blamed, model, kind, atoms=atoms)
 
 
-def _alone(record: Record, model: FrozenModel, kind: FeatureKind) -> Rows | str:
+def extract_one(record: Record, model: Backbone, kind: FeatureKind, *, atoms: bool) -> Rows | str:
     """Rows of one record, or why there are none."""
     try:
-        return extract_batch([record], model, kind)
+        return extract_batch([record], model, kind, atoms=atoms)
     except Exception as error:
         return (
             f"expected the model to finish, but it failed on this structure alone ({sentence(error)}); "
@@ -130,7 +130,7 @@ def sentence(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
-def _small_cell(model: FrozenModel) -> Record:
+def _small_cell(model: Backbone) -> Record:
     """Two atoms on which every model that could be loaded passes."""
     numbers = np.array([model.atomic_numbers[0], model.atomic_numbers[-1]])
     cell = np.array([[3.4, 0.1, 0.0], [0.0, 3.3, 0.2], [0.1, 0.0, 3.6]])
@@ -142,46 +142,24 @@ def _joined(parts: list[Rows]) -> Rows:
     return reasons, {key: np.concatenate([arrays[key] for _, arrays in parts]) for key in parts[0][1]}
 
 
-class _Pickler(pickle.Pickler):
-    def reducer_override(self, thing: Any) -> Any:
-        import torch
-
-        if isinstance(thing, torch.jit.ScriptModule):
-            buffer = io.BytesIO()
-            torch.jit.save(thing, buffer)
-            return _load_script, (buffer.getvalue(),)
-        return NotImplemented
-
-
-def _load_script(data: bytes) -> Any:
-    import torch
-
-    return torch.jit.load(io.BytesIO(data))  # type: ignore[no-untyped-call]
-
-
-def pack_model(model: FrozenModel) -> bytes:
-    """The model as bytes for other processes: the same numbers there, without its file, and no check again.
+def pack_model(model: Backbone) -> bytes:
+    """The model as bytes for other processes: the same numbers there.
 
     Raises
     ------
     EngineError
         If the model holds something that cannot be sent.
     """
-    buffer = io.BytesIO()
     try:
-        with _mace.quiet():
-            _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(model)
+        return pickle.dumps(model, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         raise EngineError(
-            f"expected a model that can be sent to other processes, but {model.name} cannot be pickled "
-            f"({sentence(error)}); use one worker."
+            f"the model {model.name} cannot be sent to other processes, as it cannot be pickled ({sentence(error)}); "
+            "use one worker."
         ) from error
-    return buffer.getvalue()
 
 
-def unpack_model(data: bytes) -> FrozenModel:
+def unpack_model(data: bytes) -> Backbone:
     """Undo :func:`pack_model`; only for bytes that this package has sent itself."""
-    _mace.import_mace()
-    with _mace.quiet():
-        model: FrozenModel = pickle.loads(data)
+    model: Backbone = pickle.loads(data)
     return model
