@@ -93,6 +93,7 @@ def write_sources(folder: Path, sizes: list[int], seed: int, workers: int) -> li
     from ase.io.extxyz import write_xyz
 
     from mace_bounds import extract, load_model, read
+    from mace_bounds.features import ExtractSettings
 
     paths = [folder / str(size) / "crystals.extxyz" for size in sizes]
     if all(path.exists() for path in paths):
@@ -101,7 +102,9 @@ def write_sources(folder: Path, sizes: list[int], seed: int, workers: int) -> li
     with bare.open("w") as handle:
         for atoms in crystals(max(sizes), seed):
             write_xyz(handle, [atoms])
-    rows = extract(read(bare), store, load_model("mini", device="cpu"), workers=workers).rows()
+    rows = extract(
+        read(bare), store, load_model("mini", device="cpu"), ExtractSettings(workers=workers)
+    ).rows()
     energies = np.concatenate([part.table["energy_model_ev"].to_numpy(dtype=float) for part in rows])
     noise = 0.1 * np.random.default_rng(seed).standard_t(3, max(sizes))
     for size, path in zip(sizes, paths, strict=True):

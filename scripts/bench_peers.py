@@ -132,7 +132,7 @@ class TorchSim:
 
 
 class Ours:
-    """``FrozenModel.extract``: the features that energies are linear in, and energies."""
+    """``MaceBackbone.extract``: the features that energies are linear in, and energies."""
 
     def __init__(self, checkpoint: Path, dtype: str) -> None:
         from mace_bounds import load_model
@@ -146,7 +146,7 @@ class Ours:
 
     def split(self, crystals: list, clock: Clock) -> None:
         """Where its time goes, apart from the timed runs."""
-        from mace_bounds.backbones.mace.frozen import build_graph
+        from mace_bounds.backbones.mace.backbone import build_graph
 
         with clock("neighbour lists"):
             for crystal in crystals:
@@ -230,13 +230,18 @@ def write_checkpoint(model: str, path: str) -> None:
 def store(checkpoint: str, crystals: str, workers: str) -> None:
     """Fill a feature store with the crystals, reading and model included."""
     from mace_bounds import load_model
-    from mace_bounds.features import extract
+    from mace_bounds.features import ExtractSettings, extract
     from mace_bounds.structures import Record
 
     sample = pickle.loads(Path(crystals).read_bytes())
     records = (Record(id=str(i), source="benchmark", crystal=c) for i, c in enumerate(sample))
     with tempfile.TemporaryDirectory() as folder:
-        extract(records, Path(folder, "store"), load_model(checkpoint, device="cpu"), workers=int(workers))
+        extract(
+            records,
+            Path(folder, "store"),
+            load_model(checkpoint, device="cpu"),
+            ExtractSettings(workers=int(workers)),
+        )
 
 
 if __name__ == "__main__":

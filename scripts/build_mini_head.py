@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mace_bounds import CardNotes, CompareReport, FitConfig, compare, extract, fit, load_model, read
-from mace_bounds.features import FeatureStore
+from mace_bounds.features import ExtractSettings, FeatureStore
 from mace_bounds.structures import Record, composition_keys
 
 FILES = {
@@ -95,7 +95,7 @@ def main() -> None:
         records(args.data, frozenset(model.atomic_numbers)),
         args.work / "store",
         model,
-        atoms=True,
+        ExtractSettings(atoms=True, workers=1),
         progress=lambda done, bad: print(f"{done} rows, {bad} failed", flush=True),
     )
     compared = {

@@ -32,7 +32,7 @@ def put_checkpoint(channels: int) -> Path:
     import torch
 
     import mpa0_architecture
-    from mace_bounds.backbones.mace import find_weights
+    from mace_bounds.backbones import find_weights
 
     options = mpa0_architecture.MPA_0 | {"hidden_irreps": f"{channels}x0e+{channels}x1o"}
     module = mpa0_architecture.build(options).float()
@@ -44,7 +44,7 @@ def put_checkpoint(channels: int) -> Path:
 
 def labelled(entries: list[dict[str, Any]], model: Path) -> list[dict[str, Any]]:
     """Entries whose energies are the model's, nearly."""
-    from mace_bounds.backbones.mace import load_model
+    from mace_bounds.backbones import load_model
     from mace_bounds.features import extract_rows
     from mace_bounds.structures import read
 

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", default="mini", help="the model that gives the zero of the labels")
     options = parser.parse_args(arguments)
 
-    from mace_bounds.backbones.mace import load_model
+    from mace_bounds.backbones import load_model
     from mace_bounds.examples import LABEL, SCALES, strain_records, write_extxyz
 
     model = load_model(options.model)

@@ -77,7 +77,7 @@ def tiny_model_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def labelled_crystals(tiny_model_folder) -> list[Atoms]:
     """200 small crystals whose label is the tiny model's energy, a smooth error and heavy-tailed noise."""
-    from mace_bounds.backbones.mace import load_model
+    from mace_bounds.backbones import load_model
     from mace_bounds.features import extract_rows
     from mace_bounds.structures import read
 
@@ -105,12 +105,14 @@ def labelled_file(labelled_crystals, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_store(labelled_file, tiny_model_folder, tmp_path_factory) -> Path:
     """Return a feature store of the labelled crystals."""
-    from mace_bounds.backbones.mace import load_model
-    from mace_bounds.features import extract
+    from mace_bounds.backbones import load_model
+    from mace_bounds.features import ExtractSettings, extract
     from mace_bounds.structures import read
 
     folder = tmp_path_factory.mktemp("stores") / "store"
-    extract(read(labelled_file), folder, load_model(tiny_model_folder), shard_rows=64)
+    extract(
+        read(labelled_file), folder, load_model(tiny_model_folder), ExtractSettings(shard_rows=64, workers=1)
+    )
     return folder
 
 

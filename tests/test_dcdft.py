@@ -122,7 +122,7 @@ def test_script_says_what_the_labels_are(tmp_path, monkeypatch, capsys):
     spec = importlib.util.spec_from_file_location("make_dcdft", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    monkeypatch.setattr("mace_bounds.backbones.mace.load_model", lambda name: FakeModel(name=name))
+    monkeypatch.setattr("mace_bounds.backbones.load_model", lambda name: FakeModel(name=name))
     script.main([str(tmp_path / "new" / "strain.extxyz"), "--model", "fake"])
     said = capsys.readouterr().out
     assert "18 crystals" in said

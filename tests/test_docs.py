@@ -116,7 +116,7 @@ def prepared(labelled_file, tiny_store, tiny_fit, tiny_model_folder, tmp_path_fa
     import torch
     from ase.io import read
 
-    from mace_bounds.backbones.mace import load_model
+    from mace_bounds.backbones import load_model
     from mace_bounds.examples import example_files
 
     folder = tmp_path_factory.mktemp("docs")

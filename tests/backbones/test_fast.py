@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from helpers.mace_builds import MPA_0, TINY, build, real_crystals
-from mace_bounds.backbones.mace import FrozenModel, load_model
+from mace_bounds.backbones import load_model
+from mace_bounds.backbones.mace import MaceBackbone
 from mace_bounds.backbones.mace.fast import forward as _forward
 from mace_bounds.structures import Crystal
 
@@ -48,7 +49,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def make(
     options: dict[str, Any], dtype: str = "float64", heads: list[str] | None = None, seed: int = 0
-) -> FrozenModel:
+) -> MaceBackbone:
     model = load_model(
         build(SMALL | options, heads, seed, NUMBERS),
         dtype=dtype,
@@ -71,7 +72,7 @@ def known(crystals: list[Crystal]) -> list[Crystal]:
     return [replace(c, numbers=np.array([NUMBERS[z % len(NUMBERS)] for z in c.numbers])) for c in crystals]
 
 
-def assert_same(model: FrozenModel, crystals: list[Crystal], tolerance: float) -> None:
+def assert_same(model: MaceBackbone, crystals: list[Crystal], tolerance: float) -> None:
     """Features of both kinds, fixed and total energies equal those of mace's own float64 forward."""
     reference = replace(model, module=_double(model), dtype="float64", fast=None)
     for kind in ("readout", "descriptors"):
@@ -81,7 +82,7 @@ def assert_same(model: FrozenModel, crystals: list[Crystal], tolerance: float) -
             assert np.abs(a - b).max() <= tolerance * np.abs(b).max(), name
 
 
-def _double(model: FrozenModel) -> torch.nn.Module:
+def _double(model: MaceBackbone) -> torch.nn.Module:
     return copy.deepcopy(model.module).double()
 
 
@@ -163,11 +164,11 @@ def test_a_batch_with_and_without_edges_equals_mace():
 
 
 @pytest.fixture(scope="module", params=["float64", "float32"])
-def model(request) -> FrozenModel:
+def model(request) -> MaceBackbone:
     return make({"max_ell": 3, "correlation": 3}, request.param)
 
 
-def per_atom(model: FrozenModel, crystal: Crystal) -> np.ndarray:
+def per_atom(model: MaceBackbone, crystal: Crystal) -> np.ndarray:
     return np.asarray(model.extract([crystal]).features[0]) / len(crystal.numbers)
 
 

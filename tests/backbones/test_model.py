@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from helpers.mace_builds import ATOMIC_NUMBERS, MPA_0, TINY, build, calculator_energies, real_crystals
-from mace_bounds.backbones.mace import DEFAULT_MODEL, load_model
+from mace_bounds.backbones import DEFAULT_MODEL, load_model
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.errors import ModelError
 

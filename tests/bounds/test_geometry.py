@@ -37,7 +37,12 @@ def records():
 
 @pytest.fixture(scope="module")
 def store(records, model, tmp_path_factory):
-    return extract(records, tmp_path_factory.mktemp("stores") / "s", model, symmetry=True, shard_rows=2)
+    return extract(
+        records,
+        tmp_path_factory.mktemp("stores") / "s",
+        model,
+        ExtractSettings(symmetry=True, shard_rows=2, workers=1),
+    )
 
 
 def test_the_store_knows_textbook_crystals(store):
@@ -54,7 +59,7 @@ def test_the_store_knows_textbook_crystals(store):
 
 
 def test_symmetry_is_kept_only_where_it_is_asked_for(records, model, tmp_path):
-    plain = extract(records, tmp_path / "s", model, shard_rows=2)
+    plain = extract(records, tmp_path / "s", model, ExtractSettings(shard_rows=2, workers=1))
     assert plain.read().table["space_group"].isna().all()
     assert not plain.manifest.symmetry
 
@@ -63,7 +68,7 @@ def test_an_older_store_is_read(store, records, model, tmp_path):
     """What it does not know is empty."""
     import pyarrow.parquet as pq
 
-    old = extract(records, tmp_path / "s", model, shard_rows=2)
+    old = extract(records, tmp_path / "s", model, ExtractSettings(shard_rows=2, workers=1))
     for shard in old.shards():
         table = pq.read_table(shard)
         new = ["volume_a3", "space_group", "hull_distance_ev_per_atom"]
@@ -86,7 +91,7 @@ def audits(labelled_crystals, tiny_model_folder, tiny_fit, tmp_path_factory):
     for k, atoms in enumerate(crystals):
         atoms.info["e_above_hull"] = 0.0 if k % 2 else 0.001 * k
     settings = {"model": tiny_model_folder, "head": tiny_fit.folder}
-    extract(read(crystals), folder / "with", model, symmetry=True, shard_rows=64)
+    extract(read(crystals), folder / "with", model, ExtractSettings(symmetry=True, shard_rows=64, workers=1))
     sources = {"source": crystals, "with": folder / "with"}
     config = AuditConfig(plots=False, extract=ExtractSettings(shard_rows=64, workers=1))
     return {

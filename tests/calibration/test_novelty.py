@@ -9,7 +9,7 @@ import pytest
 from ase.build import bulk
 
 from helpers.toy_table import toy_table
-from mace_bounds.backbones.mace import load_model
+from mace_bounds.backbones import load_model
 from mace_bounds.bounds import bounds_table
 from mace_bounds.calibration import FitConfig, Novelty, fit_head, fit_novelty, load_head
 from mace_bounds.calibration.calibrated import head_inputs

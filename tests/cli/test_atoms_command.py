@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from helpers.store_bytes import digests
-from mace_bounds.backbones.mace import load_model
+from mace_bounds.backbones import load_model
 from mace_bounds.calibration import load_head
 from mace_bounds.features import extract_rows
 from mace_bounds.structures import read

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mace_bounds.backbones.mace import load_model
+from mace_bounds.backbones import load_model
 from mace_bounds.errors import StoreError
-from mace_bounds.features import FeatureStore, extract, extract_rows, merge
+from mace_bounds.features import ExtractSettings, FeatureStore, extract, extract_rows, merge
 from mace_bounds.structures import Crystal, Record
 
 from helpers.store_bytes import digests  # isort: skip
@@ -21,7 +21,12 @@ def model():
 
 @pytest.fixture(scope="module")
 def store(model, tmp_path_factory):
-    return extract(records(), tmp_path_factory.mktemp("atoms") / "store", model, atoms=True, shard_rows=3)
+    return extract(
+        records(),
+        tmp_path_factory.mktemp("atoms") / "store",
+        model,
+        ExtractSettings(atoms=True, shard_rows=3, workers=1),
+    )
 
 
 def test_atoms_sum_to_the_features_of_their_structure(store):
@@ -50,7 +55,7 @@ def test_atoms_come_in_the_order_of_their_sites(model):
 
 
 def test_without_atoms_nothing_changes(model, store, tmp_path):
-    plain = extract(records(), tmp_path / "plain", model, shard_rows=3)
+    plain = extract(records(), tmp_path / "plain", model, ExtractSettings(shard_rows=3, workers=1))
     assert not plain.manifest.atoms
     assert all(rows.atoms is None for rows in plain.rows(atoms=True))
     assert plain.read(max_atoms=100).atoms is None
@@ -60,16 +65,21 @@ def test_without_atoms_nothing_changes(model, store, tmp_path):
 
 def test_resumed_and_merged_stores_have_the_same_bytes(model, store, tmp_path):
     resumed = tmp_path / "resumed"
-    extract(records(), resumed, model, atoms=True, shard_rows=3)
+    extract(records(), resumed, model, ExtractSettings(atoms=True, shard_rows=3, workers=1))
     sorted(resumed.glob("shard-*.parquet"))[1].unlink()
-    extract(records(), resumed, model, atoms=True, shard_rows=3)
+    extract(records(), resumed, model, ExtractSettings(atoms=True, shard_rows=3, workers=1))
     assert digests(resumed) == digests(store.folder)
     for i in (1, 2):
-        extract(records(), tmp_path / "parts", model, atoms=True, shard_rows=3, part=(i, 2))
+        extract(
+            records(),
+            tmp_path / "parts",
+            model,
+            ExtractSettings(atoms=True, shard_rows=3, part=(i, 2), workers=1),
+        )
     merge(tmp_path / "parts")
     assert digests(tmp_path / "parts") == digests(store.folder)
     with pytest.raises(StoreError, match="atoms differ"):
-        extract(records(), resumed, model, shard_rows=3)
+        extract(records(), resumed, model, ExtractSettings(shard_rows=3, workers=1))
 
 
 def test_a_sample_of_atoms_is_bounded_and_chosen_by_the_structures(model, tmp_path):
@@ -78,7 +88,7 @@ def test_a_sample_of_atoms_is_bounded_and_chosen_by_the_structures(model, tmp_pa
     limit = sum(sizes) // 2
     kept = []
     for name, source in (("one", labelled), ("two", labelled[::-1])):
-        extract(source, tmp_path / name, model, atoms=True, shard_rows=2)
+        extract(source, tmp_path / name, model, ExtractSettings(atoms=True, shard_rows=2, workers=1))
         rows = FeatureStore(tmp_path / name).read(max_atoms=limit)
         assert 0 < rows.atoms.counts.sum() <= limit
         assert len(rows.atoms.values) == rows.atoms.counts.sum()

@@ -12,9 +12,9 @@ from helpers.deadly import KILLS, deadly
 from helpers.mace_builds import TINY, build
 from helpers.store_bytes import digests
 from helpers.store_records import elements, records
-from mace_bounds.backbones.mace import load_model
+from mace_bounds.backbones import load_model
 from mace_bounds.errors import EngineError
-from mace_bounds.features import extract
+from mace_bounds.features import ExtractSettings, extract
 from mace_bounds.features.engines import dask as _dask
 from mace_bounds.features.engines.work import KILLER
 
@@ -41,15 +41,13 @@ def scheduler():
 
 def test_same_bytes_from_two_workers(model, scheduler, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "s"
-    extract(records(), whole, model, symmetry=True, shard_rows=4)
+    extract(records(), whole, model, ExtractSettings(symmetry=True, shard_rows=4, workers=1))
     seen = []
     extract(
         records(),
         out,
         model,
-        symmetry=True,
-        shard_rows=4,
-        scheduler=scheduler,
+        ExtractSettings(symmetry=True, shard_rows=4, scheduler=scheduler),
         progress=lambda *n: seen.append(n),
     )
     assert digests(out) == digests(whole)
@@ -58,19 +56,21 @@ def test_same_bytes_from_two_workers(model, scheduler, tmp_path):
 
 def test_faults_come_back(model, scheduler, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="noble gases"):
-        extract(elements(0, 0), tmp_path / "s", deadly(model, broken=True), scheduler=scheduler)
+        extract(
+            elements(0, 0), tmp_path / "s", deadly(model, broken=True), ExtractSettings(scheduler=scheduler)
+        )
     there = version("mace-bounds")
     monkeypatch.setattr(_dask, "_version", lambda _: "0.0")
     with pytest.raises(EngineError, match=f"expected mace-bounds 0.0 on every Dask worker, got {there};"):
-        extract(records(4), tmp_path / "t", model, scheduler=scheduler)
+        extract(records(4), tmp_path / "t", model, ExtractSettings(scheduler=scheduler))
 
 
 def test_dead_workers_and_killers(model, scheduler, tmp_path):
     given, fatal = elements(KILLS, 0), deadly(model)
-    rows = extract(given, tmp_path / "t", fatal, shard_rows=1, scheduler=scheduler).read()
+    rows = extract(given, tmp_path / "t", fatal, ExtractSettings(shard_rows=1, scheduler=scheduler)).read()
     assert rows.table["reason"][0] == KILLER
     assert rows.table["reason"].isna().tolist() == [False, True]
-    here = extract(given, tmp_path / "u", fatal, shard_rows=1, workers=2).folder
+    here = extract(given, tmp_path / "u", fatal, ExtractSettings(shard_rows=1, workers=2)).folder
     assert digests(here) == digests(tmp_path / "t")
 
 
@@ -79,9 +79,9 @@ def test_no_scheduler_is_one_sentence(model, tmp_path, monkeypatch):
     with pytest.raises(
         EngineError, match=r"expected a Dask scheduler at tcp://127.0.0.1:9, but none answers"
     ):
-        extract(records(4), tmp_path / "s", model, scheduler="tcp://127.0.0.1:9")
+        extract(records(4), tmp_path / "s", model, ExtractSettings(scheduler="tcp://127.0.0.1:9"))
     with pytest.raises(EngineError, match="expected a Dask scheduler at nonsense://x, but none answers"):
-        extract(records(4), tmp_path / "s", model, scheduler="nonsense://x")
+        extract(records(4), tmp_path / "s", model, ExtractSettings(scheduler="nonsense://x"))
 
 
 def test_missing_dask_is_one_sentence_with_the_remedy(model, tmp_path, monkeypatch):
@@ -89,7 +89,7 @@ def test_missing_dask_is_one_sentence_with_the_remedy(model, tmp_path, monkeypat
     monkeypatch.delattr("mace_bounds.features.engines.dask")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(EngineError, match=r'install it with pip install "mace-bounds\[dask\]"'):
-        extract(records(4), tmp_path / "s", model, scheduler="tcp://127.0.0.1:9")
+        extract(records(4), tmp_path / "s", model, ExtractSettings(scheduler="tcp://127.0.0.1:9"))
 
 
 def test_documented_slurm_cluster_asks_for_what_it_says(monkeypatch, tmp_path):

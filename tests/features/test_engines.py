@@ -18,9 +18,9 @@ from helpers.deadly import KILLS, KILLS_ONCE, RAISES, Unwelcome, deadly
 from helpers.mace_builds import TINY, build, real_crystals
 from helpers.store_bytes import digests
 from helpers.store_records import elements, records
-from mace_bounds.backbones.mace import load_model
-from mace_bounds.errors import EngineError
-from mace_bounds.features import FeatureStore, extract, extract_rows, usable_cores
+from mace_bounds.backbones import load_model
+from mace_bounds.errors import EngineError, StoreError
+from mace_bounds.features import ExtractSettings, FeatureStore, extract, extract_rows, usable_cores
 from mace_bounds.features.engines import Shard, run_shards
 from mace_bounds.features.engines.work import KILLER, pack_model, unpack_model
 
@@ -34,7 +34,10 @@ def model():
 def whole(model, tmp_path_factory):
     """The store of a run in one piece and one process."""
     return extract(
-        records(), tmp_path_factory.mktemp("whole") / "s", model, symmetry=True, shard_rows=4
+        records(),
+        tmp_path_factory.mktemp("whole") / "s",
+        model,
+        ExtractSettings(symmetry=True, shard_rows=4, workers=1),
     ).folder
 
 
@@ -50,7 +53,13 @@ def test_processes_give_the_same_bytes_in_a_bounded_window(model, whole, tmp_pat
         seen.append((done, failed))
         ahead.append(len(taken) - done)
 
-    extract(source(), tmp_path / "s", model, symmetry=True, shard_rows=4, workers=2, progress=progress)
+    extract(
+        source(),
+        tmp_path / "s",
+        model,
+        ExtractSettings(symmetry=True, shard_rows=4, workers=2),
+        progress=progress,
+    )
     assert digests(tmp_path / "s") == digests(whole)
     assert [done for done, _ in seen] == list(range(4, 41, 4))
     assert seen[-1] == (40, 5)
@@ -62,10 +71,10 @@ def test_processes_give_the_same_bytes_in_a_bounded_window(model, whole, tmp_pat
 
 def test_source_of_one_shard_starts_no_process(model, tmp_path, monkeypatch):
     monkeypatch.setattr("mace_bounds.features.engines.Processes", None)
-    extract(records(8), tmp_path / "s", model, shard_rows=8, workers=2)
+    extract(records(8), tmp_path / "s", model, ExtractSettings(shard_rows=8, workers=2))
     assert FeatureStore(tmp_path / "s").manifest.n_records == 8
     with pytest.raises(TypeError):
-        extract(records(9), tmp_path / "t", model, shard_rows=8, workers=2)
+        extract(records(9), tmp_path / "t", model, ExtractSettings(shard_rows=8, workers=2))
 
 
 def test_in_process_engine_gives_the_threads_back(model, tmp_path):
@@ -82,7 +91,7 @@ def test_dead_workers_and_killers(model, tmp_path):
     """He kills every time, Ne once, Ar raises: two rows with a reason, the others as if these had come with theirs."""
     given = elements(0, 0, KILLS, 0, 0, KILLS_ONCE, 0, 0, 0, 0, RAISES, 0)
     fatal = deadly(model, tmp_path / "scar")
-    rows = extract(given, tmp_path / "s", fatal, shard_rows=4, workers=2).read()
+    rows = extract(given, tmp_path / "s", fatal, ExtractSettings(shard_rows=4, workers=2)).read()
     assert (tmp_path / "scar").exists()
     reasons = rows.table["reason"]
     assert reasons[reasons.notna()].index.tolist() == [2, 10]
@@ -93,7 +102,7 @@ def test_dead_workers_and_killers(model, tmp_path):
     for part in (slice(0, 4), slice(4, 8), slice(8, 12)):
         wanted = extract_rows(blamed[part], model).features
         assert np.array_equal(rows.features[part], wanted.astype(np.float32), equal_nan=True)
-    again = extract(given, tmp_path / "t", fatal, shard_rows=4, workers=2).folder
+    again = extract(given, tmp_path / "t", fatal, ExtractSettings(shard_rows=4, workers=2)).folder
     assert digests(again) == digests(tmp_path / "s")
 
 
@@ -107,7 +116,10 @@ def test_failures_in_this_process(model, tmp_path):
 def test_a_fault_of_the_model_is_no_fault_of_structures(model, tmp_path, workers):
     with pytest.raises(RuntimeError, match="noble gases"):
         extract(
-            elements(0, 0, 0, 0), tmp_path / "s", deadly(model, broken=True), shard_rows=2, workers=workers
+            elements(0, 0, 0, 0),
+            tmp_path / "s",
+            deadly(model, broken=True),
+            ExtractSettings(shard_rows=2, workers=workers),
         )
     assert not list((tmp_path / "s").glob("shard-*"))
 
@@ -116,13 +128,13 @@ def test_workers_that_cannot_start(model, tmp_path):
     unwelcome = deadly(model)
     object.__setattr__(unwelcome, "__class__", Unwelcome)
     with pytest.raises(EngineError, match="3 died before they had loaded the model, exit code 7"):
-        extract(records(8), tmp_path / "s", unwelcome, shard_rows=4, workers=2)
+        extract(records(8), tmp_path / "s", unwelcome, ExtractSettings(shard_rows=4, workers=2))
     closed = replace(model, name="mine")
     object.__setattr__(closed, "module", lambda: None)
     with pytest.raises(EngineError, match=r"mine cannot be pickled .*; use one worker"):
-        extract(records(8), tmp_path / "t", closed, shard_rows=4, workers=2)
-    with pytest.raises(EngineError, match="got 0; give 1 or more"):
-        extract(records(8), tmp_path / "s", model, shard_rows=4, workers=0)
+        extract(records(8), tmp_path / "t", closed, ExtractSettings(shard_rows=4, workers=2))
+    with pytest.raises(StoreError, match="workers is 0, and its minimum is 1"):
+        ExtractSettings(workers=0)
 
 
 def test_script_without_guard_is_told_what_it_lacks(tmp_path, tiny_model_folder):
@@ -130,8 +142,9 @@ def test_script_without_guard_is_told_what_it_lacks(tmp_path, tiny_model_folder)
     script = tmp_path / "script.py"
     script.write_text(
         "from ase.build import bulk\nfrom mace_bounds import extract, load_model, read\n"
+        "from mace_bounds.features import ExtractSettings\nsettings = ExtractSettings(shard_rows=1, workers=2)\n"
         f"model = load_model({str(tiny_model_folder)!r}, device='cpu')\n"
-        f"extract(read([bulk('Cu')] * 4), {str(tmp_path / 's')!r}, model, shard_rows=1, workers=2)\n"
+        f"extract(read([bulk('Cu')] * 4), {str(tmp_path / 's')!r}, model, settings)\n"
     )
     told = subprocess.run(
         [sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=False

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mace_bounds.backbones.mace import load_model
+from mace_bounds.backbones import load_model
 from mace_bounds.errors import StoreError
-from mace_bounds.features import FeatureStore, extract, join
+from mace_bounds.features import ExtractSettings, FeatureStore, extract, join
 from mace_bounds.structures import read
 
 
@@ -16,7 +16,9 @@ def halves(labelled_crystals, tiny_model_folder, tmp_path_factory):
     folder, model = tmp_path_factory.mktemp("halves"), load_model(tiny_model_folder)
     for name, chosen, rows in (("a", slice(0, 40), 16), ("b", slice(40, 60), 9)):
         records = read(labelled_crystals[chosen])
-        extract(records, folder / name, model, shard_rows=rows, symmetry=name == "a")
+        extract(
+            records, folder / name, model, ExtractSettings(shard_rows=rows, symmetry=name == "a", workers=1)
+        )
     return folder / "a", folder / "b"
 
 
@@ -38,7 +40,12 @@ def test_digests_tell_stores_apart(halves, labelled_crystals, tiny_model_folder,
     assert len(digests) == 2
     changed = [atoms.copy() for atoms in labelled_crystals[40:60]]
     changed[3].info["REF_energy"] += 0.1  # the same ids
-    other = extract(read(changed), tmp_path / "other", load_model(tiny_model_folder), shard_rows=9)
+    other = extract(
+        read(changed),
+        tmp_path / "other",
+        load_model(tiny_model_folder),
+        ExtractSettings(shard_rows=9, workers=1),
+    )
     assert other.digest() not in digests
     assert other.manifest.ids_sha256 == FeatureStore(halves[1]).manifest.ids_sha256
 
@@ -53,7 +60,12 @@ def test_what_cannot_be_joined_is_refused(halves, labelled_crystals, tiny_model_
     with pytest.raises(StoreError, match=r"but dtype of .*double"):
         join(tmp_path / "mixed", [halves[0], other])
     part = tmp_path / "part"
-    extract(read(labelled_crystals[60:80]), part, load_model(tiny_model_folder), shard_rows=5, part=(1, 2))
+    extract(
+        read(labelled_crystals[60:80]),
+        part,
+        load_model(tiny_model_folder),
+        ExtractSettings(shard_rows=5, part=(1, 2), workers=1),
+    )
     with pytest.raises(StoreError, match="was interrupted"):
         join(tmp_path / "unfinished", [halves[0], part])
     assert {path.name for path in tmp_path.iterdir()} == {"double", "part"}

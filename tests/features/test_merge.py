@@ -9,9 +9,9 @@ import pytest
 from helpers.mace_builds import TINY, build
 from helpers.store_bytes import digests
 from helpers.store_records import records
-from mace_bounds.backbones.mace import load_model
+from mace_bounds.backbones import load_model
 from mace_bounds.errors import StoreError
-from mace_bounds.features import FeatureStore, extract, merge
+from mace_bounds.features import ExtractSettings, FeatureStore, extract, merge
 from mace_bounds.structures import Record
 
 
@@ -23,7 +23,9 @@ def model():
 @pytest.fixture(scope="module")
 def whole(model, tmp_path_factory):
     """The store of a run in one piece."""
-    return extract(records(), tmp_path_factory.mktemp("whole") / "s", model, shard_rows=4).folder
+    return extract(
+        records(), tmp_path_factory.mktemp("whole") / "s", model, ExtractSettings(shard_rows=4, workers=1)
+    ).folder
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def made(model, tmp_path_factory):
     """Four parts of the same store, each in its own folder."""
     folder = tmp_path_factory.mktemp("parts")
     for i in range(1, 5):
-        extract(records(), folder / f"p{i}", model, shard_rows=4, part=(i, 4))
+        extract(records(), folder / f"p{i}", model, ExtractSettings(shard_rows=4, part=(i, 4), workers=1))
     return [folder / f"p{i}" for i in range(1, 5)]
 
 
@@ -54,25 +56,31 @@ def test_parts_in_folders_of_their_own(parts, whole, tmp_path):
 def test_parts_in_one_folder(model, whole, tmp_path):
     out, seen = tmp_path / "s", []
     for i in (3, 1, 4, 2):
-        extract(records(), out, model, shard_rows=4, part=(i, 4), progress=lambda *n: seen.append(n))
+        extract(
+            records(),
+            out,
+            model,
+            ExtractSettings(shard_rows=4, part=(i, 4), workers=1),
+            progress=lambda *n: seen.append(n),
+        )
     assert seen[:2] == [(4, 0), (8, 1)]  # part 3: the records 8 to 11 and 24 to 27
     assert not FeatureStore(out).manifest.complete
     merge(out)
     assert digests(out) == digests(whole)
-    extract(records(), out, model, shard_rows=4, part=(1, 4))
+    extract(records(), out, model, ExtractSettings(shard_rows=4, part=(1, 4), workers=1))
     assert digests(out) == digests(whole)
 
 
 def test_a_plain_run_finishes_what_parts_have_begun(model, whole, tmp_path):
-    extract(records(), tmp_path / "s", model, shard_rows=4, part=(2, 4))
-    extract(records(), tmp_path / "s", model, shard_rows=4)
+    extract(records(), tmp_path / "s", model, ExtractSettings(shard_rows=4, part=(2, 4), workers=1))
+    extract(records(), tmp_path / "s", model, ExtractSettings(shard_rows=4, workers=1))
     assert digests(tmp_path / "s") == digests(whole)
 
 
 def test_more_parts_than_shards(model, tmp_path):
     folders = [tmp_path / str(i) for i in range(1, 4)]
     for i, folder in enumerate(folders, 1):
-        extract(records(8), folder, model, shard_rows=4, part=(i, 3))
+        extract(records(8), folder, model, ExtractSettings(shard_rows=4, part=(i, 3), workers=1))
     assert merge(tmp_path / "out", folders).manifest.n_records == 8
 
 
@@ -91,7 +99,7 @@ def test_missing_records_are_named_with_the_part_to_run_again(parts, tmp_path):
 def test_records_that_are_there_twice_are_named(model, parts, tmp_path):
     with pytest.raises(StoreError, match=r"once, but 4 \(r4, r5, r6, r7\) are in .*p2 and in .*p2"):
         merge(tmp_path / "out", [*parts, shutil.copytree(parts[1], tmp_path / "again" / "p2")])
-    extract(records(), tmp_path / "half", model, shard_rows=4, part=(1, 2))
+    extract(records(), tmp_path / "half", model, ExtractSettings(shard_rows=4, part=(1, 2), workers=1))
     with pytest.raises(StoreError, match=r"once, but 4 \(r0, r1, r2, r3\) are in"):
         merge(tmp_path / "out", [tmp_path / "half", *parts])
 
@@ -104,7 +112,7 @@ def test_extra_records_are_named(model, parts, tmp_path):
     (parts[0] / "shard-000012.parquet").unlink()
     changed = [Record("new", r.source, r.crystal) if r.id == "r8" else r for r in records()]
     other = tmp_path / "other"
-    extract(changed, other, model, shard_rows=4, part=(3, 4))
+    extract(changed, other, model, ExtractSettings(shard_rows=4, part=(3, 4), workers=1))
     with pytest.raises(StoreError, match=r"other has changed against .*missing 1 \(r8\), extra 1 \(new\)"):
         merge(tmp_path / "out", [parts[0], parts[1], other, parts[3]])
     (other / "plan.parquet").unlink()
@@ -117,18 +125,23 @@ def test_extra_records_are_named(model, parts, tmp_path):
 def test_other_structures_under_the_same_ids_are_refused(model, parts, tmp_path):
     changed = [Record(r.id, r.source, r.crystal, energy_ev=1.0) if r.id == "r8" else r for r in records()]
     other = tmp_path / "other"
-    extract(changed, other, model, shard_rows=4, part=(3, 4))
+    extract(changed, other, model, ExtractSettings(shard_rows=4, part=(3, 4), workers=1))
     (other / "plan.parquet").unlink()
     with pytest.raises(StoreError, match="other structures or labels"):
         merge(tmp_path / "out", [parts[0], parts[1], other, parts[3]])
     with pytest.raises(StoreError, match=r"source that the other parts in .* it has changed"):
-        extract(changed, parts[3], model, shard_rows=4, part=(3, 4))
+        extract(changed, parts[3], model, ExtractSettings(shard_rows=4, part=(3, 4), workers=1))
 
 
 def test_what_else_is_refused(model, parts, tmp_path):
     with pytest.raises(StoreError, match=r"expected a feature store in .*nowhere"):
         merge(tmp_path / "out", [tmp_path / "nowhere"])
-    extract(records(), tmp_path / "other", model, kind="descriptors", shard_rows=4, part=(1, 4))
+    extract(
+        records(),
+        tmp_path / "other",
+        model,
+        ExtractSettings(kind="descriptors", shard_rows=4, part=(1, 4), workers=1),
+    )
     with pytest.raises(StoreError, match=r"other was begun with, but columns, kind, theta0_ev differ"):
         merge(tmp_path / "out", [*parts, tmp_path / "other"])
     for part in parts:
@@ -140,7 +153,7 @@ def test_what_else_is_refused(model, parts, tmp_path):
         merge(tmp_path / "out", parts)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("mine")
-    extract(records(4), tmp_path / "ok", model, part=(1, 1))
+    extract(records(4), tmp_path / "ok", model, ExtractSettings(part=(1, 1), workers=1))
     with pytest.raises(StoreError, match="holds something else"):
         merge(tmp_path / "mine", [tmp_path / "ok"])
 
@@ -149,6 +162,6 @@ def test_parts_that_begin_at_the_same_instant(model, tmp_path):
     """Another part's half-written manifest is no reason to refuse the folder."""
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / ".manifest.json.0123.tmp").write_text("{")
-    extract(records(4), tmp_path / "s", model, part=(1, 1))
+    extract(records(4), tmp_path / "s", model, ExtractSettings(part=(1, 1), workers=1))
     merge(tmp_path / "s")
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["manifest.json", "shard-000000.parquet"]

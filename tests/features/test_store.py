@@ -18,9 +18,9 @@ import torch
 from helpers.mace_builds import TINY, build
 from helpers.store_bytes import digests
 from helpers.store_records import records
-from mace_bounds.backbones.mace import load_model
+from mace_bounds.backbones import load_model
 from mace_bounds.errors import StoreError
-from mace_bounds.features import FeatureStore, extract, extract_rows, is_store
+from mace_bounds.features import ExtractSettings, FeatureStore, extract, extract_rows, is_store
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,13 @@ def model():
 def test_rows_come_back(tmp_path, model):
     given = records()
     seen = []
-    store = extract(given, tmp_path / "s", model, shard_rows=16, progress=lambda *n: seen.append(n))
+    store = extract(
+        given,
+        tmp_path / "s",
+        model,
+        ExtractSettings(shard_rows=16, workers=1),
+        progress=lambda *n: seen.append(n),
+    )
     assert seen == [(16, 2), (32, 4), (40, 5)]
     assert [p.name for p in store.shards()] == [f"shard-{k:06d}.parquet" for k in range(3)]
     rows = store.read()
@@ -66,15 +72,15 @@ def test_rows_come_back(tmp_path, model):
 
 
 def test_descriptors_store_has_no_readout(tmp_path, model):
-    store = extract(records(5), tmp_path / "s", model, kind="descriptors")
+    store = extract(records(5), tmp_path / "s", model, ExtractSettings(kind="descriptors", workers=1))
     assert store.manifest.theta0_ev == ()
     assert store.read().features.shape == (5, 16)
 
 
 def test_two_runs_and_a_resumed_run_give_the_same_bytes(tmp_path, model):
     whole, other, resumed = tmp_path / "a", tmp_path / "b", tmp_path / "c"
-    extract(records(), whole, model, shard_rows=8)
-    extract(records(), other, model, shard_rows=8)
+    extract(records(), whole, model, ExtractSettings(shard_rows=8, workers=1))
+    extract(records(), other, model, ExtractSettings(shard_rows=8, workers=1))
     assert digests(whole) == digests(other)
 
     class Stop(Exception):
@@ -85,28 +91,28 @@ def test_two_runs_and_a_resumed_run_give_the_same_bytes(tmp_path, model):
             raise Stop
 
     with pytest.raises(Stop):
-        extract(records(), resumed, model, shard_rows=8, progress=stop)
+        extract(records(), resumed, model, ExtractSettings(shard_rows=8, workers=1), progress=stop)
     assert is_store(resumed)
     with pytest.raises(StoreError, match="interrupted"):
         FeatureStore(resumed).read()
-    extract(records(), resumed, model, shard_rows=8)
+    extract(records(), resumed, model, ExtractSettings(shard_rows=8, workers=1))
     assert digests(resumed) == digests(whole)
-    extract(records(), resumed, model, shard_rows=8)
+    extract(records(), resumed, model, ExtractSettings(shard_rows=8, workers=1))
     assert digests(resumed) == digests(whole)
 
 
 def test_what_cannot_be_resumed(tmp_path, model):
     folder = tmp_path / "s"
-    extract(records(20), folder, model, shard_rows=8)
+    extract(records(20), folder, model, ExtractSettings(shard_rows=8, workers=1))
     with pytest.raises(StoreError, match="shard_rows differ"):
-        extract(records(20), folder, model, shard_rows=4)
+        extract(records(20), folder, model, ExtractSettings(shard_rows=4, workers=1))
     with pytest.raises(StoreError, match="source has changed"):
-        extract(records(20)[::-1], folder, model, shard_rows=8)
+        extract(records(20)[::-1], folder, model, ExtractSettings(shard_rows=8, workers=1))
     moved = [replace(records(20)[0], hull_distance_ev_per_atom=0.5), *records(20)[1:]]
     with pytest.raises(StoreError, match="source has changed"):
-        extract(moved, folder, model, shard_rows=8)
+        extract(moved, folder, model, ExtractSettings(shard_rows=8, workers=1))
     with pytest.raises(StoreError, match="only 16 now"):
-        extract(records(16), folder, model, shard_rows=8)
+        extract(records(16), folder, model, ExtractSettings(shard_rows=8, workers=1))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("mine")
     with pytest.raises(StoreError, match="holds something else"):
@@ -117,7 +123,7 @@ def test_what_cannot_be_resumed(tmp_path, model):
 
 def test_damaged_stores_are_refused_in_one_sentence(tmp_path, model):
     folder = tmp_path / "s"
-    extract(records(20), folder, model, shard_rows=8)
+    extract(records(20), folder, model, ExtractSettings(shard_rows=8, workers=1))
     shard = folder / "shard-000001.parquet"
     shard.write_bytes(shard.read_bytes()[:100])
     with pytest.raises(StoreError, match="delete it"):
@@ -135,8 +141,10 @@ KILLED = """
 import sys
 sys.path[:0] = sys.argv[3:]
 from helpers.store_records import records
-from mace_bounds.features import extract, load_model
-extract(records(120), sys.argv[1], load_model(sys.argv[2], device="cpu"), symmetry=True, shard_rows=4)
+from mace_bounds.backbones import load_model
+from mace_bounds.features import ExtractSettings, extract
+settings = ExtractSettings(symmetry=True, shard_rows=4, workers=1)
+extract(records(120), sys.argv[1], load_model(sys.argv[2], device="cpu"), settings)
 """
 
 
@@ -145,7 +153,12 @@ def test_sigkill_at_any_moment(tmp_path):
     checkpoint = tmp_path / "tiny.model"
     torch.save(build(TINY), checkpoint)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    extract(records(120), whole, load_model(checkpoint, device="cpu"), symmetry=True, shard_rows=4)
+    extract(
+        records(120),
+        whole,
+        load_model(checkpoint, device="cpu"),
+        ExtractSettings(symmetry=True, shard_rows=4, workers=1),
+    )
     here = Path(__file__).parent
     command = [
         sys.executable,
@@ -170,6 +183,11 @@ def test_sigkill_at_any_moment(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not FeatureStore(broken).manifest.complete
-    extract(records(120), broken, load_model(checkpoint, device="cpu"), symmetry=True, shard_rows=4)
+    extract(
+        records(120),
+        broken,
+        load_model(checkpoint, device="cpu"),
+        ExtractSettings(symmetry=True, shard_rows=4, workers=1),
+    )
     left = {name: d for name, d in digests(broken).items() if not name.startswith(".")}
     assert left == digests(whole)

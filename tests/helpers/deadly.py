@@ -8,19 +8,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mace_bounds.backbones import FeatureBlock
-from mace_bounds.backbones.mace import FrozenModel
+from mace_bounds.backbones.mace import MaceBackbone
 
 KILLS, KILLS_ONCE, RAISES = 2, 10, 18  # He, Ne, Ar
 
 
 @dataclass(frozen=True, eq=False)
-class Deadly(FrozenModel):
+class Deadly(MaceBackbone):
     """Dies over helium, once over neon (``scar`` remembers), raises over argon, or over everything."""
 
     scar: str = ""
     broken: bool = False
 
-    def extract(self, crystals, *options) -> FeatureBlock:
+    def extract(self, crystals, *options, **more) -> FeatureBlock:
         elements = {z for crystal in crystals for z in crystal.counts}
         if KILLS in elements:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -29,10 +29,10 @@ class Deadly(FrozenModel):
             os.kill(os.getpid(), signal.SIGKILL)
         if RAISES in elements or self.broken:
             raise RuntimeError("no\nnoble gases")
-        return super().extract(crystals, *options)
+        return super().extract(crystals, *options, **more)
 
 
-def deadly(model: FrozenModel, scar: Path | str = "", broken: bool = False) -> Deadly:
+def deadly(model: MaceBackbone, scar: Path | str = "", broken: bool = False) -> Deadly:
     return Deadly(**{f.name: getattr(model, f.name) for f in fields(model)}, scar=str(scar), broken=broken)
 
 

@@ -24,7 +24,7 @@ def cache(tmp_path_factory):
     import torch
 
     import mpa0_architecture
-    from mace_bounds.backbones.mace import find_weights
+    from mace_bounds.backbones import find_weights
 
     folder = tmp_path_factory.mktemp("cache")
     module = mpa0_architecture.build(mpa0_architecture.MPA_0 | NARROW)
@@ -41,7 +41,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def documents(cache, labelled_crystals):
     """Documents of made crystals: the model's energies, a smooth error and heavy-tailed noise."""
-    from mace_bounds.backbones.mace import load_model
+    from mace_bounds.backbones import load_model
     from mace_bounds.features import extract_rows
 
     records = list(read(labelled_crystals[:N_CRYSTALS]))

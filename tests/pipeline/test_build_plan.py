@@ -7,7 +7,7 @@ import json
 import pytest
 
 from helpers.mp_server import KEY, Project, document_of, entry, serving
-from mace_bounds.backbones.mace import Weights, find_weights
+from mace_bounds.backbones import WeightsFile, find_weights
 from mace_bounds.cli.build_plan import told_bytes, told_seconds
 from mace_bounds.features import FeatureStore
 from mace_bounds.pipeline import Plan, build, plan
@@ -118,7 +118,7 @@ def test_guesses_are_written_as_guesses():
 
 
 def test_a_full_disk_is_said(tmp_path):
-    weights = Weights("mini", tmp_path, True, None, 1)
+    weights = WeightsFile("mini", tmp_path, True, None, 1)
     stages = (Estimate("features", False, 1.0, 10, ""), Estimate("fit", False, None, None, ""))
     full, free = (Plan(tmp_path, (), weights, None, stages, n, ()) for n in (9, 10))
     assert (full.enough, free.enough) == (False, True)

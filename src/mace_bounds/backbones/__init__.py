@@ -42,7 +42,7 @@ __all__ = [
 DEFAULT_MODEL = "medium-mpa-0"
 
 FAMILIES: dict[str, Family] = {"mace": MaceFamily()}
-"""Asked in this order; the last takes whatever no other knows, and says so where it does not know it either."""
+"""Asked in this order. mace comes last: it takes every name that no other knows."""
 
 
 def load_model(
@@ -152,4 +152,10 @@ def training_compositions(model: str | Path | Backbone, digest: str) -> NDArray[
 
 
 def _family(model: object) -> Family:
-    return next(family for family in FAMILIES.values() if family.knows(model))
+    for family in FAMILIES.values():
+        if family.knows(model):
+            return family
+    raise ModelError(
+        f"a {type(model).__name__} is no model; give a name, a path, a torch module, or an object with the members of "
+        "mace_bounds.backbones.Backbone."
+    )

@@ -19,8 +19,8 @@ from mace_bounds.features.manifest import (
     write_manifest,
 )
 from mace_bounds.features.plan import PLAN, PlanWriter
-from mace_bounds.features.shard import keys_hash, shard_info, shard_path
 from mace_bounds.features.settings import ExtractSettings
+from mace_bounds.features.shard import keys_hash, shard_info, shard_path
 from mace_bounds.features.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -125,9 +125,7 @@ class _Run:
             if path.exists():
                 self._compare(path, batch)
             else:
-                yield Shard(
-                    index, path, batch, kind=kept.kind, atoms=kept.atoms, symmetry=kept.symmetry
-                )
+                yield Shard(index, path, batch, kind=kept.kind, atoms=kept.atoms, symmetry=kept.symmetry)
 
     def count(self, n_records: int, n_failed: int) -> None:
         """Note a finished shard."""

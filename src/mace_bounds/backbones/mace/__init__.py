@@ -26,8 +26,8 @@ class MaceFamily:
     """``mini``, mace's foundation models, checkpoints as mace writes them, and model objects."""
 
     def knows(self, model: object) -> bool:
-        """Whatever no other family knows is tried as a MACE."""
-        return True
+        """Any name, path or torch module; one that is none of ours is refused when it is looked for."""
+        return isinstance(model, (str, Path)) or hasattr(model, "state_dict")
 
     def load(
         self,

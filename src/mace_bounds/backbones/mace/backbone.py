@@ -22,9 +22,9 @@ from mace_bounds.backbones.graph import Graph, GraphBatch, batch_graphs, mace_da
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.backbones.mace import embedded as _embedded
 from mace_bounds.backbones.mace.fast import EDGES_PER_CHUNK, FastForward, Unsupported
+from mace_bounds.backbones.mace.files import MPA_0_BYTES, fetch_weights
 from mace_bounds.backbones.mace.pickling import pickled, unpickled
 from mace_bounds.backbones.mace.split import LastLayer, split_last_layer
-from mace_bounds.backbones.mace.files import MPA_0_BYTES, fetch_weights
 from mace_bounds.backbones.neighbours import build_graph
 from mace_bounds.errors import ModelError
 from mace_bounds.structures import Crystal
