@@ -159,7 +159,7 @@ def test_sigkill_at_any_moment(tmp_path):
         load_model(checkpoint, device="cpu"),
         ExtractSettings(symmetry=True, shard_rows=4, workers=1),
     )
-    here = Path(__file__).parent
+    tests = Path(__file__).parents[1]
     command = [
         sys.executable,
         "-W",
@@ -168,8 +168,8 @@ def test_sigkill_at_any_moment(tmp_path):
         KILLED,
         str(broken),
         str(checkpoint),
-        str(here),
-        str(here.parent),
+        str(tests),
+        str(tests.parent / "scripts"),
     ]
     rng = np.random.default_rng(0)
     for _ in range(2):
