@@ -158,6 +158,8 @@ MEASURED = (
 )
 """Further columns of an audit's table, which coverage is measured from; then the bounds of every level."""
 
+_KINDS = {column.name: column.dtype for column in (*BOUNDS, *MEASURED)}
+
 FLAGS = {
     flag.name: flag
     for flag in (
@@ -227,26 +229,37 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
     Text stays text whatever it looks like (``0001``, ``1e5``, ``NA``); empty text is None. Integers and booleans that
     may be empty have pandas' nullable types.
     """
-    kinds = {column.name: column.dtype for column in (*BOUNDS, *MEASURED)}
-    out = table.copy()
-    for name in out.columns:
-        kind = kinds.get(name)
-        if kind == "text":
-            values = [v if isinstance(v, str) and v else None for v in out[name]]
-            out[name] = _objects(values, out.index)
-        elif kind == "integer":
-            out[name] = out[name].astype("Int64")
-        elif kind == "boolean":
-            out[name] = out[name].replace({"True": True, "False": False, "": None}).astype("boolean")
-        elif kind == "float":
-            out[name] = out[name].astype("float64")
-    return out
+    return frame({str(name): table[name] for name in table.columns}).set_index(table.index)
 
 
-def _objects(values: list[str | None], index: Any) -> pd.Series[Any]:
+def frame(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a table of columns (arrays or series of one length), with the types of the schema as :func:`typed`."""
     import pandas as pd
 
-    return pd.Series(values, index=index, dtype=object)
+    return pd.DataFrame(
+        {name: _cast(values, _KINDS.get(name)) for name, values in columns.items()}, copy=False
+    )
+
+
+def _cast(values: Any, kind: DType | None) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    if kind == "text":
+        text = np.empty(len(values), dtype=object)
+        text[:] = [v if isinstance(v, str) and v else None for v in values]
+        return text
+    if kind == "float":
+        return np.asarray(values, dtype=np.float64)
+    if kind == "integer":
+        number = np.array([np.nan if v is None or v is pd.NA else v for v in values], dtype=np.float64)
+        empty = np.isnan(number)
+        return pd.arrays.IntegerArray(np.where(empty, 0, number).astype(np.int64), empty)
+    if kind == "boolean":
+        known = {True: True, False: False, "True": True, "False": False}
+        plain = [None if v is None or v is pd.NA or v != v else known.get(v) for v in values]
+        return pd.array(plain, dtype="boolean")
+    return np.asarray(values) if isinstance(values, pd.Series) else values
 
 
 def write_table(table: pd.DataFrame, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:

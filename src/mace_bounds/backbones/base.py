@@ -90,7 +90,7 @@ class Backbone(Protocol):
 
     @property
     def training_compositions(self) -> NDArray[np.uint64] | None:
-        """Keys of the compositions of its training (:func:`mace_bounds.structures.composition_key`), where known."""
+        """Sorted keys of the compositions of its training (:func:`mace_bounds.structures.composition_key`), where known."""
         ...
 
     @property

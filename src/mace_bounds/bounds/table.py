@@ -8,7 +8,7 @@ import numpy as np
 
 from mace_bounds.bounds.geometry import geometry_columns
 from mace_bounds.calibration import residual_ev_per_atom
-from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, level_columns, names, typed
+from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, frame, level_columns, names
 from mace_bounds.levels import ONE_SIGMA
 from mace_bounds.structures import compositions_in, suspect_label
 from mace_bounds.versions import __version__
@@ -103,8 +103,6 @@ def _table(
     *,
     detailed: bool,
 ) -> pd.DataFrame:
-    import pandas as pd
-
     good = rows.table["reason"].isna().to_numpy()
     scored = rows if good.all() else rows.scored()
     intervals = head.intervals(scored)
@@ -123,7 +121,7 @@ def _table(
     columns["flags"] = _flags(rows, good, intervals, error, training_keys)
     columns |= {name: np.full(len(good), value) for name, value in provenance(head, level).items()}
     chosen = [*BOUNDS, *MEASURED, *level_columns(head.levels)] if detailed else [*BOUNDS]
-    return typed(pd.DataFrame({name: columns[name] for name in names(chosen)}))
+    return frame({name: columns[name] for name in names(chosen)})
 
 
 def _bounds(scored: FeatureRows, intervals: Intervals, level: float, error: NDArray[np.float64]) -> Values:

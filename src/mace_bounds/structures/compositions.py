@@ -41,7 +41,7 @@ def compositions_in(
     formulas : sequence of str, shape (n,)
         Reduced formulas.
     keys : ndarray of uint64, optional
-        From :func:`composition_keys`; nothing is among None, which stands for compositions that are not known.
+        Sorted, from :func:`composition_keys`; nothing is among None, which stands for compositions that are not known.
 
     Returns
     -------
@@ -49,4 +49,8 @@ def compositions_in(
     """
     if keys is None:
         return np.zeros(len(formulas), dtype=bool)
-    return np.isin(np.array([composition_key(str(f)) for f in formulas], dtype=np.uint64), keys)
+    wanted = np.array([composition_key(str(f)) for f in formulas], dtype=np.uint64)
+    if not len(keys):
+        return np.zeros(len(wanted), dtype=bool)
+    # the keys are sorted: a look-up costs a few comparisons, where np.isin would hash all keys for each call
+    return np.asarray(keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted)
