@@ -90,7 +90,7 @@ class Backbone(Protocol):
 
     @property
     def training_compositions(self) -> NDArray[np.uint64] | None:
-        """Sorted keys of the compositions of its training (:func:`mace_bounds.structures.composition_key`), where known."""
+        """Sorted keys of its training's compositions (:func:`mace_bounds.structures.composition_key`)."""
         ...
 
     @property
