@@ -1,6 +1,7 @@
 """Bounds of a few structures: the same numbers however they are asked for."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,3 +148,13 @@ def test_when_nothing_can_be_scored_every_row_says_why(tiny_model_folder, tiny_f
     table = score(broken, model=tiny_model_folder, head=tiny_fit.head)
     assert isinstance(table["reason"].iloc[0], str)
     assert table["upper_mev_per_atom"].isna().all()
+
+
+def test_a_head_cannot_make_a_file_be_loaded(tiny_fit, tmp_path, monkeypatch):
+    """A checkpoint is a pickle: only one that the user names is loaded."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.model").write_bytes(b"cos\nsystem\n(S'touch harmed'\ntR.")
+    head = replace(tiny_fit.head, identity=replace(tiny_fit.head.identity, model="weights.model"))
+    with pytest.raises(HeadError, match="not known by this name"):
+        BoundsPredictor(head=head)
+    assert not (tmp_path / "harmed").exists()

@@ -7,12 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mace_bounds.backbones import Backbone, load_model
+from mace_bounds.backbones import Backbone, list_models, load_model
 from mace_bounds.bounds.library import find_head, load_head
 from mace_bounds.bounds.table import bounds_table, detailed_table
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.columns import FLAGS, flag_names, records
-from mace_bounds.errors import StructureError
+from mace_bounds.errors import HeadError, StructureError
 from mace_bounds.features import ExtractSettings, extract_rows
 from mace_bounds.structures import read
 
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from mace_bounds.backbones import FeatureKind
     from mace_bounds.features import FeatureRows
+    from mace_bounds.structures import Source, StructureLike
 
-    Source: TypeAlias = Any
-    StructureLike: TypeAlias = Any
+ModelLike: TypeAlias = "str | Path | torch.nn.Module | Backbone"
+"""A model by its name or path, or loaded."""
 
 _BATCH = 64
 """Structures that are read, extracted and bounded together: memory stays bounded however many come."""
@@ -133,7 +134,7 @@ class BoundsPredictor:
 
     def __init__(
         self,
-        model: str | Path | torch.nn.Module | Backbone | None = None,
+        model: ModelLike | None = None,
         head: str | Path | CalibratedHead | None = None,
         *,
         level: float = 0.95,
@@ -142,22 +143,22 @@ class BoundsPredictor:
         settings = settings or ExtractSettings()
         # a checkpoint, whose tensors are known only when it is loaded, comes before its head; a name comes after it,
         # so that nothing is downloaded or loaded where no head fits
-        by_name = model is None or (isinstance(model, (str, Path)) and not Path(model).is_file())
-        loaded = None if by_name else self._loaded(model, settings)
-        self.head = head if isinstance(head, CalibratedHead) else self._head(model, head, loaded)
+        name = model if isinstance(model, (str, Path)) and not Path(model).is_file() else None
+        loaded = None if model is None or name is not None else self._loaded(model, settings)
+        self.head = head if isinstance(head, CalibratedHead) else self._head(name, head, loaded)
         self.head.levels.index(level)
         self.head.check_energies()
         identity = self.head.identity
         if loaded is None:
-            name = identity.model if model is None else model
-            loaded = self._loaded(name, settings, identity.model_head)
-        self.model: Any = loaded
+            named = _named_by_the_head(self.head) if name is None else name
+            loaded = self._loaded(named, settings, identity.model_head)
+        self.model: Backbone = loaded
         self.head.check_fits(self.model.name, self.model.digest, self.model.head, identity.kind)
         self.level = level
         self.settings = settings
 
     @staticmethod
-    def _loaded(model: Any, settings: ExtractSettings, head: str | None = None) -> Any:
+    def _loaded(model: ModelLike, settings: ExtractSettings, head: str | None = None) -> Backbone:
         return load_model(
             model,
             head=head,
@@ -167,7 +168,7 @@ class BoundsPredictor:
         )
 
     @staticmethod
-    def _head(model: Any, head: str | Path | None, loaded: Backbone | None) -> CalibratedHead:
+    def _head(model: str | Path | None, head: str | Path | None, loaded: Backbone | None) -> CalibratedHead:
         if loaded is not None:
             return load_head(find_head(loaded.name, head, loaded.digest)[1])
         return load_head(find_head(model, head)[1])
@@ -254,10 +255,21 @@ class BoundsPredictor:
         return f"BoundsPredictor({self.model!r}, {self.head!r}, level={self.level:g})"
 
 
+def _named_by_the_head(head: CalibratedHead) -> str:
+    """The model that a head names; a head must not make this program load a file that the user has not named."""
+    name = head.identity.model
+    if name not in {model.name for model in list_models()}:
+        raise HeadError(
+            f"the head {head.name} belongs to the model {name!r}, which is not known by this name; "
+            "say where that model is (--model)."
+        )
+    return name
+
+
 def score(
     structures: Source,
     *,
-    model: str | Path | torch.nn.Module | Backbone | None = None,
+    model: ModelLike | None = None,
     head: str | Path | CalibratedHead | None = None,
     level: float = 0.95,
     settings: ExtractSettings | None = None,
