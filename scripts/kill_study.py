@@ -36,8 +36,11 @@ PAGE, SECONDS_PER_PAGE = 20, 0.15
 MAIN = f"""
 import sys
 if sys.argv[1] in ("download", "build"):
-    from mace_bounds.structures.materials_project import download
-    download.__kwdefaults__["page_size"] = {PAGE}
+    import functools
+    from mace_bounds.materials_project import Connection, downloading
+    downloading.Connection = functools.partial(Connection, page_size={PAGE})
+    import mace_bounds.materials_project as project
+    project.Connection = downloading.Connection
 from mace_bounds.cli import main
 main()
 """

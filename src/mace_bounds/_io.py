@@ -13,6 +13,7 @@ import sys
 import uuid
 from contextlib import contextmanager
 from functools import lru_cache
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +70,17 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Delete what killed runs of :func:`atomic` left in a folder; only for whoever holds its lock."""
-    for leftover in folder.glob(".*.tmp"):
+def remove_temporaries(folder: Path, name: str = "") -> None:
+    """Delete what killed runs of :func:`atomic` left in a folder; only for whoever holds its lock.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Only what was left of this file; empty for all.
+    """
+    pattern = f".{escape(name)}.{'[0-9a-f]' * 8}.tmp" if name else ".*.tmp"
+    for leftover in folder.glob(pattern):
         leftover.unlink(missing_ok=True)
 
 

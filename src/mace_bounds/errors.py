@@ -1,7 +1,9 @@
 """The exceptions of mace-bounds.
 
     MaceBoundsError            everything this package raises on purpose
-    ├── SourceError            a file, folder, glob or stream cannot be used at all
+    ├── SourceError            a file, folder, glob, stream or database cannot be used at all
+    │   ├── NothingFound       a database holds nothing that fits a query
+    │   └── DatabaseChanged    a database changed while it was read
     ├── StructureError         one record cannot be scored
     ├── LabelError             a label is not comparable with the model's energy
     ├── ModelError             a model cannot be loaded, or its readout cannot be split
@@ -9,7 +11,7 @@
     ├── EngineError            worker processes or a Dask cluster cannot do the work
     └── HeadError              a head cannot be fitted, read, or used with this model
 
-Every message is one sentence: what was expected, what came, what to do.
+Every message is one sentence: what came, what is wanted, what to do.
 """
 
 
@@ -21,12 +23,26 @@ class SourceError(MaceBoundsError):
     """A file, folder, glob or stream cannot be used at all."""
 
 
+class NothingFound(SourceError):
+    """A database holds nothing that fits a query."""
+
+
+class DatabaseChanged(SourceError):
+    """A database changed while its pages were fetched, so that they do not belong together."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database changed while its pages were fetched, so they do not belong together; run the same command "
+            "again to fetch them anew."
+        )
+
+
 class StructureError(MaceBoundsError):
     """One record cannot be scored; its message becomes the record's reason in bulk runs."""
 
 
 class LabelError(MaceBoundsError):
-    """A label is not comparable with the model's energy (DESIGN 3)."""
+    """A label is not comparable with the model's energy."""
 
 
 class ModelError(MaceBoundsError):

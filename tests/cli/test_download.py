@@ -51,7 +51,7 @@ def test_exit_codes(project, run, tmp_path, monkeypatch):
     with serving(project) as endpoint:
         result = run("mp:Xx", tmp_path / "x", "--endpoint", endpoint)
         assert result.exit_code == 2
-        assert result.stderr.startswith("error: expected ")
+        assert result.stderr.startswith("error: 'Xx' is no chemical formula; ")
         result = run("mp:Li-Fe-O", tmp_path / "x", "--endpoint", endpoint, "--api-key", "0" * 32)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
         assert "get yours at https://" in result.stderr
@@ -67,7 +67,7 @@ def test_exit_codes(project, run, tmp_path, monkeypatch):
 
 
 def test_interrupted_then_resumed(project, tmp_path):
-    project.faults = ["", "slow:30"]
+    project.faults = ["", "slow:9"]
     command = [sys.executable, "-c", "from mace_bounds.cli import main; main()", "download", "mp:Li-Fe-O"]
     with serving(project) as endpoint:
         environment = {**os.environ, "MP_API_KEY": KEY, "MP_API_ENDPOINT": endpoint}
@@ -102,8 +102,9 @@ def test_features_take_a_query(project, tmp_path, monkeypatch, tiny_model_folder
 
 
 PAGED = """
-import mace_bounds.structures.materials_project._download as d
-d.download.__kwdefaults__["page_size"] = 7
+import functools
+import mace_bounds.materials_project as project
+project.Connection = functools.partial(project.Connection, page_size=7)
 from mace_bounds.cli import main
 main()
 """

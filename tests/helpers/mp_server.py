@@ -22,7 +22,7 @@ from emmet.core.mpid import AlphaID
 from pymatgen.core import Composition, Lattice
 
 KEY = "0123456789abcdef0123456789abcdef"
-QUICK = {"tries": 4, "first_wait_s": 0.01, "timeout_s": 0.4}
+QUICK = {"tries": 4, "backoff_s": 0.01, "timeout_s": 0.4}
 THERMO, SUMMARY = "/materials/thermo/", "/materials/summary/"
 
 

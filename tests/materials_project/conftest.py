@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers.mp_server import KEY, QUICK, Project, library, serving
-from mace_bounds.materials_project import download
+from mace_bounds.materials_project import Connection, download
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,8 @@ def fetch(project, tmp_path):
     def call(query="mp:Li-Fe-O", name="out", **options):
         with serving(project) as endpoint:
             settings = {"api_key": KEY, "page_size": 7, **QUICK, **options}
-            return download(query, tmp_path / name, endpoint=endpoint, **settings)
+            callbacks = {key: settings.pop(key) for key in ("note", "progress") if key in settings}
+            return download(query, tmp_path / name, Connection(endpoint=endpoint, **settings), **callbacks)
 
     return call
 
@@ -34,4 +35,4 @@ def fetch(project, tmp_path):
 def undisturbed(documents, tmp_path_factory):
     with serving(Project(list(documents))) as endpoint:
         path = tmp_path_factory.mktemp("mp") / "out"
-        return download("mp:Li-Fe-O", path, api_key=KEY, endpoint=endpoint, page_size=7).path.read_bytes()
+        return download("mp:Li-Fe-O", path, Connection(KEY, endpoint, page_size=7)).path.read_bytes()

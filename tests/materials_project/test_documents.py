@@ -15,7 +15,7 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from helpers.mp_server import KEY, Project, document_of, library, serving
 from mace_bounds.errors import SourceError
-from mace_bounds.materials_project import download
+from mace_bounds.materials_project import Connection, download
 from mace_bounds.structures import read
 
 
@@ -69,9 +69,9 @@ def test_the_whole_database_comes_from_the_clients_table(documents, table, tmp_p
     project, told = Project(documents), []
     with serving(project) as endpoint:
         result = download(
-            "mp:all", tmp_path / "all", api_key=KEY, endpoint=endpoint, progress=lambda *n: told.append(n)
+            "mp:all", tmp_path / "all", Connection(KEY, endpoint), progress=lambda *n: told.append(n)
         )
-        small = download("mp:nsites=4", tmp_path / "small", api_key=KEY, endpoint=endpoint)
+        small = download("mp:nsites=4", tmp_path / "small", Connection(KEY, endpoint))
     assert not project.searches
     wanted = [d for d in documents if d["thermo_type"] == "GGA_GGA+U"]
     assert len(wanted) < len(documents)
@@ -98,5 +98,8 @@ def test_a_table_of_something_else_is_one_sentence(table, tmp_path):
 
     table.mkdir(parents=True)
     write_deltalake(str(table), pa.table({"colour": ["red"]}))
-    with serving(Project([])) as endpoint, pytest.raises(SourceError, match="got the columns colour"):
-        download("mp:all", tmp_path / "all", api_key=KEY, endpoint=endpoint)
+    with (
+        serving(Project([])) as endpoint,
+        pytest.raises(SourceError, match="the client's table holds colour and no"),
+    ):
+        download("mp:all", tmp_path / "all", Connection(KEY, endpoint))

@@ -11,14 +11,14 @@ from collections import Counter
 import pytest
 
 from helpers.mp_server import KEY, QUICK, document_of, entries_of, entry, ids, serving
-from mace_bounds.errors import SourceError
-from mace_bounds.materials_project import download
+from mace_bounds.errors import DatabaseChanged, SourceError, StoreError
+from mace_bounds.materials_project import Connection, download
 
 
 @pytest.mark.parametrize("fault", ["503", "cut", "short", "reset", "429:0"])
 def test_trouble_without_end_is_one_sentence_and_the_pages_stay(fetch, project, undisturbed, fault):
     project.faults = ["", *[fault] * 4]
-    with pytest.raises(SourceError, match=r"^expected an answer of [^\n]* 4 times; [^\n]*kept\)$"):
+    with pytest.raises(SourceError, match=r"^http[^\n]* no usable answer in 4 tries [^\n]*kept\)\.$"):
         fetch()
     asked = len(project.searches)
     assert fetch().path.read_bytes() == undisturbed
@@ -40,12 +40,10 @@ def test_the_time_of_a_resumed_query_is_that_of_its_first_page(fetch, project, t
 
 def test_a_server_that_dies_in_the_middle(project, tmp_path, undisturbed):
     project.faults = ["", "die"]
-    with serving(project) as endpoint, pytest.raises(SourceError, match="4 times"):
-        download("mp:Li-Fe-O", tmp_path / "out", api_key=KEY, endpoint=endpoint, page_size=7, **QUICK)
+    with serving(project) as endpoint, pytest.raises(SourceError, match="in 4 tries"):
+        download("mp:Li-Fe-O", tmp_path / "out", Connection(KEY, endpoint, page_size=7, **QUICK))
     with serving(project) as endpoint:
-        result = download(
-            "mp:Li-Fe-O", tmp_path / "out", api_key=KEY, endpoint=endpoint, page_size=7, **QUICK
-        )
+        result = download("mp:Li-Fe-O", tmp_path / "out", Connection(KEY, endpoint, page_size=7, **QUICK))
     assert result.path.read_bytes() == undisturbed
     skips = [search.get("_skip", "0") for search in project.searches]
     assert Counter(skips) == {"0": 1, "7": 2, "14": 1}
@@ -57,12 +55,12 @@ def test_a_finished_download_is_not_asked_for_again_and_not_overwritten(fetch, p
     again = fetch()
     assert (again.fresh, again.summary) == (False, first.summary)
     assert len(project.requests) == n
-    with pytest.raises(SourceError, match="with something else; delete it"):
+    with pytest.raises(SourceError, match=r"is not a finished download of .*; delete it"):
         fetch("mp:NaCl")
     first.path.write_bytes(first.path.read_bytes()[:-3])
-    with pytest.raises(SourceError, match="with something else; delete it"):
+    with pytest.raises(SourceError, match=r"is not a finished download of .*; delete it"):
         fetch()
-    with pytest.raises(SourceError, match="got the folder"):
+    with pytest.raises(SourceError, match="is a folder; name a file in it"):
         fetch(name=".")
 
 
@@ -70,7 +68,7 @@ def test_pages_of_another_query_or_version_are_not_mixed(fetch, project):
     project.faults = ["", *["500"] * 4]
     with pytest.raises(SourceError):
         fetch()
-    with pytest.raises(SourceError, match="expected to go on with mp:chemsys=Fe-Li-O"):
+    with pytest.raises(SourceError, match=r"was begun for mp:chemsys=Fe-Li-O, not for mp:formula=NaCl"):
         fetch("mp:NaCl")
     project.db_version, told = "2026.01.01", []
     asked = len(project.searches)
@@ -99,7 +97,7 @@ def renew(project):
 @pytest.mark.parametrize("change", [grow, swap, renew])
 def test_a_database_that_changes_meanwhile_is_noticed(fetch, project, change):
     project.on_request = change
-    with pytest.raises(SourceError, match="it changed meanwhile"):
+    with pytest.raises(DatabaseChanged, match="run the same command again"):
         fetch()
     project.on_request = None
     found = ids(fetch().path)
@@ -122,29 +120,29 @@ def test_one_download_at_a_time(project, tmp_path):
 
     def second(project):
         if len(project.searches) == 1 and not caught:
-            with pytest.raises(SourceError, match="another download into it is running") as error:
-                download("mp:Li-Fe-O", tmp_path / "out", api_key=KEY, endpoint="http://127.0.0.1:9/")
+            with pytest.raises(StoreError, match=r"another run is writing into .*process \d+ on") as error:
+                download("mp:Li-Fe-O", tmp_path / "out", Connection(KEY, "http://127.0.0.1:9/"))
             caught.append(error)
 
     project.on_request = second
     with serving(project) as endpoint:
-        download("mp:Li-Fe-O", tmp_path / "out", api_key=KEY, endpoint=endpoint, page_size=7, **QUICK)
+        download("mp:Li-Fe-O", tmp_path / "out", Connection(KEY, endpoint, page_size=7, **QUICK))
     assert caught
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mace_bounds.structures.materials_project import download
+from mace_bounds.materials_project import Connection, download
 
 folder, endpoint, key = Path(sys.argv[1]), *sys.argv[2:4]
 
 def run(name):
-    download("mp:hull=1", folder / name, api_key=key, endpoint=endpoint, page_size=4)
+    download("mp:hull=1", folder / name, Connection(key, endpoint, page_size=4))
 
 run("calm")  # and imports what all runs need
 parts, kills = folder / ".killed.jsonl.gz.parts", 0
-for pages in range(11):
+for pages in range(0, 11, 2):
     child = os.fork()
     if child == 0:
         run("killed")
@@ -166,7 +164,7 @@ def test_killed_at_many_moments_the_bytes_are_the_same(project, tmp_path):
             [sys.executable, "-c", KILLED, str(tmp_path), endpoint, KEY],
             capture_output=True, text=True, timeout=120, check=True,
         )  # fmt: skip
-    assert int(told.stdout) >= 10, told.stderr
+    assert int(told.stdout) >= 5, told.stderr
     calm, calm_summary, killed, killed_summary = sorted(tmp_path.iterdir())
     assert calm.read_bytes() == killed.read_bytes()
     assert killed_summary.name == "killed.jsonl.gz.summary.json"

@@ -45,14 +45,14 @@ def download(
     The run can be stopped at any time; the same command finishes it. Structure and energy are of the same
     calculation; labels of any other kind stay in the file with the reason. Exit code 1 if no label is left.
     """
+    from mace_bounds.materials_project import Connection
     from mace_bounds.materials_project import download as run
 
     with _console.progress("documents", None) as update:
         result = run(
             query,
             out,
-            api_key=api_key,
-            endpoint=endpoint,
+            Connection(api_key, endpoint),
             progress=lambda done, total: update(done, 0, total),
             note=_console.note,
         )

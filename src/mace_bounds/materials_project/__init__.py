@@ -1,41 +1,34 @@
-"""The Materials Project as a source: queries, download with the label guard, cache."""
+"""The Materials Project as a source: queries, download with the label guard, cache.
 
-from mace_bounds.materials_project.cache import (
+Importing it needs nothing but this package; the client (extra ``mp``) is imported when a server is asked.
+"""
+
+from mace_bounds.materials_project.connection import Connection
+from mace_bounds.materials_project.downloading import (
+    Download,
     cache_path,
     cached,
-)
-from mace_bounds.materials_project.downloading import (
-    PAGE,
-    Download,
+    cached_path,
     download,
     finished,
 )
-from mace_bounds.materials_project.guard import (
-    check_entry,
-    entry_of,
-)
-from mace_bounds.materials_project.preview import (
-    Look,
-    look,
-)
-from mace_bounds.materials_project.query import (
-    Query,
-    is_query,
-    parse_query,
-)
+from mace_bounds.materials_project.guard import check_entry, entry_of
+from mace_bounds.materials_project.query import Query, is_query, parse_query
+from mace_bounds.materials_project.query_preview import QueryPreview, preview
 
 __all__ = [
-    "PAGE",
+    "Connection",
     "Download",
-    "Look",
     "Query",
+    "QueryPreview",
     "cache_path",
     "cached",
+    "cached_path",
     "check_entry",
     "download",
     "entry_of",
     "finished",
     "is_query",
-    "look",
     "parse_query",
+    "preview",
 ]

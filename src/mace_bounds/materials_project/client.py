@@ -1,125 +1,237 @@
-"""One request, asked again where that helps: rate limits, failing servers, answers that were cut off."""
+"""The real client of the Materials Project, opened with a key, and how its requests are carried.
+
+It imports ``requests`` and ``urllib3``, which come with the extra ``mp``.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import requests
 from requests.adapters import HTTPAdapter
 from requests.exceptions import ChunkedEncodingError, ConnectionError, ContentDecodingError, SSLError, Timeout
-from urllib3.exceptions import InvalidHeader
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
 from urllib3.util.retry import Retry
 
 from mace_bounds.errors import SourceError
+from mace_bounds.materials_project.connection import KEY_ADDRESS, silent
 from mace_bounds.structures import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from requests import PreparedRequest, Response
 
-KEY_ADDRESS = "https://next-gen.materialsproject.org/api"
-AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+    from mace_bounds.materials_project.connection import Connection
+
+DATASETS = "MPRESTER_LOCAL_DATASET_CACHE"
+RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 LONGEST_WAIT_S = 900.0
+_CONNECT_TIMEOUT_S = 10.0
 _CUT_OFF = (ConnectionError, Timeout, ChunkedEncodingError, ContentDecodingError)
 
 
-class PatientAdapter(HTTPAdapter):
-    """What carries requests to the Materials Project.
+class RetryAdapter(HTTPAdapter):
+    """Carries requests and sends them again after rate limits, server errors, silence and truncated answers.
 
-    It waits as long as ``Retry-After`` says, else twice as long after every failure, and gives up after some.
-    It sits where ``requests`` lets users put one, so that the real client keeps its own addresses, headers
-    and paging.
+    It sits where ``requests`` lets users put one, so that the real client keeps its own addresses, headers and
+    paging. How often and how late comes from :class:`urllib3.util.Retry`, which follows ``Retry-After``; the loop is
+    here because an answer counts as good only when its body has arrived and :meth:`incomplete` finds nothing missing.
 
     Parameters
     ----------
-    tries : int
-        How often one request is sent at most.
-    first_wait_s : float
-        Wait after the first failure, s.
-    timeout_s : float
-        Longest silence of the server, s.
+    connection : Connection
+        Its ``tries``, ``backoff_s`` and ``timeout_s`` are used.
     note : callable, optional
-        Told in a sentence why it waits.
+        Given a sentence before each wait.
     """
 
-    def __init__(
-        self,
-        *,
-        tries: int = 8,
-        first_wait_s: float = 1.0,
-        timeout_s: float = 60.0,
-        note: Callable[[str], None] | None = None,
-    ) -> None:
+    def __init__(self, connection: Connection, note: Callable[[str], None] | None = None) -> None:
         super().__init__(max_retries=0)
-        self.tries, self.first_wait_s, self.timeout_s = tries, first_wait_s, timeout_s
-        self.note = note or silent
+        self.retry = Retry(
+            total=connection.tries - 1,
+            backoff_factor=connection.backoff_s,
+            backoff_max=LONGEST_WAIT_S,
+            respect_retry_after_header=True,
+        )
+        self._tries, self._timeout = connection.tries, (_CONNECT_TIMEOUT_S, connection.timeout_s)
+        self._note = note or silent
 
     def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:  # noqa: ARG002
         """Send until there is a whole answer; raises :class:`SourceError` when there will be none."""
-        options.pop("timeout", None)
-        options["stream"] = False
-        host, trouble = (request.url or "").split("?")[0], ""
-        for attempt in range(self.tries):
-            wait = min(self.first_wait_s * 2**attempt, LONGEST_WAIT_S)
+        options |= {"stream": False, "timeout": self._timeout}
+        host, retry = (request.url or "").split("?")[0], self.retry
+        while True:
+            response, trouble = self._attempt(request, host, options)
+            if response is not None and not trouble:
+                return response
             try:
-                response = super().send(request, timeout=(10.0, self.timeout_s), **options)
-                _ = response.content  # read here, so that an answer that breaks off is asked again
-            except SSLError as error:
+                retry = retry.increment(request.method, request.url, error=HTTPError(trouble))
+            except MaxRetryError:
                 raise SourceError(
-                    f"expected a trusted connection to {host}, got '{one_line(error)}'; check the endpoint"
+                    f"{host} gave no usable answer in {self._tries} tries ({trouble}); check the connection and run "
+                    "the same command again later (what has come is kept)."
                 ) from None
-            except _CUT_OFF as error:
-                trouble = _said(error)
-            else:
-                if response.status_code in (401, 403):
-                    raise SourceError(
-                        f"expected a key that the Materials Project accepts, got {response.status_code}; "
-                        f"get yours at {KEY_ADDRESS} and set MP_API_KEY"
-                    )
-                if response.is_redirect:  # the key would go wherever it leads
-                    raise SourceError(
-                        f"expected an answer from {host}, got a redirection; correct MP_API_ENDPOINT"
-                    )
-                if response.status_code not in AGAIN:
-                    trouble = self.incomplete(request, response)
-                    if not trouble:
-                        return response
-                else:
-                    trouble = f"status {response.status_code}"
-                    wait = _retry_after(response, wait)
+            wait = _wait_s(retry, response)
             if wait > LONGEST_WAIT_S:
                 raise SourceError(
-                    f"expected an answer of {host}, got the wish to wait {wait:.0f} s; run the same command again then"
+                    f"{host} asks to wait {wait:.0f} s (Retry-After); run the same command again later."
                 )
-            if attempt + 1 < self.tries:
-                self.note(f"{trouble} from {host}; asking again in {wait:.0f} s")
-                time.sleep(wait)
-        raise SourceError(
-            f"expected an answer of {host}, got {trouble} {self.tries} times; check the connection and run the "
-            "same command again later (what has come is kept)"
-        )
+            self._note(f"{trouble} from {host}; asking again in {wait:.0f} s")
+            time.sleep(wait)
 
     def incomplete(self, request: PreparedRequest, response: Response) -> str:  # noqa: ARG002
-        """Say what is wrong with an answer, or nothing."""
+        """Say what is missing in an answer with status 200, or nothing; a subclass knows what was asked for."""
         return ""
 
+    def _attempt(
+        self, request: PreparedRequest, host: str, options: dict[str, Any]
+    ) -> tuple[Response | None, str]:
+        """Send once; returns the answer, and what is wrong with it where another try may help."""
+        try:
+            response = super().send(request, **options)
+            _ = response.content  # read here, so that an answer that breaks off is asked for again
+        except SSLError as error:
+            raise SourceError(
+                f"the connection to {host} is not trusted ({one_line(error)}); check the endpoint."
+            ) from None
+        except _CUT_OFF as error:
+            return None, _cause(error)
+        if response.status_code in (401, 403):
+            raise SourceError(
+                f"the Materials Project refuses this key (status {response.status_code}); get yours at {KEY_ADDRESS} "
+                "and set MP_API_KEY."
+            )
+        if response.is_redirect:  # the key would go wherever it leads
+            raise SourceError(f"{host} redirects to another address; correct MP_API_ENDPOINT.")
+        if response.status_code in RETRIED_STATUS:
+            return response, f"status {response.status_code}"
+        return response, self.incomplete(request, response)
 
-def silent(*_: Any) -> None:
-    """Tell nothing, where the caller wants to be told nothing."""
 
-
-def _said(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     if isinstance(error, Timeout) or "timed out" in str(error).lower():
         return "silence"
     if isinstance(error, ConnectionError) and "refused" in str(error).lower():
         return "a refused connection"
-    return "an answer that breaks off" if isinstance(error, ChunkedEncodingError) else one_line(error, 120)
+    return "a truncated answer" if isinstance(error, ChunkedEncodingError) else one_line(error, 120)
 
 
-def _retry_after(response: Response, wait: float) -> float:
-    value = response.headers.get("Retry-After")
+def _wait_s(retry: Retry, response: Response | None) -> float:
+    """Seconds until the next try: what ``Retry-After`` says, else urllib3's backoff."""
     try:
-        return wait if not value else float(Retry().parse_retry_after(value))
+        asked = None if response is None else retry.get_retry_after(response.raw)
     except (InvalidHeader, ValueError, OverflowError):
-        return wait
+        asked = None
+    return float(retry.get_backoff_time() if asked is None else asked)
+
+
+@dataclass(frozen=True)
+class ServerVersion:
+    """What the server says of itself.
+
+    Attributes
+    ----------
+    database : str
+        Version of the database, for example ``"2025.09.25"``.
+    software : str
+        Version of the server's software.
+    """
+
+    database: str
+    software: str
+
+
+def server_version(endpoint: str, adapter: RetryAdapter) -> ServerVersion:
+    """Ask the server for its versions.
+
+    Raises
+    ------
+    SourceError
+        If there is no Materials Project at the address.
+    """
+    with requests.Session() as session:
+        session.mount(endpoint, adapter)
+        address = endpoint + "heartbeat"
+        try:
+            answer = session.get(address)
+            versions = answer.json() if answer.status_code == 200 else {}
+            return ServerVersion(str(versions["db_version"]), str(versions.get("version", "")))
+        except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
+            raise SourceError(
+                f"{address} does not tell the Materials Project's version; correct MP_API_ENDPOINT."
+            ) from None
+
+
+def plain_id(name: str) -> str:
+    """Return ``"mp-149"`` for both ways in which the database writes it (the other is ``"mp-aaaaaaft"``).
+
+    Ids that the database knows in letters only keep these, and an id in digits is kept as it is.
+    """
+    from emmet.core.mpid import validate_identifier
+
+    if not name or name.rpartition("-")[2].isdecimal():
+        return name
+    try:
+        identifier = validate_identifier(name, serialize=False)
+    except ValueError:
+        return name
+    return str(getattr(identifier, "string", identifier))
+
+
+@contextmanager
+def open_client(connection: Connection, adapter: RetryAdapter) -> Iterator[Any]:
+    """Open ``mp_api.client.MPRester`` and let the adapter carry its requests.
+
+    What the client raises becomes a :class:`SourceError`.
+    """
+    from mp_api.client.core.exceptions import MPRestError
+
+    api_key = connection.key()
+    try:
+        with quiet(), _client(connection, api_key) as client:
+            client.session.mount(connection.address(), adapter)
+            yield client
+    except (MPRestError, requests.RequestException) as error:
+        text = one_line(error).replace(api_key, "KEY")
+        raise SourceError(
+            f"the Materials Project did not answer the search ({text}); check query and connection, then run the same "
+            "command again."
+        ) from None
+
+
+def _client(connection: Connection, api_key: str) -> Any:
+    """Make the client; it asks for the server's version past every adapter, so it may take a few tries."""
+    from mp_api.client import MPRester
+
+    options: dict[str, Any] = {"use_document_model": False, "mute_progress_bars": True}
+    if folder := os.environ.get(DATASETS):  # the client itself looks at it when it is imported only
+        options["local_dataset_cache"] = folder
+    for attempt in range(connection.tries - 1):
+        try:
+            return MPRester(api_key, connection.address(), **options)
+        except (requests.RequestException, KeyError):
+            time.sleep(connection.backoff_s * 2**attempt)
+    return MPRester(api_key, connection.address(), **options)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the client's warnings and log lines off the screen."""
+    names = ("mp_api", "mp_api.client.core.client", "mp_api.client.mprester")
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)

@@ -5,45 +5,47 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.errors import SourceError
-from mace_bounds.materials_project.connection import (
-    find_endpoint,
-    find_key,
-    heartbeat,
-    open_client,
-    plain_id,
+from mace_bounds._io import (
+    cache_folder,
+    file_sha256,
+    locked,
+    remove_temporaries,
+    visible,
+    write_json,
 )
-from mace_bounds.materials_project.entries_file import EntriesFile, Tally
+from mace_bounds.errors import DatabaseChanged, NothingFound, SourceError
+from mace_bounds.materials_project.connection import Connection, require_client, silent
+from mace_bounds.materials_project.entries_file import Tally, entries_file
 from mace_bounds.materials_project.guard import FIELDS, entry_of
-from mace_bounds.materials_project.page_cache import Changed, KeepingAdapter, read_page, write_whole
-from mace_bounds.materials_project.query import THERMO_TYPE, Query, parse_query
-from mace_bounds.materials_project.retry import PatientAdapter, silent
+from mace_bounds.materials_project.query import PREFIX, THERMO_TYPE, Query, parse_query
 from mace_bounds.structures import clean
+from mace_bounds.versions import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from mace_bounds.materials_project.connection import Heartbeat
+    from mace_bounds.materials_project.client import ServerVersion
 
 SUFFIX = ".jsonl.gz"
 LICENCE = (
     "CC BY 4.0, cite the Materials Project (https://next-gen.materialsproject.org/about/terms); entries flagged "
     "licence_by_nc exclude commercial use"
 )
-PAGE = 500
+_SETTINGS = "query.json"
 
 
 @dataclass(frozen=True)
 class Download:
-    """What came of a download.
+    """The result of a download.
 
     Attributes
     ----------
@@ -52,8 +54,8 @@ class Download:
     summary_path : Path
         Its provenance.
     summary : dict
-        What is in it: query, database version, licence, counts, refused labels, versions, SHA-256, and when the
-        first page was asked for (``started``, whichever run it was) and the file was complete (``finished``).
+        Query, database version, licence, counts, refused labels, versions, SHA-256, and when the first page was asked
+        for (``started``, in this run or the one that it resumed) and the file was complete (``finished``).
     fresh : bool
         False if it was there already.
     """
@@ -67,19 +69,16 @@ class Download:
 def download(
     query: str | Query,
     out: str | os.PathLike[str],
+    connection: Connection | None = None,
     *,
-    api_key: str | None = None,
-    endpoint: str | None = None,
     progress: Callable[[int, int | None], None] | None = None,
     note: Callable[[str], None] | None = None,
-    page_size: int = PAGE,
-    **patience: Any,
 ) -> Download:
     """Fetch a subset of the Materials Project into a file of labelled structures.
 
-    Structure and uncorrected energy are of the same entry of the GGA/GGA+U hull; what the label guard
-    refuses stays in the file with the reason. Stopped at any moment and started again, it goes on with the
-    pages that have come, and the file is the same to the byte as that of a run in one piece.
+    Structure and uncorrected energy are of the same entry of the GGA/GGA+U hull; an entry whose label the guard
+    refuses stays in the file, with the reason. An interrupted download goes on with the pages that have come and
+    gives the same file as an uninterrupted one.
 
     Parameters
     ----------
@@ -87,59 +86,69 @@ def download(
         ``"mp:Li-Fe-P-O"``, ``"mp:elements=Li,Fe,hull=0.05"``, ... (see :func:`parse_query`).
     out : path
         The file, ``.jsonl.gz`` or ``.jsonl``; without either, ``.jsonl.gz`` is added.
-    api_key : str, optional
-        Else ``MP_API_KEY``, else pymatgen's ``PMG_MAPI_KEY``.
-    endpoint : str, optional
-        Else ``MP_API_ENDPOINT``, else the public interface.
+    connection : Connection, optional
+        Key, address and patience; by default from the environment.
     progress : callable, optional
         Called with (documents so far, documents of the searches begun, or None).
     note : callable, optional
-        Called with a sentence when something is worth telling (waiting, starting anew).
-    page_size : int
-        Documents in one request, at most 1,000.
-    **patience
-        ``tries``, ``first_wait_s`` and ``timeout_s`` of :class:`PatientAdapter`.
+        Called with a sentence when a request has to wait, or pages are fetched anew.
 
     Raises
     ------
     SourceError
-        If the key is missing or wrong, the server does not answer, nothing fits the query, or the file is there
-        with something else in it.
+        If the client is not installed, the key is missing or wrong, the server does not answer, or the file is there
+        with something else in it. :class:`NothingFound` if nothing fits the query, :class:`DatabaseChanged` if the
+        database was renewed meanwhile.
+    StoreError
+        If another run is downloading into the same file.
     """
     query = parse_query(query) if isinstance(query, str) else query
     path = out_path(out)
     done = finished(query, path)
     if done is not None:
         return done
-    address, key = find_endpoint(endpoint), find_key(api_key)
-    tell, update = note or silent, progress or silent
-    folder = path.with_name(f".{path.name}.parts")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        patient = PatientAdapter(note=tell, **patience)
-        beat = heartbeat(address, patient)
-        settings = {"query": str(query), "endpoint": address, "page_size": page_size, "fields": list(FIELDS)}
-        settings["database_version"] = beat.database_version
-        started = _prepare(folder, path, settings, tell)
-        if query.everything:
-            from mace_bounds.materials_project.bulk import bulk_documents
+    require_client()
+    from mace_bounds.materials_project.client import RetryAdapter, open_client, server_version
+    from mace_bounds.materials_project.documents import CachingAdapter, bulk_documents, documents_of, search
 
-            with open_client(address, key, patient) as client:
-                tally = write_entries(
-                    path, query, beat, bulk_documents(client, beat.database_version, update)
-                )
+    connection = connection or Connection()
+    address, _ = connection.address(), connection.key()  # refused before anything is made on the disk
+    note, progress = note or silent, progress or silent
+    with _parts(path) as folder:
+        adapter = RetryAdapter(connection, note)
+        server = server_version(address, adapter)
+        settings = {
+            "query": str(query),
+            "endpoint": address,
+            "page_size": connection.page_size,
+            "fields": list(FIELDS),
+            "database_version": server.database,
+        }
+        started = _resume_or_start(folder, path, settings, note)
+        if query.everything:
+            with open_client(connection, adapter) as client:
+                counts = write_entries(path, query, server, bulk_documents(client, server.database, progress))
         else:
-            adapter = KeepingAdapter(folder, on_page=update, note=tell, **patience)
+            caching = CachingAdapter(folder, connection, note, on_page=progress)
             try:
-                with open_client(address, key, adapter) as client:
-                    search(client, query, page_size)
-                if heartbeat(address, patient) != beat:
-                    raise Changed
-                tally = write_entries(path, query, beat, documents_of(folder, adapter.pages))
-            except (Changed, NothingFound):
-                _forget(folder)
+                with open_client(connection, caching) as client:
+                    search(client, query, connection.page_size)
+                if server_version(address, adapter) != server:
+                    raise DatabaseChanged
+                counts = write_entries(path, query, server, documents_of(folder, caching.pages))
+            except (DatabaseChanged, NothingFound):
+                _clear(folder)
                 raise
-        return _finish(query, path, folder, tally, beat, address, started)
+        summary = {**_provenance(query, address, server), **counts, "file": path.name}
+        summary |= {
+            "sha256": file_sha256(path),
+            "versions": _versions(),
+            "started": started,
+            "finished": now(),
+        }
+        write_json(_summary_path(path), summary)
+        _clear(folder)
+    return Download(path, _summary_path(path), summary, fresh=True)
 
 
 def out_path(out: str | os.PathLike[str]) -> Path:
@@ -147,185 +156,160 @@ def out_path(out: str | os.PathLike[str]) -> Path:
     path = Path(out)
     if path.is_dir():
         raise SourceError(
-            f"expected the name of a file, got the folder {clean(path)}; name one in it, such as "
-            f"{clean(path / 'entries.jsonl.gz')}"
+            f"{clean(path)} is a folder; name a file in it, such as {clean(path / 'entries.jsonl.gz')}."
         )
     return path if path.name.endswith((".jsonl", SUFFIX)) else path.with_name(path.name + SUFFIX)
 
 
 def finished(query: Query, path: Path) -> Download | None:
     """Return the download if it is complete; raises :class:`SourceError` if the file holds something else."""
-    summary_path, folder = _summary_path(path), path.with_name(f".{path.name}.parts")
+    summary_path, folder = _summary_path(path), _parts_folder(path)
     if not path.exists():
         return None
     try:
         summary = json.loads(summary_path.read_text(encoding="utf-8"))
-        fits = summary["query"] == str(query) and summary["sha256"] == _sha256(path)
+        fits = summary["query"] == str(query) and summary["sha256"] == file_sha256(path)
     except (OSError, ValueError, KeyError, TypeError):
         fits = False
     if fits:
         shutil.rmtree(folder, ignore_errors=True)
         return Download(path, summary_path, summary, fresh=False)
-    if not folder.is_dir():  # not ours: a run that was killed at the very end leaves its pages
+    if not folder.is_dir():  # a run that was killed at the very end leaves its pages beside the file
         raise SourceError(
-            f"expected a new file or a finished download of {clean(query)}, got {clean(path)} with something else; "
-            "delete it or choose another name"
+            f"{clean(path)} is not a finished download of {clean(query)}; delete it or choose another name."
         )
     return None
 
 
-def search(client: Any, query: Query, page_size: int, num_chunks: int | None = None) -> None:
-    """Let the client run a query's searches past its adapter; ``num_chunks`` pages of each, else all."""
-    for one in query.searches():
-        client.materials.thermo.search(
-            **one, fields=list(FIELDS), all_fields=False, chunk_size=page_size, num_chunks=num_chunks
-        )
-
-
-def documents_of(folder: Path, pages: list[str]) -> Iterator[Mapping[str, Any]]:
-    """Yield what the pages in a folder hold; an id on two of them means that they are of two states of the database."""
-    seen: set[str] = set()
-    for name in pages:
-        page = read_page(folder / name)
-        for document in (page or {}).get("data", ()):
-            identity = str(document.get("material_id"))
-            if identity in seen:
-                raise Changed
-            seen.add(identity)
-            yield document
-        if page is None:
-            raise Changed
-
-
 def write_entries(
-    path: Path, query: Query, beat: Heartbeat, documents: Iterator[Mapping[str, Any]]
+    path: Path, query: Query, server: ServerVersion, documents: Iterator[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Write the entries of documents that the query wants; returns the counts for the summary."""
+    from mace_bounds.materials_project.client import plain_id
+
     tally = Tally(query.nsites, frozenset(map(plain_id, query.ids)))
-    with EntriesFile(path) as file:
+    with entries_file(path) as write:
         for document in documents:
             named = {**document, "material_id": plain_id(str(document.get("material_id") or ""))}
-            entry = entry_of(named, beat.database_version)
+            entry = entry_of(named, server.database)
             if tally.keeps(entry):
-                file.write(entry)
+                write(entry)
         if not tally.kept:
-            raise NothingFound(query, beat.database_version)
-    return tally.told()
+            raise NothingFound(
+                f"version {server.database} of the Materials Project holds nothing for {clean(query)}; widen the query."
+            )
+    return tally.summary()
 
 
-class NothingFound(SourceError):
-    """The database holds nothing that fits the query."""
-
-    def __init__(self, query: Query, database_version: str) -> None:
-        super().__init__(
-            f"expected structures for {clean(query)}, got none in version {database_version} of the Materials "
-            "Project; widen the query"
-        )
+def cache_path(query: str | Query) -> Path:
+    """Return where the file of a query is kept: ``materials-project`` in :func:`mace_bounds._io.cache_folder`."""
+    text = str(parse_query(query) if isinstance(query, str) else query)
+    name = re.sub(r"[^A-Za-z0-9.+-]+", "_", text.removeprefix(PREFIX))[:60]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return cache_folder() / "materials-project" / f"{name}-{digest}{SUFFIX}"
 
 
-def _finish(
-    query: Query,
-    path: Path,
-    folder: Path,
-    tally: dict[str, Any],
-    beat: Heartbeat,
-    address: str,
-    started: str,
+def cached(
+    query: str | Query,
+    *,
+    progress: Callable[[int, int | None], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Download:
-    summary = {
+    """Return the download of a query in the cache, making or finishing it where it is not there.
+
+    What is there is used without asking the server: a run that is interrupted and started again, or split over
+    machines that share the folder, has to see the same structures. Delete the file to get a newer database.
+
+    Raises
+    ------
+    SourceError, StoreError
+        As :func:`download`.
+    """
+    parsed, path = parse_query(query) if isinstance(query, str) else query, cache_path(query)
+    done = finished(parsed, path)
+    if done is not None:
+        return done
+    note = note or _to_stderr
+    note(f"note: {parsed} is not here yet; downloading it into {path}")
+    return download(parsed, path, progress=progress, note=note)
+
+
+def cached_path(query: str) -> Path:
+    """Path of the file of a query in the cache: what the entry point ``mp`` of ``mace_bounds.sources`` calls."""
+    return cached(query).path
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _parts_folder(path: Path) -> Path:
+    return path.with_name(f".{path.name}.parts")
+
+
+@contextmanager
+def _parts(path: Path) -> Iterator[Path]:
+    """Make the folder of pages and hold it for this run; it goes when nothing is left in it but its lock."""
+    folder = _parts_folder(path)
+    with locked(folder):
+        remove_temporaries(folder)
+        for file in (path, _summary_path(path)):
+            remove_temporaries(path.parent, file.name)
+        try:
+            yield folder
+        finally:
+            if not visible(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _resume_or_start(folder: Path, path: Path, settings: dict[str, Any], note: Callable[[str], None]) -> str:
+    """Keep the pages that the same query left, else begin; returns when the first page was asked for."""
+    try:
+        before = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        started = str(before.pop("started"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        before = None
+    if before == settings:
+        return started
+    if before is not None and before.get("query") != settings["query"]:
+        raise SourceError(
+            f"{clean(path)} was begun for {clean(before.get('query'))}, not for {settings['query']}; choose another "
+            f"name or delete {clean(folder)}."
+        )
+    if before is not None:
+        note(
+            f"note: pages of version {before.get('database_version')} are fetched anew from version "
+            f"{settings['database_version']}"
+        )
+    _clear(folder)
+    started = now()
+    write_json(folder / _SETTINGS, {**settings, "started": started})
+    return started
+
+
+def _clear(folder: Path) -> None:
+    """Delete the pages; the lock stays with the process that holds it."""
+    for name in visible(folder):
+        (folder / name).unlink()
+
+
+def _provenance(query: Query, address: str, server: ServerVersion) -> dict[str, Any]:
+    return {
         "command": "download",
         "query": str(query),
         "source": "Materials Project",
         "endpoint": address,
-        "database_version": beat.database_version,
-        "server_version": beat.server_version,
+        "database_version": server.database,
+        "server_version": server.software,
         "thermo_type": THERMO_TYPE,
         "label": "uncorrected PBE(+U) total energy of the cell in eV, and the structure of the same entry",
         "licence": LICENCE,
-        **tally,
-        "file": path.name,
-        "sha256": _sha256(path),
-        "versions": {name: version(name) for name in ("mace-bounds", "mp-api", "emmet-core", "pymatgen")},
-        "started": started,
-        "finished": _now(),
     }
-    summary_path = _summary_path(path)
-    write_whole(summary_path, json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n")
-    _forget(folder)
-    return Download(path, summary_path, summary, fresh=True)
 
 
-def _prepare(folder: Path, path: Path, settings: dict[str, Any], tell: Callable[[str], None]) -> str:
-    """Make the folder of pages, or take one up that was left by the same query and database.
-
-    Returns when the first of its pages was asked for, in this run or an earlier one.
-    """
-    frozen = folder / "query.json"
-    try:
-        before = json.loads(frozen.read_text(encoding="utf-8"))
-        started = str(before.pop("started"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        before, started = None, ""
-    if before is not None and before != settings:
-        if before.get("query") != settings["query"]:
-            raise SourceError(
-                f"expected to go on with {clean(before.get('query'))} in {clean(path)}, got {settings['query']}; "
-                f"choose another name or delete {clean(folder)}"
-            )
-        tell(
-            f"note: pages of version {before.get('database_version')} are fetched anew from version "
-            f"{settings['database_version']}"
-        )
-        before = None
-    if before is None:
-        _forget(folder)
-        started = _now()
-        write_whole(frozen, json.dumps({**settings, "started": started}).encode())
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink()
-    return started
-
-
-def _forget(folder: Path) -> None:
-    """Delete the pages; the lock stays with the process that holds it."""
-    for file in folder.iterdir():
-        if file.name != _LOCK:
-            file.unlink()
-
-
-_LOCK = "lock"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time write into a folder; the lock ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as handle:
-        try:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # not on this system
-            pass
-        except OSError:
-            raise SourceError(
-                f"expected to be alone with {clean(folder)}, but another download into it is running; wait for it"
-            ) from None
-        try:
-            yield
-        finally:
-            if [file.name for file in folder.iterdir()] == [_LOCK]:
-                shutil.rmtree(folder, ignore_errors=True)
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("mace-bounds", "mp-api", "emmet-core", "pymatgen")}
 
 
 def _summary_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.summary.json")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

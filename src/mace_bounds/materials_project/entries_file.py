@@ -3,82 +3,58 @@
 from __future__ import annotations
 
 import gzip
-import json
-import os
 import re
 from collections import Counter
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
+import orjson
 from ase.data import atomic_numbers
 
+from mace_bounds._io import atomic
 from mace_bounds.structures import REFUSED, licence_flags, potential_titles, ytterbium_flags
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from mace_bounds.materials_project.query import Range
 
 LISTED = 50  # ids named in the summary; the file has them all
 
 
-class EntriesFile:
-    """Writes entries under a temporary name; leaving the context without an error puts the file in its place.
+@contextmanager
+def entries_file(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give a function that writes one entry; the file is there when the context is left without an error.
 
     Equal entries give equal bytes: there is neither name nor time in the compressed stream.
     """
+    with atomic(path) as temporary, temporary.open("wb") as raw:
+        if not path.name.endswith(".gz"):
+            yield lambda entry: _write_line(raw, entry)
+            return
+        with gzip.GzipFile("", "wb", fileobj=raw, mtime=0, compresslevel=6) as packed:
+            yield lambda entry: _write_line(packed, entry)
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._temporary = path, path.with_name(f".{path.name}.tmp")
-        self._raw: IO[bytes] = self._temporary.open("wb")
-        packed = path.name.endswith(".gz")
-        self._file: Any = (
-            gzip.GzipFile("", "wb", fileobj=self._raw, mtime=0, compresslevel=6) if packed else self._raw
-        )
 
-    def write(self, entry: dict[str, Any]) -> None:
-        """Write one line."""
-        self._file.write(dump_line(entry))
-
-    def __enter__(self) -> EntriesFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._file is not self._raw:
-            self._file.close()
-        self._raw.flush()
-        os.fsync(self._raw.fileno())
-        self._raw.close()
-        if kind is None:
-            self._temporary.replace(self._path)
-        else:
-            self._temporary.unlink()
+def _write_line(file: IO[bytes] | gzip.GzipFile, entry: dict[str, Any]) -> None:
+    file.write(dump_line(entry))
 
 
 def dump_line(entry: dict[str, Any]) -> bytes:
-    """Return an entry as one line of JSON."""
-    try:
-        import orjson
-
-        return orjson.dumps(entry) + b"\n"
-    except (ImportError, TypeError):
-        return json.dumps(entry, ensure_ascii=False, separators=(",", ":"), default=str).encode() + b"\n"
+    """Return an entry as one line of JSON; what JSON does not know (times in a table) becomes text."""
+    return orjson.dumps(entry, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
 class Tally:
-    """Which entries are kept, and what the summary says of them.
+    """Decides which entries are kept, and counts them for the summary.
 
     Parameters
     ----------
     nsites : (float or None, float or None), optional
         Least and largest number of atoms.
     ids : set of str
-        Ids that were asked for.
+        Ids that the query names.
     """
 
     def __init__(self, nsites: Range | None = None, ids: frozenset[str] = frozenset()) -> None:
@@ -112,9 +88,9 @@ class Tally:
         )
         return True
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Return the counts as the summary has them."""
-        told: dict[str, Any] = {
+        summary: dict[str, Any] = {
             "counts": {
                 "documents": self.documents,
                 "outside_nsites": self.documents - self.kept,
@@ -128,9 +104,9 @@ class Tally:
             "label_refused": self._refused,
         }
         if self._missing:
-            told["counts"]["not_found"] = len(self._missing)
-            told["not_found"] = sorted(self._missing, key=_natural)[:LISTED]
-        return told
+            summary["counts"]["not_found"] = len(self._missing)
+            summary["not_found"] = sorted(self._missing, key=_natural)[:LISTED]
+        return summary
 
 
 def _natural(name: str) -> tuple[str, int, str]:

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.errors import LabelError
-from mace_bounds.structures import REFUSED, canonical, cell_of, clean, functional_of, guard_label
+from mace_bounds.structures import (
+    REFUSED,
+    as_mapping,
+    as_text,
+    canonical,
+    cell_of,
+    clean,
+    functional_of,
+    guard_label,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +44,7 @@ FIELDS = (
 
 _ENERGY_TOLERANCE = 2e-3  # eV/atom; documents may round
 _VOLUME_TOLERANCE = 2e-3  # relative
-_TAKE = "take structure and uncorrected energy of the same GGA_GGA+U entry"
+_TAKE = "take structure and uncorrected energy of the same GGA_GGA+U entry."
 
 
 def entry_of(document: Mapping[str, Any], database_version: str | None = None) -> dict[str, Any]:
@@ -57,19 +66,19 @@ def entry_of(document: Mapping[str, Any], database_version: str | None = None) -
     name = str(document.get("material_id") or "")
     found = _entry(document)
     entry = dict(found or {})
-    run_type = _text(document.get("energy_type"))
+    run_type = as_text(document.get("energy_type"))
     entry["entry_id"] = f"{name}-{run_type}" if run_type else name  # as the database writes it, in one way
     entry.setdefault("energy", None)
-    builder = _mapping(document.get("builder_meta"))
+    builder = as_mapping(document.get("builder_meta"))
     known = {
         "material_id": name or None,
-        "thermo_type": _text(document.get("thermo_type")),
+        "thermo_type": as_text(document.get("thermo_type")),
         "energy_above_hull": document.get("energy_above_hull"),
-        "license": _mapping(entry.get("data")).get("license") or builder.get("license"),
+        "license": as_mapping(entry.get("data")).get("license") or builder.get("license"),
         "database_version": database_version,
     }
     data = {
-        **_mapping(entry.get("data")),
+        **as_mapping(entry.get("data")),
         **{key: value for key, value in known.items() if value is not None},
     }
     data.pop(REFUSED, None)
@@ -97,29 +106,31 @@ def check_entry(document: Mapping[str, Any], entry: Mapping[str, Any] | None) ->
         For other thermo types, run types and pseudopotentials, corrected energies, geometries and energies of
         another calculation, and entries that are missing or hold no structure.
     """
-    thermo_type, run_type = _text(document.get("thermo_type")), _text(document.get("energy_type"))
+    thermo_type, run_type = as_text(document.get("thermo_type")), as_text(document.get("energy_type"))
     if entry is None:
         raise LabelError(
-            f"expected the entry of the {clean(run_type or 'stated', 20)} calculation, got "
+            f"the document's energy is of the {clean(run_type or 'stated', 20)} calculation, but it has "
             f"{_listing(document)}; {_TAKE}"
         )
-    parameters, data = _mapping(entry.get("parameters")), _mapping(entry.get("data"))
+    parameters, data = as_mapping(entry.get("parameters")), as_mapping(entry.get("data"))
     if thermo_type is None:
-        raise LabelError(f"expected the thermo type GGA_GGA+U, got none; {_TAKE}")
+        raise LabelError(f"the document names no thermo type, which must be GGA_GGA+U; {_TAKE}")
     functional = functional_of(parameters)
-    for stated in dict.fromkeys((run_type, _text(parameters.get("run_type")), _text(data.get("run_type")))):
+    for stated in dict.fromkeys(
+        (run_type, as_text(parameters.get("run_type")), as_text(data.get("run_type")))
+    ):
         guard_label(entry.get("energy"), run_type=stated, thermo_type=thermo_type, functional=functional)
     others = [
         t for t in (parameters.get("run_type"), data.get("run_type")) if not _same_run_type(t, run_type)
     ]
     if others:
         raise LabelError(
-            f"expected an entry of the run type {clean(run_type, 20)}, got {clean(others[0], 20)}; {_TAKE}"
+            f"the entry is of the run type {clean(others[0], 20)}, not {clean(run_type, 20)} as the document; {_TAKE}"
         )
-    structure = _mapping(entry.get("structure"))
+    structure = as_mapping(entry.get("structure"))
     n_atoms = len(structure.get("sites") or ())
     if n_atoms == 0:
-        raise LabelError(f"expected an entry with its own structure, got none; {_TAKE}")
+        raise LabelError(f"the entry has no structure of its own; {_TAKE}")
     _check_energy(document, entry, n_atoms)
     _check_geometry(document, entry, structure)
 
@@ -132,12 +143,10 @@ def _check_energy(document: Mapping[str, Any], entry: Mapping[str, Any], n_atoms
     if uncorrected is None or abs(energy - uncorrected) <= _ENERGY_TOLERANCE:
         return
     if corrected is not None and abs(energy - corrected) <= _ENERGY_TOLERANCE:
-        raise LabelError(
-            "expected an uncorrected energy, got the corrected one; take entry.uncorrected_energy instead"
-        )
+        raise LabelError("the entry's energy is the corrected one; take entry.uncorrected_energy instead.")
     raise LabelError(
-        f"expected the document's uncorrected energy of {uncorrected:.4f} eV/atom, got {energy:.4f} in the entry, "
-        f"which is another calculation; {_TAKE}"
+        f"the entry's energy is {energy:.4f} eV/atom and the document's {uncorrected:.4f}, so it is that of another "
+        f"calculation; {_TAKE}"
     )
 
 
@@ -148,78 +157,70 @@ def _check_geometry(
     nsites, volume = _number(document.get("nsites")), _number(document.get("volume"))
     if nsites is not None and nsites != len(sites):
         raise LabelError(
-            f"expected the {nsites:g} atoms of the document, got {len(sites)} in the entry, which is the "
-            f"geometry of another calculation; {_TAKE}"
+            f"the entry has {len(sites)} atoms and the document {nsites:g}, so it is the geometry of another "
+            f"calculation; {_TAKE}"
         )
     own = _volume(structure)
     if volume is not None and own is not None and abs(own - volume) > _VOLUME_TOLERANCE * volume:
         raise LabelError(
-            f"expected the document's cell of {volume:.2f} Å³, got {own:.2f} Å³ in the entry, which is the "
-            f"geometry of another calculation; {_TAKE}"
+            f"the entry's cell is {own:.2f} Å³ and the document's {volume:.2f}, so it is the geometry of another "
+            f"calculation; {_TAKE}"
         )
     composition = entry.get("composition")
     if isinstance(composition, dict) and composition and not _same_atoms(composition, sites):
         raise LabelError(
-            "expected the atoms of the entry's composition, got others in its structure, which is the geometry "
-            f"of another calculation; {_TAKE}"
+            "the atoms of the entry's structure are not those of its composition, so it is the geometry of another "
+            f"calculation; {_TAKE}"
         )
-    task = _mapping(entry.get("data")).get("task_id")
+    task = as_mapping(entry.get("data")).get("task_id")
     origins = document.get("origins")
     tasks = {
-        _mapping(origin).get("name"): _mapping(origin).get("task_id")
+        as_mapping(origin).get("name"): as_mapping(origin).get("task_id")
         for origin in (origins if isinstance(origins, list) else ())
     }
     for what in ("energy", "structure"):
         if task and tasks.get(what) and _differ(str(tasks[what]), str(task)):
             raise LabelError(
-                f"expected the entry of calculation {clean(tasks[what], 40)} as the document says of its {what}, got "
-                f"{clean(task, 40)}; {_TAKE}"
+                f"the document's {what} is of calculation {clean(tasks[what], 40)}, the entry of {clean(task, 40)}; "
+                f"{_TAKE}"
             )
 
 
 def _volume(structure: Mapping[str, Any]) -> float | None:
     try:
-        return float(abs(np.linalg.det(cell_of(_mapping(structure.get("lattice"))))))
+        return float(abs(np.linalg.det(cell_of(as_mapping(structure.get("lattice"))))))
     except (KeyError, TypeError, ValueError):
-        return None  # the reader will say what is wrong with it
+        return None  # the reader refuses such a cell with its own reason
 
 
-def _differ(one: str, other: str) -> bool:
+def _differ(task: str, other: str) -> bool:
     """Compare ids of calculations; the database's old ids in digits and new ones in letters are not compared."""
-    return one != other and one[-1:].isdigit() == other[-1:].isdigit()
+    return task != other and task[-1:].isdigit() == other[-1:].isdigit()
 
 
-def _same_run_type(one: Any, other: str | None) -> bool:
-    return one is None or other is None or canonical(str(_text(one))) == canonical(other)
+def _same_run_type(stated: Any, other: str | None) -> bool:
+    return stated is None or other is None or canonical(str(as_text(stated))) == canonical(other)
 
 
 def _same_atoms(composition: Mapping[str, Any], sites: Any) -> bool:
     counts: dict[str, float] = {}
     for site in sites:
-        for species in _mapping(site).get("species") or ():
-            element = str(_mapping(species).get("element"))
-            counts[element] = counts.get(element, 0.0) + float(_mapping(species).get("occu") or 1.0)
+        for species in as_mapping(site).get("species") or ():
+            element = str(as_mapping(species).get("element"))
+            counts[element] = counts.get(element, 0.0) + float(as_mapping(species).get("occu") or 1.0)
     wanted = {element: float(n) for element, n in composition.items() if n}
     return counts.keys() == wanted.keys() and all(abs(counts[e] - wanted[e]) < 1e-3 for e in wanted)
 
 
 def _entry(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the entry that the document's energy is of: the one under its run type."""
-    found = _mapping(document.get("entries")).get(str(_text(document.get("energy_type"))))
+    found = as_mapping(document.get("entries")).get(str(as_text(document.get("energy_type"))))
     return found if isinstance(found, dict) else None
 
 
 def _listing(document: Mapping[str, Any]) -> str:
-    names = [clean(name, 20) for name in _mapping(document.get("entries"))]
+    names = [clean(name, 20) for name in as_mapping(document.get("entries"))]
     return f"entries of {', '.join(names[:5])} only" if names else "a document without entries"
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(getattr(value, "value", value))
 
 
 def _number(value: Any) -> float | None:

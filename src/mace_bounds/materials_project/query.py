@@ -1,4 +1,7 @@
-"""What to download: ``mp:Li-Fe-P-O,hull=0.05`` as text, as fields, and as searches of the database."""
+"""What to download: ``mp:Li-Fe-P-O,hull=0.05`` as text, as fields, and as searches of the database.
+
+The text has one canonical form (``str(query)``), so that equal queries share a file in the cache.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +117,7 @@ def parse_query(text: str) -> Query:
     Parameters
     ----------
     text : str
-        ``mp:`` and terms with commas between them: ``KEY=VALUE[,VALUE...]``, or one bare term that tells itself
+        ``mp:`` and terms with commas between them: ``KEY=VALUE[,VALUE...]``, or one bare term of a known form
         (a chemical system, a formula, ids, ``all``). ``hull`` and ``nsites`` take ``MOST`` or ``LEAST..MOST``.
 
     Raises
@@ -123,16 +126,14 @@ def parse_query(text: str) -> Query:
         If it is no query; the message says how to write one.
     """
     if not is_query(text):
-        raise SourceError(f"expected a query that begins with mp:, got {clean(text, 80)!r}; {_HOW}")
+        raise SourceError(f"{clean(text, 80)!r} is no query, as it does not begin with mp:; {_HOW}.")
     terms: dict[str, list[str]] = {}
     key = ""
     for piece in (piece.strip() for piece in text.removeprefix(PREFIX).split(",")):
         name, equals, value = piece.partition("=")
         if equals:
             if name in terms:
-                raise SourceError(
-                    f"expected {name} once, got it twice in {clean(text, 80)!r}; join its values"
-                )
+                raise SourceError(f"{name} is twice in {clean(text, 80)!r}; join its values with commas.")
             key = name
         else:
             key, value = key or _bare(piece, text), piece
@@ -149,29 +150,30 @@ def _bare(piece: str, text: str) -> str:
         return "chemsys"
     if _FORMULA.fullmatch(piece):
         return "formula"
-    raise SourceError(f"expected a Materials Project query, got {clean(text, 80)!r}; {_HOW}")
+    raise SourceError(f"{clean(text, 80)!r} is no query of the Materials Project; {_HOW}.")
 
 
 def _query(terms: dict[str, list[str]], text: str) -> Query:
     unknown = sorted(set(terms) - {*_SUBJECTS, *_RANGES, "all"})
     subjects = [name for name in (*_SUBJECTS, "all") if name in terms]
     if unknown or len(subjects) > 1 or not all(all(values) for values in terms.values()):
-        got = f"the key {unknown[0]!r}" if unknown else f"{clean(text, 80)!r}"
+        what = (
+            f"{clean(unknown[0], 20)!r} is no key of a query"
+            if unknown
+            else f"{clean(text, 80)!r} is no query"
+        )
         raise SourceError(
-            f"expected at most one of {', '.join(_SUBJECTS)} and values for it, narrowed by hull and nsites, "
-            f"got {got}; {_HOW}"
+            f"{what}, which has at most one of {', '.join(_SUBJECTS)}, narrowed by hull and nsites; {_HOW}."
         )
     fields: dict[str, Any] = {name: _range(name, terms[name]) for name in _RANGES if name in terms}
     if "chemsys" in terms:
         fields["chemsys"] = tuple(_system(value, stars=True) for value in terms["chemsys"])
         if "*" in "".join(fields["chemsys"]) and len(fields["chemsys"]) > 1:
-            raise SourceError("expected a chemical system with * to stand alone, got several; ask one by one")
+            raise SourceError("a chemical system with * must stand alone; use one query for each.")
     if "within" in terms:
         fields["within"] = tuple(_system("-".join(terms["within"]), stars=False).split("-"))
         if len(fields["within"]) > MOST_WITHIN:
-            raise SourceError(
-                f"expected within= at most {MOST_WITHIN} elements, got more; use elements= or all"
-            )
+            raise SourceError(f"within= takes at most {MOST_WITHIN} elements; use elements= or all.")
     if "elements" in terms:
         fields["elements"] = tuple(_system("-".join(terms["elements"]), stars=False).split("-"))
     if "formula" in terms:
@@ -179,7 +181,7 @@ def _query(terms: dict[str, list[str]], text: str) -> Query:
     if "ids" in terms:
         bad = [value for value in terms["ids"] if not _ID.fullmatch(value)]
         if bad:
-            raise SourceError(f"expected ids such as mp-149, got {clean(bad[0], 40)!r}; correct it")
+            raise SourceError(f"{clean(bad[0], 40)!r} is no id; write ids as mp-149.")
         fields["ids"] = tuple(dict.fromkeys(terms["ids"]))
     return Query(**fields)
 
@@ -189,8 +191,9 @@ def _system(text: str, *, stars: bool) -> str:
     symbols = text.split("-")
     wrong = [s for s in symbols if s not in _ELEMENTS and not (stars and s == "*")]
     if wrong or len({s for s in symbols if s != "*"}) + symbols.count("*") != len(symbols):
-        got = f"{clean(wrong[0], 20)!r}" if wrong else f"an element twice in {clean(text, 40)!r}"
-        raise SourceError(f"expected chemical elements with hyphens between them, got {got}; correct it")
+        if wrong:
+            raise SourceError(f"{clean(wrong[0], 20)!r} is no chemical element; write a system as Li-Fe-O.")
+        raise SourceError(f"an element is twice in {clean(text, 40)!r}; name each once.")
     return "-".join(sorted(symbols, key=lambda s: (s == "*", s)))
 
 
@@ -203,7 +206,7 @@ def _formula(text: str) -> str:
     except (ValueError, KeyError):
         known = False
     if not known:
-        raise SourceError(f"expected a chemical formula such as LiFePO4, got {clean(text, 40)!r}; correct it")
+        raise SourceError(f"{clean(text, 40)!r} is no chemical formula; write it as LiFePO4.")
     return text
 
 
@@ -218,6 +221,6 @@ def _range(name: str, values: Sequence[str]) -> Range:
     if len(values) > 1 or not numbers or not all(map(math.isfinite, numbers)) or numbers != sorted(numbers):
         what = "eV/atom" if name == "hull" else "atoms"
         raise SourceError(
-            f"expected {name}=MOST or {name}=LEAST..MOST in {what}, got {clean(','.join(values), 40)!r}; correct it"
+            f"{clean(','.join(values), 40)!r} is no range of {name}; write {name}=MOST or {name}=LEAST..MOST in {what}."
         )
     return limits[0], limits[1]

@@ -1,4 +1,4 @@
-"""A first look at a query: how much it would bring, and its first page; nothing is kept but what the caller keeps."""
+"""The first page of a query, and how much the whole would bring, without downloading it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mace_bounds.materials_project.connection import find_endpoint, find_key, heartbeat, open_client
-from mace_bounds.materials_project.downloading import PAGE, documents_of, search, write_entries
-from mace_bounds.materials_project.page_cache import KeepingAdapter
+from mace_bounds.materials_project.connection import Connection, require_client
+from mace_bounds.materials_project.downloading import write_entries
 from mace_bounds.materials_project.query import Query, parse_query
-from mace_bounds.materials_project.retry import PatientAdapter, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a query would bring, as far as its first page tells.
+class QueryPreview:
+    """What a query would bring, judged by its first page.
 
     Attributes
     ----------
@@ -30,9 +28,9 @@ class Look:
     page : int
         Documents of the first page (of each search) that were fetched.
     structures, labelled : int
-        Of these, what the file would hold, and what of it has a label.
+        Of these documents, how many the file would hold, and how many of them have a label.
     seconds : float
-        What the page took to come.
+        Time that the page took.
     file_bytes, page_bytes : int
         Size of the page as lines of the file, and as it is kept while a download runs.
     file : Path
@@ -50,16 +48,13 @@ class Look:
     file: Path
 
 
-def look(
+def preview(
     query: str | Query,
     file: Path,
+    connection: Connection | None = None,
     *,
-    api_key: str | None = None,
-    endpoint: str | None = None,
     note: Callable[[str], None] | None = None,
-    page_size: int = PAGE,
-    **patience: Any,
-) -> Look:
+) -> QueryPreview:
     """Fetch the first page of a query with the real client, and count the rest.
 
     Parameters
@@ -67,9 +62,7 @@ def look(
     query : str or Query
     file : Path
         Where the page's entries go, as :func:`download` would write them.
-    api_key, endpoint, note, page_size
-        As for :func:`download`.
-    **patience
+    connection, note
         As for :func:`download`.
 
     Raises
@@ -77,8 +70,12 @@ def look(
     SourceError
         As :func:`download`.
     """
+    require_client()
+    from mace_bounds.materials_project.client import RetryAdapter, open_client, server_version
+    from mace_bounds.materials_project.documents import CachingAdapter, documents_of, search
+
     query = parse_query(query) if isinstance(query, str) else query
-    address, key, tell = find_endpoint(endpoint), find_key(api_key), note or silent
+    connection = connection or Connection()
     totals = [0, 0]
 
     def count(done: int, total: int) -> None:
@@ -86,20 +83,20 @@ def look(
 
     with TemporaryDirectory() as name:
         folder = Path(name)
-        beat = heartbeat(address, PatientAdapter(note=tell, **patience))
-        adapter = KeepingAdapter(folder, on_page=count, note=tell, **patience)
-        with open_client(address, key, adapter) as client:
+        server = server_version(connection.address(), RetryAdapter(connection, note))
+        adapter = CachingAdapter(folder, connection, note, on_page=count)
+        with open_client(connection, adapter) as client:
             start = time.perf_counter()
-            search(client, query, page_size, num_chunks=1)
+            search(client, query, connection.page_size, num_chunks=1)
             seconds = time.perf_counter() - start
-        told = write_entries(file, query, beat, documents_of(folder, adapter.pages))
+        counts = write_entries(file, query, server, documents_of(folder, adapter.pages))["counts"]
         page_bytes = sum(path.stat().st_size for path in folder.iterdir())
-    return Look(
-        database_version=beat.database_version,
+    return QueryPreview(
+        database_version=server.database,
         documents=totals[1],
         page=totals[0],
-        structures=told["counts"]["structures"],
-        labelled=told["counts"]["labelled"],
+        structures=counts["structures"],
+        labelled=counts["labelled"],
         seconds=seconds,
         file_bytes=file.stat().st_size,
         page_bytes=page_bytes,

@@ -13,7 +13,7 @@ from mace_bounds.backbones import load_model
 from mace_bounds.calibration import FitConfig
 from mace_bounds.features import ExtractSettings, FeatureStore, extract
 from mace_bounds.head import array_chunks, fit_pops
-from mace_bounds.materials_project import finished, look, parse_query
+from mace_bounds.materials_project import finished, parse_query, preview
 from mace_bounds.pipeline.folder import entries_path
 from mace_bounds.pipeline.sources import QUERY, STORE, kind_of
 from mace_bounds.structures import read
@@ -21,7 +21,7 @@ from mace_bounds.structures import read
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mace_bounds.materials_project import Look
+    from mace_bounds.materials_project import QueryPreview
     from mace_bounds.pipeline.config import Question
     from mace_bounds.structures import Record
 
@@ -42,7 +42,7 @@ class Extent:
         In all structures.
     sample : tuple of Record
         Structures spread over what was seen.
-    look : Look or None
+    look : QueryPreview or None
         The first page of what is still to be downloaded.
     counted : bool
         Whether the numbers are counted rather than scaled from a first page.
@@ -54,7 +54,7 @@ class Extent:
     labelled: int
     atoms: float
     sample: tuple[Record, ...]
-    look: Look | None = None
+    look: QueryPreview | None = None
     counted: bool = True
 
 
@@ -72,7 +72,7 @@ def measure_extent(
     if kind == QUERY:
         path = entries_path(out, place)
         if finished(parse_query(name), path) is None:
-            seen = look(name, work / path.name, note=note)
+            seen = preview(name, work / path.name, note=note)
             page = _count(name, kind, read(seen.file, max_atoms=question.max_atoms))
             share = seen.documents / seen.page
             return Extent(
