@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from helpers.mace_builds import ATOMIC_NUMBERS, MPA_0, TINY, build, calculator_energies, real_crystals
-from mace_bounds.backbones import DEFAULT_MODEL, load_model
+from mace_bounds.backbones import DEFAULT_MODEL, digest_of, load_model
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.errors import ModelError
 
@@ -153,10 +153,9 @@ def checkpoint(tmp_path_factory):
 
 
 def test_checkpoint_from_path(checkpoint):
-    import hashlib
 
     frozen = load_model(checkpoint, dtype="float64", device="cpu")
-    assert frozen.digest == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert digest_of(checkpoint) == frozen.digest
     assert frozen.name == "tiny.model"
     assert frozen.atomic_numbers == tuple(ATOMIC_NUMBERS)
     same = load_model(str(checkpoint), dtype="float64", device="cpu")

@@ -56,7 +56,11 @@ def test_the_folder_holds_what_every_stage_left(whole, documents):
     assert state["stages"]["download"]["made"]["sources"][0]["counts"]["labelled"] == len(documents)
     head, store = load_head(out / "head"), FeatureStore(out / "features")
     assert head.identity.model == store.manifest.model == "medium-mpa-0"
-    assert head.identity.model_digest == state["stages"]["download"]["made"]["weights_sha256"]
+    assert head.identity.model_digest == state["stages"]["features"]["made"]["model"]["digest"]
+    assert (
+        state["stages"]["features"]["made"]["weights_sha256"]
+        == (state["stages"]["download"]["made"]["weights_sha256"])
+    )
     assert len(head.identity.columns) == 8 + 16  # scalars of both readouts
     assert store.manifest.atoms
     assert store.manifest.symmetry

@@ -16,6 +16,7 @@ from mace_bounds.backbones.base import (
     ModelInfo,
     WeightsFile,
 )
+from mace_bounds.backbones.digest import tensor_digest
 from mace_bounds.backbones.mace import MaceFamily
 from mace_bounds.errors import ModelError
 
@@ -36,6 +37,7 @@ __all__ = [
     "find_weights",
     "list_models",
     "load_model",
+    "tensor_digest",
     "training_compositions",
 ]
 

@@ -110,7 +110,7 @@ def find_head(
     head : str or path, optional
         A head folder, or the name of one that :func:`list_heads` shows; None looks for one that fits.
     digest : str, optional
-        SHA-256 of the model's weights where it is known already (features that have been extracted).
+        SHA-256 of the model's tensors where it is known already (features that have been extracted).
 
     Returns
     -------

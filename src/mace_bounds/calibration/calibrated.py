@@ -39,7 +39,7 @@ class HeadIdentity:
     Attributes
     ----------
     model, model_digest, model_head : str
-        Name of the frozen model, SHA-256 of its weights, and which of its heads.
+        Name of the frozen model, SHA-256 of its tensors, and which of its heads.
     kind : str
         Kind of the features.
     columns : tuple of str

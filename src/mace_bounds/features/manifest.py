@@ -22,7 +22,7 @@ class Manifest:
     Attributes
     ----------
     model, model_digest, model_head : str
-        The frozen model: its name, the SHA-256 of its weights, and which of its heads.
+        The frozen model: its name, the SHA-256 of its tensors, and which of its heads.
     kind : {"readout", "descriptors"}
         What the feature columns are.
     columns : tuple of str

@@ -71,7 +71,8 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
     settings = about["settings"]
     parts = [
         f"# {name}: error bounds for {identity.model}",
-        f"A head of mace-bounds for the frozen model **{identity.model}** (weights SHA-256 `{identity.model_digest}`, "
+        f"A head of mace-bounds for the frozen model **{identity.model}** (SHA-256 of its tensors "
+        f"`{identity.model_digest}`, "
         f"model head `{identity.model_head}`, {len(identity.columns)} {identity.kind} features"
         f"{' and atomic fractions' if identity.composition else ''}). It fits no other weights.",
         *coverage,

@@ -100,8 +100,9 @@ def _finished_store(folder: Path, model: str) -> Source:
             f"expected a finished feature store in {folder}, but its run was interrupted or it is a part; run the same "
             "mace-bounds features command again to finish it, or mace-bounds merge for parts."
         )
-    wanted = digest_of(model)
-    if (wanted or manifest.model_digest) != manifest.model_digest or (not wanted and manifest.model != model):
+    wanted = digest_of(model)  # None for a checkpoint: then the names decide
+    same = manifest.model == Path(model).name if wanted is None else manifest.model_digest == wanted
+    if not same:
         raise StoreError(
             f"expected features of {model} in {folder}, but they are of {manifest.model}; name that model or make them "
             "anew."

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds._io import heads_folder
+from mace_bounds._io import file_sha256, heads_folder
 from mace_bounds.auditing import AuditConfig, audit
 from mace_bounds.backbones import fetch_weights, find_weights, load_model
 from mace_bounds.bounds import read_card
@@ -38,13 +37,11 @@ LEVEL = 0.95
 
 
 def weights_sha256(question: Question, sources: list[Source], state: State, note: Note) -> str:
-    """SHA-256 of the model's weights; mace fetches them where they are not here and something still needs them."""
+    """SHA-256 of the weights' file; mace fetches it where it is not here and something still needs it."""
     open_ones = [source for source in sources if source.kind != STORE]
     weights = find_weights(question.model)
     if not weights.here:
-        told = [
-            state.made(s.store.name)["model"]["digest"] for s in open_ones if s.store.name in state.stages
-        ]
+        told = [state.made(s.store.name)["weights_sha256"] for s in open_ones if s.store.name in state.stages]
         for known in told:
             if all(_features_done(s, features_inputs(s, known, question), state) for s in open_ones):
                 return str(known)
@@ -52,7 +49,7 @@ def weights_sha256(question: Question, sources: list[Source], state: State, note
             return ""
         note(f"note: mace downloads {question.model} once, from {weights.url}")
         weights = fetch_weights(question.model)
-    return hashlib.sha256(weights.path.read_bytes()).hexdigest()
+    return file_sha256(weights.path)
 
 
 def features_inputs(source: Source, weights: str, question: Question) -> str:
@@ -107,6 +104,7 @@ def extract_features(
             "rows": manifest.n_records,
             "failed": manifest.n_failed,
             "device": frozen.device,
+            "weights_sha256": weights,
             "model": {"name": manifest.model, "digest": manifest.model_digest, "head": manifest.model_head},
         }
         state.finish(source.store.name, features_inputs(source, weights, question), made, stamp(since))

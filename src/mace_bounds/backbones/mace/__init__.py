@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_bounds.backbones.mace import embedded as _embedded
 from mace_bounds.backbones.mace import files as _files
+from mace_bounds.backbones.mace import identity as _identity
 from mace_bounds.backbones.mace.backbone import MaceBackbone, load_mace
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ class MaceFamily:
         return _files.fetch_weights(model)
 
     def digest_of(self, model: str | Path) -> str | None:
-        """Known for ``mini`` and folders like it."""
-        return _embedded.digest_of(model)
+        """Known for ``mini``, for folders like it, and for what this process has loaded."""
+        return _identity.digest_of(model)
 
     def training_compositions(self, model: str | Path, digest: str) -> NDArray[np.uint64] | None:
         """Known for ``mini`` and for folders like it that say so."""
-        return _embedded.training_compositions(model, digest)
+        return _identity.training_compositions(model, digest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,6 +21,8 @@ from mace_bounds.backbones.batching import (
 from mace_bounds.backbones.graph import Graph, GraphBatch, batch_graphs, mace_data
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.backbones.mace import embedded as _embedded
+from mace_bounds.backbones.mace import identity
+from mace_bounds.backbones.mace.checkpoint import head_names
 from mace_bounds.backbones.mace.fast import EDGES_PER_CHUNK, FastForward, Unsupported
 from mace_bounds.backbones.mace.files import MPA_0_BYTES, fetch_weights
 from mace_bounds.backbones.mace.pickling import pickled, unpickled
@@ -49,7 +51,7 @@ class MaceBackbone:
     name : str
         What the user called it.
     digest : str
-        SHA-256 of the weights file, or of the parameters of a model given as an object.
+        SHA-256 of its tensors (:func:`mace_bounds.backbones.mace.identity.module_digest`).
     module : torch.nn.Module
         The frozen network in ``dtype`` on ``device``.
     split : LastLayer
@@ -217,17 +219,17 @@ def load_mace(
     if dtype not in DTYPES:
         raise ModelError(f"expected dtype float32 or float64, got {dtype!r}; choose one of the two.")
     device = _choose_device(device)
-    name, digest, module, notes, seen = _open(model)
+    name, module, notes, seen = _open(model)
     module = module.to("cpu", torch.float64).eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
-    heads = tuple(str(h) for h in (getattr(module, "heads", None) or ["Default"]))
+    heads = head_names(module)
     chosen = _choose_head(heads, head)
     split = split_last_layer(module, heads.index(chosen))
     numbers = tuple(int(z) for z in module.atomic_numbers)
     frozen = MaceBackbone(
         name=name,
-        digest=digest,
+        digest=identity.module_digest(module),
         module=module,
         split=split,
         head=chosen,
@@ -248,6 +250,8 @@ def load_mace(
         fast = None
         notes.append(f"mace's own forward is used, which is slower: this model has {reason}")
     module.to(device, precision)
+    if isinstance(model, (str, Path)):
+        identity.remember(model, frozen.digest)
     return replace(
         frozen, dtype=dtype, device=device, fast=fast, memory_bytes=memory_bytes, warnings=tuple(notes)
     )
@@ -284,29 +288,22 @@ def _choose_head(heads: tuple[str, ...], wanted: str | None) -> str:
 
 def _open(
     model: str | Path | torch.nn.Module,
-) -> tuple[str, str, Any, list[str], NDArray[np.uint64] | None]:
-    """Name, digest, module, notes and seen compositions of whatever the user means by ``model``."""
+) -> tuple[str, Any, list[str], NDArray[np.uint64] | None]:
+    """Name, module, notes and seen compositions of whatever the user means by ``model``."""
     if not isinstance(model, (str, Path)):
-        return "object", _module_digest(model), model, [], None
+        with _mace.quiet():  # a copy, as what follows would change the user's own
+            return "object", copy.deepcopy(model), [], None
     if str(model) == _embedded.MINI:
         embedded = _embedded.load(_embedded.MINI_FOLDER)
-        return _embedded.MINI, embedded.digest, embedded.module, [], embedded.training_compositions
+        return _embedded.MINI, embedded.module, [], embedded.training_compositions
     path = Path(model)
     if path.is_dir():
         embedded = _embedded.load(path)
-        return path.name, embedded.digest, embedded.module, [], embedded.training_compositions
+        return path.name, embedded.module, [], embedded.training_compositions
     name, path = (path.name, path) if path.is_file() else (str(model), fetch_weights(model).path)
     module = _mace.load_checkpoint(path)
     notes = _mpa_0_notes(path, module) if name == _mace.MPA_0 else []
-    return name, hashlib.sha256(path.read_bytes()).hexdigest(), module, notes, None
-
-
-def _module_digest(module: torch.nn.Module) -> str:
-    sha = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
-        sha.update(f"{key}:{value.dtype}:{tuple(value.shape)}".encode())
-        sha.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return sha.hexdigest()
+    return name, module, notes, None
 
 
 def _mpa_0_notes(path: Path, module: torch.nn.Module) -> list[str]:

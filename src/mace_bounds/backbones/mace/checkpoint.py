@@ -136,6 +136,11 @@ def class_name(module: torch.nn.Module) -> str:
     return str(getattr(module, "original_name", type(module).__name__))
 
 
+def head_names(module: torch.nn.Module) -> tuple[str, ...]:
+    """Names of a model's heads; a model without names has one."""
+    return tuple(str(name) for name in (getattr(module, "heads", None) or ["Default"]))
+
+
 def pair_energies(module: torch.nn.Module, data: dict[str, torch.Tensor]) -> torch.Tensor | None:
     """Pair repulsion of each atom before the scale, eV, shape (n_atoms,); None if the model has none."""
     repulsion = getattr(module, "pair_repulsion_fn", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +25,9 @@ _BLOCKS = ("interaction_cls", "interaction_cls_first")
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedModel:
-    """A model read from a folder: the module (float64, CPU), the digest of its weights, what it has seen."""
+    """A model read from a folder: the module (float64, CPU), what it has seen."""
 
     module: torch.nn.Module
-    digest: str
     training_compositions: NDArray[np.uint64] | None
 
 
@@ -71,6 +69,12 @@ def save(
     (folder / CARD).write_text(card)
 
 
+def folder_of(model: str | Path) -> Path | None:
+    """The folder that a name or path stands for; None where it is no such folder."""
+    folder = MINI_FOLDER if str(model) == MINI else Path(model)
+    return folder if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file() else None
+
+
 def load(folder: Path) -> EmbeddedModel:
     """Read a model folder: rebuild the network from the configuration, fill in the weights.
 
@@ -86,7 +90,6 @@ def load(folder: Path) -> EmbeddedModel:
     try:
         config = json.loads((folder / CONFIG).read_text())
         tensors = load_file(folder / WEIGHTS)
-        digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
         module = build(config["architecture"], config["atomic_numbers"], config["atomic_energies_ev"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(
@@ -102,47 +105,4 @@ def load(folder: Path) -> EmbeddedModel:
     with torch.no_grad():
         for name, value in tensors.items():
             parameters[name].copy_(value)
-    return EmbeddedModel(module, digest, None if seen is None else seen.numpy().view("uint64"))
-
-
-def training_compositions(model: str | Path, digest: str) -> NDArray[np.uint64] | None:
-    """Compositions that the training of an embedded model has seen, without building the model.
-
-    Parameters
-    ----------
-    model : str or path
-        ``"mini"``, or the folder of a model of the same format; nothing is known of any other.
-    digest : str
-        SHA-256 that the weights must have.
-
-    Returns
-    -------
-    ndarray of uint64 or None
-        Sorted keys (:func:`mace_bounds.structures.composition_key`), or None where they are not known.
-
-    Raises
-    ------
-    ModelError
-        If the folder's weights are others than ``digest`` says.
-    """
-    folder = MINI_FOLDER if str(model) == MINI else Path(model)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        return None
-    from safetensors import safe_open
-
-    found = digest_of(folder)
-    if found != digest:
-        raise ModelError(
-            f"expected the weights {digest[:12]} in {folder}, got {str(found)[:12]}; "
-            "use the model that the features were extracted with."
-        )
-    with safe_open(weights, framework="numpy") as tensors:
-        return tensors.get_tensor(SEEN).view("uint64") if SEEN in tensors.keys() else None  # noqa: SIM118
-
-
-def digest_of(model: str | Path) -> str | None:
-    """SHA-256 of the weights that a name or path stands for, read from disk; None for names of mace."""
-    path = MINI_FOLDER if str(model) == MINI else Path(model)
-    path = path / WEIGHTS if path.is_dir() else path
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    return EmbeddedModel(module, None if seen is None else seen.numpy().view("uint64"))

@@ -176,7 +176,7 @@ def split_last_layer(model: Any, head: int) -> LastLayer:
             "expected a model of structures alone, but this one also takes charges, spins or other inputs; "
             "use a model without embedding_specs."
         )
-    n_heads = len(list(getattr(model, "heads", None) or ["Default"]))
+    n_heads = len(_mace.head_names(model))
     try:
         sizes = [_irreps_out(product, "node features") for product in model.products]
     except AttributeError as error:
