@@ -1,19 +1,7 @@
 """Every way to get error bars on the same splits, side by side."""
 
-from mace_bounds.benchmark.baselines import (
-    ALL,
-)
-from mace_bounds.benchmark.folder import (
-    rows_of,
-)
-from mace_bounds.benchmark.run import (
-    CompareReport,
-    compare,
-)
+from mace_bounds.benchmark.baselines import BASELINES
+from mace_bounds.benchmark.config import CompareConfig
+from mace_bounds.benchmark.run import CompareReport, compare
 
-__all__ = [
-    "ALL",
-    "CompareReport",
-    "compare",
-    "rows_of",
-]
+__all__ = ["BASELINES", "CompareConfig", "CompareReport", "compare"]

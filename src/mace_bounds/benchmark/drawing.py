@@ -1,27 +1,77 @@
-"""Plots of a comparison: who is sharp, who covers, and where."""
+"""Plots of a comparison: which methods are sharp, which cover, and for which structures."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.benchmark.splits import LOCO
-from mace_bounds.benchmark.style import method_styles
-from mace_bounds.benchmark.summary import RATIO
+from mace_bounds.benchmark.config import PRODUCT, PRODUCT_SPLIT, REFERENCE, SCALE_PREFIX
+from mace_bounds.benchmark.metrics import RATIO
+from mace_bounds.benchmark.splits import COMPOSITION, SYSTEM
 from mace_bounds.plots import style as plot_style
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import pandas as pd
     from matplotlib.axes import Axes
 
-TITLES = {"composition": "unseen compositions", LOCO: "unseen chemical systems"}
+TITLES = {COMPOSITION: "unseen compositions", SYSTEM: "unseen chemical systems"}
 HEAT_GROUPINGS = ("source", "size", "chemistry")
-_HEAT_MINIMUM = 30  # different structures, below which an interval score is the luck of a few misses
+_MIN_STRUCTURES_SHOWN = 30  # different structures, below which an interval score is the luck of a few misses
 _TOLERANCE = 0.015  # the band in which a mean coverage counts as met
+
+
+@dataclass(frozen=True)
+class MethodStyle:
+    """How a method is shown: its name in words, colour and marker."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+# what this package makes in blues, POPS as it is in greens, other people's methods in warm colours and greys
+_STYLES = {
+    PRODUCT: MethodStyle("mace-bounds", "#0072B2", "*"),
+    PRODUCT_SPLIT: MethodStyle("mace-bounds, split conformal", "#4F9BD0", "*"),
+    "pops_hypercube": MethodStyle("POPS hypercube", "#009E73", "o"),
+    "pops_ensemble": MethodStyle("POPS ensemble", "#44AA99", "s"),
+    "pops_support": MethodStyle("POPS support", "#117733", "^"),
+    "pops_ellipsoid": MethodStyle("POPS ellipsoid", "#7FB800", "D"),
+    "popsregression": MethodStyle("popsregression", "#999933", "v"),
+    REFERENCE: MethodStyle("constant width", "#333333", "o"),
+    "bayesian_ridge": MethodStyle("Bayesian ridge", "#E69F00", "s"),
+    "bayesian_ridge_noise": MethodStyle("Bayesian ridge + noise", "#B8860B", "^"),
+    "llpr": MethodStyle("LLPR", "#D55E00", "D"),
+    "committee": MethodStyle("committee of heads", "#CC79A7", "v"),
+    "d_optimality": MethodStyle("D-optimality γ", "#882255", "P"),
+    "d_optimality_local": MethodStyle("D-optimality γ, local", "#AA4499", "X"),
+    "quantile": MethodStyle("quantile regression", "#CC3311", "p"),
+}
+_SCALE_COLOURS = ("#56B4E9", "#6699CC", "#332288", "#4477AA", "#88CCEE", "#225588", "#77AADD", "#004488")
+_SCALE_MARKERS = "osD^vPXp"
+_OTHER = "#8A8A8A"
+
+
+def method_styles(names: Iterable[str]) -> dict[str, MethodStyle]:
+    """Style of each method; scales are coloured in the order of their names."""
+    names = list(names)
+    scales = sorted(name for name in names if name.startswith(SCALE_PREFIX))
+    return {name: _STYLES.get(name) or _unnamed(name, scales) for name in names}
+
+
+def _unnamed(name: str, scales: list[str]) -> MethodStyle:
+    if name not in scales:
+        return MethodStyle(name.replace("_", " "), _OTHER, "o")
+    place = scales.index(name)
+    label = f"scale {name.removeprefix(SCALE_PREFIX).replace('_', ' ')}"
+    return MethodStyle(
+        label, _SCALE_COLOURS[place % len(_SCALE_COLOURS)], _SCALE_MARKERS[place % len(_SCALE_MARKERS)]
+    )
 
 
 def write_plots(
@@ -114,7 +164,7 @@ def plot_groups(methods: pd.DataFrame, groups: pd.DataFrame, what: str) -> Axes:
         (by, str(group), int(n))
         for by in HEAT_GROUPINGS
         for group, n in _group_sizes(groups, by)
-        if n >= _HEAT_MINIMUM
+        if n >= _MIN_STRUCTURES_SHOWN
     ]
     names = [("all", "all", 0), *columns]
     indexed = groups.set_index(["method", "by", "group"])[RATIO]

@@ -1,4 +1,4 @@
-"""The folder of a comparison: its settings, one file per finished split, and the tables made of them."""
+"""The folder of a comparison: settings, one file per finished split, the tables and the page made of them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,62 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.auditing import write_csv, write_json
+from mace_bounds._io import visible, write_csv, write_json, write_text
+from mace_bounds.auditing import number, percent, template
+from mace_bounds.benchmark.config import PRODUCT
+from mace_bounds.benchmark.drawing import method_styles
+from mace_bounds.benchmark.metrics import MIN_STRUCTURES_OF_WORST, RATIO
+from mace_bounds.benchmark.splits import COMPOSITION, SYSTEM
+from mace_bounds.columns import records
 from mace_bounds.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
-    import pandas as pd
+    from mace_bounds.benchmark.run import CompareReport
 
 SETTINGS, SPLITS, PLOTS = "settings.json", "splits", "plots"
-TABLE, SPLIT_ROWS, GROUPS, FLAGS, SECONDS = (
-    "compare.csv",
-    "splits.csv",
-    "groups.csv",
-    "flags.csv",
-    "seconds.csv",
-)
 FULL, PAGE = "compare.json", "index.html"
 _SECONDS_SUFFIX = ".seconds.json"
 
 
-def open_comparison(out: Path, settings: dict[str, Any]) -> None:
-    """Make the folder, or accept one that the same comparison began.
+KINDS = {
+    COMPOSITION: ("New compositions", "Each split keeps whole compositions out of fit and calibration."),
+    SYSTEM: ("New chemical systems", "Each fold keeps whole chemical systems out of fit and calibration."),
+}
+COLUMNS = {
+    RATIO: ("score / constant", number),
+    "interval_score_95_mev_per_atom": ("interval score", number),
+    "coverage_68": ("68 %", percent),
+    "coverage_90": ("90 %", percent),
+    "coverage_95": ("95 %", percent),
+    "coverage_99": ("99 %", percent),
+    "mean_width_95_mev_per_atom": ("mean width", number),
+    "median_width_95_mev_per_atom": ("median width", number),
+    "crps_mev_per_atom": ("CRPS", number),
+    "nll": ("NLL", number),
+    "miscalibration_area": ("miscal. area", number),
+    "ence": ("ENCE", number),
+    "ause": ("AUSE", number),
+    "spearman": ("ρ", number),
+    "centre_mae_mev_per_atom": ("MAE of centre", number),
+}
+READING = {
+    "interval_score": "Left is better. The interval score is the width plus a fine for every miss; it is relative to "
+    "the constant width, split by split on the same structures. Strokes are single splits, the mark is their mean, the "
+    "line one standard deviation.",
+    "coverage": "Marks should lie on the dashed line; the band is ±1.5 points. All methods have the same conformal "
+    "layer, so large gaps mean that the split is not exchangeable, not that a method is bad.",
+    "groups": "Interval score relative to the constant width, pooled over splits: blue is better, bold is the "
+    "best of the column. In brackets: different structures.",
+    "sharpness": "Upper left is better: narrow intervals that still cover. The band is ±1.5 points about 95 %.",
+    "flags": "Filled: structures without a flag; open: flagged as extrapolating, or with an element or a pair of "
+    "elements that the fit has not seen. A useful flag keeps the filled marks on the dashed line.",
+}
+
+
+def check_folder(out: Path, settings: dict[str, Any]) -> None:
+    """Refuse a folder that is not new and was not begun by the same comparison.
 
     Raises
     ------
@@ -35,24 +69,27 @@ def open_comparison(out: Path, settings: dict[str, Any]) -> None:
         If ``out`` is something else, or was begun with other data or settings.
     """
     if out.exists() and not out.is_dir():
-        raise StoreError(f"expected a folder for the comparison, but {out} is a file; choose another place.")
+        raise StoreError(f"{out} is a file, and a comparison needs a folder; choose another place.")
     if not (out / SETTINGS).is_file():
-        if out.is_dir() and any(out.iterdir()):
+        if names := visible(out):
             raise StoreError(
-                f"expected a new folder or one of an earlier comparison, but {out} holds something else; "
-                "choose another."
+                f"{out} is not the folder of a comparison, as it holds {min(names)}; choose a new folder."
             )
-        (out / SPLITS).mkdir(parents=True)
-        write_json(out / SETTINGS, settings)
         return
-    began = _read(out / SETTINGS)
-    differing = sorted(k for k in {*began, *settings} if began.get(k) != settings.get(k))
+    before = _read(out / SETTINGS)
+    differing = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
     if differing:
         raise StoreError(
-            f"expected to go on with the comparison in {out}, but its {', '.join(differing)} differ; "
-            "choose another folder."
+            f"the comparison in {out} was begun with other {', '.join(differing)}; use the same options or a new "
+            "folder."
         )
-    (out / SPLITS).mkdir(exist_ok=True)
+
+
+def open_comparison(out: Path, settings: dict[str, Any]) -> None:
+    """Write the settings into the folder, which :func:`check_folder` has accepted."""
+    check_folder(out, settings)
+    (out / SPLITS).mkdir(parents=True, exist_ok=True)
+    write_json(out / SETTINGS, settings)
 
 
 def read_split(out: Path, name: str) -> dict[str, Any] | None:
@@ -72,25 +109,56 @@ def read_seconds(out: Path, name: str) -> dict[str, Any]:
     return _read(out / SPLITS / f"{name}{_SECONDS_SUFFIX}")
 
 
-def write_tables(out: Path, tables: Mapping[str, pd.DataFrame], full: dict[str, Any]) -> None:
-    """Write each table under its name, and ``compare.json``, which holds them all but the seconds."""
+def write_tables(report: CompareReport, full: dict[str, Any]) -> None:
+    """Write each table as a CSV file, and ``compare.json``, which holds all but the seconds."""
+    tables = {
+        "compare": report.table,
+        "splits": report.splits,
+        "groups": report.groups,
+        "flags": report.flags,
+        "seconds": report.seconds,
+    }
     for name, table in tables.items():
-        write_csv(table, out / name)
-    kept = {name.removesuffix(".csv"): rows_of(table) for name, table in tables.items() if name != SECONDS}
-    write_json(out / FULL, {**full, **kept})
+        write_csv(report.folder / f"{name}.csv", table)
+    kept = {name: records(table) for name, table in tables.items() if name != "seconds"}
+    write_json(report.folder / FULL, {**full, **kept})
 
 
-def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table as plain mappings, None for what is missing."""
-    plain = table.astype(object).where(table.notna(), None)
-    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
+def write_page(report: CompareReport, full: dict[str, Any], plots: Sequence[Path]) -> None:
+    """Write ``index.html``, which shows the plots beside it."""
+    page = template("compare.html.j2").render(
+        c=full,
+        columns=COLUMNS,
+        kinds=[_section(kind, report, plots) for kind in report.table["kind"].unique()],
+        minimum=MIN_STRUCTURES_OF_WORST,
+    )
+    write_text(report.folder / PAGE, page)
+
+
+def _section(kind: str, report: CompareReport, plots: Sequence[Path]) -> dict[str, Any]:
+    rows = records(report.table[report.table["kind"] == kind])
+    styles = method_styles([row["method"] for row in rows])
+    title, text = KINDS[kind]
+    shown = [path.stem.removeprefix(f"{kind}_") for path in plots if path.stem.startswith(f"{kind}_")]
+    flags = report.flags
+    return {
+        "title": title,
+        "text": text,
+        "n_splits": max(row["n_splits"] for row in rows),
+        "rows": [
+            {**row, "label": styles[row["method"]].label, "colour": styles[row["method"]].colour}
+            for row in rows
+        ],
+        "plots": [
+            {"file": f"{PLOTS}/{kind}_{name}.svg", "name": name, "text": READING[name]} for name in shown
+        ],
+        "flags": records(flags[(flags["kind"] == kind) & (flags["method"] == PRODUCT)]) if len(flags) else [],
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StoreError(
-            f"expected JSON in {path}, but it cannot be read; delete it and run again."
-        ) from error
+        raise StoreError(f"{path} cannot be read as JSON; delete it and run again.") from error
     return values

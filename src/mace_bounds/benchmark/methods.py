@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from mace_bounds.benchmark import baselines
-from mace_bounds.benchmark.baselines import BaselineRows, Widths
-from mace_bounds.benchmark.style import PRODUCT, PRODUCT_SPLIT, REFERENCE, SCALE_PREFIX
+from mace_bounds.benchmark.baselines import BASELINES, BaselineRows, Widths
+from mace_bounds.benchmark.config import PRODUCT, PRODUCT_SPLIT, REFERENCE, SCALE_PREFIX
 from mace_bounds.calibration import (
     SCALE_KINDS,
     cross_fit,
@@ -40,9 +39,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POPS_WIDTHS: dict[str, Callable[[PopsPrediction], NDArray[np.float64]]] = {
-    "pops_hypercube": lambda said: _with_epistemic(said, said.misspecification_std),
-    "pops_ensemble": lambda said: _with_epistemic(said, said.ensemble_std),
-    "pops_support": lambda said: 0.5 * (said.support_upper - said.support_lower),
+    "pops_hypercube": lambda prediction: _with_epistemic(prediction, prediction.misspecification_std),
+    "pops_ensemble": lambda prediction: _with_epistemic(prediction, prediction.ensemble_std),
+    "pops_support": lambda prediction: 0.5 * (prediction.support_upper - prediction.support_lower),
 }
 """POPS widths as they are, before any scale is fitted to them."""
 ELLIPSOID = "pops_ellipsoid"
@@ -68,8 +67,8 @@ class SplitData:
         which have not seen the row's composition.
     head : CalibratedHead
         The product with the conformal layer that all methods get: fitted on the fit rows alone.
-    said : Intervals
-        What it says of the test rows; its flags are those by which the test rows are grouped.
+    intervals : Intervals
+        Its intervals of the test rows; their flags are those by which the test rows are grouped.
     left_out : ScaleInputs
         What the scales see of the fit rows, from heads that have not seen the composition.
     shipped : callable
@@ -83,7 +82,7 @@ class SplitData:
     calibration: Part
     test: Part
     head: CalibratedHead
-    said: Intervals
+    intervals: Intervals
     left_out: ScaleInputs
     shipped: Callable[[], CalibratedHead]
     head_seconds: float
@@ -93,7 +92,7 @@ class SplitData:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a method says of the calibration and the test rows, and what that cost.
+    """Centres and widths of a method for the calibration and the test rows, and what they cost.
 
     Attributes
     ----------
@@ -124,7 +123,7 @@ def method_names(config: FitConfig) -> tuple[str, ...]:
     """Names of every method that can run here, the product first; with split conformal it is there once."""
     scales = [SCALE_PREFIX + kind for kind in SCALE_KINDS if kind != REFERENCE]
     product = (PRODUCT,) if config == common_config(config) else (PRODUCT, PRODUCT_SPLIT)
-    return (*product, *POPS_WIDTHS, ELLIPSOID, *scales, *baselines.ALL)
+    return (*product, *POPS_WIDTHS, ELLIPSOID, *scales, *BASELINES)
 
 
 def chosen_methods(names: Sequence[str] | None, config: FitConfig) -> tuple[str, ...]:
@@ -138,9 +137,7 @@ def chosen_methods(names: Sequence[str] | None, config: FitConfig) -> tuple[str,
     known = method_names(config)
     unknown = sorted(set(names or ()) - set(known))
     if unknown:
-        raise HeadError(
-            f"expected methods among {', '.join(known)}, got {', '.join(unknown)}; choose of these."
-        )
+        raise HeadError(f"there is no method {', '.join(unknown)}; choose from {', '.join(known)}.")
     return tuple(name for name in known if not names or name in names or name == REFERENCE)
 
 
@@ -168,7 +165,7 @@ def prepare(rows: FeatureRows, manifest: Manifest, split: Split) -> SplitData:
         calibration=Part(calibration, _plain(calibration, head, split)),
         test=Part(test, _without_labels(_plain(test, head, split))),
         head=head,
-        said=head.intervals(test),
+        intervals=head.intervals(test),
         left_out=scale_inputs(left_out, plain.fractions, plain.n_atoms, plain.x),
         shipped=lambda: fit_head(used, manifest, split.config).head,
         head_seconds=head_seconds,
@@ -178,7 +175,7 @@ def prepare(rows: FeatureRows, manifest: Manifest, split: Split) -> SplitData:
 
 
 def run_method(name: str, data: SplitData) -> Outcome:
-    """Fit one method and let it speak of the calibration and the test rows."""
+    """Fit one method, and predict centres and widths of the calibration and the test rows."""
     if name == PRODUCT_SPLIT or (name == PRODUCT and data.split.config == common_config(data.split.config)):
         return _product_split(data)
     if name == PRODUCT:
@@ -193,7 +190,7 @@ def run_method(name: str, data: SplitData) -> Outcome:
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:
-    """What a function returns, and the processor time it took: other processes do not enter."""
+    """Return what a function returns, and the processor time it took: other processes do not enter."""
     start = time.process_time()
     result = work()
     return result, time.process_time() - start
@@ -223,8 +220,8 @@ def _outcome(predict_part: Callable[[Part], Widths], data: SplitData, seconds: f
 
 def _product(data: SplitData) -> Outcome:
     head, seconds = timed(data.shipped)
-    said, spent = timed(lambda: head.intervals(data.test.rows))
-    widths = Widths(said.centre, said.sigma)
+    intervals, spent = timed(lambda: head.intervals(data.test.rows))
+    widths = Widths(intervals.centre, intervals.sigma)
     parts = [(head.pops, head.scale), *((fold.pops, fold.scale) for fold in head.folds)]
     size = sum(_size(part.to_tensors()) for pair in parts for part in pair)
     return Outcome(
@@ -233,14 +230,16 @@ def _product(data: SplitData) -> Outcome:
         fit_seconds=seconds,
         predict_seconds=spent,
         n_bytes=size + _size(head.conformal.to_tensors()),
-        bounds=lambda level: head.conformal.bounds(said.fold_centre, said.fold_sigma, said.groups, level),
+        bounds=lambda level: head.conformal.bounds(
+            intervals.fold_centre, intervals.fold_sigma, intervals.groups, level
+        ),
     )
 
 
 def _product_split(data: SplitData) -> Outcome:
     def widths(part: Part) -> Widths:
-        said = data.head.intervals(part.rows)
-        return Widths(said.centre, said.sigma)
+        intervals = data.head.intervals(part.rows)
+        return Widths(intervals.centre, intervals.sigma)
 
     size = _size(data.head.pops.to_tensors()) + _size(data.head.scale.to_tensors())
     return _outcome(widths, data, data.head_seconds, size)
@@ -259,7 +258,9 @@ def _pops_width(
 def _ellipsoid(data: SplitData) -> Outcome:
     rows, config = data.fit.plain, replace(data.split.config.pops(), ellipsoid=True)
     fit, seconds = timed(lambda: fit_robust(rows.x, rows.y, rows.weights, config))
-    return _pops_width(data, fit.head, seconds, lambda said: _with_epistemic(said, said.ellipsoid_std))
+    return _pops_width(
+        data, fit.head, seconds, lambda prediction: _with_epistemic(prediction, prediction.ellipsoid_std)
+    )
 
 
 def _scale(kind: str, data: SplitData) -> Outcome:
@@ -269,17 +270,16 @@ def _scale(kind: str, data: SplitData) -> Outcome:
     scale, spent = timed(lambda: fit_scale(kind, data.left_out, error, rows.groups, seed, rows.weights))
 
     def widths(part: Part) -> Widths:
-        one = part.plain
-        return Widths(
-            one.centre, scale.sigma(scale_inputs(predict(head, one.x), one.fractions, one.n_atoms, one.x))
-        )
+        plain = part.plain
+        inputs = scale_inputs(predict(head, plain.x), plain.fractions, plain.n_atoms, plain.x)
+        return Widths(plain.centre, scale.sigma(inputs))
 
     size = _size(head.to_tensors()) + _size(scale.to_tensors())
     return _outcome(widths, data, data.pops_seconds + data.cross_seconds + spent, size)
 
 
 def _baseline(name: str, data: SplitData) -> Outcome:
-    fitted, seconds = timed(lambda: baselines.ALL[name].fit(data.fit.plain, data.split.config.seed))
+    fitted, seconds = timed(lambda: BASELINES[name].fit(data.fit.plain, data.split.config.seed))
     return _outcome(
         lambda part: fitted.predict(_without_labels(part.plain)), data, seconds, int(fitted.n_bytes())
     )
@@ -289,5 +289,5 @@ def _size(tensors: dict[str, NDArray[np.generic]]) -> int:
     return int(sum(array.nbytes for array in tensors.values()))
 
 
-def _with_epistemic(said: PopsPrediction, width: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.hypot(width, said.epistemic_std))
+def _with_epistemic(prediction: PopsPrediction, width: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.hypot(width, prediction.epistemic_std))

@@ -1,4 +1,4 @@
-"""Every way to put bounds on MACE energies, on the same features and the same splits, side by side."""
+"""Every way to put bounds on a model's energies, on the same features and the same splits, side by side."""
 
 from __future__ import annotations
 
@@ -9,26 +9,40 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.backbones import training_compositions
+from mace_bounds._io import locked, remove_temporaries
+from mace_bounds.backbones.mace import training_compositions
 from mace_bounds.benchmark import folder
+from mace_bounds.benchmark.config import CompareConfig
 from mace_bounds.benchmark.drawing import write_plots
-from mace_bounds.benchmark.groups import distinct_structures
-from mace_bounds.benchmark.page import write_page
-from mace_bounds.benchmark.splits import make_splits
-from mace_bounds.benchmark.summary import flag_table, group_table, method_table, split_table
-from mace_bounds.calibration import FitConfig, usable_rows
+from mace_bounds.benchmark.methods import chosen_methods, prepare, run_method
+from mace_bounds.benchmark.metrics import (
+    calibrated,
+    flag_table,
+    group_table,
+    measure,
+    method_table,
+    split_table,
+    tally,
+)
+from mace_bounds.benchmark.splits import distinct_structures, make_splits, row_groups
+from mace_bounds.calibration import residual_ev_per_atom, usable_rows
+from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore
+from mace_bounds.threads import one_blas_thread
 from mace_bounds.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mace_bounds.benchmark.methods import Outcome, SplitData
     from mace_bounds.benchmark.splits import Split
+    from mace_bounds.calibration import Intervals
     from mace_bounds.features import FeatureRows, Manifest
+    from mace_bounds.metrics import Membership
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +78,9 @@ class CompareReport:
 def compare(
     store: str | Path | FeatureStore,
     out: str | Path,
-    config: FitConfig | None = None,
+    config: CompareConfig = CompareConfig(),
     *,
     model: str | Path | None = None,
-    repeats: int = 10,
-    loco: int = 0,
-    drop_subsystems: bool = False,
-    methods: Sequence[str] | None = None,
-    include_training: bool = False,
     test_keys: NDArray[np.uint64] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompareReport:
@@ -79,7 +88,7 @@ def compare(
 
     Every method gets the same rows to fit, to calibrate and to test on, and the same conformal layer (split
     conformal, symmetric); methods that only know widths share the product's centre. ``mace_bounds`` is the
-    product as ``config`` makes it, with its own conformal layer, which may use fit and calibration rows for both
+    product as ``config.fit`` makes it, with its own conformal layer, which may use fit and calibration rows for both
     (cross-conformal); where that differs, ``mace_bounds_split`` is the product under the common layer.
 
     Parameters
@@ -88,21 +97,11 @@ def compare(
         A finished feature store with labels.
     out : path
         Folder of tables, plots and page. Killed and started again, a comparison goes on after the last
-        finished split and ends with the same bytes but for the seconds.
-    config : FitConfig, optional
-        Settings of the product; its shares, seed and ``split_by`` make the splits of all methods.
+        finished split. One run at a time.
+    config : CompareConfig, optional
+        Splits, methods and the settings of the product.
     model : str or path, optional
         Where the compositions of the model's own training are looked up; the store's model by default.
-    repeats : int
-        Composition splits, of the seeds ``config.seed`` onwards.
-    loco : int
-        Folds of whole chemical systems, which are absent from fit and calibration; 0 for none.
-    drop_subsystems : bool
-        Leave their subsystems (Li and Li-O beside Fe-Li-O) out as well.
-    methods : sequence of str, optional
-        Names to compare; all by default. ``"constant"`` always takes part.
-    include_training : bool
-        Use rows of compositions from the model's own training as well.
     test_keys : ndarray of uint64, optional
         Compositions (:func:`mace_bounds.structures.composition_keys`) to which the test rows are restricted.
     progress : callable, optional
@@ -117,73 +116,112 @@ def compare(
     HeadError
         If a method is unknown, or there are too few usable rows.
     StoreError
-        If the store is missing or unfinished, or ``out`` holds something else.
+        If the store is missing or unfinished, or ``out`` holds something else or is being written by another run.
     """
-    from mace_bounds.benchmark.split_run import chosen_methods, run_split  # here, as baselines import much
-
-    config = config or FitConfig()
-    _check(config, repeats, loco)
-    names = chosen_methods(methods, config)
+    out = Path(out)
+    names = chosen_methods(config.methods, config.fit)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     manifest, everything = store.manifest, store.read()
-    seen = training_compositions(model if model is not None else manifest.model, manifest.model_digest)
-    rows, left_out = usable_rows(everything, None if include_training else seen)
-    splits = make_splits(
-        rows.table, config, repeats=repeats, loco=loco, drop_subsystems=drop_subsystems, test_keys=test_keys
+    training_keys = training_compositions(
+        model if model is not None else manifest.model, manifest.model_digest
     )
-    settings = _settings(manifest, config, names, rows, drop_subsystems, include_training, test_keys)
-    out = Path(out)
-    folder.open_comparison(out, settings)
-    records = []
-    for done, split in enumerate(splits):
-        if progress is not None:
-            progress(done, len(splits))
-        record = folder.read_split(out, split.name)
-        if record is None:
-            record, seconds = run_split(rows, manifest, split, names)
-            folder.write_split(out, split.name, record, seconds)
-        records.append(record)
-    report = _report(out, records, splits, rows, config, left_out)
-    full = {"command": "compare", "settings": settings, "left_out": left_out, "n_rows": len(rows.table)}
-    tables = {
-        folder.TABLE: report.table,
-        folder.GROUPS: report.groups,
-        folder.FLAGS: report.flags,
-        folder.SPLIT_ROWS: report.splits,
-        folder.SECONDS: report.seconds,
-    }
-    folder.write_tables(out, tables, full)
-    plots = write_plots(
-        out / folder.PLOTS, report.table, report.groups, report.flags, report.splits, config.levels
-    )
-    write_page(out / folder.PAGE, full, report, plots)
+    rows, left_out = usable_rows(everything, None if config.include_training else training_keys)
+    splits = make_splits(rows.table, config, test_keys)
+    settings = _settings(manifest, config, names, rows, test_keys)
+    folder.check_folder(out, settings)
+    with locked(out):
+        remove_temporaries(out)
+        folder.open_comparison(out, settings)
+        found = []
+        for done, split in enumerate(splits):
+            if progress is not None:
+                progress(done, len(splits))
+            record = folder.read_split(out, split.name)
+            if record is None:
+                record, seconds = run_split(rows, manifest, split, names)
+                folder.write_split(out, split.name, record, seconds)
+            found.append(record)
+        report = _report(out, found, splits, rows, config, left_out)
+        full = {"command": "compare", "settings": settings, "left_out": left_out, "n_rows": len(rows.table)}
+        folder.write_tables(report, full)
+        plots = write_plots(
+            out / folder.PLOTS, report.table, report.groups, report.flags, report.splits, config.fit.levels
+        )
+        folder.write_page(report, full, plots)
     if progress is not None:
         progress(len(splits), len(splits))
     return report
 
 
-def _check(config: FitConfig, repeats: int, loco: int) -> None:
-    if repeats < 0 or loco < 0 or repeats + loco == 0 or loco == 1:
-        raise HeadError(
-            f"expected at least one split, and no or at least two folds of chemical systems, got {repeats} and {loco}; "
-            "ask for more."
-        )
-    if not (config.fit_share > 0 and config.calibration_share > 0) or (
-        config.fit_share + config.calibration_share >= 1
-    ):
-        raise HeadError(
-            f"expected shares that leave rows to test on, got {config.fit_share:g} + {config.calibration_share:g}; "
-            "lower one."
-        )
+@one_blas_thread
+def run_split(
+    rows: FeatureRows, manifest: Manifest, split: Split, names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fit and measure every method on one split.
+
+    Returns
+    -------
+    record : dict
+        Sizes, and of each method its metrics, its sums by group, or the reason why it could not be fitted.
+    seconds : dict
+        Of each method, what fitting and predicting took.
+    """
+    data = prepare(rows, manifest, split)
+    y = residual_ev_per_atom(data.test.rows)
+    groups = row_groups(data.test.rows.table, _flags(data.intervals))
+    methods: dict[str, Any] = {}
+    seconds: dict[str, Any] = {}
+    for name in names:
+        try:
+            outcome = run_method(name, data)
+        except HeadError as error:
+            methods[name] = {"metrics": {}, "groups": {}, "n_bytes": None, "reason": str(error)}
+            continue
+        methods[name] = _measured(outcome, data, y, groups, split.config.levels)
+        seconds[name] = {"fit_seconds": outcome.fit_seconds, "predict_seconds": outcome.predict_seconds}
+    record = {
+        "split": split.name,
+        "kind": split.kind,
+        "n_fit": int(split.fit.sum()),
+        "n_calibration": int(split.calibration.sum()),
+        "n_test": int(split.test.sum()),
+        "scale": data.head.scale.kind,
+        "methods": methods,
+    }
+    return record, seconds
+
+
+def _flags(intervals: Intervals) -> dict[str, NDArray[np.bool_]]:
+    """Flags of the bounds table that tell what is new to the fit."""
+    flags = {"extrapolates": intervals.extrapolates, "unseen_element": intervals.unseen}
+    if intervals.novelty is not None:
+        flags["unseen_pair"] = intervals.novelty.unseen_pair
+    return flags
+
+
+def _measured(
+    outcome: Outcome,
+    data: SplitData,
+    y: NDArray[np.float64],
+    groups: Mapping[str, Membership],
+    levels: Sequence[float],
+) -> dict[str, Any]:
+    bounds = calibrated(outcome, data)
+    metrics, per_row = measure(y, outcome.test, bounds, levels)
+    metrics["model_mae_mev_per_atom"] = float(np.mean(np.abs(y))) * MEV_PER_EV
+    return {
+        "metrics": metrics,
+        "groups": tally(per_row, groups),
+        "n_bytes": outcome.n_bytes,
+        "reason": None,
+    }
 
 
 def _settings(
     manifest: Manifest,
-    config: FitConfig,
+    config: CompareConfig,
     names: Sequence[str],
     rows: FeatureRows,
-    drop_subsystems: bool,
-    include_training: bool,
     test_keys: NDArray[np.uint64] | None,
 ) -> dict[str, Any]:
     """What must agree before a comparison may go on; the number of splits may change."""
@@ -191,10 +229,10 @@ def _settings(
     return {
         "model": {"name": manifest.model, "digest": manifest.model_digest, "head": manifest.model_head},
         "store": {"ids_sha256": manifest.ids_sha256, "kind": manifest.kind, "usable_rows": len(rows.table)},
-        "fit": {**asdict(config), "levels": list(config.levels)},
+        "fit": {**asdict(config.fit), "levels": list(config.fit.levels)},
         "methods": list(names),
-        "drop_subsystems": drop_subsystems,
-        "include_training": include_training,
+        "drop_subsystems": config.drop_subsystems,
+        "include_training": config.include_training,
         "test_keys_sha256": keys,
         "versions": {name: versions()[name] for name in ("mace-bounds", "numpy")},
     }
@@ -202,16 +240,16 @@ def _settings(
 
 def _report(
     out: Path,
-    records: list[dict[str, Any]],
+    found: list[dict[str, Any]],
     splits: list[Split],
     rows: FeatureRows,
-    config: FitConfig,
+    config: CompareConfig,
     left_out: dict[str, int],
 ) -> CompareReport:
     import pandas as pd
 
-    per_split = split_table(records)
-    groups = group_table(records, distinct_structures(splits, rows.table), config.levels)
+    per_split = split_table(found)
+    groups = group_table(found, distinct_structures(splits, rows.table), config.fit.levels)
     spent = [
         {"split": split.name, "kind": split.kind, "method": method, **seconds}
         for split in splits

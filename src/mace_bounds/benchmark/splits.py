@@ -1,4 +1,4 @@
-"""The splits of a comparison: repeated composition splits, and folds of whole chemical systems."""
+"""The splits of a comparison, and the groups of test structures in which it reports coverage."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import numpy as np
 
 from mace_bounds.calibration import assign_splits, group_folds
 from mace_bounds.errors import HeadError
+from mace_bounds.metrics import Membership, chemistry_classes, element_membership, membership, size_bins
 from mace_bounds.structures import compositions_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mace_bounds.benchmark.config import CompareConfig
     from mace_bounds.calibration import FitConfig
 
 FIT, CALIBRATION, TEST = "fit", "calibration", "test"
-COMPOSITION, LOCO = "composition", "loco"
+COMPOSITION, SYSTEM = "composition", "system"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +32,8 @@ class Split:
     Attributes
     ----------
     name : str
-        Names its file: ``"composition-0003"`` (the seed) or ``"loco-02-of-10"``.
-    kind : {"composition", "loco"}
+        Names its file: ``"composition-0003"`` (the seed) or ``"system-02-of-10"``.
+    kind : {"composition", "system"}
         What is new in the test rows: compositions, or whole chemical systems.
     config : FitConfig
         Settings with which :func:`mace_bounds.calibration.fit_head` divides ``fit | calibration`` likewise.
@@ -48,13 +50,7 @@ class Split:
 
 
 def make_splits(
-    table: pd.DataFrame,
-    config: FitConfig,
-    *,
-    repeats: int,
-    loco: int,
-    drop_subsystems: bool,
-    test_keys: NDArray[np.uint64] | None,
+    table: pd.DataFrame, config: CompareConfig, test_keys: NDArray[np.uint64] | None = None
 ) -> list[Split]:
     """Every split of a comparison that has test rows.
 
@@ -62,54 +58,47 @@ def make_splits(
     ----------
     table : DataFrame
         ``formula`` and ``chemical_system`` of the n rows.
-    config : FitConfig
-        Shares, what never straddles two splits, and the first seed.
-    repeats : int
-        Composition splits, of the seeds ``config.seed`` onwards: those of :func:`mace_bounds.fit`.
-    loco : int
-        Folds of whole chemical systems, each the test rows once; with at most as many systems every system is
-        a fold of its own.
-    drop_subsystems : bool
-        Keep rows whose elements are all in one of the fold's systems (Li and Li-O beside Fe-Li-O) out of the
-        fit and the calibration of that fold too.
+    config : CompareConfig
+        Numbers of splits and folds; shares, groups and the first seed are those of its ``fit``.
     test_keys : ndarray of uint64, optional
         Compositions to which the test rows are restricted.
 
     Returns
     -------
     list of Split
+        Composition splits of the seeds ``config.fit.seed`` onwards, which are those of :func:`mace_bounds.fit`; then
+        folds of chemical systems. With at most as many systems as folds every system is a fold of its own.
 
     Raises
     ------
     HeadError
         If no split has rows to test on.
     """
-    found = [*_by_composition(table, config, repeats), *_by_system(table, config, loco, drop_subsystems)]
+    splits = [*_by_composition(table, config.fit, config.n_splits), *_by_system(table, config)]
     if test_keys is not None:
         wanted = compositions_in(table["formula"].tolist(), test_keys)
-        found = [replace(split, test=split.test & wanted) for split in found]
-    found = [split for split in found if split.test.any()]
-    if not found:
+        splits = [replace(split, test=split.test & wanted) for split in splits]
+    splits = [split for split in splits if split.test.any()]
+    if not splits:
         raise HeadError(
-            f"expected rows to test on in {repeats} composition splits and {loco} folds of chemical systems of "
-            f"{len(table)} labelled rows, got none; give more labelled structures or other shares."
+            f"{len(table)} labelled rows leave none to test on in {config.n_splits} composition splits and "
+            f"{config.system_folds} folds of chemical systems; give more labelled structures or other shares."
         )
-    return found
+    return splits
 
 
-def _by_composition(table: pd.DataFrame, config: FitConfig, repeats: int) -> Iterator[Split]:
+def _by_composition(table: pd.DataFrame, config: FitConfig, n_splits: int) -> Iterator[Split]:
     groups = table[config.split_by].to_numpy(dtype=str)
     shares = {FIT: config.fit_share, CALIBRATION: config.calibration_share}
     shares[TEST] = 1.0 - sum(shares.values())
-    for seed in range(config.seed, config.seed + repeats):
+    for seed in range(config.seed, config.seed + n_splits):
         side = assign_splits(groups, shares, seed)
         parts = (side == FIT, side == CALIBRATION, side == TEST)
         yield Split(f"{COMPOSITION}-{seed:04d}", COMPOSITION, replace(config, seed=seed), *parts)
 
 
-def _by_system(
-    table: pd.DataFrame, config: FitConfig, n_folds: int, drop_subsystems: bool
-) -> Iterator[Split]:
+def _by_system(table: pd.DataFrame, comparison: CompareConfig) -> Iterator[Split]:
+    config, n_folds = comparison.fit, comparison.system_folds
     systems = table["chemical_system"].to_numpy(dtype=str)
     names, code = np.unique(systems, return_inverse=True)
     if not n_folds or len(names) < 2:
@@ -122,13 +111,45 @@ def _by_system(
     n_folds = int(folds.max()) + 1
     for fold in range(n_folds):
         test = folds == fold
-        rest = ~test & ~_inside(names, code, test) if drop_subsystems else ~test
-        name = f"{LOCO}-{fold:02d}-of-{n_folds:02d}"
-        yield Split(name, LOCO, config, rest & (side == FIT), rest & (side == CALIBRATION), test)
+        rest = ~test & ~_inside(names, code, test) if comparison.drop_subsystems else ~test
+        name = f"{SYSTEM}-{fold:02d}-of-{n_folds:02d}"
+        yield Split(name, SYSTEM, config, rest & (side == FIT), rest & (side == CALIBRATION), test)
 
 
 def _inside(names: NDArray[np.str_], code: NDArray[np.int64], test: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether the elements of each row are all in one chemical system of the test rows, shape (n,)."""
     sets = [frozenset(str(name).split("-")) for name in names]
     tested = {sets[i] for i in np.unique(code[test])}
-    return np.array([any(one <= other for other in tested) for one in sets], dtype=bool)[code]
+    return np.array([any(elements <= system for system in tested) for elements in sets], dtype=bool)[code]
+
+
+def row_groups(table: pd.DataFrame, flags: Mapping[str, NDArray[np.bool_]]) -> dict[str, Membership]:
+    """The groups in which test rows are reported, from the table's columns and the product's flags."""
+    raised = np.column_stack([*flags.values(), np.any(list(flags.values()), axis=0)])
+    return {
+        "all": membership(["all"] * len(table)),
+        **_plain_groups(table),
+        "flag": Membership((*flags, "any"), raised),
+    }
+
+
+def _plain_groups(table: pd.DataFrame) -> dict[str, Membership]:
+    """The groups that do not depend on a head."""
+    return {
+        "source": membership(table["source"].to_numpy(dtype=object)),
+        "size": membership(size_bins(table["n_atoms"].to_numpy(dtype=int))),
+        "chemistry": membership(chemistry_classes(table["elements"].tolist())),
+        "element": element_membership(table["chemical_system"].tolist()),
+    }
+
+
+def distinct_structures(splits: Sequence[Split], table: pd.DataFrame) -> dict[tuple[str, str, str], int]:
+    """Different test structures of each group over the splits of a kind."""
+    groups = {"all": membership(["all"] * len(table)), **_plain_groups(table)}
+    counts = {}
+    for kind in {split.kind for split in splits}:
+        tested = np.any([split.test for split in splits if split.kind == kind], axis=0)
+        for by, members in groups.items():
+            for name, n in zip(members.names, members.matrix[tested].sum(axis=0), strict=True):
+                counts[kind, by, name] = int(n)
+    return counts

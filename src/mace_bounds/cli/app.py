@@ -5,31 +5,72 @@ from __future__ import annotations
 import os
 import sys
 from functools import wraps
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from mace_bounds.cli.audit import audit
-from mace_bounds.cli.build import build
-from mace_bounds.cli.compare import compare
-from mace_bounds.cli.download import download
-from mace_bounds.cli.features import features
-from mace_bounds.cli.fit import fit
-from mace_bounds.cli.heads import heads
-from mace_bounds.cli.merge import merge
-from mace_bounds.cli.models import models
-from mace_bounds.cli.plot import plot
-from mace_bounds.cli.score import score
+from mace_bounds._light import lighten_imports
 from mace_bounds.errors import MaceBoundsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import click
+
 DEBUG = "MACE_BOUNDS_DEBUG"
 FAILED, BROKEN, INTERRUPTED, PIPE_CLOSED = 2, 70, 130, 141
 
+COMMANDS = {
+    "score": ("score", "Bound the DFT energy of crystals: the model's energy and an interval."),
+    "download": ("download", "Download a Materials Project subset with its uncorrected PBE(+U) energies."),
+    "features": ("features", "Extract the frozen model's features of many structures into a feature store."),
+    "merge": ("features", "Join the parts of a feature store that features --shard I/N left."),
+    "fit": ("heads", "Fit and calibrate a head on labelled features, and measure its coverage."),
+    "audit": ("audit", "Bound every structure of a source and measure coverage where it has labels."),
+    "build": ("build", "Build a head for a model: download, features, fit and audit in one command."),
+    "compare": ("compare", "Compare mace-bounds with other error bars on the same splits."),
+    "plot": ("audit", "Draw the plots of an audit again."),
+    "models": ("heads", "List the models that can be loaded."),
+    "heads": ("heads", "List the installed heads and their measured coverage."),
+}
+"""Command to the module of this package that has it as a function, and the first sentence of its help.
+
+A module is imported when its command runs, so that ``--help`` costs nothing.
+"""
+
+
+class LazyGroup(TyperGroup):
+    """Commands of :data:`COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return their names in order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return what the list of commands shows of a command: its name and one sentence."""
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1]) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command itself, imported now."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, load_command(str(name)), rest
+
+
+def load_command(name: str) -> click.Command:
+    """Import a command."""
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    function = getattr(import_module(f"mace_bounds.cli.{COMMANDS[name][0]}"), name)
+    single.command(name)(_guarded(function))
+    return typer.main.get_command(single)
+
+
 app = typer.Typer(
     name="mace-bounds",
+    cls=LazyGroup,
     help="Honest error bounds for MACE energies.",
     epilog="Start with: mace-bounds score FILE.cif --model mini",
     no_args_is_help=True,
@@ -83,17 +124,13 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "stopped; run the same command again to resume"
     if isinstance(error, MemoryError):
-        return BROKEN, "error: expected enough memory, but there is none left; use smaller structures."
+        return BROKEN, "error: out of memory; lower --memory or --max-atoms."
     if isinstance(error, OSError):
-        return FAILED, f"error: expected to read and write files, but the system refused: {error}."
-    told = " ".join(str(error).split())[:200]
+        return FAILED, f"error: a file cannot be read or written: {error}."
+    text = " ".join(str(error).split())[:200]
     return BROKEN, (
-        f"error: a fault in mace-bounds ({type(error).__name__}: {told}); set {DEBUG}=1 to see where, and report it."
+        f"error: a fault in mace-bounds ({type(error).__name__}: {text}); set {DEBUG}=1 to see where, and report it."
     )
-
-
-for _command in (score, download, features, merge, fit, audit, build, compare, plot, models, heads):
-    app.command()(_guarded(_command))
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from rich.table import Table
 
@@ -20,10 +19,10 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class Update(Protocol):
-    """How a run tells how far it is: done, failed among them, and the total where that is known late."""
+    """Progress of a run: how many are done, how many of them failed, and the total where it becomes known late."""
 
     def __call__(self, done: int, failed: int, total: int | None = ...) -> None:
-        """Tell it."""
+        """Show it."""
         ...
 
 
@@ -71,13 +70,6 @@ def plain_table(*columns: str, right: Iterable[str] = (), title: str | None = No
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     return table
-
-
-def write_summary(path: Path, values: dict[str, Any]) -> None:
-    """Write the JSON summary of a run under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mace_bounds.cli import console as _console
+from mace_bounds.cli import console
 from mace_bounds.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def download(
     endpoint: EndpointOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Download a Materials Project subset: structures with their uncorrected PBE(+U) energies.
+    """Download a Materials Project subset with its uncorrected PBE(+U) energies.
 
     The run can be stopped at any time; the same command finishes it. Structure and energy are of the same
     calculation; labels of any other kind stay in the file with the reason. Exit code 1 if no label is left.
@@ -48,50 +48,48 @@ def download(
     from mace_bounds.materials_project import Connection
     from mace_bounds.materials_project import download as run
 
-    with _console.progress("documents", None) as update:
+    with console.progress("documents", None) as update:
         result = run(
             query,
             out,
             Connection(api_key, endpoint),
             progress=lambda done, total: update(done, 0, total),
-            note=_console.note,
+            note=console.note,
         )
     if as_json:
-        _console.write_json(result.summary)
+        console.write_json(result.summary)
     else:
         _print(result)
     if not result.summary["counts"]["labelled"]:
         raise typer.Exit(1)
 
 
-def local(source: Any) -> None:
-    """Fetch what a SOURCE names at the Materials Project, with progress, so that reading finds it in the cache."""
+def fetch_query(source: Any) -> None:
+    """Download what a SOURCE queries at the Materials Project, with progress, so that reading finds it in the cache."""
     if isinstance(source, str) and source.startswith("mp:"):
         from mace_bounds.materials_project import cached
 
-        with _console.progress("documents", None) as update:
-            cached(source, progress=lambda done, total: update(done, 0, total), note=_console.note)
+        with console.progress("documents", None) as update:
+            cached(source, progress=lambda done, total: update(done, 0, total), note=console.note)
 
 
 def _print(result: Download) -> None:
     summary, counts = result.summary, result.summary["counts"]
-    _console.out().print(
+    console.out().print(
         f"{counts['structures']:,} structures, {counts['labelled']:,} with a label, of {summary['query']} in "
         f"{result.path}, Materials Project {summary['database_version']}"
-        + ("." if result.fresh else ", there already; delete the file to download it again."),
+        + ("." if result.fresh else ", downloaded before; delete the file to download it again."),
         soft_wrap=True,
         markup=False,
     )
-    for one in summary["label_refused"][:3]:
-        _console.note(f"{one['id']}: {one['reason']}")
+    for refused in summary["label_refused"][:3]:
+        console.note(f"{refused['id']}: {refused['reason']}")
     if counts["label_refused"] > 3:
-        _console.note(f"and {counts['label_refused'] - 3:,} more labels refused; see {result.summary_path}")
+        console.note(f"and {counts['label_refused'] - 3:,} more labels refused; see {result.summary_path}")
     if counts.get("not_found"):
-        _console.note(
-            f"note: {counts['not_found']:,} ids are not there: {', '.join(summary['not_found'][:5])}, ..."
+        console.note(
+            f"note: {counts['not_found']:,} ids were not found: {', '.join(summary['not_found'][:5])}, ..."
         )
     for flag, n in summary["flags"].items():
-        _console.note(f"note: {n:,} flagged {flag}")
-    _console.note(
-        f"next: mace-bounds audit {result.path} REPORT, or mace-bounds features {result.path} STORE"
-    )
+        console.note(f"note: {n:,} flagged {flag}")
+    console.note(f"next: mace-bounds audit {result.path} REPORT, or mace-bounds features {result.path} STORE")

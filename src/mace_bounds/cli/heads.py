@@ -1,4 +1,4 @@
-"""``mace-bounds fit``: a feature store to a calibrated head; prints what it covers."""
+"""``mace-bounds fit``, ``heads`` and ``models``: a feature store to a calibrated head; what is installed."""
 
 from __future__ import annotations
 
@@ -7,69 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mace_bounds.cli import console as _console
-from mace_bounds.cli.options import Conformal, Groups, JsonOption, Posterior, SplitBy, StoreArgument
+from mace_bounds._io import write_json
+from mace_bounds.calibration import FitConfig
+from mace_bounds.cli import console
+from mace_bounds.cli.options import JsonOption, StoreArgument, TrainedModelOption, takes
+from mace_bounds.cli.views import heads_view, models_view, print_fit
 
 if TYPE_CHECKING:
     from mace_bounds.fitting import FitReport
 
 HeadArgument = Annotated[Path, typer.Argument(metavar="HEAD", help="Folder of the new head.")]
-TrainedModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="NAME|PATH",
-        help="Where the model's own training compositions are looked up.",
-    ),
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of the splits and folds.")]
 RepeatsOption = Annotated[
     int,
     typer.Option("--repeats", min=1, help="Measure coverage over this many splits; the first head is kept."),
-]
-FitShareOption = Annotated[
-    float, typer.Option("--fit-share", min=0.05, max=0.95, help="Share of the groups that fit the head.")
-]
-CalibrationShareOption = Annotated[
-    float,
-    typer.Option(
-        "--calibration-share", min=0.05, max=0.95, help="Share that calibrates it; cross also fits it."
-    ),
-]
-SplitByOption = Annotated[SplitBy, typer.Option("--split-by", help="What never straddles two splits.")]
-PosteriorOption = Annotated[Posterior, typer.Option("--posterior", help="The POPS posterior.")]
-ClipOption = Annotated[
-    float, typer.Option("--clip-percent", min=0.0, max=49.0, help="Tail of the corrections cut on each side.")
-]
-CompositionOption = Annotated[
-    bool, typer.Option("--composition/--no-composition", help="Join atomic fractions to the features.")
-]
-BalanceOption = Annotated[
-    bool, typer.Option("--balance", help="Give every source the same total weight, whatever its size.")
-]
-ConformalOption = Annotated[
-    Conformal,
-    typer.Option(
-        "--conformal",
-        help="Calibrate by rows that folds leave out (every row fits and calibrates), or by rows set apart.",
-    ),
-]
-SignedOption = Annotated[
-    bool,
-    typer.Option("--signed", help="Calibrate lower and upper bounds by themselves; needs twice the rows."),
-]
-GroupsOption = Annotated[
-    Groups,
-    typer.Option(
-        "--groups", help="Calibrate each of these with 200 rows or more by itself; bounds get wider."
-    ),
 ]
 IncludeTrainingOption = Annotated[
     bool,
     typer.Option(
         "--include-training",
-        help="Use compositions from the model's own training too; if it knew such labels, bounds are too narrow.",
+        help="Also use compositions from the model's own training. Warning: the model may have been trained on these "
+        "labels, which makes the bounds too narrow.",
     ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the head that is there.")]
@@ -77,55 +34,34 @@ NotesOption = Annotated[str, typer.Option("--notes", help="For the card: what th
 LicenceOption = Annotated[str, typer.Option("--licence", help="For the card: licence of the data.")]
 
 
+@takes(config=FitConfig)
 def fit(
     store: StoreArgument,
     head: HeadArgument,
     model: TrainedModelOption = None,
-    seed: SeedOption = 0,
     repeats: RepeatsOption = 1,
-    fit_share: FitShareOption = 0.6,
-    calibration_share: CalibrationShareOption = 0.25,
-    split_by: SplitByOption = SplitBy.formula,
-    posterior: PosteriorOption = Posterior.hypercube,
-    clip_percent: ClipOption = 0.5,
-    composition: CompositionOption = True,
-    balance: BalanceOption = False,
-    conformal: ConformalOption = Conformal.folds,
-    signed: SignedOption = False,
-    groups: GroupsOption = Groups.none,
     include_training: IncludeTrainingOption = False,
     overwrite: OverwriteOption = False,
     notes: NotesOption = "",
     licence: LicenceOption = "",
     as_json: JsonOption = False,
+    *,
+    config: FitConfig,
 ) -> None:
-    """Fit and calibrate a head on labelled features, and measure what it covers.
+    """Fit and calibrate a head on labelled features, and measure its coverage.
 
-    Splits go by composition: what measures coverage has been seen neither by the fit nor by the
-    calibration, nor, unless it is included, by the model's own training where that is known.
+    Splits go by composition: the structures that measure coverage have compositions that neither the fit nor the
+    calibration has used, nor, unless they are included, the model's own training where that is known.
     """
-    from mace_bounds.calibration import FitConfig
     from mace_bounds.errors import HeadError
     from mace_bounds.fitting import fit as run
 
-    if fit_share + calibration_share >= 1:
+    if config.fit_share + config.calibration_share >= 1:
         raise HeadError(
-            f"expected shares that leave rows to measure on, got {fit_share:g} + {calibration_share:g}; lower one."
+            f"the shares {config.fit_share:g} + {config.calibration_share:g} leave no rows to measure "
+            "coverage on; lower one."
         )
-    config = FitConfig(
-        fit_share=fit_share,
-        calibration_share=calibration_share,
-        seed=seed,
-        split_by=split_by.value,
-        composition=composition,
-        posterior=posterior.value,
-        clip_percent=clip_percent,
-        balance=balance,
-        conformal=conformal.value,
-        signed=signed,
-        groups=groups.value,
-    )
-    with _console.progress("splits", repeats) as update:
+    with console.progress("splits", repeats) as update:
         report = run(
             store,
             head,
@@ -139,11 +75,11 @@ def fit(
             progress=lambda done, _: update(done, 0),
         )
     summary = _summary(report, store)
-    _console.write_summary(head.with_name(f"{head.name}.summary.json"), summary)
+    write_json(head.with_name(f"{head.name}.summary.json"), summary)
     if as_json:
-        _console.write_json(summary)
+        console.write_json(summary)
     else:
-        _print(report, head)
+        print_fit(report, head)
 
 
 def _summary(report: FitReport, store: Path) -> dict[str, object]:
@@ -158,40 +94,38 @@ def _summary(report: FitReport, store: Path) -> dict[str, object]:
     }
 
 
-def _print(report: FitReport, head: Path) -> None:
-    from mace_bounds.cli.coverage import coverage_view, groups_view
+def heads(as_json: JsonOption = False) -> None:
+    """List the installed heads and their measured coverage.
 
-    console, about = _console.out(), report.head.provenance
-    rows = ", ".join(f"{n:,} {name}" for name, n in report.splits.items() if n)
-    console.print(f"[bold]{head}[/bold]  [dim]head for {report.head.identity.model}: {rows}[/dim]")
-    for reason, n in report.left_out.items():
-        console.print(f"[dim]left out: {n:,} ({reason})[/dim]")
-    title = "compositions not used by the head" if about["includes_training"] else "unseen compositions"
-    console.print(coverage_view(about["coverage"], f"Coverage on {title}"))
-    if about["includes_training"]:
-        console.print(
-            f"[dim]{about['test_rows_in_training']:,} of these {about['rows']['test']:,} structures have compositions "
-            "that the model's own training has seen.[/dim]",
-            soft_wrap=True,
-        )
-    if len(report.repeats) and int(report.repeats["n_splits"].iloc[0]) > 1:
-        view = _console.plain_table(
-            "level",
-            "mean",
-            "± over splits",
-            "lowest",
-            "highest",
-            right=("level", "mean", "± over splits", "lowest", "highest"),
-            title=f"Over {int(report.repeats['n_splits'].iloc[0])} splits",
-        )
-        for row in report.repeats.to_dict("records"):
-            shares = (row["level"], row["mean"], row["std"], row["minimum"], row["maximum"])
-            view.add_row(*(f"{100 * share:.1f} %" for share in shares))
-        console.print(view)
-    level = 0.95 if 0.95 in report.head.levels else report.head.levels[-1]
-    groups = groups_view(report.coverage, level, ("source", "chemistry"))
-    if groups is not None:
-        console.print(groups)
-    centre = report.head.centre.describe()
-    console.print(f"[dim]Centred on {centre}; scale {report.head.scale.kind}.[/dim]", soft_wrap=True)
-    console.print(f"[dim]Use it: mace-bounds score FILE --head {head}[/dim]", soft_wrap=True)
+    Heads are looked for among those that ship with the package, and in your own folder.
+    """
+    from mace_bounds.bounds import list_heads, user_heads
+
+    cards = list_heads()
+    if as_json:
+        console.write_json([{**card.__dict__, "path": str(card.path)} for card in cards])
+        return
+    console.out().print(heads_view(cards) if cards else "No heads found.")
+    console.note(f"your own heads are looked for in {user_heads()} (or in $MACE_BOUNDS_HEADS)")
+
+
+def models(as_json: JsonOption = False) -> None:
+    """List the models that can be loaded.
+
+    These are mini, which ships with the package, and the models that mace downloads on first use.
+    """
+    from mace_bounds.backbones import list_models
+    from mace_bounds.bounds import list_heads
+
+    cards = list_heads()
+    rows = [
+        {**model.__dict__, "heads": [card.name for card in cards if card.model == model.name]}
+        for model in list_models()
+    ]
+    if as_json:
+        console.write_json(rows)
+        return
+    console.out().print(models_view(rows))
+    console.note(
+        "any other MACE model: --model PATH; a head for a model: mace-bounds features, then mace-bounds fit"
+    )

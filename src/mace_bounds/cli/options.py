@@ -1,95 +1,23 @@
-"""The options that commands share: each is declared once."""
+"""Options of the command line, made from the fields of the settings' dataclasses.
+
+A knob is declared once, in its dataclass (:func:`mace_bounds.settings.setting`); every command that takes the settings
+has its option. ``@takes(fit=FitConfig)`` gives a command the options and hands it the object.
+"""
 
 from __future__ import annotations
 
-import re
-from enum import StrEnum
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import click
 import typer
 
-from mace_bounds.structures import help_text
-
-
-class Device(StrEnum):
-    """Where the model runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Dtype(StrEnum):
-    """Precision of the model's forward."""
-
-    float32 = "float32"
-    float64 = "float64"
-
-
-class Kind(StrEnum):
-    """Which features."""
-
-    readout = "readout"
-    descriptors = "descriptors"
-
-
-class Table(StrEnum):
-    """How bounds are written."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-    parquet = "parquet"
-
-
-class Posterior(StrEnum):
-    """The POPS posterior."""
-
-    hypercube = "hypercube"
-    ensemble = "ensemble"
-    ellipsoid = "ellipsoid"
-
-
-class SplitBy(StrEnum):
-    """What never straddles two splits."""
-
-    formula = "formula"
-    chemical_system = "chemical_system"
-
-
-class Conformal(StrEnum):
-    """Which scores calibrate."""
-
-    folds = "cross"
-    held_out = "split"
-
-
-class Groups(StrEnum):
-    """What gets quantiles of its own."""
-
-    none = "none"
-    chemistry = "chemistry"
-    elements = "elements"
-    all = "all"
-
-
-class PlotFormat(StrEnum):
-    """File format of plots."""
-
-    png = "png"
-    svg = "svg"
-    pdf = "pdf"
-
-
-def parse_memory(text: str) -> float:
-    """``"512"``, ``"512MB"`` or ``"1.5 GB"`` to bytes; without a unit it is MB."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
-    size = float(match[1]) * 1024.0 ** ("kmgt".index(match[2] or "m") + 1) if match else 0.0
-    if size < 2**20:
-        raise typer.BadParameter(f"expected a size of 1MB or more, such as 512MB or 2GB, got {text!r}.")
-    return size
-
+PANELS = {"extract": "How structures are read", "fit": "How heads are fitted"}
+"""Headings in the help, by the name under which settings are taken."""
 
 ModelOption = Annotated[
     str | None,
@@ -101,6 +29,16 @@ ModelOption = Annotated[
         "Default: the head's model, else medium-mpa-0.",
     ),
 ]
+TrainedModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|PATH",
+        help="Where the model's own training compositions are looked up.",
+        show_default="the store's model",
+    ),
+]
 HeadOption = Annotated[
     str | None,
     typer.Option(
@@ -110,55 +48,6 @@ HeadOption = Annotated[
 LevelOption = Annotated[
     float, typer.Option("--level", "-l", min=0.01, max=0.999, help="Nominal coverage of the bounds.")
 ]
-EnergyKeyOption = Annotated[
-    str | None,
-    typer.Option("--energy-key", metavar="KEY", help="Where labels are kept: an extxyz, ase or entry key."),
-]
-MaxAtomsOption = Annotated[
-    int, typer.Option("--max-atoms", min=1, help="Larger cells are refused with a reason.")
-]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where the model runs.")]
-DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Precision of the model's forward.")]
-ShardRowsOption = Annotated[
-    int, typer.Option("--shard-rows", min=1, help="Structures per shard of the store.")
-]
-MemoryOption = Annotated[
-    float | None,
-    typer.Option(
-        "--memory",
-        metavar="SIZE",
-        parser=parse_memory,
-        help="Memory for a batch in every process, beside the model: MB, or with a unit (2GB). Results depend on it by "
-        "round-off only.",
-        show_default="256MB, on CUDA 8GB",
-    ),
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        min=1,
-        metavar="N",
-        help="Processes on this machine; with 1, and on CUDA, there is only this one.",
-        show_default="one for each usable core",
-    ),
-]
-SchedulerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="A Dask scheduler (tcp://HOST:8786) whose workers see the same folders; instead of processes here.",
-    ),
-]
-ShardOption = Annotated[
-    str | None,
-    typer.Option(
-        "--shard",
-        metavar="I/N",
-        help="Only the I-th of N parts, for arrays of jobs; mace-bounds merge joins them.",
-    ),
-]
 SourceArgument = Annotated[
     str,
     typer.Argument(
@@ -167,14 +56,144 @@ SourceArgument = Annotated[
         "mp:Li-Fe-P-O.",
     ),
 ]
-AuditSourceArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="SOURCE", help="A file, a folder, a glob, - for standard input, mp:QUERY, or a feature store."
-    ),
-]
 StoreArgument = Annotated[
     Path, typer.Argument(metavar="STORE", help="A feature store, from mace-bounds features.")
 ]
-PlotsOption = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw plots, also into the report.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output instead of a table.")]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Settings of which a command offers some fields; the others keep their defaults."""
+
+    settings: type
+    offers: Callable[[str], bool]
+
+    def options(self, panel: str | None = None) -> Iterator[inspect.Parameter]:
+        """Parameters for typer, one for each field that is offered; fields that are settings themselves are opened."""
+        hints = get_type_hints(self.settings)
+        for field in fields(self.settings):
+            if is_dataclass(hints[field.name]):
+                yield from self._inner(hints[field.name]).options(PANELS.get(field.name, panel))
+            elif field.metadata.get("option", False) and self.offers(field.name):
+                yield _parameter(field, hints[field.name], panel)
+
+    def build(self, given: dict[str, Any]) -> Any:
+        """Make the object, taking its values out of ``given``."""
+        hints, values = get_type_hints(self.settings), {}
+        for field in fields(self.settings):
+            if is_dataclass(hints[field.name]):
+                values[field.name] = self._inner(hints[field.name]).build(given)
+            elif field.name in given:
+                value = given.pop(field.name)
+                values[field.name] = tuple(value) if isinstance(value, list) else value
+        return self.settings(**values)
+
+    def _inner(self, settings: Any) -> Selection:
+        return Selection(settings, self.offers)
+
+
+def only(settings: type, *names: str) -> Selection:
+    """Offer these fields."""
+    return Selection(settings, lambda name: name in names)
+
+
+def without(settings: type, *names: str) -> Selection:
+    """Offer all fields but these, also of the settings inside."""
+    return Selection(settings, lambda name: name not in names)
+
+
+def takes(**wanted: type | Selection) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of settings, and hand it the objects under these names.
+
+    Parameters
+    ----------
+    **wanted : dataclass or Selection
+        By the name of the command's parameter.
+
+    Examples
+    --------
+    >>> from mace_bounds.features import ExtractSettings
+    >>> @takes(extract=only(ExtractSettings, "max_atoms"))
+    ... def count(source: str, *, extract: ExtractSettings) -> None:
+    ...     print(source, extract.max_atoms)
+    >>> list(inspect.signature(count).parameters)
+    ['source', 'max_atoms']
+    >>> count("x.cif", max_atoms=7)
+    x.cif 7
+    """
+    selections = {
+        name: part if isinstance(part, Selection) else without(part) for name, part in wanted.items()
+    }
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(*args: Any, **given: Any) -> None:
+            built = {name: selection.build(given) for name, selection in selections.items()}
+            command(*args, **given, **built)
+
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.name not in selections]
+        made = [o for name, selection in selections.items() for o in selection.options(PANELS.get(name))]
+        parameters = [*own, *made]
+        # typer reads both of these, and would look at the command itself behind __wrapped__
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        del run.__wrapped__  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _parameter(field: Field[Any], hint: Any, panel: str | None) -> inspect.Parameter:
+    """Return the option of one field as a parameter with an annotation for typer."""
+    about, default = field.metadata, field.default
+    if default is MISSING:
+        raise TypeError(f"the setting {field.name} has no default, so it cannot be an option.")
+    details: dict[str, Any] = {
+        "help": about["help"],
+        "metavar": about["metavar"],
+        "rich_help_panel": panel,
+        "show_default": about["shown"] or True,
+    }
+    kind, choices = hint, _choices(hint)
+    if about["parser"] is not None:
+        kind, details["parser"] = str | None, _parser(about["parser"])
+    elif choices:
+        kind, details["click_type"] = str, click.Choice(choices)
+    elif get_origin(hint) is tuple:
+        kind, default = list[str] | None, None
+    elif hint is not bool:
+        details |= {"min": about["minimum"], "max": about["maximum"]}
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, typer.Option(*_names(field), **details)],
+    )
+
+
+def _choices(hint: Any) -> list[str]:
+    return [str(value) for value in get_args(hint)] if get_origin(hint) is Literal else []
+
+
+def _names(field: Field[Any]) -> list[str]:
+    """``--plots/--no-plots`` for a switch that is on, ``--atoms`` for one that is off, ``--level -l`` as declared."""
+    given = field.metadata["option"]
+    first, *more = given.split() if isinstance(given, str) else [f"--{field.name.replace('_', '-')}"]
+    if field.default is True:
+        first = f"{first}/--no-{first.removeprefix('--')}"
+    return [first, *more]
+
+
+def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Turn a parser's ValueError into typer's, which keeps the sentence."""
+
+    def parsed(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    parsed.__name__ = "text"
+    return parsed

@@ -2,77 +2,113 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mace_bounds.cli import console as _console
-from mace_bounds.cli.options import (
-    Device,
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    EnergyKeyOption,
-    HeadOption,
-    LevelOption,
-    MaxAtomsOption,
-    ModelOption,
-    Table,
-)
-from mace_bounds.structures import help_text
+from mace_bounds._io import atomic
+from mace_bounds.cli import console
+from mace_bounds.cli.options import HeadOption, LevelOption, ModelOption, only, takes
+from mace_bounds.cli.views import print_bounds
+from mace_bounds.columns import typed, write_table
+from mace_bounds.errors import SourceError
+from mace_bounds.features import ExtractSettings
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMATS = ("table", "json", "csv", "parquet")
 FilesArgument = Annotated[
     list[str],
     typer.Argument(metavar="FILE...", help=f"Files ({help_text()}), folders, globs; - for stdin."),
 ]
 FormatOption = Annotated[
-    Table, typer.Option("--format", "-f", help="table for the screen, others for programs.")
+    Literal["table", "json", "csv", "parquet"],
+    typer.Option("--format", "-f", help="table for the screen, others for programs."),
 ]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of to the screen.")
 ]
 
 
+@takes(extract=only(ExtractSettings, "energy_key", "max_atoms", "device", "dtype", "memory_bytes"))
 def score(
     files: FilesArgument,
     model: ModelOption = None,
     head: HeadOption = None,
     level: LevelOption = 0.95,
-    output_format: FormatOption = Table.table,
+    output_format: FormatOption = "table",
     output: OutputOption = None,
-    energy_key: EnergyKeyOption = None,
-    max_atoms: MaxAtomsOption = 500,
-    device: DeviceOption = Device.auto,
-    dtype: DtypeOption = Dtype.float32,
+    *,
+    extract: ExtractSettings,
 ) -> None:
-    """Bound the DFT energy of crystals: MACE's energy and an interval with stated coverage.
+    """Bound the DFT energy of crystals: the model's energy and an interval.
 
-    Exit code 0 if at least one structure was scored, 1 if none was.
+    The interval holds the DFT energy for the stated share of structures like those of the head's data. Exit code 0 if
+    at least one structure was scored, 1 if none was.
     """
-    from mace_bounds.bounds import BoundsPredictor
-    from mace_bounds.cli.tables import check_output, write_bounds
-    from mace_bounds.features import ExtractSettings
+    from mace_bounds.bounds import concat, find_head, open_pair, score_batches
     from mace_bounds.structures import read
 
-    check_output(output_format, output)
-    settings = ExtractSettings(
-        energy_key=energy_key, max_atoms=max_atoms, device=device.value, dtype=dtype.value
+    kind = _format(output_format, output)
+    model_name, folder = find_head(model, head)
+    # a source that names nothing is an error before the model is loaded
+    records = read(
+        files[0] if len(files) == 1 else files, energy_key=extract.energy_key, max_atoms=extract.max_atoms
     )
-    # what names nothing is said before the model is loaded
-    records = read(files[0] if len(files) == 1 else files, energy_key=energy_key, max_atoms=max_atoms)
-    predictor = BoundsPredictor(model, head, level=level, settings=settings)
-    for warning in predictor.model.warnings:
-        _console.note(f"note: {warning}")
-    table = predictor.predict(records)
-    if output_format is Table.table and output is None:
-        from mace_bounds.cli.screen import print_bounds
-
-        print_bounds(table, predictor.head, predictor.head.name, level)
+    backbone, calibrated = open_pair(
+        model_name, folder, level=level, device=extract.device, dtype=extract.dtype
+    )
+    for warning in backbone.warnings:
+        console.note(f"note: {warning}")
+    batches = score_batches(records, backbone, calibrated, level=level, max_atoms=extract.max_atoms)
+    table = concat(list(batches))
+    if kind == "table":
+        print_bounds(table, calibrated, folder.name, level)
     else:
-        write_bounds(table, output_format, output)
+        _write(typed(table), kind, output)
     failed = table[table["reason"].notna()]
     for name, reason in zip(failed["id"], failed["reason"], strict=True):
-        _console.note(f"{name}: {reason}")
+        console.note(f"{name}: {reason}")
     if len(failed) == len(table):
         raise typer.Exit(1)
+
+
+def _format(wanted: str, output: Path | None) -> str:
+    """Return the format, by the name of the file where none is given; refuse early what cannot be written.
+
+    Raises
+    ------
+    SourceError
+        If the folder of the file does not exist, or Parquet would go to a terminal.
+    """
+    if output is not None:
+        if not output.parent.is_dir():
+            raise SourceError(f"the folder {output.parent} of --output does not exist; make it first.")
+        suffix = output.suffix.lower().removeprefix(".")
+        return wanted if wanted != "table" else suffix if suffix in FORMATS else "csv"
+    if wanted == "parquet" and sys.stdout.isatty():
+        raise SourceError("Parquet is binary; add --output FILE or pipe it into a program.")
+    return wanted
+
+
+def _write(table: pd.DataFrame, kind: str, output: Path | None) -> None:
+    """Write a table into the file, whole or not at all, or to standard output."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"bounds.{kind}"
+        write_table(table, path)
+        data = path.read_bytes()
+    if output is not None:
+        with atomic(output) as temporary:
+            temporary.write_bytes(data)
+        return
+    sys.stdout.flush()
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is not None:
+        binary.write(data)
+        binary.flush()
+    else:
+        sys.stdout.write(data.decode())

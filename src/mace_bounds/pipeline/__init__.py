@@ -1,27 +1,8 @@
 """The whole path for one model in one resumable call: download, features, fit, audit."""
 
-from mace_bounds.pipeline.config import (
-    DEFAULT_SOURCE,
-    STAGES,
-)
-from mace_bounds.pipeline.planning import (
-    Plan,
-    plan,
-)
-from mace_bounds.pipeline.run import (
-    BuildResult,
-    build,
-)
-from mace_bounds.pipeline.stages import (
-    install_head,
-)
+from mace_bounds.pipeline.config import BuildConfig
+from mace_bounds.pipeline.plan import Plan, plan
+from mace_bounds.pipeline.run import BuildResult, build
+from mace_bounds.pipeline.stages import install_head
 
-__all__ = [
-    "DEFAULT_SOURCE",
-    "STAGES",
-    "BuildResult",
-    "Plan",
-    "build",
-    "install_head",
-    "plan",
-]
+__all__ = ["BuildConfig", "BuildResult", "Plan", "build", "install_head", "plan"]

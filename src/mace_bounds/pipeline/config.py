@@ -1,109 +1,148 @@
-"""What is asked of a build, in one way to write it."""
+"""Settings of a build."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from mace_bounds.backbones import find_weights
+from mace_bounds.backbones.mace import DEFAULT_MODEL, find_weights
+from mace_bounds.calibration import FitConfig
 from mace_bounds.errors import SourceError
+from mace_bounds.features import ExtractSettings
 from mace_bounds.materials_project import is_query, parse_query
+from mace_bounds.settings import check_settings, setting
 from mace_bounds.structures import read
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+Stage = Literal["download", "features", "fit", "audit"]
 DOWNLOAD, FEATURES, FIT, AUDIT = STAGES = ("download", "features", "fit", "audit")
-DEFAULT_SOURCE = "mp:all"
 
 
 @dataclass(frozen=True)
-class Question:
-    """What decides about the numbers that come out; where and how fast they are computed does not.
+class BuildConfig:
+    """Settings of a build; the command line makes its options from the fields.
 
     Attributes
     ----------
-    sources : tuple of str
-        Queries of the Materials Project in their canonical form, and absolute paths.
+    source : str
+        Labelled structures: a query of the Materials Project, a path or pattern that
+        :func:`mace_bounds.structures.read` takes, or a finished feature store with atoms.
+    also : tuple of str
+        More labelled structures. They may be added until the fit is done.
     model : str
-        A name, or an absolute path.
-    energy_key : str or None
-        Where files keep their labels.
-    max_atoms : int
-        Larger cells are refused with a reason.
-    dtype : {"float32", "float64"}
-        Precision of the forward.
-    shard_rows : int
-        Structures per shard of the features.
+        See :func:`mace_bounds.backbones.mace.load_model`.
     include_training : bool
         Whether compositions of the model's own training take part in the fit, where they are known.
-    balance : bool
-        Whether every source gets the same weight in the fit.
     cross_fit : bool
-        Whether the audit fits heads of its own, so that every label is bounded by one that has not seen it.
+        Whether the audit fits heads of its own, so that every label is bounded by a head that has not seen its
+        composition; six fits instead of one. Without it, the head itself bounds all, and coverage is measured on
+        its test split.
+    level : float
+        Level of the audit's list of violations and of its plots by group.
+    plots : bool
+        Draw the plots of the report.
+    until : {"download", "features", "fit", "audit"}
+        The last stage to do.
+    fit : FitConfig
+        How heads are fitted, also those of the audit.
+    extract : ExtractSettings
+        How structures are read and their features extracted; atoms and space groups are always kept.
     """
 
-    sources: tuple[str, ...]
-    model: str
-    energy_key: str | None = None
-    max_atoms: int = 500
-    dtype: str = "float32"
-    shard_rows: int = 256
-    include_training: bool = False
-    balance: bool = False
-    cross_fit: bool = False
+    source: str = setting(
+        "mp:all",
+        "Labelled structures: a Materials Project query, a file, a folder, a glob, or a feature store.",
+        metavar="SOURCE",
+        option="--source -s",
+    )
+    also: tuple[str, ...] = setting(
+        (),
+        "More labelled structures, such as ones new to the model; repeatable.",
+        metavar="SOURCE",
+        option="--with",
+    )
+    model: str = setting(
+        str(DEFAULT_MODEL),
+        "The frozen model to build a head for.",
+        metavar="NAME|PATH",
+        option="--model -m",
+    )
+    include_training: bool = setting(
+        False,
+        "Also use compositions from the model's own training. Warning: the model may have been trained on these "
+        "labels, which makes the bounds too narrow.",
+    )
+    cross_fit: bool = setting(
+        False,
+        "Evaluate with cross-fitting: no structure is scored by a head fitted to its composition (six fits instead of "
+        "one).",
+    )
+    level: float = setting(
+        0.95,
+        "Nominal coverage of the bounds in the audit.",
+        minimum=0.01,
+        maximum=0.999,
+        option="--level -l",
+    )
+    plots: bool = setting(True, "Draw plots, also into the report.")
+    until: Stage = setting("audit", "Stop after this stage; run again without it to continue.")
+    fit: FitConfig = field(default_factory=FitConfig)
+    extract: ExtractSettings = field(default_factory=ExtractSettings)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, as ``build.json`` keeps them."""
-        return {**asdict(self), "sources": list(self.sources)}
+    def __post_init__(self) -> None:
+        check_settings(self, SourceError)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every source, the first one first."""
+        return (self.source, *self.also)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages to do, in order."""
+        return STAGES[: STAGES.index(self.until) + 1]
+
+    def resolved(self) -> BuildConfig:
+        """Return the same build with canonical queries and absolute paths.
+
+        Raises
+        ------
+        SourceError
+            If a source is no query and no path with structures, is given twice, or cannot be read twice.
+        ModelError
+            If the model is neither a name nor a path.
+        """
+        find_weights(self.model)
+        model = str(Path(self.model).absolute()) if Path(self.model).exists() else str(self.model)
+        sources = [_canonical(str(source)) for source in self.sources]
+        twice = [source for k, source in enumerate(sources) if source in sources[:k]]
+        if twice:
+            raise SourceError(f"the source {twice[0]} is given twice; leave one of them out.")
+        return replace(self, source=sources[0], also=tuple(sources[1:]), model=model)
+
+    def decisive(self) -> dict[str, dict[str, Any]]:
+        """Settings that determine the results, by the stage after which they can no longer change.
+
+        Device, workers and memory are not among them; sources can be added until the fit is done.
+        """
+        read_by = {
+            name: getattr(self.extract, name) for name in ("energy_key", "max_atoms", "dtype", "shard_rows")
+        }
+        fit = {**asdict(self.fit), "levels": list(self.fit.levels)}
+        return {
+            FEATURES: {"model": self.model, **read_by},
+            FIT: {"sources": list(self.sources), "include_training": self.include_training, **fit},
+            AUDIT: {"cross_fit": self.cross_fit, "level": self.level},
+        }
 
 
-DECIDED_BY = {
-    "model": FEATURES,
-    "energy_key": FEATURES,
-    "max_atoms": FEATURES,
-    "dtype": FEATURES,
-    "shard_rows": FEATURES,
-    "sources": FIT,  # sources may be added until the fit is done: what the others gave stays
-    "include_training": FIT,
-    "balance": FIT,
-    "cross_fit": AUDIT,
-}
-"""The stage after which a part of the question can no longer be changed."""
-
-
-def ask(source: str | Path, also: Sequence[str | Path], model: str | Path, **settings: Any) -> Question:
-    """Put a question together; what names nothing is said before anything is fetched.
-
-    Raises
-    ------
-    SourceError
-        If a source is no query and no path with structures, is given twice, or cannot be read twice.
-    ModelError
-        If the model is neither a name nor a path.
-    """
-    find_weights(model)
-    name = str(Path(model).absolute()) if Path(model).exists() else str(model)
-    return Question(_sources(source, also), name, **settings)
-
-
-def _sources(source: str | Path, also: Sequence[str | Path]) -> tuple[str, ...]:
-    found = [_canonical(one) for one in (source, *also)]
-    twice = [one for k, one in enumerate(found) if one in found[:k]]
-    if twice:
-        raise SourceError(f"expected every source once, got {twice[0]} twice; leave one of them out")
-    return tuple(found)
-
-
-def _canonical(source: str | Path) -> str:
-    text = str(source)
-    if is_query(text):
-        return str(parse_query(text))
-    if text == "-":
+def _canonical(source: str) -> str:
+    if is_query(source):
+        return str(parse_query(source))
+    if source == "-":
         raise SourceError(
-            "expected a source that can be read again, got standard input; save it to a file and name that"
+            "a build reads its source again, which standard input cannot be; save it to a file."
         )
-    path = str(Path(text).absolute())
+    path = str(Path(source).absolute())
     read(path)  # raises here if it names nothing
     return path

@@ -1,23 +1,25 @@
-"""The folder of a build: the names in it, and ``build.json``, which says what was asked and which stages are done."""
+"""The folder of a build: the names in it, and ``build.json`` with the settings and the finished stages."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mace_bounds._io import visible, write_json
 from mace_bounds.errors import StoreError
-from mace_bounds.pipeline.config import DECIDED_BY, Question
+
+if TYPE_CHECKING:
+    from mace_bounds.pipeline.config import BuildConfig
 
 STATE, HEAD, AUDIT_FOLDER, JOINED = "build.json", "head", "audit", "features-joined"
-_OURS = ("entries", "features", HEAD, AUDIT_FOLDER, STATE, ".")
-_SUFFIX = ".jsonl.gz"
+_OURS = ("entries", "features", HEAD, AUDIT_FOLDER, STATE)
 
 
 def entries_path(out: Path, place: int) -> Path:
     """File of the download of the source at this place: ``entries.jsonl.gz``, ``entries-2.jsonl.gz``."""
-    return out / f"{_numbered('entries', place)}{_SUFFIX}"
+    return out / f"{_numbered('entries', place)}.jsonl.gz"
 
 
 def features_path(out: Path, place: int) -> Path:
@@ -35,80 +37,68 @@ def digest(*parts: object) -> str:
 
 
 def check_folder(out: Path) -> None:
-    """Raise :class:`StoreError` if a folder holds what no build has put there."""
+    """Raise :class:`StoreError` if a folder holds files of something else than a build."""
     if out.exists() and not out.is_dir():
-        raise StoreError(f"expected a folder for the build, but {out} is a file; choose another place.")
-    if out.is_dir() and not (out / STATE).exists():
-        others = sorted(path.name for path in out.iterdir() if not path.name.startswith(_OURS))
+        raise StoreError(f"{out} is a file, and a build needs a folder; choose another place.")
+    if not (out / STATE).exists():
+        others = sorted(name for name in visible(out) if not name.startswith(_OURS))
         if others:
             raise StoreError(
-                f"expected a new folder or one that a build began, but {out} holds {others[0]}; choose another."
+                f"{out} is not the folder of a build, as it holds {others[0]}; choose a new folder."
             )
 
 
 class State:
-    """What ``build.json`` says, written anew after every stage.
+    """Settings and finished stages of a build, kept in ``build.json`` and written after every stage.
 
     Parameters
     ----------
     out : Path
-        The folder of the build; nothing is written before :meth:`write`.
-    question : Question
-        What is asked now.
+        The folder of the build; nothing is written before :meth:`finish`.
+    config : BuildConfig
+        Resolved settings of this run.
 
     Raises
     ------
     StoreError
-        If the folder was built, or is being built, for another question, or holds something else.
+        If the folder was built, or is being built, with other settings, or holds something else.
     """
 
-    def __init__(self, out: Path, question: Question) -> None:
+    def __init__(self, out: Path, config: BuildConfig) -> None:
         check_folder(out)
         self.out = out
         before = _read(out / STATE)
         self.values: dict[str, Any] = before or {"command": "build", "stages": {}}
         self.stages: dict[str, Any] = self.values["stages"]
         if before:
-            self._compare(before["question"], question.as_dict())
-        self.values["question"] = question.as_dict()
+            self._compare(before["config"], config.decisive())
+        self.values["config"] = config.decisive()
 
-    def _compare(self, then: dict[str, Any], now: dict[str, Any]) -> None:
-        for name in sorted(now):
-            if then.get(name) != now[name] and self._decided(name):
-                raise StoreError(
-                    f"expected what {self.out} was built for, but {name} was {_told(then.get(name))} and is now "
-                    f"{_told(now[name])}; ask the same again or choose a new folder."
-                )
-
-    def _decided(self, name: str) -> bool:
-        stage = DECIDED_BY[name]
-        return any(key.split("-")[0] == stage for key in self.stages)
+    def _compare(self, before: dict[str, Any], now: dict[str, dict[str, Any]]) -> None:
+        done = {name.split("-")[0] for name in self.stages}
+        for stage, settings in now.items():
+            for name, value in settings.items():
+                old = before.get(stage, {}).get(name)
+                if stage in done and old != value:
+                    raise StoreError(
+                        f"{self.out} was built with {name}={_text(old)}, now {_text(value)}; use the same options or "
+                        "a new folder."
+                    )
 
     def finished(self, stage: str, inputs: str) -> bool:
-        """Whether a stage is done, and was made from the same."""
+        """Whether a stage is done, and was made from the same inputs."""
         return bool(self.stages.get(stage, {}).get("inputs") == inputs)
 
-    def has(self, stage: str) -> bool:
-        """Whether a stage is put down as done, from whatever."""
-        return stage in self.stages
-
     def made(self, stage: str) -> dict[str, Any]:
-        """What a finished stage left."""
-        found: dict[str, Any] = self.stages[stage]["made"]
-        return found
+        """Return what a finished stage left."""
+        made: dict[str, Any] = self.stages[stage]["made"]
+        return made
 
     def finish(self, stage: str, inputs: str, made: dict[str, Any], about: dict[str, Any]) -> None:
         """Put a stage down as done."""
         self.stages[stage] = {"inputs": inputs, "made": made, **about}
-        self.write()
-
-    def write(self) -> None:
-        """Write the file whole."""
         self.out.mkdir(parents=True, exist_ok=True)
-        temporary = self.out / f".{STATE}.tmp"
-        text = json.dumps(self.values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.out / STATE)
+        write_json(self.out / STATE, self.values)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -118,16 +108,15 @@ def _read(path: Path) -> dict[str, Any] | None:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if values["command"] != "build" or not isinstance(values["stages"], dict):
             raise ValueError("of another command")
-        _ = values["question"]["sources"]
+        _ = values["config"]["fit"]["sources"]
         return values
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"expected what a build has written in {path}, but it cannot be used ({type(error).__name__}); delete it, "
-            "and the stages are checked anew."
+            f"{path} is not what a build writes ({type(error).__name__}); delete it, and the stages are checked anew."
         ) from error
 
 
-def _told(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if isinstance(value, bool):

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.backbones import DEFAULT_MODEL
-from mace_bounds.errors import SourceError
-from mace_bounds.pipeline.config import AUDIT, DEFAULT_SOURCE, DOWNLOAD, FEATURES, FIT, STAGES, ask
+from mace_bounds._io import locked, remove_temporaries
+from mace_bounds.pipeline.config import AUDIT, DOWNLOAD, FEATURES, FIT, BuildConfig
 from mace_bounds.pipeline.folder import AUDIT_FOLDER, HEAD, State, digest
-from mace_bounds.pipeline.sources import check_labels, obtain
+from mace_bounds.pipeline.sources import resolve_sources
 from mace_bounds.pipeline.stages import (
     audit_the_head,
     extract_features,
@@ -21,22 +20,22 @@ from mace_bounds.pipeline.stages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build has come to.
+    """What a build has made so far.
 
     Attributes
     ----------
     folder : Path
     stages : dict
-        What ``build.json`` says of every finished stage.
+        What ``build.json`` holds of every finished stage.
     head, report : Path or None
         The head's folder and the page of the audit; None before these stages.
     training : str
-        What the labels have to do with the model's own training; empty before the fit.
+        A sentence on what the labels have to do with the model's own training; empty before the fit.
     """
 
     folder: Path
@@ -48,22 +47,8 @@ class BuildResult:
 
 def build(
     out: str | Path,
-    source: str | Path = DEFAULT_SOURCE,
+    config: BuildConfig = BuildConfig(),
     *,
-    also: Sequence[str | Path] = (),
-    model: str | Path = DEFAULT_MODEL,
-    include_training: bool = False,
-    balance: bool = False,
-    cross_fit: bool = False,
-    energy_key: str | None = None,
-    max_atoms: int = 500,
-    dtype: str = "float32",
-    shard_rows: int = 256,
-    device: str = "auto",
-    workers: int | None = 1,
-    scheduler: str | None = None,
-    plots: bool = True,
-    until: str = AUDIT,
     progress: Callable[[str, int, int, int | None], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> BuildResult:
@@ -72,29 +57,9 @@ def build(
     Parameters
     ----------
     out : path
-        A new folder, or that of a build that was interrupted: what is done is not done again.
-    source : str or path
-        Labelled structures: a query of the Materials Project, or anything named that
-        :func:`mace_bounds.structures.read` takes, or a finished feature store with atoms.
-    also : sequence of str or path
-        More labelled structures. They may be added until the fit is done.
-    model : str or path
-        See :func:`mace_bounds.load_model`.
-    include_training, balance
-        See :func:`mace_bounds.fitting.fit` and :class:`mace_bounds.calibration.FitConfig`.
-    cross_fit : bool
-        Let the audit fit heads of its own, so that every label is bounded by one that has not seen it; it takes
-        six times the fit. Without it, the head itself bounds all, and coverage is measured on its test split.
-    energy_key, max_atoms
-        See :func:`mace_bounds.structures.read`.
-    dtype, device
-        See :func:`mace_bounds.load_model`.
-    shard_rows, workers, scheduler
-        See :func:`mace_bounds.features.extract`.
-    plots : bool
-        Draw the plots of the report.
-    until : {"download", "features", "fit", "audit"}
-        The last stage to do.
+        A new folder, or that of a build that was interrupted: finished stages are not done again. One run at a time.
+    config : BuildConfig, optional
+        Sources, model and settings; by default a head for MACE-MPA-0 from all of the Materials Project.
     progress : callable, optional
         Called with (stage, done, failed, total or None).
     note : callable, optional
@@ -107,55 +72,46 @@ def build(
     Raises
     ------
     StoreError
-        If ``out`` was built for another question, or holds something else.
+        If ``out`` was built with other settings, holds something else, or is being written by another run.
     SourceError, ModelError, EngineError
         If a source, the model or the workers cannot be used.
     HeadError
         If there are too few labels; downloads and features stay.
+
+    Examples
+    --------
+    >>> from mace_bounds.pipeline import BuildConfig, build
+    >>> build("heads/mine", BuildConfig(source="labels.extxyz", model="mini"))  # doctest: +SKIP
     """
-    if until not in STAGES:
-        raise SourceError(f"expected a stage among {', '.join(STAGES)}, got {until!r}; choose one")
-    question = ask(
-        source,
-        also,
-        model,
-        energy_key=energy_key,
-        max_atoms=max_atoms,
-        dtype=dtype,
-        shard_rows=shard_rows,
-        include_training=include_training,
-        balance=balance,
-        cross_fit=cross_fit,
+    out, config = Path(out), config.resolved()
+    State(out, config)  # refuses before the folder is made
+    with locked(out):
+        remove_temporaries(out)
+        return _build(out, config, progress or (lambda *_: None), note or (lambda _: None))
+
+
+def _build(
+    out: Path,
+    config: BuildConfig,
+    progress: Callable[[str, int, int, int | None], None],
+    note: Callable[[str], None],
+) -> BuildResult:
+    state, since = State(out, config), time.perf_counter()
+    sources = resolve_sources(
+        config, out, progress=lambda done, total: progress(DOWNLOAD, done, 0, total), note=note
     )
-    out = Path(out)
-    state = State(out, question)
-    tell, update = note or _silent, progress or _silent
-    todo = STAGES[: STAGES.index(until) + 1]
-    out.mkdir(parents=True, exist_ok=True)
-    since = time.perf_counter()
-    sources = obtain(question, out, progress=lambda done, total: update(DOWNLOAD, done, 0, total), note=tell)
-    check_labels(sources)
-    weights = weights_sha256(question, sources, state, tell)
+    weights = weights_sha256(config, sources, state, note)
     inputs = digest([source.digest for source in sources], weights)
     if not state.finished(DOWNLOAD, inputs):
-        made = [source.told() for source in sources]
-        state.finish(DOWNLOAD, inputs, {"sources": made, "weights_sha256": weights}, stamp(since))
-    if FEATURES in todo:
-        where = {"device": device, "workers": workers, "scheduler": scheduler}
-        extract_features(sources, weights, question, state, update, tell, **where)
-    sentence = ""
-    if FIT in todo:
-        store, sentence = fit_the_head(sources, question, state, update)
-    if AUDIT in todo:
-        audit_the_head(store, question, state, plots=plots, progress=update)
-    return BuildResult(
-        out,
-        dict(state.stages),
-        out / HEAD if FIT in todo else None,
-        out / AUDIT_FOLDER / "report.html" if AUDIT in todo else None,
-        sentence,
-    )
-
-
-def _silent(*_: Any) -> None:
-    """Tell nothing."""
+        summaries = [source.summary() for source in sources]
+        state.finish(DOWNLOAD, inputs, {"sources": summaries, "weights_sha256": weights}, stamp(since))
+    head, report, training = None, None, ""
+    if FEATURES in config.stages:
+        extract_features(sources, weights, config, state, progress, note)
+    if FIT in config.stages:
+        store, training = fit_the_head(sources, config, state, progress)
+        head = out / HEAD
+    if AUDIT in config.stages:
+        audit_the_head(store, config, state, progress)
+        report = out / AUDIT_FOLDER / "report.html"
+    return BuildResult(out, dict(state.stages), head, report, training)

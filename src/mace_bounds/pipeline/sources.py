@@ -1,4 +1,4 @@
-"""The first stage: what the sources stand for, on this disk."""
+"""The first stage: every source as a file or a feature store on this disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mace_bounds.structures import source_digest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mace_bounds.pipeline.config import Question
+    from mace_bounds.pipeline.config import BuildConfig
 
 QUERY, FILES, STORE = "query", "files", "store"
 
@@ -28,7 +28,7 @@ class Source:
     Attributes
     ----------
     name : str
-        As it was asked for.
+        A canonical query or an absolute path.
     kind : {"query", "files", "store"}
     path : Path
         What is read: the downloaded file, a path or pattern, or a feature store.
@@ -47,7 +47,7 @@ class Source:
     store: Path
     about: dict[str, Any]
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Plain values, as ``build.json`` keeps them."""
         values = {"source": self.name, "kind": self.kind, "digest": self.digest}
         return {**values, "path": str(self.path), "features": str(self.store), **self.about}
@@ -60,36 +60,40 @@ def kind_of(name: str) -> str:
     return STORE if is_store(name) else FILES
 
 
-def obtain(
-    question: Question,
+def resolve_sources(
+    config: BuildConfig,
     out: Path,
     *,
     progress: Callable[[int, int | None], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> list[Source]:
-    """Download what is not here; what is here already is not asked for again.
+    """Download the queries that are not here yet, and describe every source.
 
     Raises
     ------
     SourceError
-        As :func:`mace_bounds.materials_project.download`, or if a path has gone.
+        As :func:`mace_bounds.materials_project.download`, or if a path has gone, or if the downloads hold no label and
+        there is nothing else.
     StoreError
         If a feature store is unfinished or of another model.
     """
-    found = []
-    for place, name in enumerate(question.sources):
-        kind = kind_of(name)
+    sources = []
+    for place, name in enumerate(config.sources):
+        kind, store = kind_of(name), features_path(out, place)
         if kind == QUERY:
             result = download(name, entries_path(out, place), progress=progress, note=note)
-            keys = ("database_version", "licence", "counts")
-            about = {key: result.summary[key] for key in keys}
-            digest = str(result.summary["sha256"])
-            found.append(Source(name, kind, result.path, digest, features_path(out, place), about))
+            about = {key: result.summary[key] for key in ("database_version", "licence", "counts")}
+            sources.append(Source(name, kind, result.path, str(result.summary["sha256"]), store, about))
         elif kind == STORE:
-            found.append(_finished_store(Path(name), question.model))
+            sources.append(_finished_store(Path(name), config.model))
         else:
-            found.append(Source(name, kind, Path(name), source_digest(name), features_path(out, place), {}))
-    return found
+            sources.append(Source(name, kind, Path(name), source_digest(name), store, {}))
+    if all(source.about.get("counts", {}).get("labelled", 1) == 0 for source in sources):
+        raise SourceError(
+            f"the label guard refused every label in {', '.join(config.sources)}; widen the query or add labelled "
+            "structures (--with SOURCE)."
+        )
+    return sources
 
 
 def _finished_store(folder: Path, model: str) -> Source:
@@ -97,43 +101,33 @@ def _finished_store(folder: Path, model: str) -> Source:
     manifest = store.manifest
     if not manifest.complete:
         raise StoreError(
-            f"expected a finished feature store in {folder}, but its run was interrupted or it is a part; run the same "
-            "mace-bounds features command again to finish it, or mace-bounds merge for parts."
+            f"the feature store {folder} is unfinished or a part; run the same mace-bounds features command again to "
+            "finish it, or mace-bounds merge for parts."
         )
     wanted = digest_of(model)  # None for a checkpoint: then the names decide
     same = manifest.model == Path(model).name if wanted is None else manifest.model_digest == wanted
     if not same:
         raise StoreError(
-            f"expected features of {model} in {folder}, but they are of {manifest.model}; name that model or make them "
-            "anew."
+            f"the features in {folder} are of {manifest.model}, not of {model}; name that model or extract them again."
         )
     return Source(str(folder), STORE, folder, store.digest(), folder, {"rows": manifest.n_records})
 
 
 def describe(sources: list[Source]) -> str:
-    """Say in a line what the labels are from, for the head's card."""
-    told = []
+    """Return one line on where the labels are from, for the head's card."""
+    texts = []
     for source in sources:
         version = source.about.get("database_version")
-        told.append(
+        texts.append(
             f"Materials Project {source.name.removeprefix('mp:')}, version {version} ({source.path.name})"
             if version
             else source.path.name
         )
-    return "; ".join(told)
+    return "; ".join(texts)
 
 
 def licences(sources: list[Source]) -> str:
-    """Licences of the data that are known; empty if none is."""
+    """Return the licences of the data that are known; empty if none is."""
     known = [f"{s.path.name}: {s.about['licence']}" for s in sources if "licence" in s.about]
     others = [s.path.name for s in sources if "licence" not in s.about]
     return "; ".join([*known, *([f"{', '.join(others)}: not stated"] if known and others else [])])
-
-
-def check_labels(sources: list[Source]) -> None:
-    """Raise :class:`SourceError` if the downloads hold no label at all and there is nothing else."""
-    if all(s.about.get("counts", {}).get("labelled", 1) == 0 for s in sources):
-        raise SourceError(
-            f"expected labels in {', '.join(s.name for s in sources)}, but the label guard refused all of them; "
-            "widen the query or join labelled structures (--with SOURCE)"
-        )

@@ -1,6 +1,6 @@
-"""What users would pick instead of POPS with a fitted scale, on the same features and with one interface.
+"""Other ways to get error bars, on the same features and with one interface.
 
-``ALL[name].fit(rows, seed).predict(rows)`` gives a centre and a width σ for every structure, in eV/atom. A fit
+``BASELINES[name].fit(rows, seed).predict(rows)`` gives a centre and a width σ for every structure, in eV/atom. A fit
 sees training rows only, is the same for the same seed and any order of the rows, takes 50 to 1e5 rows, and
 never gives a width of zero. Widths become intervals by the conformal quantiles of :mod:`mace_bounds.calibration`.
 
@@ -31,23 +31,26 @@ from mace_bounds.benchmark.baselines.popsregression import PopsRegression
 from mace_bounds.benchmark.baselines.quantile import Quantile
 from mace_bounds.benchmark.baselines.ridge import BayesianRidge
 
-_BASELINES: tuple[Baseline, ...] = (
-    Constant(),
-    BayesianRidge("bayesian_ridge", noise=False),
-    BayesianRidge("bayesian_ridge_noise", noise=True),
-    Llpr(),
-    Committee(),
-    DOptimality("d_optimality", most_clusters=1, rank_tolerance=1e-6),
-    DOptimality("d_optimality_local", most_clusters=8, rank_tolerance=1e-2),  # a cluster has few rows
-    Quantile(),
-)
 _PEERS: tuple[Baseline, ...] = (PopsRegression(),) if find_spec("popsregression") else ()
 
-ALL: dict[str, Baseline] = {baseline.name: baseline for baseline in (*_BASELINES, *_PEERS)}
-"""Every baseline that can be used here, by name."""
+BASELINES: dict[str, Baseline] = {
+    baseline.name: baseline
+    for baseline in (
+        Constant(),
+        BayesianRidge("bayesian_ridge", noise=False),
+        BayesianRidge("bayesian_ridge_noise", noise=True),
+        Llpr(),
+        Committee(),
+        DOptimality("d_optimality", most_clusters=1, rank_tolerance=1e-6),
+        DOptimality("d_optimality_local", most_clusters=8, rank_tolerance=1e-2),  # a cluster has few rows
+        Quantile(),
+        *_PEERS,
+    )
+}
+"""Every baseline that can be used here, by name; a new one is a file and a line (``docs/dev/add-a-baseline.md``)."""
 
 __all__ = [
-    "ALL",
+    "BASELINES",
     "Baseline",
     "BaselineRows",
     "BayesianRidge",

@@ -111,7 +111,7 @@ class Baseline(Protocol):
 
     @property
     def name(self) -> str:
-        """Key in :data:`ALL`."""
+        """Key in :data:`BASELINES`."""
 
     def fit(self, rows: BaselineRows, seed: int) -> FittedBaseline:
         """Fit to labelled rows; the same seed gives the same result, whatever the order of the rows."""

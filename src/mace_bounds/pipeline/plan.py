@@ -1,0 +1,280 @@
+"""The dry run: what a build would fetch and how much disk it needs; OUT stays as it is."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from mace_bounds.backbones.mace import find_weights
+from mace_bounds.errors import SourceError
+from mace_bounds.features import FeatureStore
+from mace_bounds.materials_project import finished, look, parse_query
+from mace_bounds.pipeline.config import AUDIT, DOWNLOAD, FEATURES, FIT, BuildConfig
+from mace_bounds.pipeline.folder import State, entries_path, features_path
+from mace_bounds.pipeline.sources import QUERY, STORE, kind_of
+from mace_bounds.pipeline.training import training_is_known, unknown_sentence
+from mace_bounds.structures import read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mace_bounds.backbones.mace import Weights
+    from mace_bounds.materials_project import Look
+    from mace_bounds.structures import Record
+
+COLUMNS = 144
+"""Features of MACE-MPA-0, which is assumed of every model: its own number is known only when it is loaded."""
+BYTES_PER_FEATURE, BYTES_PER_STRUCTURE = 4, 1_500
+"""A feature of an atom (float32, which does not compress); labels, ids, fractions and the structure's own features."""
+BYTES_PER_ROW, BYTES_PER_AUDIT = 800, 10_000_000
+"""A row of the bounds table as CSV and Parquet; plots and page."""
+HEAD_BYTES, HEAD_COLUMNS = 4_300_000, 166
+"""The head of mini; the size grows with the square of the columns."""
+FRACTION_COLUMNS = 118
+
+
+@dataclass(frozen=True)
+class SourceSize:
+    """How much a source holds.
+
+    Attributes
+    ----------
+    name, kind : str
+        As :class:`mace_bounds.pipeline.sources.Source` has them.
+    structures, labelled : int
+        In all; estimated where only a first page was seen.
+    atoms : float
+        In all structures.
+    preview : QueryPreview or None
+        The first page of what is still to be downloaded.
+    """
+
+    name: str
+    kind: str
+    structures: int
+    labelled: int
+    atoms: float
+    preview: Look | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the numbers are counted rather than scaled from a first page."""
+        return self.preview is None or self.preview.documents == self.preview.page
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Disk of a stage.
+
+    Attributes
+    ----------
+    stage : str
+    done : bool
+        Whether it is done already.
+    disk_bytes : int
+        That it will need in OUT.
+    basis : str
+        Where the number is from.
+    """
+
+    stage: str
+    done: bool
+    disk_bytes: int
+    basis: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build would do.
+
+    Attributes
+    ----------
+    out : Path
+    sources : tuple of SourceSize
+    weights : Weights
+        The model's file.
+    stages : tuple of Estimate
+    free_bytes : int
+        Free disk at ``out``.
+    notes : tuple of str
+        What a user should know before starting.
+    """
+
+    out: Path
+    sources: tuple[SourceSize, ...]
+    weights: Weights
+    stages: tuple[Estimate, ...]
+    free_bytes: int
+    notes: tuple[str, ...]
+
+    @property
+    def needed_bytes(self) -> int:
+        """Disk that the stages need in ``out``."""
+        return sum(stage.disk_bytes for stage in self.stages)
+
+    @property
+    def enough(self) -> bool:
+        """Whether that much is free."""
+        return self.needed_bytes <= self.free_bytes
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        sources = []
+        for source in self.sources:
+            values = {
+                name: getattr(source, name) for name in ("name", "kind", "structures", "labelled", "counted")
+            }
+            values["atoms"] = round(source.atoms)
+            if source.preview is not None:
+                names = {
+                    "documents": "documents",
+                    "database_version": "database_version",
+                    "first_page": "page",
+                }
+                values["to_fetch"] = {key: getattr(source.preview, name) for key, name in names.items()}
+            sources.append(values)
+        return {
+            "command": "build --dry-run",
+            "out": str(self.out),
+            "sources": sources,
+            "model": {**asdict(self.weights), "path": str(self.weights.path)},
+            "stages": [asdict(stage) for stage in self.stages],
+            "needed_bytes": self.needed_bytes,
+            "free_bytes": self.free_bytes,
+            "enough": self.enough,
+            "notes": list(self.notes),
+        }
+
+
+def plan(
+    out: str | Path, config: BuildConfig = BuildConfig(), *, note: Callable[[str], None] | None = None
+) -> Plan:
+    """Count what :func:`build` with these arguments would fetch and need; nothing is written into ``out``.
+
+    Only the first page of each query is fetched.
+
+    Parameters
+    ----------
+    out, config, note
+        As for :func:`build`.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    MaceBoundsError
+        As :func:`build`.
+    """
+    out, config = Path(out), config.resolved()
+    state = State(out, config)  # refuses what build would refuse
+    weights = find_weights(config.model)
+    with TemporaryDirectory(prefix="mace-bounds-") as folder:
+        sizes = tuple(
+            _measure(name, place, config, out, Path(folder), note)
+            for place, name in enumerate(config.sources)
+        )
+    if not sum(size.structures for size in sizes):
+        raise SourceError(f"there are no structures in {', '.join(config.sources)}; name other sources.")
+    stages = _estimates(sizes, weights, state)
+    free = shutil.disk_usage(_existing(out)).free
+    return Plan(out, sizes, weights, stages, free, _notes(config, sizes, weights))
+
+
+def _measure(
+    name: str, place: int, config: BuildConfig, out: Path, folder: Path, note: Callable[[str], None] | None
+) -> SourceSize:
+    """Count a source: read it where it is here, else fetch its first page."""
+    kind, settings = kind_of(name), config.extract
+    if kind == STORE:
+        table = FeatureStore(name).read().table
+        good = table[table["reason"].isna()]
+        labelled = int(good["energy_ev"].notna().sum())
+        return SourceSize(name, kind, len(table), labelled, float(good["n_atoms"].sum()))
+    if kind != QUERY:
+        return _count(name, kind, read(name, energy_key=settings.energy_key, max_atoms=settings.max_atoms))
+    path = entries_path(out, place)
+    if finished(parse_query(name), path) is not None:
+        return _count(name, kind, read(path, max_atoms=settings.max_atoms))
+    preview = look(name, folder / path.name, note=note)
+    page = _count(name, kind, read(preview.file, max_atoms=settings.max_atoms))
+    scale = preview.documents / preview.page
+    return replace(
+        page,
+        structures=round(page.structures * scale),
+        labelled=round(page.labelled * scale),
+        atoms=page.atoms * scale,
+        preview=preview,
+    )
+
+
+def _count(name: str, kind: str, records: Iterable[Record]) -> SourceSize:
+    structures = labelled = atoms = 0
+    for record in records:
+        structures += 1
+        if record.crystal is not None:
+            labelled += record.energy_ev is not None
+            atoms += len(record.crystal.numbers)
+    return SourceSize(name, kind, structures, labelled, float(atoms))
+
+
+def _estimates(sizes: tuple[SourceSize, ...], weights: Weights, state: State) -> tuple[Estimate, ...]:
+    """Disk of each stage."""
+    previews = [size.preview for size in sizes if size.preview is not None]
+    entries = sum(p.documents / p.page * (p.file_bytes + p.page_bytes) for p in previews)
+    basis = "the entries, and the pages beside them meanwhile" if previews else "the sources are here"
+    if not weights.here:
+        basis += "; without the model's weights"
+    todo = [
+        size
+        for place, size in enumerate(sizes)
+        if size.kind != STORE and features_path(state.out, place).name not in state.stages
+    ]
+    features = sum(
+        BYTES_PER_FEATURE * COLUMNS * size.atoms + BYTES_PER_STRUCTURE * size.structures for size in todo
+    )
+    rows = sum(size.structures for size in sizes)
+    head = round(HEAD_BYTES * ((COLUMNS + FRACTION_COLUMNS) / HEAD_COLUMNS) ** 2)
+    fit_done, audit_done = FIT in state.stages, AUDIT in state.stages
+    return (
+        Estimate(DOWNLOAD, not previews and weights.here, round(entries), basis),
+        Estimate(FEATURES, not todo, round(features), f"{COLUMNS} features of every atom, as MACE-MPA-0 has"),
+        Estimate(FIT, fit_done, 0 if fit_done else head, f"a head of {COLUMNS} features"),
+        Estimate(
+            AUDIT,
+            audit_done,
+            0 if audit_done else BYTES_PER_AUDIT + BYTES_PER_ROW * rows,
+            f"{rows:,} rows and plots",
+        ),
+    )
+
+
+def _notes(config: BuildConfig, sizes: tuple[SourceSize, ...], weights: Weights) -> tuple[str, ...]:
+    notes = []
+    if not weights.here:
+        notes.append(f"The weights of {weights.model} are not here: mace downloads them on the first run.")
+    for size in sizes:
+        if not size.counted and size.preview is not None:
+            notes.append(
+                f"{size.name}: sizes are scaled from the first {size.preview.page:,} documents, which may not be "
+                "typical."
+            )
+        if size.kind == QUERY and size.preview is not None and parse_query(size.name).everything:
+            notes.append(
+                f"{size.name} comes by the client's bulk path: its table is copied from a public bucket into "
+                "~/mp_datasets (or $MPRESTER_LOCAL_DATASET_CACHE); the size of that copy is not known before."
+            )
+    if not training_is_known(config.model):
+        notes.append(unknown_sentence(config.model))
+    return tuple(notes)
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
