@@ -17,8 +17,6 @@ from mace_bounds.errors import MaceBoundsError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import click
-
 DEBUG = "MACE_BOUNDS_DEBUG"
 FAILED, BROKEN, INTERRUPTED, PIPE_CLOSED = 2, 70, 130, 141
 
@@ -44,23 +42,21 @@ A module is imported when its command runs, so that ``--help`` costs nothing.
 class LazyGroup(TyperGroup):
     """Commands of :data:`COMMANDS`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         """Return their names in order."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         """Return what the list of commands shows of a command: its name and one sentence."""
         return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1]) if cmd_name in COMMANDS else None
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command itself, imported now."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, load_command(str(name)), rest
 
 
-def load_command(name: str) -> click.Command:
+def load_command(name: str) -> Any:
     """Import a command."""
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     function = getattr(import_module(f"mace_bounds.cli.{COMMANDS[name][0]}"), name)

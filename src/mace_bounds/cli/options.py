@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
-import click
 import typer
 
 PANELS = {"extract": "How structures are read", "fit": "How heads are fitted"}
@@ -139,7 +138,7 @@ def takes(**wanted: type | Selection) -> Callable[[Callable[..., None]], Callabl
         # typer reads both of these, and would look at the command itself behind __wrapped__
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
-        del run.__wrapped__  # type: ignore[attr-defined]
+        del run.__wrapped__
         return run
 
     return decorate
@@ -156,14 +155,12 @@ def _parameter(field: Field[Any], hint: Any, panel: str | None) -> inspect.Param
         "rich_help_panel": panel,
         "show_default": about["shown"] or True,
     }
-    kind, choices = hint, _choices(hint)
+    kind = hint
     if about["parser"] is not None:
         kind, details["parser"] = str | None, _parser(about["parser"])
-    elif choices:
-        kind, details["click_type"] = str, click.Choice(choices)
     elif get_origin(hint) is tuple:
         kind, default = list[str] | None, None
-    elif hint is not bool:
+    elif get_origin(hint) is not Literal and hint is not bool:
         details |= {"min": about["minimum"], "max": about["maximum"]}
     return inspect.Parameter(
         field.name,
@@ -171,10 +168,6 @@ def _parameter(field: Field[Any], hint: Any, panel: str | None) -> inspect.Param
         default=default,
         annotation=Annotated[kind, typer.Option(*_names(field), **details)],
     )
-
-
-def _choices(hint: Any) -> list[str]:
-    return [str(value) for value in get_args(hint)] if get_origin(hint) is Literal else []
 
 
 def _names(field: Field[Any]) -> list[str]:
