@@ -43,7 +43,8 @@ def setting(
     parser : callable, optional
         From the text of the command line to the value.
     option : str or bool
-        Name of its option; True for the name of the field, False where the command line does not offer it.
+        Name of its option, and a short one (``"--level -l"``); True for the name of the field, False where the command
+        line does not offer it.
 
     Returns
     -------

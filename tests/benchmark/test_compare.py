@@ -10,9 +10,11 @@ import pytest
 import scoringrules
 from scipy.stats import spearmanr
 
-from mace_bounds import FeatureStore, FitConfig, baselines, compare
+from mace_bounds import FeatureStore, FitConfig
+from mace_bounds._io import locked
+from mace_bounds.benchmark import BASELINES, CompareConfig, compare
+from mace_bounds.benchmark.metrics import MIN_STRUCTURES_OF_WORST, flag_table, group_table, method_table
 from mace_bounds.benchmark.splits import make_splits
-from mace_bounds.benchmark.summary import MINIMUM_WORST, flag_table, group_table, method_table
 from mace_bounds.calibration import fit_head
 from mace_bounds.errors import HeadError, StoreError
 from mace_bounds.structures import composition_key, composition_keys, compositions_in
@@ -32,23 +34,32 @@ TABLES = (
 QUICK = replace(CONFIG, conformal="split")
 
 
-def run(store, model, out, config=QUICK, **options):
-    return compare(store, out, config, model=model, include_training=True, **options)
+def run(store, model, out, fit=QUICK, *, test_keys=None, progress=None, **settings):
+    config = CompareConfig(fit=fit, include_training=True, **settings)
+    return compare(store, out, config, model=model, test_keys=test_keys, progress=progress)
+
+
+def splits_of(table, n_splits=0, system_folds=0, drop_subsystems=False):
+    """Splits of a table with the settings of these tests."""
+    return make_splits(
+        table,
+        CompareConfig(
+            n_splits=n_splits, system_folds=system_folds, drop_subsystems=drop_subsystems, fit=CONFIG
+        ),
+    )
 
 
 @pytest.fixture(scope="module")
 def compared(tiny_store, tiny_model_folder, tmp_path_factory):
     """Every method on two composition splits and two folds of chemical systems; the product with its own layer."""
     out = tmp_path_factory.mktemp("compare") / "out"
-    return run(tiny_store, tiny_model_folder, out, CONFIG, repeats=2, loco=2)
+    return run(tiny_store, tiny_model_folder, out, CONFIG, n_splits=2, system_folds=2)
 
 
 def split_rows(store, seed=0):
     """Rows of a composition split by the hashes that DESIGN and the docstrings promise, and what is known of them."""
     rows = FeatureStore(store).read()
-    split = make_splits(rows.table, CONFIG, repeats=seed + 1, loco=0, drop_subsystems=False, test_keys=None)[
-        seed
-    ]
+    split = splits_of(rows.table, seed + 1)[seed]
     table = rows.table
     error = ((table["energy_ev"] - table["energy_model_ev"]) / table["n_atoms"]).to_numpy()
     return rows, split, error
@@ -128,7 +139,7 @@ def test_crps_is_that_of_the_conformal_quantiles(compared, tiny_store):
 
 def test_every_baseline_and_every_pops_variant_takes_part(compared):
     methods = set(compared.table["method"])
-    assert set(baselines.ALL) <= methods
+    assert set(BASELINES) <= methods
     assert {
         "mace_bounds",
         "mace_bounds_split",
@@ -137,7 +148,7 @@ def test_every_baseline_and_every_pops_variant_takes_part(compared):
         "pops_support",
         "scale_log_ridge",
     } <= methods
-    assert set(compared.table["kind"]) == {"composition", "loco"}
+    assert set(compared.table["kind"]) == {"composition", "system"}
     assert compared.splits["reason"].isna().all()
     assert (compared.table["n_bytes"] > 0).all()
     assert (compared.seconds["fit_seconds_mean"] > 0).all()
@@ -157,14 +168,14 @@ def test_the_table_is_mean_and_spread_over_splits_and_ratios_are_paired(compared
 
 def test_groups_are_pooled_over_splits(compared, tiny_store):
     groups = compared.groups.set_index(["kind", "method", "by", "group"]).sort_index()
-    splits = compared.splits[(compared.splits["kind"] == "loco") & (compared.splits["method"] == "llpr")]
-    whole = groups.loc[("loco", "llpr", "all", "all")]
+    splits = compared.splits[(compared.splits["kind"] == "system") & (compared.splits["method"] == "llpr")]
+    whole = groups.loc[("system", "llpr", "all", "all")]
     rows = FeatureStore(tiny_store).read().table
     assert whole["n_tested"] == whole["n_structures"] == len(rows) == splits["n_test"].sum()
     assert whole["coverage_95"] == pytest.approx(np.average(splits["coverage_95"], weights=splits["n_test"]))
-    oxides = groups.loc[("loco", "llpr", "element", "O")]
+    oxides = groups.loc[("system", "llpr", "element", "O")]
     assert oxides["n_structures"] == rows["chemical_system"].str.split("-").map(lambda e: "O" in e).sum()
-    per_source = groups.loc[("loco", "llpr", "source")]
+    per_source = groups.loc[("system", "llpr", "source")]
     assert set(per_source.index) == {"alpha", "beta"}
     mean = np.average(per_source["coverage_95"], weights=per_source["n_tested"])
     assert mean == pytest.approx(whole["coverage_95"])
@@ -186,7 +197,10 @@ def test_the_worst_group_needs_enough_different_structures():
         record("a", {"big": (100, 96), "small": (50, 10)}),
         record("b", {"big": (100, 90), "small": (50, 10)}),
     ]
-    distinct = {("composition", "source", "big"): MINIMUM_WORST, ("composition", "source", "small"): 99}
+    distinct = {
+        ("composition", "source", "big"): MIN_STRUCTURES_OF_WORST,
+        ("composition", "source", "small"): 99,
+    }
     groups = group_table(records, distinct, [0.95])
     assert groups.set_index(["by", "group"]).loc[("source", "big"), "coverage_95"] == pytest.approx(0.93)
     assert groups.set_index(["by", "group"]).loc[("source", "small"), "coverage_95"] == pytest.approx(0.2)
@@ -202,7 +216,10 @@ def test_the_worst_group_needs_enough_different_structures():
         | {"interval_score_ratio": [1.0, 1.0]}
     )
     table = method_table(splits, groups)
-    assert (table.loc[0, "worst_source"], table.loc[0, "worst_source_structures"]) == ("big", MINIMUM_WORST)
+    assert (table.loc[0, "worst_source"], table.loc[0, "worst_source_structures"]) == (
+        "big",
+        MIN_STRUCTURES_OF_WORST,
+    )
 
 
 def test_flags_are_judged_by_the_misses_they_hold():
@@ -216,7 +233,7 @@ def test_flags_are_judged_by_the_misses_they_hold():
 
 def test_no_composition_and_no_chemical_system_straddles_a_split(tiny_store):
     table = FeatureStore(tiny_store).read().table
-    splits = make_splits(table, CONFIG, repeats=3, loco=4, drop_subsystems=False, test_keys=None)
+    splits = splits_of(table, 3, 4)
     assert [split.name for split in splits[:3]] == [f"composition-{seed:04d}" for seed in range(3)]
     tested = np.zeros(len(table), dtype=int)
     for split in splits:
@@ -226,13 +243,13 @@ def test_no_composition_and_no_chemical_system_straddles_a_split(tiny_store):
         assert not set(table["formula"][split.fit]) & set(table["formula"][split.calibration])
         assert split.fit.any()
         assert split.calibration.any()
-        tested += split.test if split.kind == "loco" else 0
+        tested += split.test if split.kind == "system" else 0
     assert (tested == 1).all()
 
 
 def test_the_product_is_fitted_on_the_rows_of_the_split(tiny_store):
     rows = FeatureStore(tiny_store).read()
-    for split in make_splits(rows.table, CONFIG, repeats=1, loco=3, drop_subsystems=True, test_keys=None)[:2]:
+    for split in splits_of(rows.table, 1, 3, drop_subsystems=True)[:2]:
         head = split_head(tiny_store, rows, split)
         for mask, keys in (
             (split.fit, head.fit_compositions),
@@ -244,7 +261,7 @@ def test_the_product_is_fitted_on_the_rows_of_the_split(tiny_store):
 def test_subsystems_are_left_out_on_request(tiny_store):
     table = FeatureStore(tiny_store).read().table
     elements = [set(system.split("-")) for system in table["chemical_system"]]
-    for split in make_splits(table, CONFIG, repeats=0, loco=6, drop_subsystems=True, test_keys=None):
+    for split in splits_of(table, 0, 6, drop_subsystems=True):
         tested = [elements[i] for i in np.flatnonzero(split.test)]
         used = [elements[i] for i in np.flatnonzero(split.fit | split.calibration)]
         assert not any(one <= other for one in used for other in tested)
@@ -255,7 +272,7 @@ def test_few_systems_are_left_out_one_at_a_time():
     table = pd.DataFrame(
         {"formula": ["Li", "LiO", "Li2O", "Na"], "chemical_system": ["Li", "Li-O", "Li-O", "Na"]}
     )
-    splits = make_splits(table, CONFIG, repeats=0, loco=10, drop_subsystems=False, test_keys=None)
+    splits = splits_of(table, 0, 10)
     assert [table["chemical_system"][split.test].unique().tolist() for split in splits] == [
         ["Li"],
         ["Li-O"],
@@ -266,13 +283,13 @@ def test_few_systems_are_left_out_one_at_a_time():
 def test_the_test_rows_can_be_restricted_to_compositions(tiny_store, tiny_model_folder, tmp_path):
     table = FeatureStore(tiny_store).read().table
     keys = composition_keys([f for f in table["formula"] if int(composition_key(f)) % 2])
-    options = {"repeats": 1, "methods": ["llpr"]}
+    options = {"n_splits": 1, "methods": ("llpr",)}
     some = run(tiny_store, tiny_model_folder, tmp_path / "some", test_keys=keys, **options)
     _, split, _ = split_rows(tiny_store)
     wanted = compositions_in(table["formula"].tolist(), keys)
     assert some.splits["n_test"].unique().tolist() == [(split.test & wanted).sum()]
     assert some.splits["n_fit"].unique().tolist() == [split.fit.sum()]
-    with pytest.raises(HeadError, match="got none"):
+    with pytest.raises(HeadError, match="leave none to test on"):
         run(
             tiny_store,
             tiny_model_folder,
@@ -285,7 +302,7 @@ def test_the_test_rows_can_be_restricted_to_compositions(tiny_store, tiny_model_
 def test_a_comparison_that_is_stopped_goes_on_and_ends_with_the_same_bytes(
     tiny_store, tiny_model_folder, tmp_path
 ):
-    options = {"repeats": 0, "loco": 2, "methods": ["mace_bounds", "llpr"]}
+    options = {"n_splits": 0, "system_folds": 2, "methods": ("mace_bounds", "llpr")}
     run(tiny_store, tiny_model_folder, tmp_path / "whole", **options)
 
     def stop(done, _):
@@ -294,17 +311,19 @@ def test_a_comparison_that_is_stopped_goes_on_and_ends_with_the_same_bytes(
 
     with pytest.raises(KeyboardInterrupt):
         run(tiny_store, tiny_model_folder, tmp_path / "halves", progress=stop, **options)
-    finished = tmp_path / "halves" / "splits" / "loco-00-of-02.json"
+    finished = tmp_path / "halves" / "splits" / "system-00-of-02.json"
     before = finished.stat().st_mtime_ns
-    (tmp_path / "halves" / "splits" / ".loco-01-of-02.json.tmp").write_text("{")  # what a kill leaves behind
+    (tmp_path / "halves" / "splits" / ".system-01-of-02.json.tmp").write_text(
+        "{"
+    )  # what a kill leaves behind
     run(tiny_store, tiny_model_folder, tmp_path / "halves", **options)
     assert finished.stat().st_mtime_ns == before
     files = sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*") if p.is_file())
     assert {str(f) for f in files} >= {
         *TABLES,
         "seconds.csv",
-        "plots/loco_groups.svg",
-        "plots/loco_groups.png",
+        "plots/system_groups.svg",
+        "plots/system_groups.png",
     }
     for file in files:
         if "seconds" not in file.name:
@@ -315,10 +334,10 @@ def test_a_folder_is_only_gone_on_with_if_everything_but_the_number_of_splits_ag
     compared, tiny_store, tiny_model_folder, tmp_path
 ):
     shutil.copytree(compared.folder, tmp_path / "out")
-    fewer = run(tiny_store, tiny_model_folder, tmp_path / "out", CONFIG, repeats=1)
+    fewer = run(tiny_store, tiny_model_folder, tmp_path / "out", CONFIG, n_splits=1)
     assert fewer.table["n_splits"].unique().tolist() == [1]
-    with pytest.raises(StoreError, match="methods differ"):
-        run(tiny_store, tiny_model_folder, tmp_path / "out", CONFIG, repeats=2, methods=["llpr"])
+    with pytest.raises(StoreError, match="begun with other methods"):
+        run(tiny_store, tiny_model_folder, tmp_path / "out", CONFIG, n_splits=2, methods=("llpr",))
 
 
 def test_json_and_csv_hold_the_same_table(compared):
@@ -340,9 +359,9 @@ def test_json_and_csv_hold_the_same_table(compared):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"methods": ["psychic"]}, "expected methods among .*, got psychic"),
-        ({"repeats": 0}, "at least one split"),
-        ({"repeats": 0, "loco": 1}, "at least two folds"),
+        ({"methods": ("psychic",)}, "there is no method psychic; choose from .*llpr"),
+        ({"n_splits": 0}, "at least one split"),
+        ({"n_splits": 0, "system_folds": 1}, "no folds or two and more"),
     ],
 )
 def test_unusable_requests_are_refused(options, message, tiny_store, tiny_model_folder, tmp_path):
@@ -351,19 +370,20 @@ def test_unusable_requests_are_refused(options, message, tiny_store, tiny_model_
     assert not (tmp_path / "out").exists()
 
 
-def test_shares_must_leave_rows_to_test_on(tiny_store, tiny_model_folder, tmp_path):
-    with pytest.raises(HeadError, match="leave rows to test on"):
-        compare(
-            tiny_store,
-            tmp_path / "out",
-            FitConfig(fit_share=0.7, calibration_share=0.3),
-            model=tiny_model_folder,
-        )
+def test_shares_must_leave_rows_to_test_on():
+    with pytest.raises(HeadError, match="do not leave rows to fit, calibrate and test on"):
+        CompareConfig(fit=FitConfig(fit_share=0.7, calibration_share=0.3))
+
+
+def test_one_comparison_at_a_time(tiny_store, tiny_model_folder, compared, tmp_path):
+    shutil.copytree(compared.folder, tmp_path / "out")
+    with locked(tmp_path / "out"), pytest.raises(StoreError, match="another run is writing"):
+        run(tiny_store, tiny_model_folder, tmp_path / "out", CONFIG, n_splits=1)
 
 
 def test_another_folder_is_not_touched(tiny_store, tiny_model_folder, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(StoreError, match="holds something else"):
+    with pytest.raises(StoreError, match=r"it holds notes\.txt"):
         run(tiny_store, tiny_model_folder, tmp_path)
     with pytest.raises(StoreError, match="is a file"):
         run(tiny_store, tiny_model_folder, tmp_path / "notes.txt")

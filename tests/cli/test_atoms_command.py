@@ -125,7 +125,7 @@ def test_a_crystal_unlike_those_of_the_fit_is_flagged_in_every_format(squeezed, 
     assert csv["novelty"] == pytest.approx(row["novelty"])
     assert csv["flags"] == row["flags"]
     screen = run("score", squeezed, *pair).stdout
-    assert "extrapolates: far from the structures that the head was made from" in screen
+    assert "extrapolates: far from the head's data" in screen
 
 
 def test_a_head_without_atoms_leaves_them_empty(crystal_file, tiny_fit, options, run):

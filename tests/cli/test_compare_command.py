@@ -14,7 +14,9 @@ def options(tiny_model_folder):
 
 def test_the_table_on_the_screen_is_the_one_in_the_folder(run, options, tiny_store, tmp_path):
     out = tmp_path / "out"
-    result = run("compare", tiny_store, out, *options, "--repeats", 2, "--loco", 2)  # four splits in all
+    result = run(
+        "compare", tiny_store, out, *options, "--n-splits", 2, "--system-folds", 2
+    )  # four splits in all
     assert result.exit_code == 0, result.stderr
     table = pd.read_csv(out / "compare.csv")
     assert set(table["method"]) == {"llpr", "scale_pops", "constant"}
@@ -32,7 +34,7 @@ def test_the_table_on_the_screen_is_the_one_in_the_folder(run, options, tiny_sto
 def test_json_stands_alone_and_a_finished_comparison_is_not_computed_again(
     run, options, tiny_store, tmp_path
 ):
-    line = ("compare", tiny_store, tmp_path / "out", *options, "--repeats", 1, "--json")
+    line = ("compare", tiny_store, tmp_path / "out", *options, "--n-splits", 1, "--json")
     first = json.loads(run(*line).stdout)
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "splits").iterdir()}
     assert json.loads(run(*line).stdout) == first
@@ -44,9 +46,12 @@ def test_json_stands_alone_and_a_finished_comparison_is_not_computed_again(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--methods", "oracle"), "expected methods among"),
-        (("--fit-share", "0.7", "--calibration-share", "0.3"), "leave rows to test on"),
-        (("--repeats", "0"), "at least one split"),
+        (("--methods", "oracle"), "there is no method oracle; choose from"),
+        (
+            ("--fit-share", "0.7", "--calibration-share", "0.3"),
+            "do not leave rows to fit, calibrate and test on",
+        ),
+        (("--n-splits", "0"), "at least one split"),
     ],
 )
 def test_wrong_use_is_one_sentence(arguments, told, run, tiny_store, tiny_model_folder, tmp_path):

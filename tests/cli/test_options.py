@@ -1,9 +1,153 @@
-"""Options that commands share."""
+"""Options made from settings."""
+
+import inspect
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from mace_bounds.cli.options import parse_memory
+from mace_bounds.auditing import AuditConfig
+from mace_bounds.benchmark import CompareConfig
+from mace_bounds.calibration import FitConfig
+from mace_bounds.cli.app import load_command
+from mace_bounds.cli.options import only, takes, without
+from mace_bounds.features import ExtractSettings
+from mace_bounds.features.settings import parse_memory
+from mace_bounds.pipeline import BuildConfig
+from mace_bounds.settings import setting
+
+
+def parse_pair(text):
+    left, right = text.split("/")
+    return int(left), int(right)
+
+
+@dataclass(frozen=True)
+class Inner:
+    share: float = setting(0.5, "A share.", minimum=0.0, maximum=1.0)
+    pair: tuple[int, int] | None = setting(None, "A pair.", parser=parse_pair, option="--pair")
+
+
+@dataclass(frozen=True)
+class Outer:
+    colour: Literal["red", "blue"] = setting("red", "A colour.")
+    level: float = setting(0.9, "A level.", option="--level -l")
+    plots: bool = setting(True, "Plots.")
+    fast: bool = setting(False, "Fast.")
+    names: tuple[str, ...] = setting((), "Names.", option="--name")
+    path: Path | None = setting(None, "A path.")
+    number: int | None = setting(None, "A number.", minimum=1, shown="all of them")
+    secret: int = setting(3, "Not offered.", option=False)
+    fit: Inner = field(default_factory=Inner)
+
+
+@pytest.fixture
+def outer():
+    """A command that takes all of Outer."""
+    app, got = typer.Typer(), []
+
+    @app.command()
+    @takes(config=Outer)
+    def command(
+        source: str, as_json: Annotated[bool, typer.Option("--json")] = False, *, config: Outer
+    ) -> None:
+        got.append((source, as_json, config))
+
+    def run(*arguments):
+        got.clear()
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        return result, got[0] if got else None
+
+    return run
+
+
+def test_defaults_are_those_of_the_dataclass(outer):
+    result, got = outer("x")
+    assert result.exit_code == 0, result.output
+    assert got == ("x", False, Outer())
+
+
+def test_every_kind_of_field(outer):
+    given = (
+        "--colour blue -l 0.5 --no-plots --fast --name a --name b --path p --number 2 --share 0.25 --pair 1/2"
+    )
+    result, got = outer("x", *given.split(), "--json")
+    assert result.exit_code == 0, result.output
+    wanted = Outer("blue", 0.5, False, True, ("a", "b"), Path("p"), 2, fit=Inner(0.25, (1, 2)))
+    assert got == ("x", True, wanted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--colour", "green"), "'green' is not one of"),
+        (("--share", "1.5"), "less than or equal to 1"),
+        (("--number", "0"), "greater than or equal to 1"),
+        (("--pair", "1"), "not enough values to unpack"),
+        (("--secret", "1"), "No such option"),
+        (("--no-fast",), "No such option"),
+    ],
+)
+def test_values_that_a_field_may_not_have(arguments, text, outer):
+    result, got = outer("x", *arguments)
+    assert result.exit_code == 2
+    assert text in result.output
+    assert got is None
+
+
+def test_help_says_what_the_field_says(outer):
+    text = " ".join(outer("--help")[0].output.replace("│", " ").split())
+    for part in ("A colour.", "--plots", "--no-plots", "all of them", "How heads are fitted", "A pair."):
+        assert part in text
+
+
+def test_a_part_of_the_settings_can_be_taken():
+    @takes(config=only(Outer, "level", "share"))
+    def some(*, config: Outer) -> None: ...
+
+    @takes(config=without(Outer, "level", "pair"))
+    def others(*, config: Outer) -> None: ...
+
+    assert list(inspect.signature(some).parameters) == ["level", "share"]
+    assert list(inspect.signature(others).parameters) == [
+        "colour", "plots", "fast", "names", "path", "number", "share",
+    ]  # fmt: skip
+
+
+def options_of(command):
+    return {parameter.name for parameter in load_command(command).params}
+
+
+def offered(settings):
+    return {f.name for f in fields(settings) if f.metadata.get("option", False)}
+
+
+@pytest.mark.parametrize("command", ["fit", "compare", "build", "audit"])
+def test_every_knob_of_a_fit_is_there_wherever_heads_are_fitted(command):
+    assert offered(FitConfig) - options_of(command) == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ("features", set()),
+        ("audit", {"kind", "atoms", "symmetry", "part"}),
+        ("build", {"kind", "atoms", "symmetry", "part"}),
+        ("score", {"kind", "atoms", "symmetry", "part", "shard_rows", "workers", "scheduler"}),
+    ],
+)
+def test_every_knob_of_extraction_is_there_wherever_structures_are_read(command, missing):
+    assert offered(ExtractSettings) - options_of(command) == missing
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"), [("compare", CompareConfig), ("build", BuildConfig), ("audit", AuditConfig)]
+)
+def test_every_setting_of_a_verb_is_an_option(command, settings):
+    assert offered(settings) - options_of(command) == set()
 
 
 @pytest.mark.parametrize(
@@ -15,6 +159,9 @@ def test_sizes_of_memory(text, size):
 
 
 @pytest.mark.parametrize("text", ["", "much", "-5", "0", "100kB", "2 parsecs"])
-def test_no_sizes_of_memory(text):
-    with pytest.raises(typer.BadParameter, match="expected a size of 1MB or more"):
+def test_no_sizes_of_memory(text, run, tmp_path):
+    with pytest.raises(ValueError, match="is no size of 1MB or more"):
         parse_memory(text)
+    result = run("features", tmp_path, tmp_path / "out", "--memory", text)
+    assert result.exit_code == 2
+    assert "is no size of 1MB or more" in " ".join(result.stderr.replace("│", " ").split())

@@ -11,7 +11,7 @@ def test_one_structure_is_a_card(run, crystal_file, pair, labelled_crystals):
     result = run("score", crystal_file, *pair)
     assert result.exit_code == 0
     assert result.stderr == ""
-    for text in ("E_MACE", "eV", "meV/atom", "95 %", "Model tiny", "head tiny-head", "flags"):
+    for text in ("E_model", "eV", "meV/atom", "95 %", "Model tiny", "head tiny-head", "flags"):
         assert text in result.stdout
     assert f"{len(labelled_crystals[0])} atoms" in result.stdout
 

@@ -51,8 +51,8 @@ def test_the_folder_holds_what_every_stage_left(whole, documents):
     assert searched == 1
     state = json.loads((out / "build.json").read_text())
     assert list(state["stages"]) == ["download", "features", "fit", "audit"]
-    assert state["question"]["sources"] == ["mp:hull=..1"]
-    assert state["question"]["model"] == "medium-mpa-0"
+    assert state["config"]["fit"]["sources"] == ["mp:hull=..1"]
+    assert state["config"]["features"]["model"] == "medium-mpa-0"
     assert state["stages"]["download"]["made"]["sources"][0]["counts"]["labelled"] == len(documents)
     head, store = load_head(out / "head"), FeatureStore(out / "features")
     assert head.identity.model == store.manifest.model == "medium-mpa-0"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from helpers.mp_server import KEY, Project, document_of, entry, serving
-from mace_bounds.backbones import WeightsFile, find_weights
-from mace_bounds.cli.build_plan import told_bytes, told_seconds
-from mace_bounds.features import FeatureStore
-from mace_bounds.pipeline import Plan, build, plan
+from mace_bounds.cli.views import size_text
 from mace_bounds.pipeline.estimate import Estimate
 from mace_bounds.pipeline.probe import N_PROBE, _count
+
+from helpers.mp_server import KEY, Project, document_of, entry, serving
+from mace_bounds.backbones.mace import Weights, find_weights
+from mace_bounds.features import FeatureStore
+from mace_bounds.pipeline import Plan, build, plan
 from mace_bounds.structures import read
 
 ASKED = ("--source", "mp:hull=1", "--workers", "1", "--shard-rows", "8", "--dry-run", "--json")
@@ -41,28 +41,29 @@ def test_it_says_what_would_be_fetched_and_writes_nothing(planned, project, docu
     assert any("Which of these compositions medium-mpa-0 was trained on" in note for note in planned["notes"])
 
 
-def test_time_and_disk_are_those_of_the_probe(planned, project, settings, tmp_path):
-    speed, stages = planned["probe"], {stage["stage"]: stage for stage in planned["stages"]}
-    assert speed["structures"] == N_PROBE
+def test_disk_that_is_planned_is_disk_that_is_used(planned, project, documents, settings, tmp_path):
+    stages = {stage["stage"]: stage for stage in planned["stages"]}
     atoms = planned["sources"][0]["atoms"]
-    seconds = speed["load_seconds"] + atoms * speed["seconds_per_atom"]
-    assert stages["features"]["seconds"] == pytest.approx(seconds)
-    assert all(stage["seconds"] > 0 and not stage["done"] for stage in planned["stages"])
+    assert stages["features"]["disk_bytes"] == 4 * 144 * atoms + 1500 * len(documents)
+    assert not any(stage["done"] for stage in planned["stages"])
     assert planned["needed_bytes"] == sum(stage["disk_bytes"] for stage in planned["stages"])
-    assert planned["enough"] == (planned["needed_bytes"] < planned["free_bytes"])
+    assert planned["enough"] == (planned["needed_bytes"] <= planned["free_bytes"])
+    config = BuildConfig(source="mp:hull=1", until="features", extract=ExtractSettings(shard_rows=20, workers=1))
     with serving(project) as endpoint:
         settings.setenv("MP_API_ENDPOINT", endpoint)
-        made = build(tmp_path / "out", "mp:hull=1", shard_rows=20, until="features")
+        made = build(tmp_path / "out", config)
     assert made.head is None
     size = sum(shard.stat().st_size for shard in FeatureStore(tmp_path / "out" / "features").shards())
-    assert stages["features"]["disk_bytes"] == pytest.approx(size, rel=0.25)
+    of_this_model = stages["features"]["disk_bytes"] - 4 * (144 - 24) * atoms  # it has 24 features
+    assert of_this_model == pytest.approx(size, rel=0.25)
     entries = (tmp_path / "out" / "entries.jsonl.gz").stat().st_size
     assert entries < stages["download"]["disk_bytes"] < 3 * entries  # and the pages while it runs
-    again = plan(tmp_path / "out", "mp:hull=1", shard_rows=20)
+    again = plan(tmp_path / "out", config)
     assert [stage.done for stage in again.stages] == [True, True, False, False]
+    assert again.stages[1].disk_bytes == 0
 
 
-def test_without_the_weights_the_time_is_not_known_and_nothing_is_fetched(
+def test_without_the_weights_nothing_is_fetched(
     project, run, settings, labelled_file, tmp_path
 ):
     settings.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
@@ -72,9 +73,8 @@ def test_without_the_weights_the_time_is_not_known_and_nothing_is_fetched(
     assert done.exit_code == 0, done.output
     screen = " ".join(done.stdout.split())
     assert f"{labelled_file}: 200 structures, 200 with a label" in screen
-    assert "79,462,305 bytes, to be fetched by mace from https://github.com/ACEsuit/mace-mp" in screen
-    assert "not known: the weights are not here" in screen
-    assert "build --until download, then the dry run again" in " ".join(done.stderr.split())
+    assert "79,462,305 bytes, mace fetches it from https://github.com/ACEsuit/mace-mp" in screen
+    assert "mace downloads them on the first run" in " ".join(done.stderr.split())
     assert not (tmp_path / "empty").exists()
 
 
@@ -83,44 +83,36 @@ def test_a_page_stands_for_the_rest(settings, tmp_path):
     settings.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
     with serving(Project(many)) as endpoint:
         settings.setenv("MP_API_ENDPOINT", endpoint)
-        told = plan(tmp_path / "out", "mp:Li-Fe-O")
-        whole = plan(tmp_path / "out", "mp:all")
-    (source,) = told.sources
+        page = plan(tmp_path / "out", BuildConfig(source="mp:Li-Fe-O"))
+        whole = plan(tmp_path / "out", BuildConfig(source="mp:all"))
+    (source,) = page.sources
     assert (source.structures, source.atoms, source.counted) == (
         600,
         1800.0,
         False,
     )  # the first 500 have 3 atoms
-    assert told.as_dict()["sources"][0]["to_fetch"]["first_page"] == 500
-    assert "may not be typical" in " ".join(told.notes)
+    assert page.as_dict()["sources"][0]["to_fetch"]["first_page"] == 500
+    assert "may not be typical" in " ".join(page.notes)
     assert whole.sources[0].structures == 600
-    assert whole.stages[0].seconds is None
     assert "the client's bulk path" in " ".join(whole.notes)
 
 
-def test_the_probe_is_spread_over_the_source(labelled_crystals):
-    for n in (1, 19, 20, 21, 100, 200):
-        extent = _count("x", "files", read(labelled_crystals[:n]))
-        places = [int(record.id.removeprefix("made-")) for record in extent.sample]
-        assert len(places) == min(n, N_PROBE)
-        assert places[0] == 0
-        assert max(b - a for a, b in zip(places, [*places[1:], n], strict=True)) <= max(
-            1, 2 * n // N_PROBE + 1
-        )
-        assert extent.atoms == sum(len(atoms) for atoms in labelled_crystals[:n])
+def test_files_are_counted(labelled_crystals, tmp_path, tiny_model_folder):
+    write(tmp_path / "some.extxyz", labelled_crystals[:30], format="extxyz")
+    config = BuildConfig(source=str(tmp_path / "some.extxyz"), model=str(tiny_model_folder))
+    (size,) = plan(tmp_path / "out", config).sources
+    assert (size.structures, size.labelled, size.counted) == (30, 30, True)
+    assert size.atoms == sum(len(atoms) for atoms in labelled_crystals[:30])
 
 
-def test_guesses_are_written_as_guesses():
-    assert [told_seconds(s) for s in (None, 0.2, 80, 100, 8000, 2e5)] == [
-        "not known", "1 s", "80 s", "1.7 min", "2.2 h", "2.3 days",
-    ]  # fmt: skip
-    assert [told_bytes(n) for n in (None, 20, 7.59e4, 1.5e9)] == ["not known", "20 B", "75.9 kB", "1.5 GB"]
+def test_sizes_are_written_as_estimates():
+    assert [size_text(n) for n in (None, 20, 7.59e4, 1.5e9)] == ["not known", "20 B", "75.9 kB", "1.5 GB"]
 
 
 def test_a_full_disk_is_said(tmp_path):
-    weights = WeightsFile("mini", tmp_path, True, None, 1)
-    stages = (Estimate("features", False, 1.0, 10, ""), Estimate("fit", False, None, None, ""))
-    full, free = (Plan(tmp_path, (), weights, None, stages, n, ()) for n in (9, 10))
+    weights = Weights("mini", tmp_path, True, None, 1)
+    stages = (Estimate("features", False, 10, ""), Estimate("fit", False, 0, ""))
+    full, free = (Plan(tmp_path, (), weights, stages, n, ()) for n in (9, 10))
     assert (full.enough, free.enough) == (False, True)
 
 

@@ -8,8 +8,11 @@ import pytest
 from ase.io import write
 
 from helpers.mp_server import Project, document_of, entry, serving
+from mace_bounds._io import locked
+from mace_bounds.calibration import FitConfig
 from mace_bounds.errors import HeadError, ModelError, SourceError, StoreError
-from mace_bounds.pipeline import build
+from mace_bounds.features import ExtractSettings
+from mace_bounds.pipeline import BuildConfig, build
 from mace_bounds.pipeline.training import training_sentence
 
 
@@ -26,31 +29,46 @@ def files(labelled_crystals, tmp_path_factory):
     return folder
 
 
+def config_of(source, model, *, shard_rows=256, dtype="float32", **settings):
+    """Settings of a build in this process, with paths as the command line gives them."""
+    extract = ExtractSettings(workers=1, shard_rows=shard_rows, dtype=dtype)
+    settings["also"] = tuple(str(path) for path in settings.pop("also", ()))
+    return BuildConfig(source=str(source), model=str(model), extract=extract, plots=False, **settings)
+
+
 def test_too_few_labels_keep_what_there_is_and_more_may_join(files, tiny_model_folder, tmp_path):
-    out, options = tmp_path / "out", {"model": tiny_model_folder, "include_training": True, "plots": False}
+    out, options = tmp_path / "out", {"model": tiny_model_folder, "include_training": True}
     few, more = files / "few.extxyz", files / "more.extxyz"
-    with pytest.raises(HeadError, match=r"expected at least 20 labelled .* are kept, .* --with SOURCE"):
-        build(out, few, **options)
+    with pytest.raises(HeadError, match=r"20 labelled .* are kept, .* --with SOURCE"):
+        build(out, config_of(few, **options))
     shards = {path: path.stat().st_ino for path in (out / "features").glob("shard-*")}
     assert shards
-    result = build(out, few, also=[more], until="fit", **options)
+    result = build(out, config_of(few, also=[more], until="fit", **options))
     assert {path: path.stat().st_ino for path in (out / "features").glob("shard-*")} == shards
     made = json.loads((out / "build.json").read_text())["stages"]
     assert list(made) == ["download", "features", "features-2", "fit"]
     assert sum(made["fit"]["made"]["rows"].values()) == 60
     assert made["fit"]["made"]["sources"] == {"alpha": 30, "beta": 30}
     assert "take part (--include-training)" in result.training
-    for changed in (
-        {"also": []},
-        {"also": [more], "include_training": False},
-        {"also": [more], "dtype": "float64"},
-        {"also": [more], "model": "mini"},
-    ):
-        with pytest.raises(StoreError, match=r"was built for, but .* was .* and is now .* new folder"):
-            build(out, few, **{**options, **changed})
-    build(tmp_path / "begun", few, until="features", **options)
+    for name, changed in {
+        "sources": {"also": []},
+        "include_training": {"also": [more], "include_training": False},
+        "dtype": {"also": [more], "dtype": "float64"},
+        "model": {"also": [more], "model": "mini"},
+        "clip_percent": {"also": [more], "fit": FitConfig(clip_percent=1.0)},
+    }.items():
+        with pytest.raises(StoreError, match=rf"was built with {name}=.*, now .* new folder"):
+            build(out, config_of(few, **{**options, **changed}))
+    build(tmp_path / "begun", config_of(few, until="features", **options))
     with pytest.raises(StoreError, match="choose a new folder for the store"):
-        build(tmp_path / "begun", more, until="features", **options)
+        build(tmp_path / "begun", config_of(more, until="features", **options))
+
+
+def test_one_build_at_a_time(files, tiny_model_folder, tmp_path):
+    config = config_of(files / "few.extxyz", tiny_model_folder, until="download")
+    with locked(tmp_path / "out"), pytest.raises(StoreError, match="another run is writing"):
+        build(tmp_path / "out", config)
+    assert list(build(tmp_path / "out", config).stages) == ["download"]
 
 
 def test_training_that_is_known_is_left_out_or_said():
@@ -67,19 +85,19 @@ def test_sources_and_models_that_are_none(files, tiny_model_folder, tmp_path):
     few = files / "few.extxyz"
     for source, also, why in (
         (files / "none.extxyz", (), "does not exist"),
-        ("mp:Xx", (), "expected a chemical formula"),
-        ("-", (), "read again"),
-        (few, (few,), "every source once"),
+        ("mp:Xx", (), "formula"),
+        ("-", (), "reads its source again"),
+        (few, (few,), "is given twice"),
     ):
         with pytest.raises(SourceError, match=why):
-            build(tmp_path / "out", source, also=also, model=tiny_model_folder)
+            build(tmp_path / "out", config_of(source, tiny_model_folder, also=also))
     with pytest.raises(ModelError, match="mace-bounds models"):
-        build(tmp_path / "out", few, model="medium-mpa-1")
-    with pytest.raises(SourceError, match="expected a stage among"):
-        build(tmp_path / "out", few, model=tiny_model_folder, until="thesis")
+        build(tmp_path / "out", config_of(few, "medium-mpa-1"))
+    with pytest.raises(SourceError, match="until is 'thesis', which is none of download, features, fit, audit"):
+        config_of(few, tiny_model_folder, until="thesis")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(HeadError, match="expected at least 20 labelled rows"):
-        build(tmp_path / "bare", files / "bare.extxyz", model=tiny_model_folder)
+    with pytest.raises(HeadError, match="20 labelled rows"):
+        build(tmp_path / "bare", config_of(files / "bare.extxyz", tiny_model_folder))
 
 
 def test_a_database_without_a_label_is_said_before_the_model_runs(settings, tmp_path, tiny_model_folder):
@@ -87,16 +105,16 @@ def test_a_database_without_a_label_is_said_before_the_model_runs(settings, tmp_
     wrong["entries"]["GGA"]["energy"] -= 1.0
     with serving(Project([wrong])) as endpoint:
         settings.setenv("MP_API_ENDPOINT", endpoint)
-        with pytest.raises(SourceError, match="the label guard refused all of them"):
-            build(tmp_path / "out", "mp:K-Cl", model=tiny_model_folder)
-        with pytest.raises(SourceError, match="got none in version"):
-            build(tmp_path / "none", "mp:Na-Cl", model=tiny_model_folder)
+        with pytest.raises(SourceError, match="the label guard refused every label"):
+            build(tmp_path / "out", config_of("mp:K-Cl", tiny_model_folder))
+        with pytest.raises(SourceError, match="in version"):
+            build(tmp_path / "none", config_of("mp:Na-Cl", tiny_model_folder))
     assert (tmp_path / "out" / "entries.jsonl.gz").exists()
     assert not (tmp_path / "out" / "features").exists()
 
 
 def test_stores_of_other_models_and_unfinished_ones(tiny_store, tiny_model_folder, tmp_path):
-    with pytest.raises(StoreError, match="expected features of mini in"):
-        build(tmp_path / "out", tiny_store, model="mini")
-    result = build(tmp_path / "out", tiny_store, model=tiny_model_folder, until="features")
+    with pytest.raises(StoreError, match="not of mini"):
+        build(tmp_path / "out", config_of(tiny_store, "mini"))
+    result = build(tmp_path / "out", config_of(tiny_store, tiny_model_folder, until="features"))
     assert list(result.stages) == ["download"]

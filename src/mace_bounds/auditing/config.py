@@ -35,7 +35,9 @@ class AuditConfig:
         How the source is read; not used for a feature store.
     """
 
-    level: float = setting(0.95, "Nominal coverage of the bounds.", minimum=0.01, maximum=0.999)
+    level: float = setting(
+        0.95, "Nominal coverage of the bounds.", minimum=0.01, maximum=0.999, option="--level -l"
+    )
     plots: bool = setting(True, "Draw plots, also into the report.")
     cross_fit: bool = setting(
         False,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.benchmark.style import REFERENCE
+from mace_bounds.benchmark.config import REFERENCE
 from mace_bounds.calibration import conformal_scores, weighted_conformal_quantile
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.metrics import crps_from_quantiles, interval_score, width_metrics

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds._io import locked, remove_temporaries
+from mace_bounds._io import locked
 from mace_bounds.backbones.mace import training_compositions
 from mace_bounds.benchmark import folder
 from mace_bounds.benchmark.config import CompareConfig
@@ -130,7 +130,6 @@ def compare(
     settings = _settings(manifest, config, names, rows, test_keys)
     folder.check_folder(out, settings)
     with locked(out):
-        remove_temporaries(out)
         folder.open_comparison(out, settings)
         found = []
         for done, split in enumerate(splits):

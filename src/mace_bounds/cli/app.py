@@ -136,7 +136,7 @@ def main() -> None:
     error; 70 a fault of this program; 130 interrupted. With ``MACE_BOUNDS_DEBUG`` set, tracebacks are shown.
     """
     try:
-        app()
+        app(prog_name="mace-bounds")
     except SystemExit as stop:
         code = stop.code
         try:

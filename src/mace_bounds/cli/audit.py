@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -22,7 +22,7 @@ AuditSourceArgument = Annotated[
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder for bounds, plots and report.")]
 AuditArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of an audit.")]
 FormatsOption = Annotated[
-    list[Literal["png", "svg", "pdf"]] | None,
+    list[str] | None,
     typer.Option("--format", "-f", help="png, svg or pdf; may be repeated.", show_default="png and svg"),
 ]
 FolderOption = Annotated[
@@ -54,15 +54,14 @@ def audit(
 
     fetch_query(source)
     with console.progress("structures", None) as update:
-        result = run(
-            source,
-            out,
-            model=model,
-            head=head,
-            config=config,
-            progress=update,
-            fit_progress=lambda done, total: console.note(f"{done} of {total} heads"),
-        )
+
+        def progress(stage: str, done: int, failed: int, total: int | None) -> None:
+            if stage == "features":
+                update(done, failed)
+            else:
+                console.note(f"{done} of {total} heads")
+
+        result = run(source, out, model=model, head=head, config=config, progress=progress)
     if as_json:
         console.write_json(result.summary)
     else:

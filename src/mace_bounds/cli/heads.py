@@ -54,8 +54,11 @@ def fit(
     calibration has used, nor, unless they are included, the model's own training where that is known.
     """
     from mace_bounds.errors import HeadError
+    from mace_bounds.fitting import CardNotes
     from mace_bounds.fitting import fit as run
+    from mace_bounds.head import check_head_target
 
+    check_head_target(head, overwrite=overwrite)
     if config.fit_share + config.calibration_share >= 1:
         raise HeadError(
             f"the shares {config.fit_share:g} + {config.calibration_share:g} leave no rows to measure "
@@ -64,16 +67,13 @@ def fit(
     with console.progress("splits", repeats) as update:
         report = run(
             store,
-            head,
-            config,
+            config=config,
             model=model,
             repeats=repeats,
             include_training=include_training,
-            overwrite=overwrite,
-            notes=notes,
-            licence=licence,
             progress=lambda done, _: update(done, 0),
         )
+    report = report.save(head, CardNotes(notes, licence), overwrite=overwrite)
     summary = _summary(report, store)
     write_json(head.with_name(f"{head.name}.summary.json"), summary)
     if as_json:

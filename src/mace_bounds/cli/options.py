@@ -159,7 +159,7 @@ def _parameter(field: Field[Any], hint: Any, panel: str | None) -> inspect.Param
     if about["parser"] is not None:
         kind, details["parser"] = str | None, _parser(about["parser"])
     elif get_origin(hint) is tuple:
-        kind, default = list[str] | None, None
+        kind, default = list[str], list(default)
     elif get_origin(hint) is not Literal and hint is not bool:
         details |= {"min": about["minimum"], "max": about["maximum"]}
     return inspect.Parameter(

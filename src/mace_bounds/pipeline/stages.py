@@ -15,7 +15,7 @@ from mace_bounds.backbones.mace import fetch_weights, find_weights, load_model
 from mace_bounds.bounds import read_card, user_heads
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, extract, is_store, join
-from mace_bounds.fitting import fit
+from mace_bounds.fitting import CardNotes, fit
 from mace_bounds.head import is_head_folder
 from mace_bounds.pipeline.config import AUDIT, FIT
 from mace_bounds.pipeline.folder import AUDIT_FOLDER, HEAD, JOINED, digest
@@ -177,14 +177,10 @@ def _fit(store: Path, head: Path, config: BuildConfig, sources: list[Source]) ->
     try:
         report = fit(
             store,
-            head,
-            config.fit,
+            config=config.fit,
             model=config.model,
             include_training=config.include_training,
-            overwrite=True,
-            notes=". ".join(notes),
-            licence=licences(sources),
-        )
+        ).save(head, CardNotes(". ".join(notes), licences(sources)), overwrite=True)
     except HeadError as error:
         raise HeadError(
             f"{str(error).rstrip('.')}; downloads and features in {head.parent} are kept, so run the same command "
@@ -211,7 +207,7 @@ def audit_the_head(store: Path, config: BuildConfig, state: State, progress: Pro
         config=AuditConfig(
             level=config.level, plots=config.plots, cross_fit=config.cross_fit, fit=config.fit
         ),
-        fit_progress=lambda done, total: progress(AUDIT, done, 0, total),
+        progress=lambda _stage, done, failed, total: progress(AUDIT, done, failed, total),
     )
     made = {"folder": AUDIT_FOLDER, "report": result.report.name, "counts": result.summary["counts"]}
     made |= {"measured_on": result.summary["measured_on"], "coverage": result.summary.get("coverage", [])}

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.baseline_rows import novel, planted, rows_of
-from mace_bounds.benchmark import ALL
+from mace_bounds.benchmark import BASELINES
 from mace_bounds.benchmark.baselines import Baseline, BaselineRows, FittedBaseline, Widths
 from mace_bounds.calibration import conformal_quantile, conformal_scores
 from mace_bounds.errors import HeadError
 from mace_bounds.metrics import interval_score
 
-NAMES = sorted(ALL)
+NAMES = sorted(BASELINES)
 WIDTH_ONLY = ("constant", "llpr", "d_optimality", "d_optimality_local", "quantile")
 SAMPLED = "popsregression"  # its draws follow the signs of eigenvectors, which round-off decides
 
@@ -37,7 +37,7 @@ def awkward(seed, n=60):
 
 def interval_score_95(name, fit, calibration, test, seed=0):
     """Mean 95 % interval score of split-conformal intervals, eV/atom."""
-    fitted = ALL[name].fit(fit, seed)
+    fitted = BASELINES[name].fit(fit, seed)
     before, after = fitted.predict(calibration), fitted.predict(test)
     q = conformal_quantile(conformal_scores(calibration.y - before.centre, before.sigma), 0.95)
     reach = q * after.sigma
@@ -46,15 +46,15 @@ def interval_score_95(name, fit, calibration, test, seed=0):
 
 def test_the_names_are_these():
     expected = {"bayesian_ridge", "bayesian_ridge_noise", "committee", *WIDTH_ONLY}
-    assert set(ALL) == expected | ({SAMPLED} if find_spec(SAMPLED) else set())
-    for name, baseline in ALL.items():
+    assert set(BASELINES) == expected | ({SAMPLED} if find_spec(SAMPLED) else set())
+    for name, baseline in BASELINES.items():
         assert isinstance(baseline, Baseline)
         assert baseline.name == name
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_awkward_rows_get_positive_widths(name):
-    fitted = ALL[name].fit(awkward(0), 0)
+    fitted = BASELINES[name].fit(awkward(0), 0)
     assert isinstance(fitted, FittedBaseline)
     new = awkward(1)
     new.x[0] = 1e6  # far outside
@@ -73,7 +73,7 @@ def test_awkward_rows_get_positive_widths(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_fifty_rows_and_more_columns_than_rows(name):
     rows = planted(50, 2, columns=80)
-    said = ALL[name].fit(rows, 3).predict(planted(20, 4, columns=80))
+    said = BASELINES[name].fit(rows, 3).predict(planted(20, 4, columns=80))
     assert np.isfinite(said.sigma).all()
     assert (said.sigma > 0.0).all()
 
@@ -83,7 +83,7 @@ def test_fifty_rows_and_more_columns_than_rows(name):
 def test_features_that_say_nothing_give_a_constant(name, value):
     rows = planted(60, 12)
     same = replace(rows, x=np.full((60, 3), value))
-    said = ALL[name].fit(same, 0).predict(same)
+    said = BASELINES[name].fit(same, 0).predict(same)
     assert (said.sigma > 0.0).all()
     assert np.ptp(said.sigma) <= 1e-9 * said.sigma.max()
 
@@ -92,7 +92,7 @@ def test_features_that_say_nothing_give_a_constant(name, value):
 def test_labels_met_exactly_still_get_a_width(name):
     rows = planted(60, 5)
     zero = replace(rows, y=np.zeros(60))
-    said = ALL[name].fit(zero, 0).predict(zero)
+    said = BASELINES[name].fit(zero, 0).predict(zero)
     assert (said.sigma > 0.0).all()
     assert np.abs(said.centre).max() < 1e-12
 
@@ -103,8 +103,8 @@ def test_labels_met_exactly_still_get_a_width(name):
 def test_the_order_of_rows_does_not_matter(name, seed):
     rows, new = awkward(seed), awkward(seed + 1)
     order = np.random.default_rng(seed).permutation(len(rows))
-    one = ALL[name].fit(rows, seed).predict(new)
-    other = ALL[name].fit(rows.take(order), seed).predict(new)
+    one = BASELINES[name].fit(rows, seed).predict(new)
+    other = BASELINES[name].fit(rows.take(order), seed).predict(new)
     assert (one.sigma > 0.0).all()
     assert np.allclose(one.sigma, other.sigma, rtol=1e-7, atol=0)
     assert np.allclose(one.centre, other.centre, rtol=1e-7, atol=1e-12)
@@ -114,9 +114,9 @@ def test_the_order_of_rows_does_not_matter(name, seed):
 def test_seeds_decide_everything(name):
     rows, new = planted(80, 6), planted(30, 7)
     state = np.random.get_state()[1].copy()  # noqa: NPY002
-    one = ALL[name].fit(rows, 1).predict(new).sigma
+    one = BASELINES[name].fit(rows, 1).predict(new).sigma
     np.random.default_rng(0).random(5)
-    assert np.array_equal(one, ALL[name].fit(rows, 1).predict(new).sigma)
+    assert np.array_equal(one, BASELINES[name].fit(rows, 1).predict(new).sigma)
     assert np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002
 
 
@@ -126,7 +126,7 @@ def test_rows_of_weight_zero_and_the_unit_of_weights_do_not_matter(name):
     weights = np.where(np.arange(80) % 4 == 0, 0.0, 1.0 + np.arange(80) % 3)
     spoilt = replace(rows, weights=weights, y=np.where(weights > 0, rows.y, 1e3))
     clean = replace(rows, weights=weights * 7.0).take(weights > 0)
-    one, other = ALL[name].fit(spoilt, 0).predict(new), ALL[name].fit(clean, 0).predict(new)
+    one, other = BASELINES[name].fit(spoilt, 0).predict(new), BASELINES[name].fit(clean, 0).predict(new)
     assert np.allclose(one.sigma, other.sigma, rtol=1e-8)
     assert np.allclose(one.centre, other.centre, rtol=1e-8, atol=1e-12)
 
@@ -136,7 +136,10 @@ def test_width_only_baselines_learn_from_the_distance_to_the_centre(name):
     rows, new = planted(100, 10), planted(30, 11)
     shift = np.linspace(-1.0, 1.0, 100)
     moved = replace(rows, y=rows.y + shift, centre=shift)
-    one, other = ALL[name].fit(rows, 0).predict(new).sigma, ALL[name].fit(moved, 0).predict(new).sigma
+    one, other = (
+        BASELINES[name].fit(rows, 0).predict(new).sigma,
+        BASELINES[name].fit(moved, 0).predict(new).sigma,
+    )
     assert np.allclose(one, other, rtol=1e-6)
 
 
@@ -157,7 +160,7 @@ def test_beats_the_constant_where_widths_differ_as_it_assumes(name, rows, larges
 
 @pytest.mark.parametrize("name", ["bayesian_ridge", "bayesian_ridge_noise", "committee", SAMPLED])
 def test_an_own_mean_beats_the_constant_where_there_is_one_to_learn(name):
-    if name not in ALL:
+    if name not in BASELINES:
         pytest.skip("popsregression is not installed")
     fit, calibration, test = (
         planted(n, seed, spread=0.0, bias=0.1) for n, seed in ((600, 23), (600, 24), (3000, 25))
@@ -178,9 +181,9 @@ def test_little_harm_where_one_width_is_the_truth(name):
 def test_unusable_rows_are_refused():
     rows = planted(60, 30)
     with pytest.raises(HeadError, match="label"):
-        ALL["constant"].fit(replace(rows, y=np.where(np.arange(60) == 3, np.nan, rows.y)), 0)
+        BASELINES["constant"].fit(replace(rows, y=np.where(np.arange(60) == 3, np.nan, rows.y)), 0)
     with pytest.raises(HeadError, match="compositions"):
-        ALL["llpr"].fit(replace(rows, groups=np.full(60, "NaCl")), 0)
+        BASELINES["llpr"].fit(replace(rows, groups=np.full(60, "NaCl")), 0)
     with pytest.raises(HeadError, match="align"):
         replace(rows, weights=np.ones(59))
     with pytest.raises(HeadError, match="not negative"):

@@ -5,7 +5,7 @@ import pytest
 from sklearn import linear_model
 
 from helpers.baseline_rows import planted, rows_of
-from mace_bounds.benchmark import ALL
+from mace_bounds.benchmark import BASELINES
 from mace_bounds.benchmark.baselines.committee import N_MEMBERS, composition_bootstrap
 from mace_bounds.benchmark.baselines.llpr import REGULARISERS
 from mace_bounds.benchmark.baselines.training import composition_folds, nll_scale, training_rows
@@ -33,8 +33,8 @@ def test_bayesian_ridge_is_that_of_scikit_learn(weights):
     theirs = linear_model.BayesianRidge(fit_intercept=False, tol=1e-14, max_iter=5000)
     theirs.fit(standardised(X, w), Y / unit, sample_weight=w)
     mean, std = theirs.predict(standardised(NEW.x, w), return_std=True)
-    ours = ALL["bayesian_ridge_noise"].fit(rows, 0).predict(NEW)
-    epistemic = ALL["bayesian_ridge"].fit(rows, 0).predict(NEW)
+    ours = BASELINES["bayesian_ridge_noise"].fit(rows, 0).predict(NEW)
+    epistemic = BASELINES["bayesian_ridge"].fit(rows, 0).predict(NEW)
     assert np.allclose(ours.centre, mean * unit, rtol=1e-8, atol=1e-10)
     assert np.allclose(ours.sigma, std * unit, rtol=1e-8)
     assert np.allclose(epistemic.sigma, np.sqrt(std**2 - 1.0 / theirs.alpha_) * unit, rtol=1e-7)
@@ -44,11 +44,11 @@ def test_constant_is_the_root_mean_square():
     weights = 1.0 + np.arange(120.0)
     rows = rows_of(X, Y, weights=weights, centre=np.full(120, 0.02))
     expected = np.sqrt(np.sum(weights * (Y - 0.02) ** 2) / weights.sum())
-    assert np.allclose(ALL["constant"].fit(rows, 0).predict(NEW).sigma, expected, rtol=1e-12)
+    assert np.allclose(BASELINES["constant"].fit(rows, 0).predict(NEW).sigma, expected, rtol=1e-12)
 
 
 def test_llpr_is_the_dense_formula_with_its_own_settings():
-    fitted = ALL["llpr"].fit(ROWS, 0)
+    fitted = BASELINES["llpr"].fit(ROWS, 0)
     z, new = standardised(X), standardised(NEW.x)
     inverse = np.linalg.inv(z.T @ z / 120 + fitted.regulariser * np.eye(6))
     expected = fitted.alpha * np.sqrt(np.einsum("ij,jk,ik->i", new, inverse, new))
@@ -56,7 +56,7 @@ def test_llpr_is_the_dense_formula_with_its_own_settings():
 
 
 def test_llpr_settings_minimise_the_likelihood_of_left_out_rows():
-    fitted = ALL["llpr"].fit(ROWS, 0)
+    fitted = BASELINES["llpr"].fit(ROWS, 0)
     kept = training_rows(ROWS)
     folds = composition_folds(kept.groups, 0)
     shapes = np.empty((120, len(REGULARISERS)))
@@ -98,7 +98,7 @@ def test_the_better_shape_is_chosen():
 def test_committee_is_a_loop_over_ridge_fits():
     weights = 0.5 + np.arange(120) % 3
     rows = rows_of(X, Y, weights=weights)
-    fitted, kept = ALL["committee"].fit(rows, 4), training_rows(rows)
+    fitted, kept = BASELINES["committee"].fit(rows, 4), training_rows(rows)
     w = kept.weights
     unit = np.sqrt(np.average(kept.y**2, weights=w))
     evidence = linear_model.BayesianRidge(fit_intercept=False, tol=1e-14, max_iter=5000)
@@ -137,7 +137,7 @@ def test_bootstrap_draws_whole_compositions():
 
 def test_committee_width_is_the_size_of_the_error_out_of_bag_on_linear_data():
     rows = planted(2000, 40, spread=0.0, bias=0.1)
-    fitted = ALL["committee"].fit(rows, 0)
+    fitted = BASELINES["committee"].fit(rows, 0)
     test = planted(2000, 41, spread=0.0, bias=0.1)
     said = fitted.predict(test)
     assert np.abs(said.centre - 0.1 * test.x[:, 1]).max() < 0.01
@@ -154,7 +154,7 @@ def test_folds_hold_whole_compositions_and_none_is_empty():
 
 def test_peer_is_the_direct_call():
     pops = pytest.importorskip("popsregression")
-    said = ALL["popsregression"].fit(ROWS, 11).predict(NEW)
+    said = BASELINES["popsregression"].fit(ROWS, 11).predict(NEW)
     kept = training_rows(ROWS)
     state = np.random.get_state()  # noqa: NPY002
     np.random.seed(11)  # noqa: NPY002

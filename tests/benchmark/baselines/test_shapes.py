@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import QuantileRegressor
 
 from helpers.baseline_rows import novel, planted, rows_of
-from mace_bounds.benchmark import ALL
+from mace_bounds.benchmark import BASELINES
 from mace_bounds.benchmark.baselines.d_optimality import cluster_centres
 from mace_bounds.benchmark.baselines.quantile import linear_quantile, pinball
 
@@ -16,7 +16,7 @@ from mace_bounds.benchmark.baselines.quantile import linear_quantile, pinball
 @pytest.mark.parametrize("name", ["d_optimality", "d_optimality_local"])
 def test_training_rows_have_a_grade_of_at_most_one(name):
     rows = novel(500, 0)
-    grade = ALL[name].fit(rows, 0).grade(rows)
+    grade = BASELINES[name].fit(rows, 0).grade(rows)
     assert grade.max() == pytest.approx(1.0, abs=1e-8)
     assert grade.min() >= 0.0
 
@@ -26,12 +26,12 @@ def test_grade_is_that_of_the_largest_determinant_of_all():
     triples = (rows.x[list(three)] for three in combinations(range(16), 3))
     best = max(triples, key=lambda a: abs(np.linalg.det(a)))
     expected = np.abs(new.x @ np.linalg.inv(best)).max(axis=1)
-    assert np.allclose(ALL["d_optimality"].fit(rows, 0).grade(new), expected, rtol=1e-8)
+    assert np.allclose(BASELINES["d_optimality"].fit(rows, 0).grade(new), expected, rtol=1e-8)
 
 
 def test_width_grows_with_the_grade_up_to_what_was_met():
     rows = novel(600, 3)
-    fitted = ALL["d_optimality"].fit(rows, 0)
+    fitted = BASELINES["d_optimality"].fit(rows, 0)
     direction = np.random.default_rng(4).standard_normal(5)
     ray = rows_of(np.outer(np.geomspace(0.1, 1e9, 40), direction), np.full(40, np.nan))
     sigma = fitted.predict(ray).sigma
@@ -55,8 +55,8 @@ def test_a_gap_between_clusters_is_novel_only_locally():
     x = rng.standard_normal((400, 2)) + np.where(np.arange(400) % 2 == 0, 20.0, -20.0)[:, None] * [1.0, 0.0]
     rows = rows_of(np.column_stack([x, np.ones(400)]), 0.05 * rng.standard_normal(400))
     gap = rows_of([[8.0, 0.0, 1.0]], [np.nan])
-    assert ALL["d_optimality"].fit(rows, 0).grade(gap)[0] < 1.0
-    assert ALL["d_optimality_local"].fit(rows, 0).grade(gap)[0] > 1.5
+    assert BASELINES["d_optimality"].fit(rows, 0).grade(gap)[0] < 1.0
+    assert BASELINES["d_optimality_local"].fit(rows, 0).grade(gap)[0] > 1.5
 
 
 @pytest.mark.parametrize("level", [0.68, 0.9])
@@ -89,7 +89,7 @@ def test_weights_of_a_quantile_are_repetitions():
 
 def test_quantile_finds_the_planted_size():
     rows, new = planted(3000, 9), planted(500, 10)
-    sigma = ALL["quantile"].fit(rows, 0).predict(new).sigma
+    sigma = BASELINES["quantile"].fit(rows, 0).predict(new).sigma
     truth = 0.05 * np.exp(new.x[:, 0]) / np.sqrt(np.mean(np.exp(2 * rows.x[:, 0])))
     inner = np.abs(new.x[:, 0]) < 1.5
     slope = np.polyfit(np.log(truth[inner]), np.log(sigma[inner]), 1)[0]
@@ -100,5 +100,5 @@ def test_quantile_finds_the_planted_size():
 def test_quantile_of_many_rows_of_few_compositions():
     rows = planted(40_100, 11, columns=2)
     rows = replace(rows, groups=np.array([f"G{i % 6}" for i in range(len(rows))]))
-    sigma = ALL["quantile"].fit(rows, 0).predict(rows).sigma
+    sigma = BASELINES["quantile"].fit(rows, 0).predict(rows).sigma
     assert np.corrcoef(np.log(sigma), rows.x[:, 0])[0, 1] > 0.95
