@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from mace_bounds.cli.views import size_text
-from mace_bounds.pipeline.estimate import Estimate
-from mace_bounds.pipeline.probe import N_PROBE, _count
+from ase.io import write
 
 from helpers.mp_server import KEY, Project, document_of, entry, serving
-from mace_bounds.backbones.mace import Weights, find_weights
-from mace_bounds.features import FeatureStore
-from mace_bounds.pipeline import Plan, build, plan
-from mace_bounds.structures import read
+from mace_bounds.backbones import WeightsFile, find_weights
+from mace_bounds.cli.views import size_text
+from mace_bounds.features import ExtractSettings, FeatureStore
+from mace_bounds.pipeline import BuildConfig, Plan, build, plan
+from mace_bounds.pipeline.plan import Estimate
 
 ASKED = ("--source", "mp:hull=1", "--workers", "1", "--shard-rows", "8", "--dry-run", "--json")
 
@@ -48,7 +47,9 @@ def test_disk_that_is_planned_is_disk_that_is_used(planned, project, documents, 
     assert not any(stage["done"] for stage in planned["stages"])
     assert planned["needed_bytes"] == sum(stage["disk_bytes"] for stage in planned["stages"])
     assert planned["enough"] == (planned["needed_bytes"] <= planned["free_bytes"])
-    config = BuildConfig(source="mp:hull=1", until="features", extract=ExtractSettings(shard_rows=20, workers=1))
+    config = BuildConfig(
+        source="mp:hull=1", until="features", extract=ExtractSettings(shard_rows=20, workers=1)
+    )
     with serving(project) as endpoint:
         settings.setenv("MP_API_ENDPOINT", endpoint)
         made = build(tmp_path / "out", config)
@@ -63,9 +64,7 @@ def test_disk_that_is_planned_is_disk_that_is_used(planned, project, documents, 
     assert again.stages[1].disk_bytes == 0
 
 
-def test_without_the_weights_nothing_is_fetched(
-    project, run, settings, labelled_file, tmp_path
-):
+def test_without_the_weights_nothing_is_fetched(project, run, settings, labelled_file, tmp_path):
     settings.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
     with serving(project) as endpoint:
         settings.setenv("MP_API_ENDPOINT", endpoint)
@@ -110,7 +109,7 @@ def test_sizes_are_written_as_estimates():
 
 
 def test_a_full_disk_is_said(tmp_path):
-    weights = Weights("mini", tmp_path, True, None, 1)
+    weights = WeightsFile("mini", tmp_path, True, None, 1)
     stages = (Estimate("features", False, 10, ""), Estimate("fit", False, 0, ""))
     full, free = (Plan(tmp_path, (), weights, stages, n, ()) for n in (9, 10))
     assert (full.enough, free.enough) == (False, True)

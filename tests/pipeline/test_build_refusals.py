@@ -93,7 +93,9 @@ def test_sources_and_models_that_are_none(files, tiny_model_folder, tmp_path):
             build(tmp_path / "out", config_of(source, tiny_model_folder, also=also))
     with pytest.raises(ModelError, match="mace-bounds models"):
         build(tmp_path / "out", config_of(few, "medium-mpa-1"))
-    with pytest.raises(SourceError, match="until is 'thesis', which is none of download, features, fit, audit"):
+    with pytest.raises(
+        SourceError, match="until is 'thesis', which is none of download, features, fit, audit"
+    ):
         config_of(few, tiny_model_folder, until="thesis")
     assert not (tmp_path / "out").exists()
     with pytest.raises(HeadError, match="20 labelled rows"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds._io import locked
-from mace_bounds.backbones.mace import training_compositions
+from mace_bounds.backbones import training_compositions
 from mace_bounds.benchmark import folder
 from mace_bounds.benchmark.config import CompareConfig
 from mace_bounds.benchmark.drawing import write_plots

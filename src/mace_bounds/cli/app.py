@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from mace_bounds._light import lighten_imports
 from mace_bounds.errors import MaceBoundsError
 
 if TYPE_CHECKING:

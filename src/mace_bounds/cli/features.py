@@ -52,7 +52,7 @@ def features(
     The run can be stopped at any time; the same command finishes it. Structures that cannot be used are
     rows with a reason. The store is the same to the byte however many workers, machines or parts made it.
     """
-    from mace_bounds.backbones.mace import DEFAULT_MODEL, load_model
+    from mace_bounds.backbones import DEFAULT_MODEL, load_model
     from mace_bounds.features import extract as run
     from mace_bounds.structures import read
     from mace_bounds.versions import now, versions
@@ -81,19 +81,7 @@ def features(
             n_done, n_failed = done, failed
             update(done, failed)
 
-        store = run(
-            records,
-            out,
-            backbone,
-            kind=extract.kind,
-            atoms=extract.atoms,
-            symmetry=extract.symmetry,
-            shard_rows=extract.shard_rows,
-            progress=note,
-            workers=extract.workers,
-            scheduler=extract.scheduler,
-            part=part,
-        )
+        store = run(records, out, backbone, extract, progress=note)
     suffix = f".part-{part[0]}-of-{part[1]}" if part else ""
     write_json(
         out.with_name(f"{out.name}{suffix}.summary.json"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mace_bounds._io import write_json
+from mace_bounds._io import heads_folder, write_json
 from mace_bounds.calibration import FitConfig
 from mace_bounds.cli import console
 from mace_bounds.cli.options import JsonOption, StoreArgument, TrainedModelOption, takes
@@ -99,14 +99,14 @@ def heads(as_json: JsonOption = False) -> None:
 
     Heads are looked for among those that ship with the package, and in your own folder.
     """
-    from mace_bounds.bounds import list_heads, user_heads
+    from mace_bounds.bounds import list_heads
 
     cards = list_heads()
     if as_json:
         console.write_json([{**card.__dict__, "path": str(card.path)} for card in cards])
         return
     console.out().print(heads_view(cards) if cards else "No heads found.")
-    console.note(f"your own heads are looked for in {user_heads()} (or in $MACE_BOUNDS_HEADS)")
+    console.note(f"your own heads are looked for in {heads_folder()} (or in $MACE_BOUNDS_HEADS)")
 
 
 def models(as_json: JsonOption = False) -> None:

@@ -13,9 +13,10 @@ from mace_bounds._io import atomic
 from mace_bounds.cli import console
 from mace_bounds.cli.options import HeadOption, LevelOption, ModelOption, only, takes
 from mace_bounds.cli.views import print_bounds
-from mace_bounds.columns import typed, write_table
+from mace_bounds.columns import write_table
 from mace_bounds.errors import SourceError
 from mace_bounds.features import ExtractSettings
+from mace_bounds.structures import help_text, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,26 +51,21 @@ def score(
     The interval holds the DFT energy for the stated share of structures like those of the head's data. Exit code 0 if
     at least one structure was scored, 1 if none was.
     """
-    from mace_bounds.bounds import concat, find_head, open_pair, score_batches
-    from mace_bounds.structures import read
+    from mace_bounds.bounds import BoundsPredictor
 
     kind = _format(output_format, output)
-    model_name, folder = find_head(model, head)
     # a source that names nothing is an error before the model is loaded
     records = read(
         files[0] if len(files) == 1 else files, energy_key=extract.energy_key, max_atoms=extract.max_atoms
     )
-    backbone, calibrated = open_pair(
-        model_name, folder, level=level, device=extract.device, dtype=extract.dtype
-    )
-    for warning in backbone.warnings:
+    predictor = BoundsPredictor(model, head, level=level, settings=extract)
+    for warning in predictor.model.warnings:
         console.note(f"note: {warning}")
-    batches = score_batches(records, backbone, calibrated, level=level, max_atoms=extract.max_atoms)
-    table = concat(list(batches))
+    table = predictor.predict(records)
     if kind == "table":
-        print_bounds(table, calibrated, folder.name, level)
+        print_bounds(table, predictor.head, level)
     else:
-        _write(typed(table), kind, output)
+        _write(table, kind, output)
     failed = table[table["reason"].notna()]
     for name, reason in zip(failed["id"], failed["reason"], strict=True):
         console.note(f"{name}: {reason}")

@@ -30,7 +30,7 @@ SHOWN_LEVEL = 0.95
 # ---- bounds -----------------------------------------------------------------
 
 
-def print_bounds(table: pd.DataFrame, head: CalibratedHead, head_name: str, level: float) -> None:
+def print_bounds(table: pd.DataFrame, head: CalibratedHead, level: float) -> None:
     """Print bounds: a card for one structure, a table for several; failures are left to standard error."""
     good = table[table["reason"].isna()]
     if len(good) == 0:
@@ -41,7 +41,7 @@ def print_bounds(table: pd.DataFrame, head: CalibratedHead, head_name: str, leve
         console.out().print(_bounds_view(good, level))
     identity, screen = head.identity, console.out()
     screen.print(
-        f"[dim]Model {identity.model} ({identity.model_digest[:12]}), head {head_name}. The bounds hold E_DFT, as the "
+        f"[dim]Model {identity.model} ({identity.model_digest[:12]}), head {head.name}. The bounds hold E_DFT, as the "
         f"head's labels define it,\nfor {percent(level)} % of structures like those it was calibrated on. "
         f"{_measured_sentence(head, level)}[/dim]",
         soft_wrap=True,
@@ -86,7 +86,9 @@ def _print_card(row: dict[str, Any], level: float) -> None:
     )
     grid.add_row("E_DFT − E_model", f"[bold]{_interval(row)} meV/atom[/bold]", "lower to upper bound")
     grid.add_row(
-        "expected error", f"{row['expected_error_mev_per_atom']:+.1f} meV/atom", "centre of the interval"
+        "expected error",
+        f"{row['expected_error_mev_per_atom']:+.1f} meV/atom",
+        "best guess, in the middle of the bounds",
     )
     if row["energy_dft_ev"] is not None:
         where = "inside" if row["inside"] else "[red]outside[/red]"

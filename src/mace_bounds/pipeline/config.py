@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mace_bounds.backbones.mace import DEFAULT_MODEL, find_weights
+from mace_bounds.backbones import DEFAULT_MODEL, find_weights
 from mace_bounds.calibration import FitConfig
 from mace_bounds.errors import SourceError
 from mace_bounds.features import ExtractSettings
@@ -30,7 +30,7 @@ class BuildConfig:
     also : tuple of str
         More labelled structures. They may be added until the fit is done.
     model : str
-        See :func:`mace_bounds.backbones.mace.load_model`.
+        See :func:`mace_bounds.load_model`.
     include_training : bool
         Whether compositions of the model's own training take part in the fit, where they are known.
     cross_fit : bool

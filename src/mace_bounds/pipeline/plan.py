@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.backbones.mace import find_weights
+from mace_bounds.backbones import find_weights
 from mace_bounds.errors import SourceError
 from mace_bounds.features import FeatureStore
 from mace_bounds.materials_project import finished, look, parse_query
@@ -21,7 +21,7 @@ from mace_bounds.structures import read
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mace_bounds.backbones.mace import Weights
+    from mace_bounds.backbones import WeightsFile
     from mace_bounds.materials_project import Look
     from mace_bounds.structures import Record
 
@@ -94,7 +94,7 @@ class Plan:
     ----------
     out : Path
     sources : tuple of SourceSize
-    weights : Weights
+    weights : WeightsFile
         The model's file.
     stages : tuple of Estimate
     free_bytes : int
@@ -105,7 +105,7 @@ class Plan:
 
     out: Path
     sources: tuple[SourceSize, ...]
-    weights: Weights
+    weights: WeightsFile
     stages: tuple[Estimate, ...]
     free_bytes: int
     notes: tuple[str, ...]
@@ -222,7 +222,7 @@ def _count(name: str, kind: str, records: Iterable[Record]) -> SourceSize:
     return SourceSize(name, kind, structures, labelled, float(atoms))
 
 
-def _estimates(sizes: tuple[SourceSize, ...], weights: Weights, state: State) -> tuple[Estimate, ...]:
+def _estimates(sizes: tuple[SourceSize, ...], weights: WeightsFile, state: State) -> tuple[Estimate, ...]:
     """Disk of each stage."""
     previews = [size.preview for size in sizes if size.preview is not None]
     entries = sum(p.documents / p.page * (p.file_bytes + p.page_bytes) for p in previews)
@@ -253,7 +253,7 @@ def _estimates(sizes: tuple[SourceSize, ...], weights: Weights, state: State) ->
     )
 
 
-def _notes(config: BuildConfig, sizes: tuple[SourceSize, ...], weights: Weights) -> tuple[str, ...]:
+def _notes(config: BuildConfig, sizes: tuple[SourceSize, ...], weights: WeightsFile) -> tuple[str, ...]:
     notes = []
     if not weights.here:
         notes.append(f"The weights of {weights.model} are not here: mace downloads them on the first run.")

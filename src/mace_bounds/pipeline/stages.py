@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds._io import file_sha256
+from mace_bounds._io import file_sha256, heads_folder
 from mace_bounds.auditing import AuditConfig, audit
-from mace_bounds.backbones.mace import fetch_weights, find_weights, load_model
-from mace_bounds.bounds import read_card, user_heads
+from mace_bounds.backbones import fetch_weights, find_weights, load_model
+from mace_bounds.bounds import read_card
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, extract, is_store, join
 from mace_bounds.fitting import CardNotes, fit
@@ -87,19 +87,13 @@ def extract_features(
         records = read(
             source.path, energy_key=settings.energy_key, max_atoms=settings.max_atoms, elements=elements
         )
-        kept = _as_begun(settings, source.store, note)
         total = source.about.get("counts", {}).get("structures")
         store = extract(
             records,
             source.store,
             backbone,
-            kind="readout",
-            atoms=kept.atoms,
-            symmetry=kept.symmetry,
-            shard_rows=kept.shard_rows,
+            _as_begun(settings, source.store, note),
             progress=partial(_report, progress, source.store.name, total),
-            workers=kept.workers,
-            scheduler=kept.scheduler,
         )
         manifest = store.manifest
         made = {
@@ -224,7 +218,7 @@ def install_head(head: Path, name: str) -> Path:
     """
     if Path(name).name != name or name.startswith("."):
         raise HeadError(f"{name!r} is not a plain name for a head; leave out folders and leading dots.")
-    target = user_heads() / name
+    target = heads_folder() / name
     if target.exists():
         if is_head_folder(target) and read_card(target).digest == read_card(head).digest:
             return target
