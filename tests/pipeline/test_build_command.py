@@ -159,7 +159,7 @@ def test_a_head_can_be_installed(whole, run, settings, tmp_path):
     scored = run("score", whole[0] / "entries.jsonl.gz", "--model", "medium-mpa-0", "--format", "csv")
     assert scored.exit_code == 0, scored.output
     assert len(scored.stdout.splitlines()) == 1 + sum(card.rows.values())
-    for name, why in (("../mpa", "a plain name"), ("taken", "another one")):
+    for name, why in (("../mpa", "a plain name"), ("taken", "is another head")):
         (tmp_path / "heads" / "taken").mkdir(exist_ok=True)
         refused = run("build", whole[0], *QUERY, "--install", name)
         assert refused.exit_code == 2

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.backbones import find_weights
 from mace_bounds.errors import SourceError
 from mace_bounds.features import FeatureStore
-from mace_bounds.materials_project import finished, look, parse_query
+from mace_bounds.materials_project import finished, parse_query, preview
 from mace_bounds.pipeline.config import AUDIT, DOWNLOAD, FEATURES, FIT, BuildConfig
 from mace_bounds.pipeline.folder import State, entries_path, features_path
 from mace_bounds.pipeline.sources import QUERY, STORE, kind_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mace_bounds.backbones import WeightsFile
-    from mace_bounds.materials_project import Look
+    from mace_bounds.materials_project import QueryPreview
     from mace_bounds.structures import Record
 
 COLUMNS = 144
@@ -57,7 +57,7 @@ class SourceSize:
     structures: int
     labelled: int
     atoms: float
-    preview: Look | None = None
+    preview: QueryPreview | None = None
 
     @property
     def counted(self) -> bool:
@@ -200,15 +200,15 @@ def _measure(
     path = entries_path(out, place)
     if finished(parse_query(name), path) is not None:
         return _count(name, kind, read(path, max_atoms=settings.max_atoms))
-    preview = look(name, folder / path.name, note=note)
-    page = _count(name, kind, read(preview.file, max_atoms=settings.max_atoms))
-    scale = preview.documents / preview.page
+    first = preview(name, folder / path.name, note=note)
+    page = _count(name, kind, read(first.file, max_atoms=settings.max_atoms))
+    scale = first.documents / first.page
     return replace(
         page,
         structures=round(page.structures * scale),
         labelled=round(page.labelled * scale),
         atoms=page.atoms * scale,
-        preview=preview,
+        preview=first,
     )
 
 
