@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 
 def weights_sha256(config: BuildConfig, sources: list[Source], state: State, note: Note) -> str:
-    """SHA-256 of the model's weights; mace fetches them where they are not here and a stage still needs them."""
+    """SHA-256 of the weights' file; mace fetches it where it is not here and a stage still needs it."""
     with_features_to_do = [source for source in sources if source.kind != STORE]
     weights = find_weights(config.model)
     if not weights.here:
         stores = [source.store.name for source in with_features_to_do]
-        digests = [state.made(name)["model"]["digest"] for name in stores if name in state.stages]
+        digests = [state.made(name)["weights_sha256"] for name in stores if name in state.stages]
         for known in digests:
             if all(
                 _features_done(source, features_inputs(source, known, config), state)
@@ -101,6 +101,7 @@ def extract_features(
             "rows": manifest.n_records,
             "failed": manifest.n_failed,
             "device": backbone.device,
+            "weights_sha256": weights,
             "model": {"name": manifest.model, "digest": manifest.model_digest, "head": manifest.model_head},
         }
         state.finish(source.store.name, features_inputs(source, weights, config), made, stamp(since))
