@@ -6,13 +6,13 @@ in one place.
 
 from __future__ import annotations
 
-from dataclasses import field, fields
+from dataclasses import Field, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from mace_bounds.errors import MaceBoundsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
 
@@ -26,6 +26,7 @@ def setting(
     metavar: str | None = None,
     shown: str | None = None,
     parser: Callable[[str], Any] | None = None,
+    choices: Iterable[str] | None = None,
     option: str | bool = True,
 ) -> T:
     """Declare a field of a settings dataclass.
@@ -42,6 +43,8 @@ def setting(
         What the command line calls the value, and what it shows as its default.
     parser : callable, optional
         From the text of the command line to the value.
+    choices : iterable of str, optional
+        What a text may be where a registry decides it (a ``Literal`` type says so itself).
     option : str or bool
         Name of its option, and a short one (``"--level -l"``); True for the name of the field, False where the command
         line does not offer it.
@@ -58,10 +61,17 @@ def setting(
         "metavar": metavar,
         "shown": shown,
         "parser": parser,
+        "choices": None if choices is None else tuple(choices),
         "option": option,
     }
     declared: T = field(default=default, metadata=about)
     return declared
+
+
+def setting_choices(declared: Field[Any], hint: Any) -> tuple[Any, ...] | None:
+    """What a field may be: its ``choices``, else the values of its ``Literal`` type ``hint``; None for any value."""
+    choices: tuple[Any, ...] | None = declared.metadata.get("choices")
+    return get_args(hint) if choices is None and get_origin(hint) is Literal else choices
 
 
 def check_settings(settings: Any, error: type[MaceBoundsError]) -> None:
@@ -70,16 +80,17 @@ def check_settings(settings: Any, error: type[MaceBoundsError]) -> None:
     Parameters
     ----------
     settings : dataclass instance
-        Fields of a ``Literal`` type are compared with its values, numbers with their limits.
+        Fields with ``choices`` or of a ``Literal`` type are compared with what they may be, numbers with their limits.
     error : type
         What is raised, one sentence with the choices.
     """
     hints = get_type_hints(type(settings))
     for one in fields(settings):
         value, about = getattr(settings, one.name), one.metadata
-        if get_origin(hints[one.name]) is Literal and value not in get_args(hints[one.name]):
-            choices = ", ".join(str(choice) for choice in get_args(hints[one.name]))
-            raise error(f"{one.name} is {value!r}, which is none of {choices}; choose one of these.")
+        choices = setting_choices(one, hints[one.name])
+        if choices is not None and value not in choices:
+            known = ", ".join(map(str, choices))
+            raise error(f"{one.name} is {value!r}, which is none of {known}; choose one of these.")
         for limit, beyond in (("minimum", -1), ("maximum", 1)):
             bound = about.get(limit)
             if bound is not None and value is not None and beyond * (value - bound) > 0:

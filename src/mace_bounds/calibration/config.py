@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mace_bounds.errors import HeadError
-from mace_bounds.head import PopsConfig
+from mace_bounds.head import POSTERIORS, PopsConfig
 from mace_bounds.levels import LEVELS
 from mace_bounds.settings import check_settings, setting
 
@@ -32,8 +32,8 @@ class FitConfig:
         cross-conformal calibration both do both.
     split_by : {"formula", "chemical_system"}
         Structures with the same value stay in one split.
-    posterior : {"hypercube", "ensemble", "ellipsoid"}
-        The POPS posterior.
+    posterior : str
+        The POPS posterior, a name in :data:`mace_bounds.head.POSTERIORS`.
     clip_percent : float
         Percentile clipped from each end of the POPS corrections.
     leverage_percentile : float
@@ -72,7 +72,7 @@ class FitConfig:
     split_by: Literal["formula", "chemical_system"] = setting(
         "formula", "Keep all structures with the same value in one split."
     )
-    posterior: str = setting("hypercube", "The POPS posterior.")
+    posterior: str = setting("hypercube", "The POPS posterior.", choices=POSTERIORS)
     clip_percent: float = setting(
         0.5, "Percentile clipped from each end of the POPS corrections.", minimum=0.0, maximum=49.0
     )
@@ -101,4 +101,4 @@ class FitConfig:
     def pops(self) -> PopsConfig:
         """Return the settings of the POPS fit: the ellipsoid is fitted in any case, for the scale to see its width."""
         values = {name: getattr(self, name) for name in ("posterior", "clip_percent", "leverage_percentile")}
-        return PopsConfig.from_dict({**values, "ellipsoid": True})
+        return PopsConfig(**values, also=("ellipsoid",))

@@ -1,62 +1,44 @@
 """POPS: a linear correction of the energy of the frozen model with misspecification bounds, as algebra on arrays."""
 
-from mace_bounds.head.chunks import (
-    Chunks,
-    array_chunks,
-)
-from mace_bounds.head.config import (
-    PopsConfig,
-)
-from mace_bounds.head.design import (
-    Design,
-    make_design,
-)
+from mace_bounds.head.chunks import Chunks, array_chunks
+from mace_bounds.head.config import PopsConfig
+from mace_bounds.head.design import Design, make_design
 from mace_bounds.head.folder import (
     check_head_target,
     is_head_folder,
     read_head_folder,
+    read_tensor,
+    tensors_named,
+    tensors_under,
     write_head,
 )
-from mace_bounds.head.linear import (
-    LinearFit,
-    factorise,
-    fit_linear,
-)
-from mace_bounds.head.maximum_volume import (
-    ActiveSet,
-    active_set,
-    maxvol,
-)
-from mace_bounds.head.pops_fit import (
-    fit_pops,
-)
-from mace_bounds.head.pops_head import (
-    PopsFit,
-    PopsHead,
-    PopsPrediction,
-)
-from mace_bounds.head.prediction import (
-    predict,
-    sample_coefficients,
-    whitened,
-)
-from mace_bounds.head.robust import (
-    fit_robust,
-    huber_weights,
-)
-from mace_bounds.head.tsqr import (
-    TsqrFactor,
-)
+from mace_bounds.head.linear import LinearFit, factorise, fit_linear
+from mace_bounds.head.maximum_volume import DOMINANT, ActiveSet, active_set
+from mace_bounds.head.minimise import FitWarning, minimise
+from mace_bounds.head.pops_fit import fit_pops
+from mace_bounds.head.pops_head import PopsFit, PopsHead, PopsPrediction, Ridge
+from mace_bounds.head.posteriors import POSTERIORS, Posterior, PosteriorRows
+from mace_bounds.head.prediction import predict
+from mace_bounds.head.robust import fit_robust, huber_weights
+from mace_bounds.head.statistics import MAD_TO_STD, weighted_quantile
+from mace_bounds.head.tsqr import TsqrFactor
 
 __all__ = [
+    "DOMINANT",
+    "MAD_TO_STD",
+    "POSTERIORS",
     "ActiveSet",
     "Chunks",
     "Design",
+    "FitWarning",
     "LinearFit",
     "PopsConfig",
     "PopsFit",
     "PopsHead",
     "PopsPrediction",
+    "Posterior",
+    "PosteriorRows",
+    "Ridge",
     "TsqrFactor",
     "active_set",
     "array_chunks",
@@ -68,10 +50,12 @@ __all__ = [
     "huber_weights",
     "is_head_folder",
     "make_design",
-    "maxvol",
+    "minimise",
     "predict",
     "read_head_folder",
-    "sample_coefficients",
-    "whitened",
+    "read_tensor",
+    "tensors_named",
+    "tensors_under",
+    "weighted_quantile",
     "write_head",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from mace_bounds.errors import HeadError
+from mace_bounds.head.posteriors import POSTERIORS
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,12 @@ class PopsConfig:
         Percentage cut from each end of the corrections along every principal axis, in [0, 50].
     mode_threshold : float
         Principal axes whose second moment is not above this fraction of the largest get no width.
-    posterior : {"hypercube", "ensemble", "ellipsoid"}
-        What ``misspecification_std``, support and drawn coefficients mean: uniform on the clipped box, the
-        corrections themselves, or uniform on an ellipsoid fitted to leave-one-out residuals.
-    basis : {"raw", "whitened"}
-        Whose principal axes the box has: the corrections', as the reference's, or the whitened corrections'.
+    posterior : str
+        What ``misspecification_std`` and support mean, a name in :data:`~mace_bounds.head.POSTERIORS`: uniform on the
+        clipped box (``hypercube``), the corrections themselves (``ensemble``), or uniform on an ellipsoid fitted to
+        leave-one-out residuals (``ellipsoid``).
+    also : tuple of str
+        Further posteriors that are fitted beside it.
     standardize : bool
         Centre (with ``fit_intercept``) and scale the columns before the fit.
     fit_intercept : bool
@@ -33,20 +35,14 @@ class PopsConfig:
     alpha_1, alpha_2, lambda_1, lambda_2 : float
         Gamma hyperpriors of noise and weight precision, as in scikit-learn's ``BayesianRidge``.
     max_iter : int
-        Largest number of steps of the evidence iteration (scikit-learn's 300 in compatibility mode).
+        Largest number of steps of the evidence iteration.
     relative_tolerance : float
         The evidence iteration stops when both precisions change by less than this, relatively.
-    ellipsoid : bool
-        Fit the ellipsoid also where the posterior is another.
     ellipsoid_rank : int
-        Its dimensions q, in [2, 64].
+        Dimensions q of the ellipsoid, in [2, 64].
     ellipsoid_outside_percent : float
         Percentage of the rows whose leave-one-out residual may be outside the reach of its barrier, in
-        (0, 50]; see ``posteriors/_ellipsoid_fit.py``.
-    compatible : bool
-        Reproduce ``popsregression`` 0.4.0 and scikit-learn's ``BayesianRidge``: their start (unscaled
-        residuals), stop (L1 change of the coefficients below 1e-3, 300 steps), sum of weights as sample
-        count, every column and row kept, no standardisation (``standardize`` is ignored).
+        (0, 50]; see :mod:`mace_bounds.head.posteriors.ellipsoid`.
     huber : bool
         True in a head fitted by :func:`fit_robust`: rows were down-weighted by Huber's rule on leave-one-out
         residuals.
@@ -62,9 +58,8 @@ class PopsConfig:
     leverage_percentile: float = 50.0
     clip_percent: float = 0.5
     mode_threshold: float = 1e-8
-    posterior: Literal["hypercube", "ensemble", "ellipsoid"] = "hypercube"
-    basis: Literal["raw", "whitened"] = "raw"
-    ellipsoid: bool = False
+    posterior: str = "hypercube"
+    also: tuple[str, ...] = ()
     ellipsoid_rank: int = 8
     ellipsoid_outside_percent: float = 10.0
     standardize: bool = True
@@ -75,7 +70,6 @@ class PopsConfig:
     lambda_2: float = 1e-6
     max_iter: int = 20_000
     relative_tolerance: float = 1e-12
-    compatible: bool = False
     huber: bool = False
     huber_threshold: float = 1.345
     huber_max_iter: int = 30
@@ -83,12 +77,13 @@ class PopsConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings outside their range."""
+        for name in self.posteriors:
+            if name not in POSTERIORS:
+                raise HeadError(f"the posterior {name!r} is none of {', '.join(POSTERIORS)}; choose one of these.")
         checks = {
             "leverage_percentile": 0.0 <= self.leverage_percentile < 100.0,
             "clip_percent": 0.0 <= self.clip_percent <= 50.0,
             "mode_threshold": self.mode_threshold > 0.0,
-            "posterior": self.posterior in ("hypercube", "ensemble", "ellipsoid"),
-            "basis": self.basis in ("raw", "whitened"),
             "ellipsoid_rank": 2 <= self.ellipsoid_rank <= 64,
             "ellipsoid_outside_percent": 0.0 < self.ellipsoid_outside_percent <= 50.0,
             "max_iter": self.max_iter >= 1,
@@ -105,14 +100,9 @@ class PopsConfig:
                 )
 
     @property
-    def standardizes(self) -> bool:
-        """Whether columns are standardised, which compatibility mode never does."""
-        return self.standardize and not self.compatible
-
-    @property
-    def wants_ellipsoid(self) -> bool:
-        """Whether the head gets an ellipsoid."""
-        return self.ellipsoid or self.posterior == "ellipsoid"
+    def posteriors(self) -> tuple[str, ...]:
+        """Every posterior that is fitted, the one that counts first."""
+        return (self.posterior, *(name for name in self.also if name != self.posterior))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
@@ -122,6 +112,7 @@ class PopsConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> PopsConfig:
         """Build the settings from :meth:`to_dict`'s values; unknown or ill-typed ones raise ``HeadError``."""
         known = {f.name: f.default for f in fields(cls)}
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         for name, value in values.items():
             if name not in known:
                 raise HeadError(

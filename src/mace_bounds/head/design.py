@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from mace_bounds.errors import HeadError
 from mace_bounds.head.chunks import Array
 from mace_bounds.head.config import PopsConfig
+from mace_bounds.head.folder import read_tensor
 from mace_bounds.head.tsqr import TsqrFactor
 
 _FLAT = 1e-12  # a column that varies by less than this fraction of its size is constant up to round-off
@@ -65,6 +68,27 @@ class Design:
         z[:n, -1] = r[:, -1]
         return z
 
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """Arrays that rebuild it; whether there is a constant column is a setting of the fit."""
+        return {name: getattr(self, name) for name in ("active", "constant", "reference", "center", "scale")}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], *, intercept: bool) -> Design:
+        """Rebuild it from :meth:`to_tensors`; HeadError if they are not those of a design."""
+        active = read_tensor(tensors, "active", (None,), "b")
+        columns, k = len(active), int(np.count_nonzero(active))
+        design = cls(
+            active=active,
+            constant=read_tensor(tensors, "constant", (columns,), "b"),
+            reference=read_tensor(tensors, "reference", (columns,)),
+            center=read_tensor(tensors, "center", (k,)),
+            scale=read_tensor(tensors, "scale", (k,)),
+            intercept=intercept,
+        )
+        if (design.scale <= 0.0).any():
+            raise HeadError("the head's column scales are not positive; fit or download it again.")
+        return design
+
 
 def make_design(factor: TsqrFactor, config: PopsConfig) -> Design:
     """Decide from the factor which columns are fitted and how they are scaled."""
@@ -77,14 +101,12 @@ def make_design(factor: TsqrFactor, config: PopsConfig) -> Design:
     size = np.linalg.norm(r[:, 1:-1], axis=0) / root
     spread = np.linalg.norm(r[1:, 1:-1], axis=0) / root
     constant = (factor.minimum == factor.maximum) | (spread <= _FLAT * size)
-    if config.compatible:
-        active = np.ones(factor.columns, dtype=bool)
-    elif config.fit_intercept:
+    if config.fit_intercept:
         active = ~constant
     else:
         active = size > 0.0
     center, scale = np.zeros(int(active.sum())), np.ones(int(active.sum()))
-    if config.standardizes:
+    if config.standardize:
         center = mean[active] if config.fit_intercept else center
         scale = (spread if config.fit_intercept else size)[active]
     if len(center) + int(config.fit_intercept) == 0:

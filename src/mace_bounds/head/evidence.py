@@ -6,6 +6,7 @@ Res. 1, 211 (2001); scikit-learn's ``BayesianRidge`` for hyperpriors, start and 
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,7 @@ from scipy import linalg
 
 from mace_bounds.head.chunks import Array
 from mace_bounds.head.config import PopsConfig
-
-_COMPATIBLE_MAX_ITER = 300
-_COMPATIBLE_TOLERANCE = 1e-3
+from mace_bounds.head.minimise import FitWarning
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +57,7 @@ def maximise_evidence(zy: Array, sample_count: float, y_variance: float, config:
     zy : ndarray, shape (rows, m + 1)
         Design and target up to an orthogonal transformation, rows ≥ m + 1.
     sample_count : float
-        Number of rows of positive weight (Σw in compatibility mode).
+        Number of rows of positive weight.
     y_variance : float
         Weighted variance of the target: 1/α at the start.
     config : PopsConfig
@@ -71,11 +70,9 @@ def maximise_evidence(zy: Array, sample_count: float, y_variance: float, config:
     outside = float(rest @ rest)
     eig, p = s * s, s * uy
     alpha, lam = 1.0 / (y_variance + float(np.finfo(np.float64).eps)), 1.0
-    previous: Array | None = None
     converged = False
     gamma, n_iter = 0.0, 0
-    limit = min(config.max_iter, _COMPATIBLE_MAX_ITER) if config.compatible else config.max_iter
-    for n_iter in range(1, limit + 1):  # noqa: B007 - the count is reported
+    for n_iter in range(1, config.max_iter + 1):  # noqa: B007 - the count is reported
         c = p / (eig + lam / alpha)
         misfit = uy - s * c
         sse = float(misfit @ misfit) + outside
@@ -84,16 +81,13 @@ def maximise_evidence(zy: Array, sample_count: float, y_variance: float, config:
         new_alpha = (sample_count - gamma + 2.0 * config.alpha_1) / (sse + 2.0 * config.alpha_2)
         change = max(abs(new_lam / lam - 1.0), abs(new_alpha / alpha - 1.0))
         lam, alpha = new_lam, new_alpha
-        if config.compatible:
-            coefficients = vt.T @ c
-            converged = previous is not None and bool(
-                np.sum(np.abs(previous - coefficients)) < _COMPATIBLE_TOLERANCE
-            )
-            previous = coefficients
-        else:
-            converged = change < config.relative_tolerance
+        converged = change < config.relative_tolerance
         if converged:
             break
+    if not converged:
+        warnings.warn(
+            f"the evidence iteration of the mean did not converge in {config.max_iter} steps", FitWarning, stacklevel=2
+        )
     ridge = lam / alpha
     return Evidence(
         coefficients=vt.T @ (p / (eig + ridge)),

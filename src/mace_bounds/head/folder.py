@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from mace_bounds.errors import HeadError
 
-FORMAT = "mace-bounds-head"
-FORMAT_VERSION = 1
+FORMAT = 1
+"""The one format of a head folder that this version writes and reads."""
 TENSORS, CONFIG, CARD = "head.safetensors", "config.json", "README.md"
 _MAX_TENSOR_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 16 << 20
 _DTYPES = ("float64", "float32", "int64", "int32", "uint8", "bool")
-_RESERVED = ("format", "format_version", "digest")
+_RESERVED = ("format", "digest")
 
 
 def write_head(
@@ -42,7 +42,7 @@ def write_head(
     tensors : mapping of str to ndarray
         The numbers: float64, float32, int64, int32, uint8 or bool, no NaN.
     config : mapping
-        JSON values; ``format``, ``format_version`` and ``digest`` are added.
+        JSON values; ``format`` and ``digest`` are added.
     card : str
         The model card, Markdown.
     overwrite : bool
@@ -69,7 +69,7 @@ def write_head(
         raise HeadError(
             f"the head's config may not hold {reserved[0]!r}, which the file format sets; rename it."
         )
-    content = {**config, "format": FORMAT, "format_version": FORMAT_VERSION}
+    content = {**config, "format": FORMAT}
     content["digest"] = _digest(content, data)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -106,32 +106,31 @@ def read_head_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, NDArray[
     tensors : dict of str to ndarray
         The numbers.
     config : dict
-        The settings, with ``format``, ``format_version`` and ``digest``.
+        The settings, with ``format`` and ``digest``.
 
     Raises
     ------
     HeadError
-        If the folder is no head, of a newer format, too large, truncated or changed since it was written.
+        If the folder is no head, of another format, too large, truncated or changed since it was written.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     path = Path(folder)
     if not path.is_dir():
-        raise HeadError(f"expected a head folder at {path}, found none; fit one or check the path.")
+        raise HeadError(f"there is no head folder at {path}; fit a head or check the path.")
     text = _read(path / CONFIG, _MAX_CONFIG_BYTES)
     data = _read(path / TENSORS, _MAX_TENSOR_BYTES)
     try:
         config = json.loads(text.decode("utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError):
         raise HeadError(f"{path / CONFIG} is not valid JSON; fit or download the head again.") from None
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise HeadError(f"{path / CONFIG} does not describe a {FORMAT}; check the path.")
-    if config.get("format_version") != FORMAT_VERSION:
+    if not isinstance(config, dict) or "format" not in config:
+        raise HeadError(f"{path / CONFIG} does not describe a head; check the path.")
+    if config["format"] != FORMAT or isinstance(config["format"], bool):
         raise HeadError(
-            f"the head at {path} has format {config.get('format_version')!r}, this version reads "
-            f"{FORMAT_VERSION}; "
-            "upgrade mace-bounds or fit the head again."
+            f"the head at {path} has format {config['format']!r}, and this version reads format {FORMAT}; "
+            "fit it again, or use the version that wrote it."
         )
     if config.get("digest") != _digest(config, data):
         raise HeadError(
@@ -152,7 +151,7 @@ def is_head_folder(folder: str | os.PathLike[str]) -> bool:
         config = json.loads(_read(Path(folder) / CONFIG, _MAX_CONFIG_BYTES))
     except (HeadError, ValueError, RecursionError):
         return False
-    return isinstance(config, dict) and config.get("format") == FORMAT
+    return isinstance(config, dict) and "format" in config and "digest" in config
 
 
 def check_head_target(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -168,11 +167,55 @@ def check_head_target(folder: str | os.PathLike[str], *, overwrite: bool = False
         )
 
 
+def read_tensor(
+    tensors: Mapping[str, NDArray[Any]], name: str, shape: tuple[int | None, ...], kind: str = "f"
+) -> NDArray[Any]:
+    """One tensor of a head, checked.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+        All of them.
+    name : str
+        Which one.
+    shape : tuple
+        Its shape, None for a length that may be any.
+    kind : str
+        Kind of its dtype, as numpy abbreviates it: floating point by default.
+
+    Raises
+    ------
+    HeadError
+        If it is missing, of another shape or kind, or not finite.
+    """
+    if name not in tensors:
+        raise HeadError(f"the head holds no tensor {name!r}; fit or download it again.")
+    array = np.asarray(tensors[name])
+    fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    if not fits or array.dtype.kind != kind or not np.isfinite(array).all():
+        raise HeadError(
+            f"the head's tensor {name!r} is not finite, or of another shape or type than {shape} {kind!r} "
+            f"({array.shape} {array.dtype}); fit or download it again."
+        )
+    return array
+
+
+def tensors_under(tensors: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Tensors whose names begin with ``prefix.``, by the rest of their names."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): array for name, array in tensors.items() if name.startswith(start)}
+
+
+def tensors_named(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The same tensors under names that begin with ``prefix.``."""
+    return {f"{prefix}.{name}": array for name, array in tensors.items()}
+
+
 def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
     a = np.asarray(array)
     if a.dtype.name not in _DTYPES:
         raise HeadError(
-            f"tensor {name!r} has dtype {a.dtype}, expected one of {', '.join(_DTYPES)}; convert it."
+            f"tensor {name!r} has dtype {a.dtype}, which a head cannot hold; convert it to one of {', '.join(_DTYPES)}."
         )
     if a.dtype.kind == "f" and np.isnan(a).any():
         raise HeadError(f"tensor {name!r} holds NaN; fit the head again.")
@@ -182,16 +225,16 @@ def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
 def _read(path: Path, limit: int) -> bytes:
     try:
         if not path.is_file():
-            raise HeadError(f"{path} cannot be read as a file; expected a head folder, fit or download one.")
+            raise HeadError(f"{path} cannot be read as a file of a head; check the path, or fit a head.")
         size = path.stat().st_size
         if size > limit:
             raise HeadError(
-                f"{path} has {size} bytes, expected at most {limit}; it is not a head of this project."
+                f"{path} has {size} bytes, and a head has at most {limit}; check the path."
             )
         return path.read_bytes()
     except OSError:
         raise HeadError(
-            f"{path} cannot be read as a file; expected a head folder, fit or download one."
+            f"{path} cannot be read as a file of a head; check the path, or fit a head."
         ) from None
 
 

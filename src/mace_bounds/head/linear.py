@@ -31,11 +31,11 @@ class LinearFit:
     evidence : Evidence
         The ridge fit of y / y_scale.
     y_scale : float
-        Root mean square of y, eV/atom (1 in compatibility mode).
+        Root mean square of y, eV/atom; 1 where every y is zero.
     n_rows : int
         Rows of positive weight.
-    gain : ndarray, shape (n,)
-        xᵀAx of each row, without its weight.
+    unweighted_leverage : ndarray, shape (n,)
+        xᵀAx of each row: its leverage but for its weight.
     residual : ndarray, shape (n,)
         y minus the mean, in units of y_scale.
     weight : ndarray, shape (n,)
@@ -46,7 +46,7 @@ class LinearFit:
     evidence: Evidence
     y_scale: float
     n_rows: int
-    gain: Array
+    unweighted_leverage: Array
     residual: Array
     weight: Array
 
@@ -58,7 +58,7 @@ class LinearFit:
     @property
     def leverage(self) -> Array:
         """Regularised hat values, shape (n,)."""
-        return self.weight * self.gain
+        return self.weight * self.unweighted_leverage
 
     @property
     def loo_residual(self) -> Array:
@@ -67,20 +67,19 @@ class LinearFit:
 
 
 def fit_linear(chunks: Chunks, config: PopsConfig, factor: TsqrFactor | None = None) -> LinearFit:
-    """Fit the mean by evidence and compute gain and residual of every row (two passes)."""
+    """Fit the mean by evidence and compute leverage and residual of every row (two passes)."""
     factor = factorise(chunks) if factor is None else factor
     design = make_design(factor, config)
-    # Weights are normalised to mean 1, so that a precision counts rows; the reference takes them as they are.
-    mean_weight = 1.0 if config.compatible else factor.weight_sum / factor.n_rows
+    mean_weight = factor.weight_sum / factor.n_rows  # weights of mean 1: a precision counts rows
     sample_count = factor.weight_sum / mean_weight
     zy = design.transform_factor(factor.r) / np.sqrt(mean_weight)
     size = float(np.linalg.norm(zy[:, -1])) / np.sqrt(sample_count)
-    y_scale = 1.0 if config.compatible or size == 0.0 else size
+    y_scale = 1.0 if size == 0.0 else size
     zy[:, -1] /= y_scale
     centred = factor.r[1:, -1] / (y_scale * np.sqrt(factor.weight_sum))
     evidence = maximise_evidence(zy, sample_count, float(centred @ centred), config)
     whitening = evidence.basis * evidence.spread
-    gain, residual, weight = (np.empty(factor.n_total) for _ in range(3))
+    leverage, residual, weight = (np.empty(factor.n_total) for _ in range(3))
     start = 0
     for x, y, w in checked_rows(chunks):
         rows = slice(start, start + len(x))
@@ -89,7 +88,7 @@ def fit_linear(chunks: Chunks, config: PopsConfig, factor: TsqrFactor | None = N
             break
         z = design.transform(x)
         u = z @ whitening
-        gain[rows] = np.einsum("ij,ij->i", u, u)
+        leverage[rows] = np.einsum("ij,ij->i", u, u)
         residual[rows] = y / y_scale - z @ evidence.coefficients
         weight[rows] = w / mean_weight
     if start != factor.n_total:
@@ -97,7 +96,7 @@ def fit_linear(chunks: Chunks, config: PopsConfig, factor: TsqrFactor | None = N
             f"expected the same {factor.n_total} rows in every pass, got {start} or more; make the chunks "
             "re-iterable."
         )
-    return LinearFit(design, evidence, y_scale, factor.n_rows, gain, residual, weight)
+    return LinearFit(design, evidence, y_scale, factor.n_rows, leverage, residual, weight)
 
 
 def factorise(chunks: Chunks) -> TsqrFactor:

@@ -101,37 +101,6 @@ class ActiveSet:
         return cls(tensors["rows"], tensors["projection"], tensors["inverse"])
 
 
-def maxvol(a: ArrayLike, tolerance: float = DOMINANT) -> NDArray[np.int64]:
-    """Pick r rows whose determinant no exchange of one row enlarges.
-
-    Parameters
-    ----------
-    a : array, shape (n, r)
-        Rows; of full column rank.
-    tolerance : float
-        Largest entry of ``a @ inv(a[rows])`` at the end, at least 1.
-
-    Returns
-    -------
-    ndarray of int64, shape (r,)
-        The rows; their order pairs them with the columns of ``a @ inv(a[rows])``.
-
-    Raises
-    ------
-    HeadError
-        If ``a`` is not such a matrix.
-    """
-    matrix = np.asarray(a, dtype=np.float64)
-    if matrix.ndim != 2 or len(matrix) < matrix.shape[1] or not np.isfinite(matrix).all():
-        raise HeadError(f"expected finite rows (n, r) with n >= r, got shape {matrix.shape}; check the rows.")
-    # Pivoted QR of the transpose picks rows one by one, each the farthest from the span of the ones before.
-    r, pivots = linalg.qr(matrix.T, mode="r", pivoting=True, check_finite=False)
-    pivot_sizes = np.abs(np.diagonal(r))
-    if pivot_sizes.size and pivot_sizes[-1] <= np.finfo(float).eps * max(matrix.shape) * pivot_sizes[0]:
-        raise HeadError("expected rows of full column rank; active_set finds the row space first.")
-    return _exchange(matrix, pivots[: matrix.shape[1]].astype(np.int64), tolerance)
-
-
 def active_set(
     rows: ArrayLike | RowBlocks, *, rank_tolerance: float = 1e-6, tolerance: float = DOMINANT
 ) -> ActiveSet:

@@ -6,21 +6,23 @@ low-noise regime", Mach. Learn.: Sci. Technol. 6, 015008 (2025), doi:10.1088/263
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 from mace_bounds.head.chunks import Array, Chunks, checked_rows
 from mace_bounds.head.config import PopsConfig
 from mace_bounds.head.linear import LinearFit, fit_linear
-from mace_bounds.head.pops_head import PopsFit, PopsHead
-from mace_bounds.head.posteriors import Corrections, fit_axes, fit_ellipsoid, stratified_rows
-from mace_bounds.head.tsqr import TsqrFactor
+from mace_bounds.head.pops_head import PopsFit, PopsHead, Ridge
+from mace_bounds.head.posteriors import POSTERIORS, PosteriorRows
+from mace_bounds.head.tsqr import QrAccumulator, TsqrFactor
 
 _TIE = 1e-10  # rows of equal features differ in leverage by round-off and are selected together
-_ELLIPSOID_ROWS = 20_000
-_ENSEMBLE_MEMBERS = 1000
+
+Corrections = Callable[[Array], Iterable[Array]]
+"""Yields blocks (n, k) of (e/h) u · T: the whitened corrections of chosen rows times the T (m, k) it is given."""
 
 
 def fit_pops(
@@ -30,10 +32,10 @@ def fit_pops(
     *,
     original: Chunks | None = None,
 ) -> PopsFit:
-    """Fit a POPS head to residuals, in four passes over the rows and memory for one chunk.
+    """Fit a POPS head to residuals, in three passes over the rows and memory for one chunk.
 
-    The ellipsoid and the ensemble take one pass more, and memory for the rows they use: all, up to 20,000 and
-    1000, else as many that are stratified by leverage.
+    Each posterior takes one pass more. The ellipsoid and the ensemble take memory for the rows they use: all, up to
+    20,000 and 1000, else as many that are stratified by leverage.
 
     Parameters
     ----------
@@ -59,65 +61,87 @@ def fit_pops(
     """
     config = config or PopsConfig()
     linear = fit_linear(chunks, config, factor)
-    evidence, design, unit = linear.evidence, linear.design, linear.y_scale
+    evidence, y_scale = linear.evidence, linear.y_scale
     selected = select_rows(linear, config)
     count = int(np.count_nonzero(selected))
-    found = fit_axes(
-        _corrections(chunks, linear, selected),
-        count,
-        evidence.basis,
-        evidence.spread,
-        config.mode_threshold,
-        config.clip_percent,
-        whitened=config.basis == "whitened",
+    axes, to_axes, singular = principal_axes(_corrections(chunks, linear, selected), evidence.basis, evidence.spread)
+    rows = PosteriorRows(
+        y_scale=y_scale,
+        selected=selected,
+        leverage=linear.leverage,
+        weight=linear.weight,
+        loo_residual=linear.loo_residual,
+        rms=singular / np.sqrt(count),
+        to_axes=to_axes,
+        corrections=lambda chosen: _corrections(chunks, linear, chosen)(to_axes),
+        whitened=lambda chosen: (
+            (u, weight) for u, weight, _ in _projected_rows(original or chunks, linear, chosen, linear.whitening)
+        ),
     )
-    members = axes = None
-    if config.posterior == "ensemble":
-        kept = np.zeros(len(selected), dtype=bool)
-        kept[stratified_rows(linear.leverage, selected, _ENSEMBLE_MEMBERS)[0]] = True
-        members = np.concatenate(list(_corrections(chunks, linear, kept)(found.to_axes))) * unit
-    if config.wants_ellipsoid:
-        axes = found.to_axes.T @ _ellipsoid(original or chunks, linear, config) * unit
     head = PopsHead(
         config=config,
-        active=design.active,
-        constant=design.constant,
-        reference=design.reference,
-        center=design.center,
-        scale=design.scale,
-        coefficients=evidence.coefficients * unit,
-        whitening=linear.whitening,
-        axes=found.axes,
-        rms=found.rms * unit,
-        lower=found.clipped.lower * unit,
-        upper=found.clipped.upper * unit,
-        envelope_lower=found.envelope.lower * unit,
-        envelope_upper=found.envelope.upper * unit,
-        alpha=evidence.alpha / unit**2,
-        lambda_=evidence.lambda_ / unit**2,
-        effective_parameters=evidence.effective_parameters,
-        n_rows=linear.n_rows,
+        design=linear.design,
+        ridge=Ridge(
+            coefficients=evidence.coefficients * y_scale,
+            whitening=linear.whitening,
+            alpha=evidence.alpha / y_scale**2,
+            lambda_=evidence.lambda_ / y_scale**2,
+            effective_parameters=evidence.effective_parameters,
+            n_rows=linear.n_rows,
+            n_iter=evidence.n_iter,
+            converged=evidence.converged,
+        ),
+        axes=axes,
+        posteriors={name: POSTERIORS[name].fit(rows, config) for name in config.posteriors},
         n_selected=count,
-        n_iter=evidence.n_iter,
-        converged=evidence.converged,
-        ellipsoid_axes=axes,
-        corrections=members,
     )
     return PopsFit(
         head=head,
         leverage=linear.leverage,
-        residual=linear.residual * unit,
-        loo_residual=linear.loo_residual * unit,
+        residual=linear.residual * y_scale,
+        loo_residual=linear.loo_residual * y_scale,
         selected=selected,
         weight=linear.weight,
     )
 
 
+def principal_axes(corrections: Corrections, basis: Array, spread: Array) -> tuple[Array, Array, Array]:
+    """Principal axes of the corrections, by QR of their whitened form.
+
+    The corrections are never formed from α Σ twice, which would lose the square of the condition number.
+
+    Parameters
+    ----------
+    corrections : callable
+        Yields blocks (n, k) of the whitened corrections, as rows, times the matrix (m, k) it is given.
+    basis : ndarray, shape (m, m)
+        V, orthonormal.
+    spread : ndarray, shape (m,)
+        D; the corrections are (whitened) · (V D)ᵀ.
+
+    Returns
+    -------
+    axes : ndarray, shape (m, m)
+        W, as columns, widest first; the largest component of each is positive.
+    to_axes : ndarray, shape (m, m)
+        Turns whitened corrections into principal coordinates.
+    singular : ndarray, shape (m,)
+        Square roots of the eigenvalues of the sum of second moments.
+    """
+    m = len(spread)
+    accumulator = QrAccumulator(m)
+    for block in corrections(np.eye(m)):
+        accumulator.add(block)
+    _, singular, vt = linalg.svd(accumulator.r * spread, full_matrices=False, check_finite=False)
+    axes = basis @ vt.T
+    largest = np.take_along_axis(axes, np.argmax(np.abs(axes), axis=0)[None, :], axis=0)[0]
+    rotation = vt.T * np.where(largest < 0.0, -1.0, 1.0)
+    return basis @ rotation, spread[:, None] * rotation, singular
+
+
 def select_rows(linear: LinearFit, config: PopsConfig) -> NDArray[np.bool_]:
     """Return the rows at or above the leverage percentile, shape (n,)."""
     leverage = linear.leverage
-    if config.compatible:
-        return np.asarray(leverage >= np.percentile(leverage, config.leverage_percentile))
     counted = linear.weight > 0.0
     threshold = np.percentile(leverage[counted], config.leverage_percentile)
     return np.asarray(counted & (leverage >= threshold * (1.0 - _TIE)))
@@ -127,7 +151,7 @@ def _corrections(chunks: Chunks, linear: LinearFit, chosen: NDArray[np.bool_]) -
     """Offer the whitened corrections (e/h) u of the chosen rows; rows of zero leverage have none."""
     ratio = np.zeros(len(chosen))
     good = chosen & (linear.leverage > 0.0)
-    ratio[good] = linear.residual[good] / linear.gain[good]  # the weight cancels
+    ratio[good] = linear.residual[good] / linear.unweighted_leverage[good]  # the weight cancels
 
     def iterate(directions: Array) -> Iterator[Array]:
         onto = linear.whitening @ directions  # one product per row instead of two
@@ -136,25 +160,6 @@ def _corrections(chunks: Chunks, linear: LinearFit, chosen: NDArray[np.bool_]) -
             yield along
 
     return iterate
-
-
-def _ellipsoid(chunks: Chunks, linear: LinearFit, config: PopsConfig) -> Array:
-    """Fit M to the leave-one-out residuals, in units of y_scale, of rows of all leverages."""
-    rows, counts = stratified_rows(linear.leverage, linear.weight > 0.0, _ELLIPSOID_ROWS)
-    chosen = np.zeros(len(linear.weight), dtype=bool)
-    chosen[rows] = True
-    u, weight = np.empty((len(rows), linear.design.size)), np.empty(len(rows))
-    start = 0
-    for block, w, _ in _projected_rows(chunks, linear, chosen, linear.whitening):
-        u[start : start + len(w)], weight[start : start + len(w)] = block, w
-        start += len(w)
-    return fit_ellipsoid(
-        u,
-        linear.loo_residual[rows],
-        weight * counts,
-        config.ellipsoid_rank,
-        config.ellipsoid_outside_percent / 100.0,
-    )
 
 
 def _projected_rows(

@@ -18,8 +18,7 @@ from mace_bounds.head.config import PopsConfig
 from mace_bounds.head.linear import fit_linear
 from mace_bounds.head.pops_fit import fit_pops
 from mace_bounds.head.pops_head import PopsFit
-
-_MAD_TO_STD = 1.482602218505602  # 1 / Φ⁻¹(3/4)
+from mace_bounds.head.statistics import MAD_TO_STD
 
 
 def huber_weights(chunks: Chunks, config: PopsConfig | None = None) -> Array:
@@ -45,7 +44,7 @@ def huber_weights(chunks: Chunks, config: PopsConfig | None = None) -> Array:
         linear = fit_linear(chunks if weights is None else reweighted(chunks, weights), config)
         loo = linear.loo_residual
         counted = loo[linear.weight > 0.0]
-        scale = _MAD_TO_STD * float(np.median(np.abs(counted - np.median(counted))))
+        scale = MAD_TO_STD * float(np.median(np.abs(counted - np.median(counted))))
         limit = config.huber_threshold * scale
         size = np.abs(loo)
         new = np.ones(len(loo))

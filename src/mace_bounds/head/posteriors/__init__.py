@@ -1,26 +1,18 @@
-"""Where the coefficients may lie around their mean: hypercube, ensemble, ellipsoid, behind one interface.
+"""Where the coefficients may lie around their mean: one file each, behind one interface.
 
-All of them live in principal coordinates b: the coefficients are w + W b, with the head's axes W as columns.
-A row z of fitted columns has the projections zᵀW, and the deviation of its prediction from the mean is
-(zᵀW) b. So one product per row serves every posterior.
+A new posterior is a file with a class that has the methods of :class:`Posterior`, and a line in :data:`POSTERIORS`.
 """
 
-from mace_bounds.head.posteriors.box import Box, CorrectionAxes, Corrections, fit_axes
 from mace_bounds.head.posteriors.ellipsoid import Ellipsoid
-from mace_bounds.head.posteriors.ellipsoid_fit import fit_ellipsoid, generalisation_error
 from mace_bounds.head.posteriors.ensemble import Ensemble
-from mace_bounds.head.posteriors.interface import Posterior
-from mace_bounds.head.posteriors.subsample import stratified_rows
+from mace_bounds.head.posteriors.hypercube import Hypercube
+from mace_bounds.head.posteriors.interface import Posterior, PosteriorRows, stratified_rows
 
-__all__ = [
-    "Box",
-    "CorrectionAxes",
-    "Corrections",
-    "Ellipsoid",
-    "Ensemble",
-    "Posterior",
-    "fit_axes",
-    "fit_ellipsoid",
-    "generalisation_error",
-    "stratified_rows",
-]
+POSTERIORS: dict[str, type[Posterior]] = {
+    "hypercube": Hypercube,
+    "ensemble": Ensemble,
+    "ellipsoid": Ellipsoid,
+}
+"""Every posterior by its name, the default first: settings, the command line and the benchmark read it."""
+
+__all__ = ["POSTERIORS", "Ellipsoid", "Ensemble", "Hypercube", "Posterior", "PosteriorRows", "stratified_rows"]

@@ -6,12 +6,23 @@ of pointwise optimal parameters.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mace_bounds.errors import HeadError
 from mace_bounds.head.chunks import Array
+from mace_bounds.head.folder import read_tensor
+from mace_bounds.head.posteriors.interface import stratified_rows
 
+if TYPE_CHECKING:
+    from mace_bounds.head.config import PopsConfig
+    from mace_bounds.head.posteriors.interface import PosteriorRows
+
+_MAX_MEMBERS = 1000
 _BLOCK_MEMBERS = 128
 
 
@@ -22,13 +33,21 @@ class Ensemble:
     Attributes
     ----------
     rms : ndarray, shape (m,)
-        Root mean square of all corrections along each principal axis, along which they are uncorrelated.
+        Root mean square of all corrections along each principal axis, along which they are uncorrelated, eV/atom.
     members : ndarray, shape (k, m)
-        The kept corrections in principal coordinates: all of them, or a stratified sample.
+        The kept corrections in principal coordinates, eV/atom: all of them, or 1000 that are stratified by leverage.
     """
 
     rms: Array
     members: Array
+
+    @classmethod
+    def fit(cls, rows: PosteriorRows, config: PopsConfig) -> Self:  # noqa: ARG003
+        """Keep corrections of the selected rows."""
+        kept = np.zeros(len(rows.selected), dtype=np.bool_)
+        kept[stratified_rows(rows.leverage, rows.selected, _MAX_MEMBERS)[0]] = True
+        members = np.concatenate(list(rows.corrections(kept)))
+        return cls(rows.rms * rows.y_scale, members * rows.y_scale)
 
     def std(self, along: Array) -> Array:
         """Root mean square over all corrections."""
@@ -43,6 +62,14 @@ class Ensemble:
             np.maximum(upper, values.max(axis=1), out=upper)
         return lower, upper
 
-    def sample(self, n: int, rng: np.random.Generator) -> Array:
-        """Draw kept corrections with replacement, shape (n, m)."""
-        return np.asarray(self.members[rng.integers(len(self.members), size=n)])
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """Second moments and members."""
+        return {"rms": self.rms, "members": self.members}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], size: int) -> Self:
+        """Rebuild it from :meth:`to_tensors`."""
+        members = read_tensor(tensors, "members", (None, size))
+        if len(members) == 0:
+            raise HeadError("the head's ensemble has no members; fit or download it again.")
+        return cls(read_tensor(tensors, "rms", (size,)), members)

@@ -1,38 +1,53 @@
-"""The box around the pointwise corrections.
+"""The box around the pointwise corrections: the posterior of POPS.
 
-References: T. D. Swinburne and D. Perez, Mach. Learn.: Sci. Technol. 6, 015008 (2025), sections 3-4; the
-authors' ``popsregression`` 0.4.0. Everything runs on whitened factors: the corrections are never formed from
-α Σ twice, which loses the square of the condition number.
+Reference: T. D. Swinburne and D. Perez, Mach. Learn.: Sci. Technol. 6, 015008 (2025), sections 3-4; the authors'
+``popsregression`` 0.4.0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from scipy import linalg
+from numpy.typing import NDArray
 
 from mace_bounds.head.chunks import Array
-from mace_bounds.head.posteriors.tails import Tails
-from mace_bounds.head.tsqr import QrAccumulator
+from mace_bounds.head.folder import read_tensor
 
-Corrections = Callable[[Array], Iterable[Array]]
-"""Yields blocks (n, k) of (e/h) u · T, the whitened corrections of the selected rows times the T (m, k) it is given."""
+if TYPE_CHECKING:
+    from mace_bounds.head.config import PopsConfig
+    from mace_bounds.head.posteriors.interface import PosteriorRows
+
+_MIN_WAITING_ROWS = 2048  # waiting rows are worth a partition from here on
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
-    """Uniform on a box in principal coordinates.
+class Hypercube:
+    """Uniform on a box in principal coordinates: the clipped range of the corrections along each axis.
 
     Attributes
     ----------
     lower, upper : ndarray, shape (m,)
-        Its sides.
+        Its sides, eV/atom; 0 along axes below the mode threshold.
     """
 
     lower: Array
     upper: Array
+
+    @classmethod
+    def fit(cls, rows: PosteriorRows, config: PopsConfig) -> Self:
+        """Take percentiles of the corrections of the selected rows."""
+        percentiles = StreamingPercentiles(
+            int(np.count_nonzero(rows.selected)), config.clip_percent, len(rows.rms)
+        )
+        for block in rows.corrections(rows.selected):
+            percentiles.add(block)
+        squared = rows.rms**2
+        retained = squared > config.mode_threshold * squared.max()
+        lower, upper = percentiles.bounds()
+        return cls(np.where(retained, lower, 0.0) * rows.y_scale, np.where(retained, upper, 0.0) * rows.y_scale)
 
     @property
     def _middle_and_half(self) -> tuple[Array, Array]:
@@ -49,99 +64,71 @@ class Box:
         shift, reach = along @ middle, np.abs(along) @ half
         return shift - reach, shift + reach
 
-    def sample(self, n: int, rng: np.random.Generator) -> Array:
-        """Draw uniformly from the box, shape (n, m)."""
-        return np.asarray(self.lower + (self.upper - self.lower) * rng.random((n, len(self.lower))))
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """Both sides."""
+        return {"lower": self.lower, "upper": self.upper}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], size: int) -> Self:
+        """Rebuild it from :meth:`to_tensors`."""
+        return cls(*(read_tensor(tensors, side, (size,)) for side in ("lower", "upper")))
 
 
-@dataclass(frozen=True, eq=False)
-class CorrectionAxes:
-    """Principal axes of the corrections and the range of the corrections along them.
-
-    Attributes
-    ----------
-    axes : ndarray, shape (m, m)
-        W, as columns, widest first; the largest component of each is positive. Orthonormal for the ``raw``
-        basis, F times an orthonormal matrix for ``whitened``.
-    to_axes : ndarray, shape (m, m)
-        Turns whitened corrections (as rows) into principal coordinates.
-    rms : ndarray, shape (m,)
-        Root mean square of the corrections along each axis.
-    clipped : Box
-        Clipped range along each axis, 0 for axes below the mode threshold.
-    envelope : Box
-        Full range along every axis: the box that holds every selected correction.
-    """
-
-    axes: Array
-    to_axes: Array
-    rms: Array
-    clipped: Box
-    envelope: Box
-
-
-def principal_axes(factor: Array, basis: Array, spread: Array) -> tuple[Array, Array]:
-    """Principal axes of the corrections from the R factor of their whitened form.
+class StreamingPercentiles:
+    """Exact percentiles of columns that arrive in pieces, holding only their tails.
 
     Parameters
     ----------
-    factor : ndarray, shape (rows, m)
-        R factor of the whitened corrections.
-    basis : ndarray, shape (m, m)
-        V, orthonormal.
-    spread : ndarray, shape (m,)
-        D; the corrections are (whitened) · (V D)ᵀ. Ones keep them whitened.
-
-    Returns
-    -------
-    rotation : ndarray, shape (m, m)
-        Axes in the eigenbasis: the axes themselves are V · rotation.
-    singular : ndarray, shape (m,)
-        Square roots of the eigenvalues of the second-moment sum.
+    count : int
+        Number of values per column in all.
+    percent : float
+        The percentiles wanted are ``percent`` and ``100 - percent``, in [0, 50].
+    columns : int
+        Number of columns.
     """
-    padded = np.zeros((max(len(factor), len(spread)), len(spread)))
-    padded[: len(factor)] = factor * spread
-    _, singular, vt = linalg.svd(padded, full_matrices=False, check_finite=False)
-    axes = basis @ vt.T
-    largest = np.take_along_axis(axes, np.argmax(np.abs(axes), axis=0)[None, :], axis=0)[0]
-    return vt.T * np.where(largest < 0.0, -1.0, 1.0), singular
 
+    def __init__(self, count: int, percent: float, columns: int) -> None:
+        self.count = count
+        self.percent = percent
+        self._keep = min(count, int(np.floor((count - 1) * (percent / 100.0))) + 3)
+        self._held: Array = np.empty((columns, 0))  # transposed: numpy partitions the last axis faster
+        self._waiting: list[Array] = []
+        self._rows_waiting = 0
 
-def fit_axes(
-    corrections: Corrections,
-    count: int,
-    basis: Array,
-    spread: Array,
-    mode_threshold: float,
-    clip_percent: float,
-    *,
-    whitened: bool = False,
-) -> CorrectionAxes:
-    """Fit axes and box in two passes over the whitened corrections of the ``count`` selected rows.
+    def add(self, values: Array) -> None:
+        """Add values, shape (n, columns); faster where each column lies in one piece."""
+        self._waiting.append(values.T)
+        self._rows_waiting += len(values)
+        if self._rows_waiting >= max(2 * self._keep, _MIN_WAITING_ROWS):
+            self._drop_middle()
 
-    The box in the ``raw`` basis has the principal axes of the corrections themselves, as the reference has.
-    ``whitened`` takes those of the whitened corrections, which do not depend on the units of the columns.
-    """
-    m = len(spread)
-    accumulator = QrAccumulator(m)
-    for block in corrections(np.eye(m)):
-        accumulator.add(block)
-    if whitened:
-        rotation, singular = principal_axes(accumulator.r, basis, np.ones(m))
-        to_axes, axes = rotation, (basis * spread) @ rotation
-    else:
-        rotation, singular = principal_axes(accumulator.r, basis, spread)
-        to_axes, axes = spread[:, None] * rotation, basis @ rotation
-    tails = Tails(count, clip_percent, m)
-    for block in corrections(to_axes):
-        tails.add(block)
-    lower, upper = tails.bounds()
-    squared = singular**2
-    retained = squared > mode_threshold * squared.max()
-    return CorrectionAxes(
-        axes=axes,
-        to_axes=to_axes,
-        rms=singular / np.sqrt(count),
-        clipped=Box(np.where(retained, lower, 0.0), np.where(retained, upper, 0.0)),
-        envelope=Box(*tails.extremes()),
-    )
+    def bounds(self) -> tuple[Array, Array]:
+        """Return ``np.percentile`` (linear) at ``percent`` and ``100 - percent``, each shape (columns,)."""
+        self._drop_middle()
+        ordered = np.sort(self._held, axis=1)
+        dropped = self.count - ordered.shape[1]
+        return (
+            self._interpolate(ordered, self.percent / 100.0, 0),
+            self._interpolate(ordered, (100.0 - self.percent) / 100.0, dropped),
+        )
+
+    def _drop_middle(self) -> None:
+        if not self._waiting:
+            return
+        values = np.concatenate([self._held, *self._waiting], axis=1)
+        self._waiting, self._rows_waiting = [], 0
+        last = values.shape[1] - self._keep
+        if last > self._keep:
+            values.partition(self._keep - 1, axis=1)  # one after the other: numpy is slow with two at once
+            values[:, self._keep :].partition(last - self._keep, axis=1)
+            values = np.concatenate([values[:, : self._keep], values[:, last:]], axis=1)
+        self._held = values
+
+    def _interpolate(self, ordered: Array, quantile: float, dropped: int) -> Array:
+        position = (self.count - 1) * quantile
+        index = int(np.floor(position))
+        t = position - index
+        a = ordered[:, index - dropped]
+        b = ordered[:, min(index + 1, self.count - 1) - dropped]
+        # numpy's own order of operations, so that the last bit agrees with np.percentile
+        return np.asarray(a + (b - a) * t if t < 0.5 else b - (b - a) * (1.0 - t))

@@ -1,0 +1,70 @@
+"""The one way in which losses are minimised: L-BFGS with the gradient given, and what happens where it fails."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from mace_bounds.errors import HeadError
+from mace_bounds.head.chunks import Array
+
+
+class FitWarning(UserWarning):
+    """A part of a fit stopped before it converged: its result is usable, but not the best; a head keeps the text."""
+
+
+def minimise(
+    loss: Callable[[Array], tuple[float, Array]],
+    start: Array,
+    *,
+    name: str,
+    max_iter: int,
+    ftol: float,
+    gtol: float,
+    **options: float,
+) -> Array:
+    """Minimise a smooth function by L-BFGS-B, which is deterministic.
+
+    Parameters
+    ----------
+    loss : callable
+        From parameters (p,) to the value and its gradient (p,).
+    start : ndarray, shape (p,)
+        Where the search begins.
+    name : str
+        What is fitted, for messages.
+    max_iter : int
+        Most steps.
+    ftol, gtol : float
+        The search ends where a step changes the value by less than ``ftol``, relatively, or no component of the
+        gradient is above ``gtol``.
+    **options
+        Further options of scipy's ``L-BFGS-B``.
+
+    Returns
+    -------
+    ndarray, shape (p,)
+        The parameters.
+
+    Raises
+    ------
+    HeadError
+        If the result is not finite.
+
+    Warns
+    -----
+    FitWarning
+        If the search ended otherwise than by ``ftol`` or ``gtol``.
+    """
+    from scipy.optimize import minimize
+
+    stop = {"maxiter": max_iter, "ftol": ftol, "gtol": gtol, **options}
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options=stop)  # type: ignore[call-overload]
+    if not np.isfinite(found.x).all():
+        raise HeadError(f"the fit of {name} has no finite result; look for extreme values among the labels.")
+    if not found.success:
+        reason = " ".join(str(found.message).split()).rstrip(".").lower()
+        warnings.warn(f"the fit of {name} did not converge ({reason})", FitWarning, stacklevel=2)
+    return np.asarray(found.x, dtype=np.float64)
