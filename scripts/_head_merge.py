@@ -27,11 +27,10 @@ def difference(one: PopsHead, two: PopsHead, x: np.ndarray) -> float:
         (a.epistemic_std, b.epistemic_std),
         (a.misspecification_std, b.misspecification_std),
         (a.support_upper - a.support_lower, b.support_upper - b.support_lower),
-        (a.envelope_upper - a.envelope_lower, b.envelope_upper - b.envelope_lower),
     ]
-    size = np.abs(two.coefficients).max()
+    size = np.abs(two.ridge.coefficients).max()
     return max(
-        float(np.abs(one.coefficients - two.coefficients).max() / size),
+        float(np.abs(one.ridge.coefficients - two.ridge.coefficients).max() / size),
         *(float(np.abs(u / v - 1.0).max()) for u, v in pairs),
     )
 

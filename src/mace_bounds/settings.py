@@ -61,7 +61,7 @@ def setting(
         "metavar": metavar,
         "shown": shown,
         "parser": parser,
-        "choices": None if choices is None else tuple(choices),
+        "choices": choices,
         "option": option,
     }
     declared: T = field(default=default, metadata=about)
@@ -70,8 +70,10 @@ def setting(
 
 def setting_choices(declared: Field[Any], hint: Any) -> tuple[Any, ...] | None:
     """What a field may be: its ``choices``, else the values of its ``Literal`` type ``hint``; None for any value."""
-    choices: tuple[Any, ...] | None = declared.metadata.get("choices")
-    return get_args(hint) if choices is None and get_origin(hint) is Literal else choices
+    choices = declared.metadata.get("choices")
+    if choices is not None:
+        return tuple(choices)
+    return get_args(hint) if get_origin(hint) is Literal else None
 
 
 def check_settings(settings: Any, error: type[MaceBoundsError]) -> None:

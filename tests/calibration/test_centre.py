@@ -89,17 +89,9 @@ def test_outliers_do_not_move_a_shift(rows):
 @pytest.mark.parametrize("share", [0.0, *SHARES])
 def test_a_centre_survives_shipping(share):
     centre = Centre(share, np.linspace(0.0, 0.1, 5))
-    again = Centre.from_config({"centre": centre.to_config(), "refit": True}, 5)
+    again = Centre.from_config(centre.to_config(), 5)
     assert again.share == share
     np.testing.assert_array_equal(again.shifts, centre.shifts)
-
-
-@pytest.mark.parametrize("refit", [True, False])
-def test_heads_from_before_the_shares_load(refit):
-    centre = Centre.from_config({"refit": refit}, 3)
-    assert centre.moves is refit
-    mean, fractions = np.array([0.1, -0.2]), np.full((2, 3), 1 / 3)
-    np.testing.assert_array_equal(centre.residual(mean, fractions), refit * mean)
 
 
 def test_words_and_faults():
@@ -109,4 +101,4 @@ def test_words_and_faults():
     assert Centre(0.25, np.zeros(2)).describe() == "25 % of the refit correction"
     assert "shift per element" in Centre(0.0, shifts).describe()
     with pytest.raises(HeadError, match="Expected a share from 0 to 1 and 3 finite shifts"):
-        Centre.from_config({"centre": Centre(0.5, shifts).to_config()}, 3)
+        Centre.from_config(Centre(0.5, shifts).to_config(), 3)

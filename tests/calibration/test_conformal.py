@@ -8,11 +8,9 @@ from mapie.regression import SplitConformalRegressor
 from sklearn.dummy import DummyRegressor
 
 from mace_bounds.calibration import (
-    ConformalTable,
+    conformal_layer,
     conformal_quantile,
-    conformal_quantiles,
     conformal_scores,
-    mondrian_quantiles,
     weighted_conformal_quantile,
 )
 from mace_bounds.errors import HeadError
@@ -42,7 +40,7 @@ def test_agrees_with_mapie(n):
     levels = [0.68, 0.9, 0.95]
     mapie = SplitConformalRegressor(model, confidence_level=levels, prefit=True).conformalize(x, y)
     _, intervals = mapie.predict_interval(np.zeros((1, 1)))
-    ours = list(conformal_quantiles(np.abs(y), levels).values())
+    ours = [conformal_quantile(np.abs(y), level) for level in levels]
     np.testing.assert_allclose(ours, intervals[0, 1, :], rtol=1e-12)
 
 
@@ -58,7 +56,7 @@ def test_marginal_coverage_of_exchangeable_rows():
 
 @given(SCORES)
 def test_quantiles_do_not_decrease_with_the_level(scores):
-    values = list(conformal_quantiles(scores, np.linspace(0.01, 0.99, 25)).values())
+    values = [conformal_quantile(scores, level) for level in np.linspace(0.01, 0.99, 25)]
     assert values == sorted(values)
 
 
@@ -75,34 +73,6 @@ def test_weights_by_hand():
     assert weighted_conformal_quantile([3.0, 1.0, 2.0], [1.0, 1.0, 2.0], 0.9, test_weight=1.0) == math.inf
 
 
-def test_small_cells_fall_back_to_the_parent():
-    scores = np.concatenate([np.arange(300.0), 1000.0 + np.arange(20.0)])
-    groups = ["oxide"] * 300 + ["nitride"] * 20
-    table = mondrian_quantiles(scores, groups, (0.9, 0.95), minimum=200)
-    assert table.cells == ("oxide",)
-    assert table.cell_counts.tolist() == [300]
-    # rank ceil(301 * 0.9) = 271, counted from score 0; parent: ceil(321 * 0.9) = 289
-    assert table.lookup(["oxide", "nitride", "never seen"], 0.9).tolist() == [270.0, 288.0, 288.0]
-    assert table.quantile(0.95) == 1004.0  # rank ceil(321 * 0.95) = 305
-
-
-def test_the_table_survives_shipping():
-    rng = np.random.default_rng(0)
-    table = mondrian_quantiles(rng.random(900), rng.choice(["a", "b", "c"], 900, p=[0.6, 0.35, 0.05]))
-    again = ConformalTable.from_tensors(table.to_tensors(), table.to_config())
-    assert again.cells == table.cells == ("a", "b")
-    assert again.n_scores == 900
-    for level in LEVELS:
-        np.testing.assert_array_equal(
-            again.lookup(["a", "b", "c"], level), table.lookup(["a", "b", "c"], level)
-        )
-
-
-def test_without_groups_every_row_gets_the_parent():
-    table = mondrian_quantiles(np.arange(99.0), None)
-    assert table.lookup(["x", "y"], 0.99).tolist() == [98.0, 98.0]
-
-
 def test_faults_are_named():
     with pytest.raises(HeadError, match="without NaN"):
         conformal_quantile([1.0, math.nan], 0.9)
@@ -112,8 +82,6 @@ def test_faults_are_named():
         conformal_scores([1.0], [0.0])
     with pytest.raises(HeadError, match="one length"):
         conformal_scores([1.0], [1.0, 2.0])
-    with pytest.raises(HeadError, match=r"calibrated levels 0\.68, 0\.9, 0\.95, 0\.99, got 0\.5"):
-        mondrian_quantiles([1.0, 2.0], None).quantile(0.5)
     with pytest.raises(HeadError, match="non-negative weight"):
         weighted_conformal_quantile([1.0], [-1.0], 0.9)
 
@@ -125,9 +93,9 @@ def test_scores_are_residuals_in_units_of_width():
 def test_clusters_keep_room_for_one_more_of_them():
     """By hand: 4 rows in 2 clusters leave room for 2 more rows; 0.6 · 6 = 3.6 needs all four, 0.6 · 5 = 3 three."""
     scores, clusters = [1.0, 2.0, 3.0, 4.0], ["a", "a", "b", "b"]
-    assert mondrian_quantiles(scores, None, 0.6, clusters=clusters).quantile(0.6) == 4.0
-    assert mondrian_quantiles(scores, None, 0.6).quantile(0.6) == 3.0
-    assert np.isinf(mondrian_quantiles(scores, None, 0.7, clusters=clusters).quantile(0.7))
+    assert conformal_layer(scores, clusters=clusters).half_width(0.6) == 4.0
+    assert conformal_layer(scores).half_width(0.6) == 3.0
+    assert np.isinf(conformal_layer(scores, clusters=clusters).half_width(0.7))
 
 
 def test_clustered_quantiles_cover_new_clusters_where_plain_ones_fall_short():
@@ -141,9 +109,9 @@ def test_clustered_quantiles_cover_new_clusters_where_plain_ones_fall_short():
     for _ in range(2000):
         draws = rng.random(21)
         scores, clusters = np.repeat(draws[:20], 10), np.repeat(np.arange(20), 10).astype(str)
-        plain.append(draws[20] <= mondrian_quantiles(scores, None, 0.89).quantile(0.89))
+        plain.append(draws[20] <= conformal_layer(scores, levels=()).half_width(0.89))
         clustered.append(
-            draws[20] <= mondrian_quantiles(scores, None, 0.89, clusters=clusters).quantile(0.89)
+            draws[20] <= conformal_layer(scores, levels=(), clusters=clusters).half_width(0.89)
         )
     error = np.sqrt(0.1 / 2000)
     assert np.mean(clustered) == pytest.approx(19 / 21, abs=3 * error)

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
+from scipy import stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.head_rows import correlated, mace_like
-from mace_bounds.head import PopsConfig, array_chunks, fit_pops, fit_robust, predict, whitened
-from mace_bounds.head.posteriors import ellipsoid_fit as module
-from mace_bounds.head.posteriors import fit_ellipsoid, generalisation_error
-from mace_bounds.head.posteriors.ellipsoid import log_ball_density
+from helpers.posterior_draws import whitened
+from mace_bounds.head import FitWarning, PopsConfig, array_chunks, fit_pops, fit_robust, predict
+from mace_bounds.head.posteriors import ellipsoid as module
+from mace_bounds.head.posteriors.ellipsoid import fit_ellipsoid, generalisation_error
 
 
 def problem(n, m, rank, seed):
@@ -42,7 +43,8 @@ def test_the_error_is_the_mean_log_density_where_every_row_is_within_reach(rank)
     widths, u, r, weight = problem(50, 4, rank, 0)
     s = np.linalg.norm(u @ widths, axis=1)
     r = 0.99 * reach(rank, 0.1) * s * np.tanh(r)
-    expected = -weight @ (log_ball_density(r / s, rank) - np.log(s))
+    law = stats.beta(0.5 * (rank + 1.0), 0.5 * (rank + 1.0), loc=-1.0, scale=2.0)
+    expected = -weight @ (law.logpdf(r / s) - np.log(s))
     assert generalisation_error(widths, u, r**2, weight, 0.1)[0] == pytest.approx(expected, rel=1e-12)
 
 
@@ -115,11 +117,11 @@ def test_the_width_of_heteroscedastic_rows_is_recovered():
 
 def test_the_error_of_the_fit_is_below_the_starts_and_outside_share_holds():
     x, y = mace_like(1200, 0)
-    config = PopsConfig(ellipsoid=True)
+    config = PopsConfig(posterior="ellipsoid")
     fit = fit_pops(array_chunks(x, y), config)
     head, r = fit.head, fit.loo_residual
-    u = head.design.transform(x) @ head.whitening
-    widths = np.linalg.solve(head.whitening, head.axes) @ head.ellipsoid_axes
+    u = whitened(head, x)
+    widths = np.linalg.solve(head.ridge.whitening, head.axes) @ head.posterior.axes
     weight = np.full(len(y), 1.0 / len(y))
     squared = r**2 + np.median(np.abs(r)) ** 2
     constant, start = module._start(u, squared, weight, 8)
@@ -128,7 +130,7 @@ def test_the_error_of_the_fit_is_below_the_starts_and_outside_share_holds():
     for other in (constant * half, start * half):
         assert fitted < generalisation_error(other, u, squared, weight, 0.1)[0] - 0.05
     p = predict(head, x)
-    beyond = np.abs(r) > reach(8, 0.1) * (p.ellipsoid_upper - p.mean)
+    beyond = np.abs(r) > reach(8, 0.1) * (p.support_upper - p.mean)
     assert np.mean(beyond) <= 0.1  # 1/K
 
 
@@ -147,9 +149,9 @@ def test_one_wrong_label_does_not_decide_the_size():
 def test_huber_weights_do_not_reach_the_ellipsoid():
     # it deals with outliers itself; weights of large residuals would make wide rows look narrow
     x, y = mace_like(600, 1)
-    robust = fit_robust(x, y, config=PopsConfig(ellipsoid=True))
-    weights = fit_pops(array_chunks(x, y, robust.weight), PopsConfig(ellipsoid=True))
-    assert np.allclose(weights.head.coefficients, robust.head.coefficients, rtol=1e-7)
+    robust = fit_robust(x, y, config=PopsConfig(posterior="ellipsoid"))
+    weights = fit_pops(array_chunks(x, y, robust.weight), PopsConfig(posterior="ellipsoid"))
+    assert np.allclose(weights.head.ridge.coefficients, robust.head.ridge.coefficients, rtol=1e-7)
     ours, theirs = predict(robust.head, x).ellipsoid_std, predict(weights.head, x).ellipsoid_std
     assert np.mean(ours) > 1.05 * np.mean(theirs)
 
@@ -166,9 +168,9 @@ def test_order_chunks_and_units_do_not_matter():
 
 def test_more_rows_than_the_limit_give_nearly_the_same(monkeypatch):
     x, y = correlated(8000, 5, 5.0, 4)
-    config = PopsConfig(ellipsoid=True)
+    config = PopsConfig(posterior="ellipsoid")
     whole = predict(fit_pops(array_chunks(x, y), config).head, x)
-    monkeypatch.setattr("mace_bounds.head.pops_fit._ELLIPSOID_ROWS", 2000)
+    monkeypatch.setattr("mace_bounds.head.posteriors.ellipsoid._MAX_ROWS", 2000)
     part = predict(fit_pops(array_chunks(x, y, chunk_rows=1000), config).head, x)
     assert np.median(np.abs(part.ellipsoid_std / whole.ellipsoid_std - 1.0)) < 0.15
 
@@ -186,8 +188,16 @@ def test_more_rows_than_the_limit_give_nearly_the_same(monkeypatch):
         (np.vstack([np.ones((50, 1)), [[0.0]]]), np.r_[np.zeros(50), 1.0]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:the fit of the ellipsoid did not converge")
 def test_degenerate_rows_give_finite_widths(u, residual):
     widths = fit_ellipsoid(u, residual, np.ones(len(residual)), 8, 0.1)
     assert np.isfinite(widths).all()
     assert widths.shape == (u.shape[1], 8)
     assert not fit_ellipsoid(u, residual, np.zeros(len(residual)), 8, 0.1).any()
+
+
+def test_a_search_cut_short_is_told(monkeypatch):
+    monkeypatch.setattr(module, "_MAX_STEPS", 1)
+    x, y = mace_like(300, 3)
+    with pytest.warns(FitWarning, match="the ellipsoid did not converge"):
+        fit_pops(array_chunks(x, y), PopsConfig(posterior="ellipsoid"))

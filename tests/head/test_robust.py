@@ -35,7 +35,8 @@ def test_is_the_minimum_of_hubers_loss():
     best = optimize.minimize(
         lambda t: huber(limit, y - x @ t[:2] - t[2]).sum(), np.zeros(3), options={"gtol": 1e-8}
     ).x
-    weights, intercept = fit.head.raw_coefficients
+    intercept = predict(fit.head, np.zeros((1, 2))).mean[0]
+    weights = predict(fit.head, np.eye(2)).mean - intercept
     assert np.allclose([*weights, intercept], best, rtol=0, atol=3e-3)
 
 

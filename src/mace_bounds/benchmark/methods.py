@@ -22,7 +22,7 @@ from mace_bounds.calibration import (
     select_centre,
 )
 from mace_bounds.errors import HeadError
-from mace_bounds.head import fit_robust, predict
+from mace_bounds.head import POSTERIORS, fit_robust, predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,13 +38,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-POPS_WIDTHS: dict[str, Callable[[PopsPrediction], NDArray[np.float64]]] = {
-    "pops_hypercube": lambda prediction: _with_epistemic(prediction, prediction.misspecification_std),
-    "pops_ensemble": lambda prediction: _with_epistemic(prediction, prediction.ensemble_std),
-    "pops_support": lambda prediction: 0.5 * (prediction.support_upper - prediction.support_lower),
-}
-"""POPS widths as they are, before any scale is fitted to them."""
-ELLIPSOID = "pops_ellipsoid"
+POPS = "pops_"
+"""Before the name of a posterior: its std as it is, before any scale is fitted to it."""
+POPS_SUPPORT = "pops_support"
+"""Half of the support of the head's own posterior, likewise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +120,8 @@ def method_names(config: FitConfig) -> tuple[str, ...]:
     """Names of every method that can run here, the product first; with split conformal it is there once."""
     scales = [SCALE_PREFIX + kind for kind in SCALE_KINDS if kind != REFERENCE]
     product = (PRODUCT,) if config == common_config(config) else (PRODUCT, PRODUCT_SPLIT)
-    return (*product, *POPS_WIDTHS, ELLIPSOID, *scales, *BASELINES)
+    pops = [POPS + name for name in POSTERIORS]
+    return (*product, *pops, POPS_SUPPORT, *scales, *BASELINES)
 
 
 def chosen_methods(names: Sequence[str] | None, config: FitConfig) -> tuple[str, ...]:
@@ -180,10 +178,10 @@ def run_method(name: str, data: SplitData) -> Outcome:
         return _product_split(data)
     if name == PRODUCT:
         return _product(data)
-    if name in POPS_WIDTHS:
-        return _pops_width(data, data.head.pops, data.pops_seconds, POPS_WIDTHS[name])
-    if name == ELLIPSOID:
-        return _ellipsoid(data)
+    if name == POPS_SUPPORT:
+        return _pops_width(data, data.head.pops, data.pops_seconds, _half_support)
+    if name.startswith(POPS):
+        return _posterior(name.removeprefix(POPS), data)
     if name.startswith(SCALE_PREFIX):
         return _scale(name.removeprefix(SCALE_PREFIX), data)
     return _baseline(name, data)
@@ -255,12 +253,10 @@ def _pops_width(
     return _outcome(widths, data, seconds, _size(head.to_tensors()))
 
 
-def _ellipsoid(data: SplitData) -> Outcome:
-    rows, config = data.fit.plain, replace(data.split.config.pops(), ellipsoid=True)
+def _posterior(name: str, data: SplitData) -> Outcome:
+    rows, config = data.fit.plain, replace(data.split.config.pops(), posterior=name, also=())
     fit, seconds = timed(lambda: fit_robust(rows.x, rows.y, rows.weights, config))
-    return _pops_width(
-        data, fit.head, seconds, lambda prediction: _with_epistemic(prediction, prediction.ellipsoid_std)
-    )
+    return _pops_width(data, fit.head, seconds, _total_std)
 
 
 def _scale(kind: str, data: SplitData) -> Outcome:
@@ -289,5 +285,9 @@ def _size(tensors: dict[str, NDArray[np.generic]]) -> int:
     return int(sum(array.nbytes for array in tensors.values()))
 
 
-def _with_epistemic(prediction: PopsPrediction, width: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.hypot(width, prediction.epistemic_std))
+def _half_support(prediction: PopsPrediction) -> NDArray[np.float64]:
+    return 0.5 * (prediction.support_upper - prediction.support_lower)
+
+
+def _total_std(prediction: PopsPrediction) -> NDArray[np.float64]:
+    return np.asarray(np.hypot(prediction.misspecification_std, prediction.epistemic_std))

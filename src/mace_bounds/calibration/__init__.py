@@ -16,16 +16,11 @@ from mace_bounds.calibration.config import (
     FitConfig,
 )
 from mace_bounds.calibration.conformal import (
-    ConformalTable,
     conformal_quantile,
-    conformal_quantiles,
     conformal_scores,
-    mondrian_quantiles,
-    weighted_conformal_quantile,
-)
-from mace_bounds.calibration.conformal_cross import (
     cv_plus_bounds,
     cv_plus_level,
+    weighted_conformal_quantile,
 )
 from mace_bounds.calibration.head_fit import (
     FitResult,
@@ -74,7 +69,6 @@ __all__ = [
     "CalibratedHead",
     "Centre",
     "ConformalLayer",
-    "ConformalTable",
     "FitConfig",
     "FitResult",
     "FoldHead",
@@ -87,7 +81,6 @@ __all__ = [
     "assign_splits",
     "conformal_layer",
     "conformal_quantile",
-    "conformal_quantiles",
     "conformal_scores",
     "cross_fit",
     "cv_plus_bounds",
@@ -98,7 +91,6 @@ __all__ = [
     "group_folds",
     "head_inputs",
     "load_head",
-    "mondrian_quantiles",
     "residual_ev_per_atom",
     "row_weights",
     "scale_inputs",

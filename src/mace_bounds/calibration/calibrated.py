@@ -9,20 +9,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.calibration.centre import Centre
-from mace_bounds.calibration.conformal import ConformalTable
 from mace_bounds.calibration.intervals import Intervals, conformal_groups
-from mace_bounds.calibration.layer import ConformalLayer, layer_of_tables
+from mace_bounds.calibration.layer import ConformalLayer
 from mace_bounds.calibration.novelty import Novelty
 from mace_bounds.calibration.scale import ScaleModel
 from mace_bounds.calibration.scale_inputs import ScaleInputs
 from mace_bounds.errors import HeadError
 from mace_bounds.features import atomic_fractions, design_matrix
-from mace_bounds.head import PopsConfig, PopsHead, PopsPrediction, predict, read_head_folder, write_head
+from mace_bounds.head import (
+    PopsConfig,
+    PopsHead,
+    PopsPrediction,
+    predict,
+    read_head_folder,
+    tensors_named,
+    tensors_under,
+    write_head,
+)
 from mace_bounds.metrics import Membership, chemistry_classes
 from mace_bounds.structures import compositions_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -80,6 +88,24 @@ class FoldHead:
         sigma = self.scale.sigma(scale_inputs(pops, fractions, n_atoms, x))
         return self.centre.residual(pops.mean, fractions), sigma
 
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """Every array; the plain values go to :meth:`to_config`."""
+        pops, scale = tensors_named("pops", self.pops.to_tensors()), tensors_named("scale", self.scale.to_tensors())
+        return {**pops, **scale}
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values for config.json, but for the settings of the POPS fit, which all folds share."""
+        return {"centre": self.centre.to_config(), "scale": self.scale.to_config()}
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any], settings: PopsConfig
+    ) -> FoldHead:
+        """Rebuild it from :meth:`to_tensors` and :meth:`to_config`."""
+        scale = ScaleModel.from_tensors(tensors_under(tensors, "scale"), config["scale"])
+        centre = Centre.from_config(config["centre"], len(scale.seen_elements))
+        return cls(PopsHead.from_tensors(tensors_under(tensors, "pops"), settings), centre, scale)
+
 
 @dataclass(frozen=True, eq=False)
 class CalibratedHead:
@@ -106,7 +132,7 @@ class CalibratedHead:
     provenance : dict
         Data, splits, seed, settings, versions, licence and measured coverage, as plain values.
     novelty : Novelty or None
-        Tells structures unlike those of the fit; None in heads of earlier versions.
+        Tells structures unlike those of the fit; None where it was not fitted.
     name, digest : str
         Name of its folder and SHA-256 of what is in it; ``"in memory"`` and empty where it was not read from one.
     """
@@ -243,30 +269,22 @@ class CalibratedHead:
 
     def save(self, folder: str | Path, card: str, *, overwrite: bool = False) -> Path:
         """Write the head folder (safetensors + JSON + card); see :func:`load_head`."""
-        tensors: dict[str, NDArray[Any]] = dict(self.pops.to_tensors())
-        tensors |= {f"scale.{k}": v for k, v in self.scale.to_tensors().items()}
-        tensors |= {f"layer.{k}": v for k, v in self.conformal.to_tensors().items()}
+        tensors: dict[str, NDArray[Any]] = tensors_named("layer", self.conformal.to_tensors())
+        tensors |= FoldHead(self.pops, self.centre, self.scale).to_tensors()
         for i, fold in enumerate(self.folds):
-            parts = {
-                **fold.pops.to_tensors(),
-                **{f"scale.{k}": v for k, v in fold.scale.to_tensors().items()},
-            }
-            tensors |= {f"fold{i}.{k}": v for k, v in parts.items()}
+            tensors |= tensors_named(f"fold{i}", fold.to_tensors())
         tensors |= {name: getattr(self, name).view(np.int64) for name in _COMPOSITIONS}
         config = {
             "identity": {**self.identity.__dict__, "columns": list(self.identity.columns)},
             "pops": self.pops.config.to_dict(),
-            "scale": self.scale.to_config(),
+            **FoldHead(self.pops, self.centre, self.scale).to_config(),
             "layer": self.conformal.to_config(),
-            "folds": [
-                {"centre": fold.centre.to_config(), "scale": fold.scale.to_config()} for fold in self.folds
-            ],
-            "centre": self.centre.to_config(),
+            "folds": [fold.to_config() for fold in self.folds],
             "leverage_limit": self.leverage_limit,
             "provenance": self.provenance,
         }
         if self.novelty is not None:
-            tensors |= {f"novelty.{k}": v for k, v in self.novelty.to_tensors().items()}
+            tensors |= tensors_named("novelty", self.novelty.to_tensors())
             config["novelty"] = self.novelty.to_config()
         return write_head(folder, tensors, config, card, overwrite=overwrite)
 
@@ -277,27 +295,28 @@ def load_head(folder: str | Path) -> CalibratedHead:
     Raises
     ------
     HeadError
-        If the folder is no head, damaged, or of a newer format.
+        If the folder is no head, damaged, or of another format.
     """
     tensors, config = read_head_folder(folder)
     try:
         identity = dict(config["identity"])
         settings = PopsConfig.from_dict(config["pops"])
-        scale = ScaleModel.from_tensors(_under(tensors, "scale."), config["scale"])
+        full = FoldHead.from_tensors(tensors, config, settings)
         return CalibratedHead(
             identity=HeadIdentity(**{**identity, "columns": tuple(identity["columns"])}),
-            pops=PopsHead.from_tensors(tensors, settings),
-            centre=Centre.from_config(config, len(scale.seen_elements)),
-            scale=scale,
-            conformal=_layer(tensors, config),
+            pops=full.pops,
+            centre=full.centre,
+            scale=full.scale,
+            conformal=ConformalLayer.from_tensors(tensors_under(tensors, "layer"), config["layer"]),
             folds=tuple(
-                _fold(tensors, f"fold{i}.", fold, settings) for i, fold in enumerate(config.get("folds", []))
+                FoldHead.from_tensors(tensors_under(tensors, f"fold{i}"), fold, settings)
+                for i, fold in enumerate(config["folds"])
             ),
             leverage_limit=float(config["leverage_limit"]),
             fit_compositions=tensors["fit_compositions"].view(np.uint64),
             calibration_compositions=tensors["calibration_compositions"].view(np.uint64),
             provenance=dict(config["provenance"]),
-            novelty=Novelty.from_tensors(_under(tensors, "novelty."), config["novelty"])
+            novelty=Novelty.from_tensors(tensors_under(tensors, "novelty"), config["novelty"])
             if "novelty" in config
             else None,
             name=Path(folder).resolve().name,
@@ -305,31 +324,8 @@ def load_head(folder: str | Path) -> CalibratedHead:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise HeadError(
-            f"expected a calibrated head in {folder}, but a part is missing or malformed ({error}); fit it again."
+            f"a part of the head in {folder} is missing or malformed ({error}); fit it again."
         ) from error
-
-
-def _layer(tensors: dict[str, NDArray[Any]], config: dict[str, Any]) -> ConformalLayer:
-    if "layer" in config:
-        return ConformalLayer.from_tensors(_under(tensors, "layer."), config["layer"])
-    shipped, curve = (  # heads of version 0.1 held quantiles in place of scores
-        ConformalTable.from_tensors(_under(tensors, f"{name}."), config[name])
-        for name in ("conformal", "curve")
-    )
-    return layer_of_tables(shipped, curve)
-
-
-def _fold(
-    tensors: dict[str, NDArray[Any]], prefix: str, config: dict[str, Any], settings: PopsConfig
-) -> FoldHead:
-    own = _under(tensors, prefix)
-    scale = ScaleModel.from_tensors(_under(own, "scale."), config["scale"])
-    centre = Centre.from_config(config, len(scale.seen_elements))
-    return FoldHead(PopsHead.from_tensors(own, settings), centre, scale)
-
-
-def _under(tensors: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    return {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
 
 
 def head_inputs(

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from mace_bounds.calibration.scale_fit import group_standard_error, interval_loss
 from mace_bounds.calibration.splits import group_folds
 from mace_bounds.errors import HeadError
+from mace_bounds.head import MAD_TO_STD
 
 SHARES: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
 """Shares of a correction that are compared; 0 is the model's own energy."""
@@ -21,7 +22,6 @@ by two through luck often enough to make the mean over splits worse."""
 
 _SHIFT_ROWS = 10.0  # ridge of the element shifts: rows of the pure element that halve its shift
 _HUBER = 1.345  # robust standard deviations: 95 % efficient for Gaussian noise (Huber 1964)
-_MAD_TO_STD = 1.482602218505602  # 1 / Φ⁻¹(3/4)
 _STEPS = 10
 
 _FloatArray = NDArray[np.float64]
@@ -70,11 +70,9 @@ class Centre:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], n_elements: int) -> Centre:
-        """Rebuild from :meth:`to_config`, or from the ``refit`` of a head from before the shares."""
-        if "centre" not in config:
-            return cls(float(bool(config["refit"])), np.zeros(n_elements))
-        shifts = np.asarray(config["centre"]["shifts_ev_per_atom"], dtype=np.float64)
-        share = float(config["centre"]["share"])
+        """Rebuild from :meth:`to_config`."""
+        shifts = np.asarray(config["shifts_ev_per_atom"], dtype=np.float64)
+        share = float(config["share"])
         if shifts.shape != (n_elements,) or not np.all(np.isfinite(shifts)) or not 0.0 <= share <= 1.0:
             raise HeadError(
                 f"Expected a share from 0 to 1 and {n_elements} finite shifts, got {share} and {shifts.shape}; "
@@ -138,12 +136,12 @@ def select_centre(
     own_loss = float(w @ interval_loss(r, ones, w, folds))
     chosen, least = (0.0, 0.0), 0.0
     for candidate in candidates:
-        said = np.asarray(candidate[0] * m + candidate[1] * shifted, dtype=np.float64)
-        gain = w * (np.abs(r) - np.abs(r - said))
+        expected = np.asarray(candidate[0] * m + candidate[1] * shifted, dtype=np.float64)
+        gain = w * (np.abs(r) - np.abs(r - expected))
         enough = gain.sum() > STANDARD_ERRORS * group_standard_error(gain, labels)
-        sharper = float(w @ interval_loss(r - said, ones, w, folds)) < own_loss
+        sharper = float(w @ interval_loss(r - expected, ones, w, folds)) < own_loss
         if enough and sharper and gain.sum() > least:
-            chosen, least, best = candidate, float(gain.sum()), said
+            chosen, least, best = candidate, float(gain.sum()), expected
     shifts = chosen[1] * element_shifts(r, fractions, w) if chosen[1] > 0 else own.shifts
     return Centre(chosen[0], shifts), best
 
@@ -173,6 +171,6 @@ def element_shifts(y: _FloatArray, fractions: _FloatArray, w: _FloatArray) -> _F
         slopes = np.linalg.solve(gram, x.T @ (weights * (y - level)))
         shift = np.asarray(slopes + level - float(centre @ slopes), dtype=np.float64)
         error = np.abs(y - fractions @ shift)
-        limit = _HUBER * _MAD_TO_STD * float(np.median(error))
+        limit = _HUBER * MAD_TO_STD * float(np.median(error))
         weights = w * np.minimum(1.0, limit / np.maximum(error, max(limit, 1e-300)))
     return shift

@@ -1,25 +1,30 @@
-"""Split-conformal quantiles: from scores |r|/σ on calibration rows to intervals with a coverage guarantee.
+"""Conformal quantiles, split and CV+: from scores |r|/σ on calibration rows to intervals with a coverage guarantee.
 
 If calibration rows and new rows are exchangeable, the interval ``centre ± q σ(x)`` with q the
 ⌈(n+1)·level⌉-th smallest score covers with probability at least ``level`` (Vovk et al., *Algorithmic
 Learning in a Random World*, 2005; Lei et al., JASA 113, 1094 (2018), theorem 2.2). Too few rows for a level
 give q = inf: an honest "cannot say".
+
+CV+ bounds are conformal intervals from left-out scores, so that every labelled row both fits and calibrates. A score is
+z_i = (y_i - c_k(x_i)) / σ_k(x_i) with k the fold whose head has not seen row i. For a new row, each score is combined
+with the centre and scale of the fold it came from: the bound is a quantile of c_k(x) + σ_k(x) z_i over i. One fold that
+stands apart from the fit is split conformal.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.errors import HeadError
-from mace_bounds.levels import LEVELS
 
 _ROUND_OFF = 1e-9  # (n + 1) * level must not step up because 0.95 is not a binary number
+_HALVINGS = 44  # of a bracket that is already between the folds' own quantiles
 
+Array = NDArray[np.float64]
 
 def conformal_scores(residual: ArrayLike, sigma: ArrayLike) -> NDArray[np.float64]:
     """Return |residual| / sigma, shape (n,); both in the same unit."""
@@ -69,11 +74,6 @@ def conformal_quantile(scores: ArrayLike, level: float) -> float:
     return float(np.partition(s, rank - 1)[rank - 1])
 
 
-def conformal_quantiles(scores: ArrayLike, levels: Sequence[float] = LEVELS) -> dict[float, float]:
-    """Return :func:`conformal_quantile` at each level, ``{level: quantile}``; not decreasing in the level."""
-    return {float(level): conformal_quantile(scores, level) for level in levels}
-
-
 def weighted_conformal_quantile(
     scores: ArrayLike, weights: ArrayLike, level: float, test_weight: float | None = None
 ) -> float:
@@ -110,151 +110,179 @@ def weighted_conformal_quantile(
     return float(s[order[position]]) if position < s.size else math.inf
 
 
-@dataclass(frozen=True, eq=False)
-class ConformalTable:
-    """Conformal quantiles per level, overall and per cell: what a head ships.
-
-    Attributes
-    ----------
-    levels, quantiles : ndarray, shape (n_levels,)
-        Nominal coverages and the overall ("parent") quantiles; dimensionless.
-    n_scores : int
-        Number of calibration rows behind ``quantiles``.
-    cells : tuple of str
-        Cells with a quantile of their own; every other label gets the parent's.
-    cell_quantiles : ndarray, shape (n_cells, n_levels)
-        Their quantiles.
-    cell_counts : ndarray of int64, shape (n_cells,)
-        Calibration rows per cell.
-    """
-
-    levels: NDArray[np.float64]
-    quantiles: NDArray[np.float64]
-    n_scores: int
-    cells: tuple[str, ...]
-    cell_quantiles: NDArray[np.float64]
-    cell_counts: NDArray[np.int64]
-
-    def quantile(self, level: float) -> float:
-        """Overall quantile of one level; HeadError if it was not calibrated."""
-        return float(self.quantiles[self._position(level)])
-
-    def lookup(self, labels: Sequence[str] | NDArray[np.str_], level: float) -> NDArray[np.float64]:
-        """Quantile of each row, shape (n,): its cell's, or the parent's for a cell without one."""
-        position = self._position(level)
-        row = {cell: i for i, cell in enumerate(self.cells)}
-        table = np.append(self.cell_quantiles[:, position], self.quantiles[position])
-        return table[np.array([row.get(str(label), -1) for label in labels], dtype=np.int64)]
-
-    def _position(self, level: float) -> int:
-        found = np.flatnonzero(np.isclose(self.levels, level, rtol=0, atol=1e-12))
-        if found.size == 0:
-            known = ", ".join(f"{x:g}" for x in self.levels)
-            raise HeadError(
-                f"Expected one of the calibrated levels {known}, got {level:g}; fit a head with this level."
-            )
-        return int(found[0])
-
-    def to_tensors(self) -> dict[str, NDArray[np.generic]]:
-        """Arrays for safetensors; the cells' names go to :meth:`to_config`."""
-        return {
-            "levels": self.levels,
-            "quantiles": self.quantiles,
-            "cell_quantiles": self.cell_quantiles,
-            "cell_counts": self.cell_counts,
-        }
-
-    def to_config(self) -> dict[str, object]:
-        """Plain values for config.json."""
-        return {"n_scores": self.n_scores, "cells": list(self.cells)}
-
-    @classmethod
-    def from_tensors(
-        cls, tensors: Mapping[str, NDArray[np.generic]], config: Mapping[str, object]
-    ) -> ConformalTable:
-        """Rebuild a table from :meth:`to_tensors` and :meth:`to_config`."""
-        cells = config["cells"]
-        if not isinstance(cells, list):
-            raise HeadError(
-                "Expected a list of cell names in the head's config; the head is damaged, fit anew."
-            )
-        return cls(
-            levels=np.asarray(tensors["levels"], dtype=np.float64),
-            quantiles=np.asarray(tensors["quantiles"], dtype=np.float64),
-            n_scores=int(str(config["n_scores"])),
-            cells=tuple(str(cell) for cell in cells),
-            cell_quantiles=np.asarray(tensors["cell_quantiles"], dtype=np.float64),
-            cell_counts=np.asarray(tensors["cell_counts"], dtype=np.int64),
-        )
-
-
-def mondrian_quantiles(
+def cv_plus_bounds(
+    centre: ArrayLike,
+    sigma: ArrayLike,
     scores: ArrayLike,
-    groups: Sequence[str] | NDArray[np.str_] | None,
-    levels: Sequence[float] | float = LEVELS,
-    minimum: int = 200,
+    folds: ArrayLike,
+    level: float,
+    *,
+    signed: bool = False,
     weights: ArrayLike | None = None,
-    clusters: Sequence[str] | NDArray[np.str_] | None = None,
-) -> ConformalTable:
-    """Calibrate every cell of a partition by itself, so that coverage holds within each.
+    test_weight: float | None = None,
+) -> tuple[Array, Array]:
+    """Bound new rows by the heads of the folds and the scores that each left out.
 
     Parameters
     ----------
+    centre, sigma : array_like, shape (K, m)
+        What the head of each fold says of the m new rows; one unit, σ > 0.
     scores : array_like, shape (n,)
-        Scores |r|/σ of the calibration rows.
-    groups : sequence of str, shape (n,), or None
-        Cell of each row (Mondrian taxonomy: each row in one cell). None: overall quantiles only.
-    levels : float or sequence of float
-        Nominal coverages.
-    minimum : int
-        Cells with fewer rows fall back to the parent: all rows together.
+        Left-out scores z_i = (y_i - c_k) / σ_k.
+    folds : array_like of int, shape (n,)
+        Which of the K heads left row i out, 0 to K - 1.
+    level : float
+        Nominal coverage, between 0 and 1.
+    signed : bool
+        Lower and upper bounds from quantiles of their own, (1 - level) / 2 outside each; by default
+        both from the size of z.
     weights : array_like, shape (n,), optional
-        Row weights (:func:`weighted_conformal_quantile`); equal by default.
-    clusters : sequence of str, shape (n,), optional
-        Composition of each row. What is new to the head is then a composition and not one more row, so the
-        finite-sample correction counts compositions: room is kept for one more cluster of mean weight. Without
-        it every row is a cluster.
+        Row weights, not negative; equal by default.
+    test_weight : float, optional
+        Weight for which room is kept; the mean of ``weights`` by default, more where rows come in clusters.
 
     Returns
     -------
-    ConformalTable
-        Overall quantiles and those of the cells with at least ``minimum`` rows; ``inf`` where a level asks for
-        more clusters than there are.
+    lower, upper : ndarray, shape (m,)
+        ∓inf where there are too few scores for the level.
+
+    Raises
+    ------
+    HeadError
+        If shapes do not match, a score is NaN, a width is not positive or the level is outside (0, 1).
+
+    Notes
+    -----
+    With one fold (split conformal: the head saw none of the scored rows) a new row that is exchangeable with them is
+    covered with probability at least ``level``. With K folds of equal size, n exchangeable rows and equal weights the
+    guarantee is 1 - 2α - min{2(1 - 1/K)/(n/K + 1), (1 - K/n)/(K + 1)} with α = 1 - level; coverage is close to
+    ``level`` in practice, because fitting is stable. Neither theorem speaks of unequal weights. Where rows of one
+    cluster are alike, folds must not split clusters; with a ``test_weight`` of one cluster the rank counts clusters.
 
     References
     ----------
-    Lee, Barber, Willett, arXiv:2306.06342 (hierarchical conformal prediction), here with rows in place of groups as
-    the unit whose coverage is promised.
+    Barber, Candès, Ramdas, Tibshirani, Ann. Stat. 49, 486 (2021), equation 11 and theorem 4; scores other
+    than the absolute residual: Gupta, Kuchibhotla, Ramdas, Pattern Recognition 127, 108496 (2022); one fold:
+    Lei et al., JASA 113, 1094 (2018), theorem 2.2.
     """
-    wanted = (float(levels),) if isinstance(levels, (int, float)) else tuple(float(x) for x in levels)
-    s = _checked(scores, wanted[0])
-    w = np.ones(s.size) if weights is None else np.asarray(weights, dtype=np.float64)
-    c = np.arange(s.size) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    both = _both_tails(centre, sigma, scores, folds, signed, weights, test_weight)
+    if not 0.0 < level < 1.0:
+        raise HeadError(f"Expected a coverage level between 0 and 1, got {level}; write 95 per cent as 0.95.")
+    tail = 0.5 * (1.0 + level) if signed else level
+    lower, upper = (side.quantile(tail) for side in both)
+    return -lower, upper
 
-    def quantiles(rows: NDArray[np.bool_]) -> list[float]:
-        new = float(w[rows].sum()) / max(np.unique(c[rows]).size, 1)
-        return [weighted_conformal_quantile(s[rows], w[rows], level, new) for level in wanted]
 
-    cells: list[str] = []
-    rows: list[list[float]] = []
-    counts: list[int] = []
-    if groups is not None:
-        labels = np.array([str(group) for group in groups], dtype=np.str_)
-        if labels.shape != s.shape:
-            raise HeadError(
-                f"Expected one group per score, got {labels.size} groups for {s.size} scores; align them."
-            )
-        for cell in np.unique(labels):
-            inside = labels == cell
-            if inside.sum() >= minimum:
-                cells.append(str(cell))
-                rows.append(quantiles(inside))
-                counts.append(int(inside.sum()))
-    return ConformalTable(
-        levels=np.array(wanted, dtype=np.float64),
-        quantiles=np.array(quantiles(np.ones(s.size, dtype=np.bool_))),
-        n_scores=int(s.size),
-        cells=tuple(cells),
-        cell_quantiles=np.array(rows, dtype=np.float64).reshape(len(cells), len(wanted)),
-        cell_counts=np.array(counts, dtype=np.int64),
+def cv_plus_level(
+    centre: ArrayLike,
+    sigma: ArrayLike,
+    scores: ArrayLike,
+    folds: ArrayLike,
+    value: ArrayLike,
+    *,
+    signed: bool = False,
+    weights: ArrayLike | None = None,
+    test_weight: float | None = None,
+) -> Array:
+    """Return the level above which :func:`cv_plus_bounds` hold a value: where a row lies in its own intervals.
+
+    Parameters
+    ----------
+    centre, sigma, scores, folds, signed, weights, test_weight
+        As in :func:`cv_plus_bounds`.
+    value : array_like, shape (m,)
+        What the intervals should hold, in the unit of ``centre``.
+
+    Returns
+    -------
+    ndarray, shape (m,)
+        In [0, 1): intervals of a higher level hold the value, those of a lower one do not.
+    """
+    v = np.asarray(value, dtype=np.float64)
+    below, above = _both_tails(centre, sigma, scores, folds, signed, weights, test_weight)
+    tail = np.maximum(below.share_under(-v), above.share_under(v))
+    return np.maximum(2.0 * tail - 1.0, 0.0) if signed else tail
+
+
+def _both_tails(
+    centre: ArrayLike,
+    sigma: ArrayLike,
+    scores: ArrayLike,
+    folds: ArrayLike,
+    signed: bool,
+    weights: ArrayLike | None,
+    test_weight: float | None,
+) -> tuple[_Tail, _Tail]:
+    """The lower bound, mirrored, and the upper one."""
+    c, s = np.asarray(centre, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
+    z, k = np.asarray(scores, dtype=np.float64), np.asarray(folds)
+    if c.ndim != 2 or c.shape != s.shape or z.ndim != 1 or k.shape != z.shape:
+        raise HeadError(
+            f"Expected centres and widths of shape (K, m) and one fold per score, got {c.shape}, {s.shape}, {z.shape} "
+            f"and {k.shape}; align them."
+        )
+    if np.any(np.isnan(z)) or not np.all(s > 0) or np.any((k < 0) | (k >= len(c))):
+        raise HeadError(
+            "Expected scores without NaN, positive widths and folds from 0 to K - 1; correct them."
+        )
+    w = np.ones(z.size) if weights is None else np.asarray(weights, dtype=np.float64)
+    if w.shape != z.shape or not np.all(w >= 0) or (z.size and not w.sum() > 0):
+        raise HeadError("Expected one non-negative weight per score and a positive sum; correct the weights.")
+    new = float(w.mean()) if test_weight is None and z.size else float(test_weight or 1.0)
+    down, up = (-z, z) if signed else (np.abs(z), np.abs(z))
+    return _tail(-c, s, down, k, w, new), _tail(c, s, up, k, w, new)
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """Weighted scores of each fold in increasing order, with the head that speaks for them."""
+
+    centre: Array
+    sigma: Array
+    sorted_scores: tuple[Array, ...]
+    cumulated: tuple[Array, ...]  # weights up to each score, from 0
+    total: float  # of the weights, room for the new row included
+    slack: float
+
+    def mass(self, t: Array, side: str) -> Array:
+        """Weight of the values c_k + σ_k z_i up to t (``side="right"``) or under it (``"left"``), shape (m,)."""
+        out = np.zeros(len(t))
+        for c, s, z, w in zip(self.centre, self.sigma, self.sorted_scores, self.cumulated, strict=True):
+            out += w[np.searchsorted(z, (t - c) / s, side=side)]  # type: ignore[call-overload]
+        return out
+
+    def share_under(self, t: Array) -> Array:
+        return self.mass(t, "left") / self.total
+
+    def quantile(self, level: float) -> Array:
+        """Smallest value that has ``level`` of the total weight up to itself, shape (m,); inf where none has."""
+        target = (level - self.slack) * self.total
+        weight = sum(float(w[-1]) for w in self.cumulated)
+        if target > weight:
+            return np.full(self.centre.shape[1], np.inf)
+        # a quantile of a mixture lies between those of its parts
+        own = [
+            c + s * z[min(int(np.searchsorted(w[1:], target / weight * w[-1])), len(z) - 1)]
+            for c, s, z, w in zip(self.centre, self.sigma, self.sorted_scores, self.cumulated, strict=True)
+            if len(z)
+        ]
+        low, high = np.min(own, axis=0), np.max(own, axis=0)
+        for _ in range(_HALVINGS if len(own) > 1 else 0):
+            middle = 0.5 * (low + high)
+            enough = self.mass(middle, "right") >= target
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        return np.asarray(high)
+
+
+def _tail(c: Array, s: Array, z: Array, k: NDArray[np.generic], w: Array, new: float) -> _Tail:
+    order = np.lexsort((w, z))
+    z, k, w = z[order], k[order], w[order]
+    picked = [k == fold for fold in range(len(c))]
+    return _Tail(
+        centre=c,
+        sigma=s,
+        sorted_scores=tuple(z[rows] for rows in picked),
+        cumulated=tuple(np.concatenate([[0.0], np.cumsum(w[rows])]) for rows in picked),
+        total=float(w.sum()) + new,
+        slack=_ROUND_OFF / (len(z) + 1),
     )

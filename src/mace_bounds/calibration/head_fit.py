@@ -24,7 +24,16 @@ from mace_bounds.calibration.scale_fit import select_scale
 from mace_bounds.calibration.splits import assign_splits, group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
-from mace_bounds.head import PopsFit, PopsHead, PopsPrediction, array_chunks, fit_pops, fit_robust, predict
+from mace_bounds.head import (
+    PopsFit,
+    PopsHead,
+    PopsPrediction,
+    array_chunks,
+    fit_pops,
+    fit_robust,
+    kept_warnings,
+    predict,
+)
 from mace_bounds.metrics import chemistry_classes
 from mace_bounds.structures import composition_keys, compositions_in, suspect_label
 from mace_bounds.threads import one_blas_thread
@@ -146,7 +155,12 @@ def fit_head(
             f"expected at least {MINIMUM_FIT_ROWS} labelled rows to fit and {MINIMUM_CALIBRATION_ROWS} to calibrate, "
             f"got {len(fit.table)} and {len(calibration.table)}{why}; give more labelled structures{remedy}."
         )
-    pops, scale, centre, limit = _fit_pops_and_scale(fit, groups[splits == "fit"], config)
+    with kept_warnings() as stopped_early:
+        pops, scale, centre, limit = _fit_pops_and_scale(fit, groups[splits == "fit"], config)
+        if cross:
+            layer, folds = cross_layer(fit, config)
+        else:
+            layer, folds = split_layer(FoldHead(pops, centre, scale), calibration, config), ()
     identity = HeadIdentity(
         model=manifest.model,
         model_digest=manifest.model_digest,
@@ -155,10 +169,6 @@ def fit_head(
         columns=manifest.columns,
         composition=config.composition,
     )
-    if cross:
-        layer, folds = cross_layer(fit, config)
-    else:
-        layer, folds = split_layer(FoldHead(pops, centre, scale), calibration, config), ()
     head = CalibratedHead(
         identity=identity,
         pops=pops,
@@ -175,6 +185,7 @@ def fit_head(
             "rows": {name: int((splits == name).sum()) for name in SPLITS},
             "left_out": left_out,
             "data_sha256": fingerprint(kept),
+            "warnings": stopped_early,
         },
         novelty=measured_novelty(kept, splits == "fit", composition=config.composition, seed=config.seed),
     )

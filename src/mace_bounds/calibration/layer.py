@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.calibration.conformal import ConformalTable, weighted_conformal_quantile
-from mace_bounds.calibration.conformal_cross import Array, cv_plus_bounds, cv_plus_level
+from mace_bounds.calibration.conformal import Array, cv_plus_bounds, cv_plus_level, weighted_conformal_quantile
 from mace_bounds.errors import HeadError
 from mace_bounds.levels import LEVELS, Levels
 from mace_bounds.metrics import Labels, Membership, membership
@@ -241,28 +240,4 @@ def conformal_layer(
         test_weights=np.array([room(column) for column in members.T]),
         cells=tuple(given.names[j] for j in kept),
         signed=signed,
-    )
-
-
-def layer_of_tables(shipped: ConformalTable, curve: ConformalTable) -> ConformalLayer:
-    """Turn the quantiles that heads used to ship into scores that have these quantiles.
-
-    The weight of each is the step of the level, so that its quantile at every level of the tables is the table's.
-    """
-    if shipped.cells:
-        raise HeadError(
-            "expected quantiles without cells in a head of this age, found cells; fit the head anew."
-        )
-    levels = np.concatenate([shipped.levels, curve.levels])
-    quantiles = np.concatenate([shipped.quantiles, curve.quantiles])
-    levels, first = np.unique(np.round(levels, 12), return_index=True)
-    known = np.isfinite(quantiles[first])
-    levels, scores = levels[known], quantiles[first][known]
-    return ConformalLayer(
-        levels=Levels.of(shipped.levels),
-        scores=scores,
-        folds=np.zeros(len(scores), dtype=np.int64),
-        weights=np.diff(levels, prepend=0.0),
-        members=np.ones((len(scores), 1), dtype=np.bool_),
-        test_weights=np.array([1.0 - levels[-1]]),
     )

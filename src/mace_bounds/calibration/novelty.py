@@ -1,4 +1,4 @@
-"""Flags for structures unlike those a head was fitted on, with known rates of false alarm (DESIGN 6).
+"""Flags for structures unlike those a head was fitted on, with known rates of false alarm.
 
 A grade says what is new. It is no estimate of an error: novel structures may be predicted well, and familiar
 ones badly.
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.calibration.local_sets import LocalSets
-from mace_bounds.head import ActiveSet
+from mace_bounds.head import ActiveSet, tensors_named, tensors_under
 from mace_bounds.structures import compositions_in
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ class NoveltySets:
         grades[:, 1] = self.local_structures.grade(x[:, :n_features])
         if atoms is None or self.atoms is None or self.local_atoms is None or not atoms.counts.any():
             return grades, worst
-        there = atoms.counts > 0
-        first = (np.cumsum(atoms.counts) - atoms.counts)[there]
+        has_atoms = atoms.counts > 0
+        first = (np.cumsum(atoms.counts) - atoms.counts)[has_atoms]
         local = self.local_atoms.grade(atoms.values)
-        grades[there, 2] = np.maximum.reduceat(self.atoms.grade(affine(atoms.values)), first)
-        grades[there, 3] = np.maximum.reduceat(local, first)
-        ends = first + atoms.counts[there]
-        worst[there] = [local[a:b].argmax() for a, b in zip(first, ends, strict=True)]
+        grades[has_atoms, 2] = np.maximum.reduceat(self.atoms.grade(affine(atoms.values)), first)
+        grades[has_atoms, 3] = np.maximum.reduceat(local, first)
+        ends = first + atoms.counts[has_atoms]
+        worst[has_atoms] = [local[a:b].argmax() for a, b in zip(first, ends, strict=True)]
         return grades, worst
 
 
@@ -90,10 +90,10 @@ class Novelty:
     thresholds : ndarray, shape (2, 4)
         Of :data:`GRADES`, for structures of a composition that the fit has seen and of a new one; infinite where
         there were no atoms.
-    joint : ndarray, shape (2, 2)
+    joint_thresholds : ndarray, shape (2, 2)
         Largest grade in units of its threshold, that few held-out structures exceed: seen and new compositions;
         without and with atoms.
-    met : ndarray of bool, shape (118, 118)
+    seen_pairs : ndarray of bool, shape (118, 118)
         Pairs of elements that met in a structure of the fit.
     compositions : ndarray of uint64
         Keys of the compositions among them, sorted.
@@ -105,8 +105,8 @@ class Novelty:
 
     sets: NoveltySets
     thresholds: Array
-    joint: Array
-    met: NDArray[np.bool_]
+    joint_thresholds: Array
+    seen_pairs: NDArray[np.bool_]
     compositions: NDArray[np.uint64]
     n_features: int
     rates: dict[str, Any] = field(default_factory=dict)
@@ -132,33 +132,33 @@ class Novelty:
         grades, atom = self.sets.grades(x, self.n_features, rows.atoms)
         tier = np.where(compositions_in(rows.table["formula"].tolist(), self.compositions), 0, 1)
         with_atoms = np.isfinite(grades[:, STRUCTURE_GRADES:]).all(axis=1).astype(int)
-        novelty = ratio(grades, self.thresholds[tier]) / self.joint[tier, with_atoms]
-        unseen = np.array([not self.met[pairs(row)].all() for row in rows.table["elements"]], dtype=bool)
+        novelty = ratio(grades, self.thresholds[tier]) / self.joint_thresholds[tier, with_atoms]
+        unseen = np.array([not self.seen_pairs[pairs(row)].all() for row in rows.table["elements"]], dtype=bool)
         rare = self.rates.get("measured", {}).get("unseen_pair", 0.0) <= _RARE
         return NoveltyGrades(grades, atom, novelty, unseen & rare)
 
     def measured(self, rows: FeatureRows, x: Array) -> Novelty:
         """The same, with the rates of false alarm as measured on structures (n) of compositions new to the fit."""
-        said = self.grade(rows, x)
+        graded = self.grade(rows, x)
         rates = {
             name: float(np.mean(column[np.isfinite(column)] > limit))
-            for name, column, limit in zip(GRADES, said.grades.T, self.thresholds[1], strict=True)
+            for name, column, limit in zip(GRADES, graded.grades.T, self.thresholds[1], strict=True)
             if np.isfinite(column).any()
         }
         rates |= {
-            "any_grade": float(np.mean(said.novelty > 1.0)),
-            "unseen_pair": float(said.unseen_pair.mean()),
+            "any_grade": float(np.mean(graded.novelty > 1.0)),
+            "unseen_pair": float(graded.unseen_pair.mean()),
         }
         return replace(self, rates={**self.rates, "measured": rates, "n_measured": len(x)})
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that rebuild it."""
-        tensors: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in ("thresholds", "joint")}
-        tensors["met"] = self.met
+        tensors: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in ("thresholds", "joint_thresholds")}
+        tensors["seen_pairs"] = self.seen_pairs
         tensors["compositions"] = self.compositions.view(np.int64)
         for name, part in self.sets.__dict__.items():
             if part is not None:
-                tensors |= {f"{name}.{key}": array for key, array in part.to_tensors().items()}
+                tensors |= tensors_named(name, part.to_tensors())
         return tensors
 
     def to_config(self) -> dict[str, Any]:
@@ -168,22 +168,18 @@ class Novelty:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Novelty:
         """Rebuild it; missing names raise ``KeyError``."""
-
-        def part(name: str) -> dict[str, NDArray[Any]]:
-            prefix = f"{name}."
-            return {key[len(prefix) :]: a for key, a in tensors.items() if key.startswith(prefix)}
-
+        atoms, local_atoms = (tensors_under(tensors, name) for name in ("atoms", "local_atoms"))
         sets = NoveltySets(
-            ActiveSet.from_tensors(part("structures")),
-            LocalSets.from_tensors(part("local_structures")),
-            ActiveSet.from_tensors(part("atoms")) if part("atoms") else None,
-            LocalSets.from_tensors(part("local_atoms")) if part("local_atoms") else None,
+            ActiveSet.from_tensors(tensors_under(tensors, "structures")),
+            LocalSets.from_tensors(tensors_under(tensors, "local_structures")),
+            ActiveSet.from_tensors(atoms) if atoms else None,
+            LocalSets.from_tensors(local_atoms) if local_atoms else None,
         )
         return cls(
             sets=sets,
             thresholds=tensors["thresholds"],
-            joint=tensors["joint"],
-            met=tensors["met"],
+            joint_thresholds=tensors["joint_thresholds"],
+            seen_pairs=tensors["seen_pairs"],
             compositions=tensors["compositions"].view(np.uint64),
             n_features=int(config["n_features"]),
             rates=dict(config["rates"]),

@@ -83,14 +83,14 @@ def fit_novelty(rows: FeatureRows, x: Array, seed: int) -> Novelty:
     held, known = _held_out(x, n_features, atoms, formulas, seed)
     tiers = _tiers(known, np.isfinite(held[:, 0]))
     thresholds = np.array([[_threshold(held[tier, k]) for k in range(len(GRADES))] for tier in tiers])
-    met = np.zeros((_N_ELEMENTS, _N_ELEMENTS), dtype=bool)
+    seen_pairs = np.zeros((_N_ELEMENTS, _N_ELEMENTS), dtype=bool)
     for elements in rows.table["elements"]:
-        met[pairs(elements)] = True
+        seen_pairs[pairs(elements)] = True
     return Novelty(
         sets=_fit_sets(x, n_features, atoms, seed),
         thresholds=thresholds,
-        joint=np.array([_joint(held[tier], limits) for tier, limits in zip(tiers, thresholds, strict=True)]),
-        met=met,
+        joint_thresholds=np.array([_joint_thresholds(held[tier], limits) for tier, limits in zip(tiers, thresholds, strict=True)]),
+        seen_pairs=seen_pairs,
         compositions=composition_keys(formulas),
         n_features=n_features,
         rates={
@@ -163,7 +163,7 @@ def _threshold(values: Array) -> float:
     return max(float(ordered[place - 1]), _INSIDE)
 
 
-def _joint(grades: Array, thresholds: Array) -> list[float]:
+def _joint_thresholds(grades: Array, thresholds: Array) -> list[float]:
     """Threshold of the largest ratio: of the grades of structures alone, and of all."""
     with_atoms = grades[np.isfinite(grades).all(axis=1)]
     limits = [

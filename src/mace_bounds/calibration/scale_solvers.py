@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_bounds.head import minimise
+
 _Loss = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 _LARGEST_LOG = 50.0  # e^50 is beyond any ratio of two errors
 
@@ -141,12 +143,7 @@ def low_rank(
 
 
 def _descend(loss: _Loss, start: NDArray[np.float64]) -> NDArray[np.float64]:
-    """L-BFGS from a start, gradients given."""
-    from scipy.optimize import minimize
-
-    stop = {"maxiter": 200, "ftol": 1e-10, "gtol": 1e-7}
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options=stop)  # type: ignore[call-overload]
-    return np.asarray(found.x, dtype=np.float64)
+    return minimise(loss, start, name="a scale", max_iter=200, ftol=1e-10, gtol=1e-7)
 
 
 def gamma_nnls(

@@ -14,7 +14,7 @@ from mace_bounds.head.folder import (
 )
 from mace_bounds.head.linear import LinearFit, factorise, fit_linear
 from mace_bounds.head.maximum_volume import DOMINANT, ActiveSet, active_set
-from mace_bounds.head.minimise import FitWarning, minimise
+from mace_bounds.head.minimise import FitWarning, kept_warnings, minimise
 from mace_bounds.head.pops_fit import fit_pops
 from mace_bounds.head.pops_head import PopsFit, PopsHead, PopsPrediction, Ridge
 from mace_bounds.head.posteriors import POSTERIORS, Posterior, PosteriorRows
@@ -49,6 +49,7 @@ __all__ = [
     "fit_robust",
     "huber_weights",
     "is_head_folder",
+    "kept_warnings",
     "make_design",
     "minimise",
     "predict",

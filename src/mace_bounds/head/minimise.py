@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -13,6 +15,20 @@ from mace_bounds.head.chunks import Array
 
 class FitWarning(UserWarning):
     """A part of a fit stopped before it converged: its result is usable, but not the best; a head keeps the text."""
+
+
+@contextmanager
+def kept_warnings() -> Iterator[list[str]]:
+    """Collect the texts of :class:`FitWarning` in place of showing them, each once with how often it came."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FitWarning)
+        yield texts
+    counts = Counter(str(warning.message) for warning in caught if issubclass(warning.category, FitWarning))
+    texts += [text if n == 1 else f"{text}, {n} times" for text, n in counts.items()]
+    for other in caught:
+        if not issubclass(other.category, FitWarning):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
 
 
 def minimise(
