@@ -110,9 +110,7 @@ def test_clustered_quantiles_cover_new_clusters_where_plain_ones_fall_short():
         draws = rng.random(21)
         scores, clusters = np.repeat(draws[:20], 10), np.repeat(np.arange(20), 10).astype(str)
         plain.append(draws[20] <= conformal_layer(scores, levels=()).half_width(0.89))
-        clustered.append(
-            draws[20] <= conformal_layer(scores, levels=(), clusters=clusters).half_width(0.89)
-        )
+        clustered.append(draws[20] <= conformal_layer(scores, levels=(), clusters=clusters).half_width(0.89))
     error = np.sqrt(0.1 / 2000)
     assert np.mean(clustered) == pytest.approx(19 / 21, abs=3 * error)
     assert np.mean(plain) == pytest.approx(18 / 21, abs=3 * error)

@@ -32,7 +32,9 @@ def test_a_partition_is_mondrian():
     assert layer.cells == ("a", "b")  # of c there are 45 or so
     parts = [np.abs(scores[groups == "a"]), np.abs(scores[groups == "b"]), np.abs(scores), np.abs(scores)]
     for level in LEVELS:
-        assert reach(layer, ["a", "b", "c", "d"], level) == [conformal_quantile(part, level) for part in parts]
+        assert reach(layer, ["a", "b", "c", "d"], level) == [
+            conformal_quantile(part, level) for part in parts
+        ]
 
 
 def test_a_row_of_several_cells_gets_the_widest():

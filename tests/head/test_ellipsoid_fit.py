@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from scipy import stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from helpers.head_rows import correlated, mace_like
 from helpers.posterior_draws import whitened

@@ -43,7 +43,9 @@ def test_axes_are_eigenvectors_of_the_second_moment():
 def test_box_of_points_on_a_line():
     # corrections (t, t) for t = -1, 0, 3: one axis (1, 1)/√2 with range [-√2, 3√2], the other empty
     points = np.outer([-1.0, 0.0, 3.0], [1.0, 1.0])
-    axes, to_axes, singular = principal_axes(lambda to: [points[:2] @ to, points[2:] @ to], np.eye(2), np.ones(2))
+    axes, to_axes, singular = principal_axes(
+        lambda to: [points[:2] @ to, points[2:] @ to], np.eye(2), np.ones(2)
+    )
     assert np.allclose(axes[:, 0], [0.5**0.5, 0.5**0.5])
     assert singular[0] == pytest.approx(20.0**0.5)
     along = points @ to_axes

@@ -12,7 +12,9 @@ from mace_bounds.head.posteriors import Ellipsoid, Ensemble, Hypercube
 
 @pytest.fixture(scope="module")
 def head():
-    return fit_pops(array_chunks(*correlated(500, 4, 5.0, 0)), PopsConfig(also=("ellipsoid", "ensemble"))).head
+    return fit_pops(
+        array_chunks(*correlated(500, 4, 5.0, 0)), PopsConfig(also=("ellipsoid", "ensemble"))
+    ).head
 
 
 def chosen(posterior):
@@ -95,7 +97,9 @@ def test_support_contains_the_mean_when_the_box_contains_zero(head):
 def test_a_corner_of_the_box_by_hand(head):
     two = PopsHead(
         config=PopsConfig(also=("ensemble", "ellipsoid")),
-        design=Design(np.ones(2, bool), np.zeros(2, bool), np.zeros(2), np.zeros(2), np.ones(2), intercept=False),
+        design=Design(
+            np.ones(2, bool), np.zeros(2, bool), np.zeros(2), np.zeros(2), np.ones(2), intercept=False
+        ),
         ridge=Ridge(np.array([1.0, 2.0]), np.diag([0.5, 0.1]), 4.0, 1.0, 2.0, 9, 3, True),
         axes=np.eye(2),
         posteriors={

@@ -90,7 +90,10 @@ class FoldHead:
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Every array; the plain values go to :meth:`to_config`."""
-        pops, scale = tensors_named("pops", self.pops.to_tensors()), tensors_named("scale", self.scale.to_tensors())
+        pops, scale = (
+            tensors_named("pops", self.pops.to_tensors()),
+            tensors_named("scale", self.scale.to_tensors()),
+        )
         return {**pops, **scale}
 
     def to_config(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ _HALVINGS = 44  # of a bracket that is already between the folds' own quantiles
 
 Array = NDArray[np.float64]
 
+
 def conformal_scores(residual: ArrayLike, sigma: ArrayLike) -> NDArray[np.float64]:
     """Return |residual| / sigma, shape (n,); both in the same unit."""
     r, s = np.asarray(residual, dtype=np.float64), np.asarray(sigma, dtype=np.float64)

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.calibration.conformal import Array, cv_plus_bounds, cv_plus_level, weighted_conformal_quantile
+from mace_bounds.calibration.conformal import (
+    Array,
+    cv_plus_bounds,
+    cv_plus_level,
+    weighted_conformal_quantile,
+)
 from mace_bounds.errors import HeadError
 from mace_bounds.levels import LEVELS, Levels
 from mace_bounds.metrics import Labels, Membership, membership

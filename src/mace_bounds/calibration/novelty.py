@@ -133,7 +133,9 @@ class Novelty:
         tier = np.where(compositions_in(rows.table["formula"].tolist(), self.compositions), 0, 1)
         with_atoms = np.isfinite(grades[:, STRUCTURE_GRADES:]).all(axis=1).astype(int)
         novelty = ratio(grades, self.thresholds[tier]) / self.joint_thresholds[tier, with_atoms]
-        unseen = np.array([not self.seen_pairs[pairs(row)].all() for row in rows.table["elements"]], dtype=bool)
+        unseen = np.array(
+            [not self.seen_pairs[pairs(row)].all() for row in rows.table["elements"]], dtype=bool
+        )
         rare = self.rates.get("measured", {}).get("unseen_pair", 0.0) <= _RARE
         return NoveltyGrades(grades, atom, novelty, unseen & rare)
 
@@ -153,7 +155,9 @@ class Novelty:
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that rebuild it."""
-        tensors: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in ("thresholds", "joint_thresholds")}
+        tensors: dict[str, NDArray[Any]] = {
+            name: getattr(self, name) for name in ("thresholds", "joint_thresholds")
+        }
         tensors["seen_pairs"] = self.seen_pairs
         tensors["compositions"] = self.compositions.view(np.int64)
         for name, part in self.sets.__dict__.items():

@@ -89,7 +89,9 @@ def fit_novelty(rows: FeatureRows, x: Array, seed: int) -> Novelty:
     return Novelty(
         sets=_fit_sets(x, n_features, atoms, seed),
         thresholds=thresholds,
-        joint_thresholds=np.array([_joint_thresholds(held[tier], limits) for tier, limits in zip(tiers, thresholds, strict=True)]),
+        joint_thresholds=np.array(
+            [_joint_thresholds(held[tier], limits) for tier, limits in zip(tiers, thresholds, strict=True)]
+        ),
         seen_pairs=seen_pairs,
         compositions=composition_keys(formulas),
         n_features=n_features,

@@ -79,7 +79,9 @@ class PopsConfig:
         """Refuse settings outside their range."""
         for name in self.posteriors:
             if name not in POSTERIORS:
-                raise HeadError(f"the posterior {name!r} is none of {', '.join(POSTERIORS)}; choose one of these.")
+                raise HeadError(
+                    f"the posterior {name!r} is none of {', '.join(POSTERIORS)}; choose one of these."
+                )
         checks = {
             "leverage_percentile": 0.0 <= self.leverage_percentile < 100.0,
             "clip_percent": 0.0 <= self.clip_percent <= 50.0,

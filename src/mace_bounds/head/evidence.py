@@ -86,7 +86,9 @@ def maximise_evidence(zy: Array, sample_count: float, y_variance: float, config:
             break
     if not converged:
         warnings.warn(
-            f"the evidence iteration of the mean did not converge in {config.max_iter} steps", FitWarning, stacklevel=2
+            f"the evidence iteration of the mean did not converge in {config.max_iter} steps",
+            FitWarning,
+            stacklevel=2,
         )
     ridge = lam / alpha
     return Evidence(

@@ -228,9 +228,7 @@ def _read(path: Path, limit: int) -> bytes:
             raise HeadError(f"{path} cannot be read as a file of a head; check the path, or fit a head.")
         size = path.stat().st_size
         if size > limit:
-            raise HeadError(
-                f"{path} has {size} bytes, and a head has at most {limit}; check the path."
-            )
+            raise HeadError(f"{path} has {size} bytes, and a head has at most {limit}; check the path.")
         return path.read_bytes()
     except OSError:
         raise HeadError(

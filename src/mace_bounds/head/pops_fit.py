@@ -64,7 +64,9 @@ def fit_pops(
     evidence, y_scale = linear.evidence, linear.y_scale
     selected = select_rows(linear, config)
     count = int(np.count_nonzero(selected))
-    axes, to_axes, singular = principal_axes(_corrections(chunks, linear, selected), evidence.basis, evidence.spread)
+    axes, to_axes, singular = principal_axes(
+        _corrections(chunks, linear, selected), evidence.basis, evidence.spread
+    )
     rows = PosteriorRows(
         y_scale=y_scale,
         selected=selected,
@@ -75,7 +77,8 @@ def fit_pops(
         to_axes=to_axes,
         corrections=lambda chosen: _corrections(chunks, linear, chosen)(to_axes),
         whitened=lambda chosen: (
-            (u, weight) for u, weight, _ in _projected_rows(original or chunks, linear, chosen, linear.whitening)
+            (u, weight)
+            for u, weight, _ in _projected_rows(original or chunks, linear, chosen, linear.whitening)
         ),
     )
     head = PopsHead(

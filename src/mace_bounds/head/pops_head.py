@@ -114,7 +114,9 @@ class PopsHead:
     def with_posterior(self, name: str) -> PopsHead:
         """The same head with another of its posteriors as the one that counts; HeadError if it was not fitted."""
         if name not in self.posteriors:
-            raise HeadError(f"the head was fitted without the posterior {name!r}; fit it again with this one.")
+            raise HeadError(
+                f"the head was fitted without the posterior {name!r}; fit it again with this one."
+            )
         others = tuple(other for other in self.posteriors if other != name)
         return replace(self, config=replace(self.config, posterior=name, also=others))
 
@@ -144,7 +146,8 @@ class PopsHead:
             ridge=Ridge.from_tensors(tensors_under(tensors, "ridge"), m),
             axes=read_tensor(tensors, "axes", (m, m)),
             posteriors={
-                name: POSTERIORS[name].from_tensors(tensors_under(tensors, name), m) for name in config.posteriors
+                name: POSTERIORS[name].from_tensors(tensors_under(tensors, name), m)
+                for name in config.posteriors
             },
             n_selected=int(read_tensor(tensors, "n_selected", (), "i")),
         )

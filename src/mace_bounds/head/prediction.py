@@ -13,7 +13,9 @@ from mace_bounds.head.chunks import Array
 from mace_bounds.head.pops_head import PopsHead, PopsPrediction
 
 _CHUNK_ROWS = 512  # intermediate results stay in the cache of a core
-_SAME = 1e-9  # a column further than this (relative to its training value, at least 1) from constant is unseen
+_SAME = (
+    1e-9  # a column further than this (relative to its training value, at least 1) from constant is unseen
+)
 
 
 def predict(head: PopsHead, x: ArrayLike) -> PopsPrediction:

@@ -15,4 +15,12 @@ POSTERIORS: dict[str, type[Posterior]] = {
 }
 """Every posterior by its name, the default first: settings, the command line and the benchmark read it."""
 
-__all__ = ["POSTERIORS", "Ellipsoid", "Ensemble", "Hypercube", "Posterior", "PosteriorRows", "stratified_rows"]
+__all__ = [
+    "POSTERIORS",
+    "Ellipsoid",
+    "Ensemble",
+    "Hypercube",
+    "Posterior",
+    "PosteriorRows",
+    "stratified_rows",
+]

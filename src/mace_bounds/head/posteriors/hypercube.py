@@ -47,7 +47,9 @@ class Hypercube:
         squared = rows.rms**2
         retained = squared > config.mode_threshold * squared.max()
         lower, upper = percentiles.bounds()
-        return cls(np.where(retained, lower, 0.0) * rows.y_scale, np.where(retained, upper, 0.0) * rows.y_scale)
+        return cls(
+            np.where(retained, lower, 0.0) * rows.y_scale, np.where(retained, upper, 0.0) * rows.y_scale
+        )
 
     @property
     def _middle_and_half(self) -> tuple[Array, Array]:

@@ -91,7 +91,9 @@ class Posterior(Protocol):
         ...
 
 
-def stratified_rows(leverage: Array, usable: Mask, limit: int, seed: int = 0) -> tuple[NDArray[np.int64], Array]:
+def stratified_rows(
+    leverage: Array, usable: Mask, limit: int, seed: int = 0
+) -> tuple[NDArray[np.int64], Array]:
     """Choose at most ``limit`` rows, one from each of as many strata of equal size by leverage.
 
     Parameters
