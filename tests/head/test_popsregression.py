@@ -1,4 +1,4 @@
-"""Against the authors' implementation, popsregression 0.4.0, on its own ground: columns as they are, no clipping of rows.
+"""Against the authors' implementation, popsregression 0.4.0, with columns as they are.
 
 The evidence iteration of both is run to convergence. The hyperpriors have the units of precisions: ours are set for
 residuals of root mean square 1, theirs are given in the unit of the residuals.

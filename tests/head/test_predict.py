@@ -94,7 +94,7 @@ def test_support_contains_the_mean_when_the_box_contains_zero(head):
     assert ((p.support_lower <= p.mean) & (p.mean <= p.support_upper)).all()
 
 
-def test_a_corner_of_the_box_by_hand(head):
+def test_a_corner_of_the_box_by_hand():
     two = PopsHead(
         config=PopsConfig(also=("ensemble", "ellipsoid")),
         design=Design(

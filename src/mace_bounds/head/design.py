@@ -101,10 +101,7 @@ def make_design(factor: TsqrFactor, config: PopsConfig) -> Design:
     size = np.linalg.norm(r[:, 1:-1], axis=0) / root
     spread = np.linalg.norm(r[1:, 1:-1], axis=0) / root
     constant = (factor.minimum == factor.maximum) | (spread <= _FLAT * size)
-    if config.fit_intercept:
-        active = ~constant
-    else:
-        active = size > 0.0
+    active = ~constant if config.fit_intercept else size > 0.0
     center, scale = np.zeros(int(active.sum())), np.ones(int(active.sum()))
     if config.standardize:
         center = mean[active] if config.fit_intercept else center

@@ -63,7 +63,7 @@ class Ellipsoid:
 
     @classmethod
     def fit(cls, rows: PosteriorRows, config: PopsConfig) -> Self:
-        """Fit it to leave-one-out residuals of rows of all leverages: all, or 20,000 that are stratified by leverage."""
+        """Fit it to leave-one-out residuals of all rows, or of 20,000 that are stratified by leverage."""
         chosen, counts = stratified_rows(rows.leverage, rows.weight > 0.0, _MAX_ROWS)
         mask = np.zeros(len(rows.weight), dtype=np.bool_)
         mask[chosen] = True
