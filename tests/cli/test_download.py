@@ -63,7 +63,7 @@ def test_exit_codes(project, run, tmp_path, monkeypatch):
         result = run("mp:K-Cl", tmp_path / "refused", "--endpoint", endpoint, "--api-key", KEY)
         assert result.exit_code == 1
         assert "1 structures, 0 with a label" in result.stdout
-        assert "mp-5: expected the document's uncorrected energy" in result.stderr
+        assert "mp-5: the entry's energy is -4.5003 eV/atom and the document's -4.0003" in result.stderr
 
 
 def test_interrupted_then_resumed(project, tmp_path):

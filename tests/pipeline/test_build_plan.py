@@ -125,7 +125,7 @@ def test_what_build_would_refuse_is_refused(project, run, settings, tmp_path):
     settings.setenv("PMG_MAPI_KEY", "")
     refused = run("build", tmp_path / "new", *ASKED)
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
-    assert "expected a key of the Materials Project" in refused.stderr
+    assert "there is no key of the Materials Project" in refused.stderr
     assert not (tmp_path / "new").exists()
     assert not project.searches
     assert KEY not in refused.stderr

@@ -109,7 +109,7 @@ def test_a_database_without_a_label_is_said_before_the_model_runs(settings, tmp_
         settings.setenv("MP_API_ENDPOINT", endpoint)
         with pytest.raises(SourceError, match="the label guard refused every label"):
             build(tmp_path / "out", config_of("mp:K-Cl", tiny_model_folder))
-        with pytest.raises(SourceError, match="in version"):
+        with pytest.raises(SourceError, match="holds nothing for mp:chemsys=Cl-Na"):
             build(tmp_path / "none", config_of("mp:Na-Cl", tiny_model_folder))
     assert (tmp_path / "out" / "entries.jsonl.gz").exists()
     assert not (tmp_path / "out" / "features").exists()
