@@ -52,8 +52,7 @@ class Connection:
 
     def key(self) -> str:
         """Return the key; SourceError if there is none, or not one of 32 letters and digits. It is never shown."""
-        found = self.api_key or os.environ.get("MP_API_KEY") or _pymatgen_key()
-        key = str(found or "").strip()
+        key = str(self.api_key or os.environ.get("MP_API_KEY") or _pymatgen_key() or "").strip()
         if not key:
             raise SourceError(
                 f"there is no key of the Materials Project; get yours at {KEY_ADDRESS} and set MP_API_KEY."

@@ -40,7 +40,7 @@ FIELDS = (
     "origins",
     "builder_meta",
 )
-"""Fields of a document that are asked for."""
+"""Fields of a document that are requested."""
 
 _ENERGY_TOLERANCE = 2e-3  # eV/atom; documents may round
 _VOLUME_TOLERANCE = 2e-3  # relative
@@ -64,8 +64,8 @@ def entry_of(document: Mapping[str, Any], database_version: str | None = None) -
         distance from it in eV/atom, licence and database version, and where the guard refuses :data:`REFUSED`.
     """
     name = str(document.get("material_id") or "")
-    found = _entry(document)
-    entry = dict(found or {})
+    original = _entry(document)
+    entry = dict(original or {})
     run_type = as_text(document.get("energy_type"))
     entry["entry_id"] = f"{name}-{run_type}" if run_type else name  # as the database writes it, in one way
     entry.setdefault("energy", None)
@@ -83,7 +83,7 @@ def entry_of(document: Mapping[str, Any], database_version: str | None = None) -
     }
     data.pop(REFUSED, None)
     try:
-        check_entry(document, found)
+        check_entry(document, original)
     except LabelError as error:
         data[REFUSED] = str(error)
     entry["data"] = data
@@ -214,8 +214,8 @@ def _same_atoms(composition: Mapping[str, Any], sites: Any) -> bool:
 
 def _entry(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the entry that the document's energy is of: the one under its run type."""
-    found = as_mapping(document.get("entries")).get(str(as_text(document.get("energy_type"))))
-    return found if isinstance(found, dict) else None
+    entry = as_mapping(document.get("entries")).get(str(as_text(document.get("energy_type"))))
+    return entry if isinstance(entry, dict) else None
 
 
 def _listing(document: Mapping[str, Any]) -> str:

@@ -35,27 +35,27 @@ def _is_source(path: Path) -> bool:
 
 
 def expand(items: Sequence[str | os.PathLike[str]]) -> list[tuple[Path, str]]:
-    """Return the files that paths, folders and patterns name, each with a short label.
+    """Return the files that paths, folders and patterns name, each with a label: its path below their common folder.
 
     Raises
     ------
     SourceError
         If a single item names nothing; among several, a missing path stays in the list (and gives a reason).
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     for item in items:
-        found.extend(_expand_one(os.fspath(item), strict=len(items) == 1))
+        paths.extend(_expand_one(os.fspath(item), strict=len(items) == 1))
     if len(items) == 1 and Path(items[0]).is_dir():
-        return [(path, path.relative_to(items[0]).as_posix()) for path in found]
-    if len(found) < 2:
-        return [(path, path.name) for path in found]
-    parents = [os.path.abspath(path.parent) for path in found]  # noqa: PTH100  resolve() would follow links
+        return [(path, path.relative_to(items[0]).as_posix()) for path in paths]
+    if len(paths) < 2:
+        return [(path, path.name) for path in paths]
+    parents = [os.path.abspath(path.parent) for path in paths]  # noqa: PTH100  resolve() would follow links
     try:
         common = os.path.commonpath(parents)
     except ValueError:  # different drives
-        return [(path, path.as_posix()) for path in found]
-    labels = [Path(os.path.relpath(Path(p) / f.name, common)) for p, f in zip(parents, found, strict=True)]
-    return [(path, label.as_posix()) for path, label in zip(found, labels, strict=True)]
+        return [(path, path.as_posix()) for path in paths]
+    labels = [Path(os.path.relpath(Path(p) / f.name, common)) for p, f in zip(parents, paths, strict=True)]
+    return [(path, label.as_posix()) for path, label in zip(paths, labels, strict=True)]
 
 
 def source_digest(source: str | os.PathLike[str]) -> str:

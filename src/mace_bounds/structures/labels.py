@@ -42,7 +42,7 @@ _ID_RUN_TYPE = re.compile(r"-(GGA\+U|GGA|R2SCAN|SCAN|HSE\w*|PBEsol\w*)$", re.IGN
 
 @dataclass(frozen=True)
 class Label:
-    """A label that was found, or why one that is there was not taken; neither where the source offers none.
+    """A label, or why the one that the source offers was not taken; all None where it offers none.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Label:
     kind : str or None
         What it is, or the key it came from.
     reason : str or None
-        Why there is none although one was asked for, or although a key is there.
+        Why there is none although the user named a key, or although a key is there.
     """
 
     energy_ev: float | None = None
@@ -152,7 +152,7 @@ def guard_label(
     thermo_type: str | None = None,
     functional: str | None = None,
 ) -> tuple[float, str]:
-    """Let an uncorrected PBE(+U) energy of an entry pass, and say what it is.
+    """Return the energy of an entry and its kind, if it is an uncorrected PBE(+U) energy.
 
     Parameters
     ----------

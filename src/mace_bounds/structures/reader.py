@@ -132,7 +132,7 @@ def _named_records(source: Any, options: ReadOptions) -> Iterator[Named]:
 
 
 def _local(item: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """Return a path as it is; for ``SCHEME:REST`` what the entry point of that scheme makes of it."""
+    """Return a path as it is; for ``SCHEME:REST`` the path that the entry point of that scheme gives."""
     scheme, colon, _ = item.partition(":") if isinstance(item, str) else ("", "", "")
     for entry in entry_points(group=SCHEMES, name=scheme) if colon else ():
         local: str | os.PathLike[str] = entry.load()(item)
@@ -221,7 +221,7 @@ def _records_of_stream(path: Path, format: Format, options: ReadOptions) -> Iter
 
 
 def _records_of_bytes(data: bytes, by_name: Format | None, options: ReadOptions) -> Iterator[Record]:
-    """Parse a whole content by the format that its name says, else by what it looks like."""
+    """Parse a whole content by the format of its file name, else by the format that it looks like."""
     limit = by_name.max_bytes if by_name else MAX_UNNAMED_BYTES
     data = files.decompressed(data, limit)
     files.check_size(data, limit)

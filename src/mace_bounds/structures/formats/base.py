@@ -1,4 +1,4 @@
-"""What a file format is to the reader."""
+"""What the reader has to know of a file format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SNIFFED_BYTES = 65_536
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a user asked for that concerns parsers.
+    """The options of :func:`mace_bounds.structures.read` that concern parsers.
 
     Attributes
     ----------
@@ -43,8 +43,8 @@ class Format:
     sniff : callable
         Given the first bytes of a content (decompressed), tells whether it looks like this format.
     parse : callable
-        ``parse(content, options)`` yields one :class:`Record` a structure. What is damaged is a record with a reason;
-        a content that is unusable as a whole may raise :class:`~mace_bounds.errors.StructureError`.
+        ``parse(content, options)`` yields one :class:`Record` a structure. A damaged structure is a record with a
+        reason; for a content that is unusable as a whole it may raise :class:`~mace_bounds.errors.StructureError`.
     takes : {"text", "lines", "bytes"}
         What the parser is given: decoded text, an iterator of lines (such files are streamed and may have any
         size), or the content as it is (binary formats, JSON).

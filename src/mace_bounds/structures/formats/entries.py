@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 
 from mace_bounds.errors import LabelError, StructureError
 from mace_bounds.structures.crystal import crystal_of, numbers_of, require_periodic
@@ -56,14 +58,10 @@ def load_json(data: bytes) -> Any:
     StructureError
         If the text is no JSON.
     """
-    try:
-        import orjson
-
+    with suppress(ValueError):
         return orjson.loads(data)
-    except (ImportError, ValueError):
-        pass
     try:
-        return json.loads(data)
+        return json.loads(data)  # knows NaN and Infinity
     except (ValueError, RecursionError) as error:
         raise StructureError(
             f"the text is no JSON ({one_line(error)}); check that the file is complete."
