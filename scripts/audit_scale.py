@@ -5,7 +5,7 @@
 Makes crystals of thousands of chemical systems (textbook prototypes with other elements, strained, three in four rattled),
 takes the embedded model's energies with heavy-tailed noise as labels, half of the hull distances as zero, and audits the
 first ``few`` of them, all of them, and all of them again with SIGKILL to the whole process group at random moments (the last
-after the features are there) and a new start each time. The files of the last two, but for ``run.json``, are compared. Needs
+after the features are there) and a new start each time. The files of the last two, but for times in ``summary.json``, are compared. Needs
 psutil (it comes with the extra ``dask``). Tells on stderr what each run took and prints one JSON object; exits with 1 if a
 structure is missing, a file differs, or the peak of memory is above 1.1 times that of the short run.
 
@@ -48,6 +48,9 @@ ELEMENTS = (
     81,
     82,
 )
+
+
+TIMES = ("started", "finished", "seconds")
 
 
 def crystals(n: int, seed: int) -> Iterator:
@@ -141,7 +144,7 @@ def run(source: Path, out: Path, workers: int, kill_at: int | None, rng: random.
     if kill_at is None:
         summary = json.loads((out / "summary.json").read_text())
         told |= {
-            "stages": json.loads((out / "run.json").read_text())["starts"][-1]["seconds"],
+            "stages": summary["seconds"],
             "counts": summary["counts"],
             "atlas": summary["atlas"],
         }
@@ -157,7 +160,7 @@ def stage(out: Path) -> str:
         return "plots and report"
     if (out / "bounds.parquet").is_file():
         return "statistics"
-    return "bounds" if (out / ".bounds.parquet.tmp").is_file() else "features"
+    return "bounds" if any(out.glob(".bounds.parquet.*.tmp")) else "features"
 
 
 def memory(pid: int) -> int:
@@ -189,9 +192,15 @@ def own_peak(pid: int) -> int:
 
 
 def digests(out: Path) -> dict[str, str]:
-    """What the files of an audit hold; ``run.json`` tells when it ran."""
-    files = [path for path in out.rglob("*") if path.is_file() and path.name != "run.json"]
-    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
+    """What the files of an audit hold, but for the times in its summary."""
+    found = {}
+    for path in sorted(path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        content = path.read_bytes()
+        if path.name == "summary.json":
+            values = json.loads(content)
+            content = json.dumps({k: v for k, v in values.items() if k not in TIMES}).encode()
+        found[str(path.relative_to(out))] = hashlib.sha256(content).hexdigest()
+    return found
 
 
 def told(what: str, session: dict) -> dict:

@@ -7,7 +7,7 @@
 slow to answer, then ``mace-bounds audit``. All kills hit the same folder, or with ``--apart`` an empty one each. The moments are drawn uniformly over the
 duration of the undisturbed run; where a run ends before its moment, its files are compared as well, the folder is put
 back to what it was before that run, and the moment is drawn again. Prints one JSON object; exits with 1 if any file
-differs by a byte. Left out are times: ``run.json``, ``build.json``, and ``started`` and ``finished`` in the summaries.
+differs by a byte. Left out are times: ``build.json``, and ``started``, ``finished`` and ``seconds`` in the summaries.
 """
 
 from __future__ import annotations
@@ -137,12 +137,14 @@ def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder by its path; of a summary without its times."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.name in ("run.json", "build.json"):
+        if not path.is_file() or path.name == "build.json" or path.name.startswith("."):
             continue
         content = path.read_bytes()
         if path.name.endswith("summary.json"):
             told = json.loads(content)
-            content = json.dumps({k: v for k, v in told.items() if k not in ("started", "finished")}).encode()
+            content = json.dumps(
+                {k: v for k, v in told.items() if k not in ("started", "finished", "seconds")}
+            ).encode()
         found[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
     return found
 
@@ -156,10 +158,6 @@ def last_written(folder: Path, since: float) -> str:
     if newest is None or times[newest] < since:
         return "nothing"
     inside = newest.relative_to(folder).parts
-    if newest.name == "run.json":
-        return (
-            f"the end of {list(json.loads(newest.read_text())['starts'][-1]['seconds'] or ['opening'])[-1]}"
-        )
     for part in ("features", "heads", "plots"):
         if part in inside[:-1]:
             return part

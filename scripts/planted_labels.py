@@ -18,11 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from mace_bounds import FitConfig, extract, load_model, read
-from mace_bounds.auditing.suspect_file import per_atom
-from mace_bounds.auditing.suspect_table import suspect_table
+from mace_bounds.auditing import per_atom, suspect_table
 from mace_bounds.features import FeatureRows
-from mace_bounds.fitting.cross_fitting import cross_fitted
-from mace_bounds.fitting.measured import Measured, labelled
+from mace_bounds.fitting import Measured, cross_fitted, labelled
 
 N_PLANTED, FIRST, LEAST, MOST, WANTED = 20, 30, 0.3, 2.0, 18
 
@@ -41,7 +39,7 @@ def refitted(rows, manifest, seed, at=(), shift=()):
     energy[at] += np.asarray(shift) * rows.table["n_atoms"].to_numpy()[at]
     faulty = FeatureRows(rows.table.assign(energy_ev=energy), rows.features)
     made = cross_fitted(faulty, manifest, replace(FitConfig(), seed=seed))
-    table = made.detailed_table(faulty, made.full.levels[-1], None)
+    table = made.detailed_table(faulty, made.full.levels[-1])
     return labelled(table, made.full.levels, suspect=True)
 
 

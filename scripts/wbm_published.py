@@ -21,9 +21,14 @@ import numpy as np
 
 from mace_bounds import FitConfig, extract, load_model, read
 from mace_bounds.calibration import conformal_quantile
-from mace_bounds.fitting.cross_fitting import cross_fitted
-from mace_bounds.fitting.measured import CURVE_LEVELS, labelled
-from mace_bounds.fitting.predictions import check_predictions, read_predictions, with_predictions
+from mace_bounds.fitting import (
+    CURVE_LEVELS,
+    check_predictions,
+    cross_fitted,
+    labelled,
+    read_predictions,
+    with_predictions,
+)
 from mace_bounds.metrics import interval_score
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a929b"
@@ -35,7 +40,7 @@ def splits(rows, manifest, config, levels, drawn):
     What the picture needs of this repeat goes to the list ``drawn``.
     """
     made = cross_fitted(rows, manifest, config)
-    table = made.detailed_table(rows, made.full.levels[-1], None)
+    table = made.detailed_table(rows, made.full.levels[-1])
     folds = made.folds(rows)
     everything = labelled(table, made.full.levels, suspect=True)
     assert len(everything) == len(table) == len(folds)

@@ -158,7 +158,45 @@ MEASURED = (
 )
 """Further columns of an audit's table, which coverage is measured from; then the bounds of every level."""
 
-_KINDS = {column.name: column.dtype for column in (*BOUNDS, *MEASURED)}
+FINDINGS = (
+    _text("rows", "Which rows were measured: `unseen`, `new_to_head`, `test` or `all`."),
+    _text("by", "What the group is a group of: `all`, `source`, `chemistry`, `element` and so on."),
+    _text("group", "Name of the group."),
+    _text("element", "Symbol of the element."),
+    Column("n", "integer", "", "Rows in the group."),
+    Column("n_compositions", "integer", "", "Different compositions among them."),
+    _number("coverage", "", "Measured coverage: the share of labels inside of the interval."),
+    _number("coverage_low", "", "Lower end of its 95 % confidence interval, clustered by composition."),
+    _number("coverage_high", "", "Upper end of its 95 % confidence interval, clustered by composition."),
+    _number("mean_width_mev_per_atom", "meV/atom", "Mean width of the intervals."),
+    _number("median_width_mev_per_atom", "meV/atom", "Median width of the intervals."),
+    _number("interval_score_mev_per_atom", "meV/atom", "Mean interval score; lower is better."),
+    _number("p_value", "", "Two-sided p-value: of the coverage against the level, or of an element's bias."),
+    Column("significant", "boolean", "", "Whether it is beyond chance (Benjamini and Hochberg, 5 %)."),
+    _number("bias_mev_per_atom", "meV/atom", "Mean of E_DFT - E_model; for an element, what it adds."),
+    _number("bias_standard_error_mev_per_atom", "meV/atom", "Its standard error, by the jackknife."),
+    _number("standard_error_mev_per_atom", "meV/atom", "Its standard error, by the bootstrap."),
+    _number("bias_p_value", "", "Two-sided p-value of the bias against zero."),
+    Column("bias_significant", "boolean", "", "Whether the bias is beyond chance, in the same sense."),
+    Column("rank", "integer", "", "Place in the list, the most suspicious first."),
+    _number("residual_mev_per_atom", "meV/atom", "E_DFT - E_model of the label."),
+    _number("excess_mev_per_atom", "meV/atom", "Distance of the label from the nearer bound."),
+    _number("excess_half_widths", "", "The same in half-widths of the interval."),
+    _number("excess_sigmas", "", "The same in units of the head's scale."),
+    _number(
+        "neighbours_expect_mev_per_atom", "meV/atom", "Error that the nearest labelled rows lead to expect."
+    ),
+    _number(
+        "usual_error_mev_per_atom", "meV/atom", "Usual distance from it among rows with such neighbours."
+    ),
+    _number("evidence", "", "log10 of the likelihood ratio of a wrong label against an error of the model."),
+    _text("likely", "A hint: `label`, `model` or `unclear`."),
+    _text("reasons", "Why, joined by `; `."),
+    _text("url", "Page of the entry, where its id names one."),
+)
+"""Columns of the tables that an audit makes from its bounds table: coverage, curve, atlas, violations, suspects."""
+
+_KNOWN = {column.name: column for column in (*BOUNDS, *MEASURED, *FINDINGS)}
 
 FLAGS = {
     flag.name: flag
@@ -237,7 +275,7 @@ def frame(columns: Mapping[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(
-        {name: _cast(values, _KINDS.get(name)) for name, values in columns.items()}, copy=False
+        {name: _cast(values, _KNOWN[name].dtype if name in _KNOWN else None) for name, values in columns.items()}, copy=False
     )
 
 
@@ -295,10 +333,10 @@ def _write_parquet(table: pd.DataFrame, path: Path, metadata: Mapping[str, str] 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    known = {column.name: column for column in (*BOUNDS, *MEASURED)}
     plain = pa.Table.from_pandas(table, preserve_index=False)
     fields = [
-        arrow_schema([known[field.name]]).field(0) if field.name in known else field for field in plain.schema
+        arrow_schema([_KNOWN[field.name]]).field(0) if field.name in _KNOWN else field
+        for field in plain.schema
     ]
     schema = pa.schema(fields, metadata={**(plain.schema.metadata or {}), **(metadata or {})})
     pq.write_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False), path, compression="zstd")
@@ -338,9 +376,9 @@ def read_table(path: str | Path, columns: list[str] | None = None) -> pd.DataFra
         if path.suffix == ".json":
             table = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
             return typed(table if columns is None else table[columns])
-        text = [c.name for c in (*BOUNDS, *MEASURED) if c.dtype in ("text", "boolean")]
+        text = [c.name for c in _KNOWN.values() if c.dtype in ("text", "boolean")]
         kinds: dict[str, Any] = dict.fromkeys(text, str)
-        empty = {c.name: [""] for c in (*BOUNDS, *MEASURED) if c.dtype not in ("text", "boolean")}
+        empty = {c.name: [""] for c in _KNOWN.values() if c.dtype not in ("text", "boolean")}
         head = pd.read_csv(path, nrows=0).columns
         empty |= {name: [""] for name in head if name not in kinds}
         table = pd.read_csv(path, usecols=columns, dtype=kinds, keep_default_na=False, na_values=empty)

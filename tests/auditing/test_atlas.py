@@ -12,12 +12,13 @@ from mace_bounds.auditing.atlas import (
     atlas_table,
     coverage_p_value,
     discoveries,
+    element_bias,
     groupings,
     range_bins,
     worst_slab,
 )
-from mace_bounds.auditing.element_bias import element_bias
 from mace_bounds.fitting.measured import Measured
+from mace_bounds.levels import Levels
 from mace_bounds.plots.periodic_table import plot_periodic_map
 
 N, WIDTH = 2000, 0.0329  # 90 % of a Gaussian of 0.02 lies within
@@ -43,13 +44,13 @@ def made():
             "density_g_per_cm3": np.where(np.arange(N) < 10, np.nan, rng.uniform(1, 9, N)),
             "extrapolation_grade": rng.random(N),
             "error_mev_per_atom": 1e3 * error,
-            "centre_mev_per_atom": 0.0,
+            "expected_error_mev_per_atom": 0.0,
             "sigma_mev_per_atom": 20.0,
             "lower_90_mev_per_atom": -1e3 * WIDTH,
             "upper_90_mev_per_atom": 1e3 * WIDTH,
         }
     )
-    return Measured(table, (0.9,))
+    return Measured(table, Levels((0.9,)))
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +134,13 @@ def test_by_chance_alone_nearly_nothing_is_significant():
             "n_atoms": 4,
             "run_type": "GGA",
             "error_mev_per_atom": 20 * rng.standard_normal(N),
-            "centre_mev_per_atom": 0.0,
+            "expected_error_mev_per_atom": 0.0,
             "sigma_mev_per_atom": 20.0,
             "lower_90_mev_per_atom": -1e3 * WIDTH,
             "upper_90_mev_per_atom": 1e3 * WIDTH,
         }
     )
-    found = atlas_table(Measured(table, (0.9,)))
+    found = atlas_table(Measured(table, Levels((0.9,))))
     assert found["significant"].sum() == 0
 
 

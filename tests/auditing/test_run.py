@@ -11,11 +11,13 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
-from mace_bounds import AuditConfig, audit, plot
-from mace_bounds.auditing.folder import read_bounds
+from mace_bounds import AuditConfig, audit, load_head, plot
+from mace_bounds._io import locked
+from mace_bounds.columns import PROVENANCE, names, read_table
 from mace_bounds.errors import HeadError, StoreError
 from mace_bounds.features import ExtractSettings
-from mace_bounds.fitting.measured import Measured, headline, sentence
+from mace_bounds.fitting.measured import Measured, evaluation_subset, sentence
+from mace_bounds.levels import Levels
 
 CONFIG = AuditConfig(extract=ExtractSettings(shard_rows=64, workers=1))
 PLAIN = AuditConfig(plots=False, extract=ExtractSettings(workers=1))
@@ -105,15 +107,60 @@ def test_the_report_holds_the_numbers_and_needs_no_other_file(result):
     assert 'href="' not in page
 
 
-def test_times_are_in_a_file_of_their_own(result):
-    (start,) = json.loads((result.folder / "run.json").read_text())["starts"]
-    assert start["started"] <= start["finished"]
-    stages = ["features", "bounds", "statistics", "plots", "report"]
-    assert list(start["seconds"]) == stages
-    assert result.times["starts"] == [start]
-    assert start["machine"]["usable_cores"] >= 1
-    assert start["finished"][:10] not in result.report.read_text()
-    assert not {"started", "finished", "seconds"} & set(result.summary)
+def test_the_summary_says_how_long_each_stage_took(result):
+    summary = json.loads((result.folder / "summary.json").read_text())
+    assert summary == json.loads(json.dumps(result.summary))
+    assert summary["started"] <= summary["finished"]
+    assert list(summary["seconds"]) == ["features", "bounds", "statistics", "plots", "report"]
+
+
+def test_every_table_says_what_it_was_made_with(result, tiny_fit):
+    import pyarrow.parquet as pq
+
+    head, summary = load_head(tiny_fit.folder), result.summary
+    tables = [path for path in result.folder.iterdir() if path.suffix in (".csv", ".parquet")]
+    assert len(tables) == 9
+    for path in tables:
+        table = read_table(path)
+        assert set(names(PROVENANCE)) <= set(table), path.name
+        assert set(table["model"]) == {"tiny"}
+        assert set(table["head"]) == {tiny_fit.folder.name}
+        assert set(table["model_digest"]) == {summary["model"]["digest"][:12]}
+        assert set(table["head_digest"]) == {head.digest[:12]}
+        assert table["level"].between(0, 1).all()
+    footer = pq.read_schema(result.folder / "bounds.parquet").metadata
+    assert footer[b"model_digest"].decode() == summary["model"]["digest"]
+    assert footer[b"head_digest"].decode() == head.digest == summary["head"]["digest"]
+
+
+def test_ids_that_look_like_numbers_stay_as_they_are(
+    labelled_crystals, tiny_model_folder, tiny_fit, tmp_path
+):
+    odd = ["0001", "1e5", "NA", "null"]
+    crystals = [atoms.copy() for atoms in labelled_crystals[:60]]
+    for atoms, name in zip(crystals[:4], odd, strict=True):
+        atoms.info["id"] = name
+    crystals[0].info["REF_energy"] -= 2.0 * len(crystals[0])  # outside of its bounds, and suspect
+    crystals[1] = Atoms("Al2", positions=[[0, 0, 0], [0, 0, 0.1]], cell=[3] * 3, pbc=True)
+    crystals[1].info = {"id": "1e5", "source": "007"}
+    write(tmp_path / "odd.extxyz", crystals, format="extxyz")
+    out = tmp_path / "out"
+    audit(tmp_path / "odd.extxyz", out, model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN)
+    for name in ("bounds.parquet", "bounds.csv"):
+        assert read_table(out / name)["id"].tolist()[:4] == odd
+    assert "0001" in read_table(out / "violations.csv")["id"].tolist()
+    assert "0001" in read_table(out / "suspects.csv")["id"].tolist()
+    failures = read_table(out / "failures.csv")
+    assert failures["id"].tolist() == ["1e5"]
+    assert failures["source"].tolist() == ["007"]
+    assert "<code>0001</code>" in (out / "report.html").read_text()
+
+
+def test_a_second_run_into_one_folder_is_refused(tiny_store, tiny_model_folder, tiny_fit, tmp_path):
+    out = tmp_path / "out"
+    with locked(out), pytest.raises(StoreError, match=r"another run is writing into .*\(process \d+ on"):
+        audit(tiny_store, out, model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN)
+    assert not [path for path in out.iterdir() if not path.name.startswith(".")]
 
 
 def test_every_file_that_the_summary_names_is_there(result):
@@ -121,7 +168,7 @@ def test_every_file_that_the_summary_names_is_there(result):
     for name in result.summary["files"]:
         assert (result.folder / name).stat().st_size > 0
     csv = pd.read_csv(result.folder / "bounds.csv")
-    parquet = read_bounds(result.folder / "bounds.parquet")
+    parquet = read_table(result.folder / "bounds.parquet")
     assert list(csv["id"]) == list(parquet["id"])
     np.testing.assert_allclose(csv["upper_95_mev_per_atom"], parquet["upper_95_mev_per_atom"])
 
@@ -133,9 +180,10 @@ def test_an_interrupted_audit_is_resumed(result, source, tiny_model_folder, tiny
     again = audit(
         source, out, model=tiny_model_folder, head=tiny_fit.folder, config=replace(CONFIG, plots=False)
     )
-    assert again.summary == {**result.summary, "files": again.summary["files"]}
+    own = {name: again.summary[name] for name in ("files", "started", "finished", "seconds")}
+    assert again.summary == {**result.summary, **own}
     for name in ("bounds.parquet", "bounds.csv", "coverage.csv", "suspects.csv", "atlas.csv"):
-        assert (out / name).read_bytes() == (result.folder / name).read_bytes()
+        pd.testing.assert_frame_equal(read_table(out / name), read_table(result.folder / name))
     for shard in sorted((result.folder / "features").glob("shard-*.parquet")):
         assert (out / "features" / shard.name).read_bytes() == shard.read_bytes()
 
@@ -143,17 +191,13 @@ def test_an_interrupted_audit_is_resumed(result, source, tiny_model_folder, tiny
 def test_a_run_of_a_store_that_was_killed_before_its_first_table_goes_on(
     tiny_store, tiny_model_folder, tiny_fit, tmp_path
 ):
-    (tmp_path / ".run.json.tmp").write_text("{")
-    audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN)
-    wanted = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    for name in wanted:
-        if name != "run.json":
-            (tmp_path / name).unlink()
-    (tmp_path / ".bounds.parquet.tmp").write_bytes(b"PAR1")
+    (tmp_path / ".bounds.parquet.0a1b2c3d.tmp").write_bytes(b"PAR1")
+    found = audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN)
+    assert found.summary["counts"]["structures"] == 200
+    assert not list(tmp_path.glob(".*.tmp"))
+    (tmp_path / "summary.json").unlink()  # killed before its end
     again = audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN)
-    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert len(again.times["starts"]) == 2
-    assert {**found, "run.json": b""} == {**wanted, "run.json": b""}
+    assert again.summary["coverage"] == found.summary["coverage"]
 
 
 def test_a_feature_store_is_a_source(tiny_store, tiny_model_folder, tiny_fit, tmp_path):
@@ -196,7 +240,7 @@ def test_a_head_that_knows_the_models_training_is_measured_on_what_it_has_not_us
     assert 0 < known < len(free)
     assert "that the head has not used" in about["sentence"]
     assert f"; {known} of them have compositions that the model's own training has seen" in about["sentence"]
-    assert "nothing was trained on" not in about["sentence"]
+    assert "neither the head nor" not in about["sentence"]
     wanted = whole_fit.head.provenance["coverage"]
     assert [row["coverage"] for row in whole_result.summary["coverage"]] == [
         row["coverage"] for row in wanted
@@ -214,7 +258,7 @@ def test_every_role_stays_in_the_tables_of_such_a_head(whole_result):
 def test_the_report_and_the_plots_of_such_a_head_say_what_the_rows_are(whole_result, tmp_path):
     page, known = whole_result.report.read_text(), whole_result.summary["measured_on"]["in_training"]
     assert "New to the head, not all new to the model" in page
-    assert "only the first line stands for new crystals" in page
+    assert "only the first line is a measure for new crystals" in page
     with mpl.rc_context({"svg.fonttype": "none"}):
         plot(whole_result.folder, formats=["svg"], folder=tmp_path)
     for name in ("calibration", "parity", "coverage_by_chemistry"):
@@ -227,25 +271,26 @@ def test_the_report_and_the_plots_of_such_a_head_say_what_the_rows_are(whole_res
 def test_the_sentence_counts_what_the_model_knows(whole_fit, n_seen, share):
     rows = pd.DataFrame({"seen_in": ["model_training"] * n_seen + ["unseen"] * (40 - n_seen)})
     rows["flags"] = ["extrapolates;in_training"] * n_seen + [""] * (40 - n_seen)
-    chosen = headline(Measured(rows, (0.9,)), whole_fit.head)
+    chosen = evaluation_subset(Measured(rows, Levels((0.9,))), whole_fit.head)
     said = sentence(chosen, {"model_training": n_seen, "unseen": 40 - n_seen, "fit": 5}, whole_fit.head)
     assert said == (
         "40 labelled structures of compositions that the head has not used; "
         f"{share} of them have compositions that the model's own training has seen "
-        "(5 in the fit of the head: reported apart)"
+        "(5 in the fit of the head: reported separately)"
     )
 
 
 def test_rows_of_the_models_training_carry_no_headline_of_another_head(tiny_fit, whole_fit):
     rows = pd.DataFrame({"seen_in": ["model_training"] * 40 + ["unseen"] * 5, "flags": ""})
-    few = headline(Measured(rows, (0.9,)), tiny_fit.head)
+    few = evaluation_subset(Measured(rows, Levels((0.9,))), tiny_fit.head)
     assert (few.name, len(few)) == ("all", 45)
-    assert "of which only 5 are of compositions that nothing was trained on" in sentence(
-        few, {"model_training": 40, "unseen": 5}, tiny_fit.head
+    assert (
+        "of which only 5 are of compositions that neither the head nor the model's own training has seen"
+        in sentence(few, {"model_training": 40, "unseen": 5}, tiny_fit.head)
     )
-    assert len(headline(Measured(rows, (0.9,)), whole_fit.head)) == 45
+    assert len(evaluation_subset(Measured(rows, Levels((0.9,))), whole_fit.head)) == 45
     rows["seen_in"] = "fit"
-    used = headline(Measured(rows, (0.9,)), whole_fit.head)
+    used = evaluation_subset(Measured(rows, Levels((0.9,))), whole_fit.head)
     assert used.name == "all"
     assert "every one of a composition that was used before" in sentence(used, {"fit": 45}, whole_fit.head)
 
@@ -260,7 +305,7 @@ def test_without_labels_there_are_bounds_but_no_coverage(
     assert found.coverage is None
     assert "coverage" not in found.summary
     assert found.summary["measured_on"]["n"] == 0
-    assert len(read_bounds(tmp_path / "out" / "bounds.parquet")) == 12
+    assert len(read_table(tmp_path / "out" / "bounds.parquet")) == 12
     assert not (tmp_path / "out" / "coverage.csv").exists()
     assert [path.stem for path in plot(tmp_path / "out", formats=["svg"])] == ["widths"]
     assert "Coverage is not measured here" in found.report.read_text()
@@ -272,7 +317,7 @@ def test_plots_are_drawn_again_elsewhere(result, tmp_path):
     assert all(path.read_bytes().startswith(b"%PDF") for path in written)
     with pytest.raises(StoreError, match="gif"):
         plot(result.folder, formats=["gif"])
-    with pytest.raises(StoreError, match=r"got 0\.5"):
+    with pytest.raises(HeadError, match=r"not for 0\.5"):
         plot(result.folder, level=0.5)
     with pytest.raises(StoreError, match="finished audit"):
         plot(tmp_path)
@@ -282,5 +327,5 @@ def test_foreign_folders_and_heads_are_refused(tiny_store, tiny_model_folder, ti
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(StoreError, match="holds something else"):
         audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, config=CONFIG)
-    with pytest.raises(HeadError, match="found none"):
+    with pytest.raises(HeadError, match="no installed head fits"):
         audit(tiny_store, tmp_path / "out", model=tiny_model_folder, head=None)

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mace_bounds.auditing.suspect_file import per_atom
-from mace_bounds.auditing.suspect_table import COLUMNS, suspect_table
+from mace_bounds.auditing.suspects import COLUMNS, entry_url, per_atom, suspect_table
 from mace_bounds.features import FeatureRows
 from mace_bounds.fitting.measured import Measured
+from mace_bounds.levels import Levels
 
 N, SIGMA = 600, 0.02
 SHIFTS = {3: 0.5, 40: -0.4, 77: 1.1, 123: 0.3, 300: -2.0}
@@ -29,7 +29,7 @@ def plain_table(error, sigma):
             "seen_in": "unseen",
             "flags": "",
             "error_mev_per_atom": error * 1e3,
-            "centre_mev_per_atom": 0.0,
+            "expected_error_mev_per_atom": 0.0,
             "sigma_mev_per_atom": sigma * 1e3,
         }
     )
@@ -65,7 +65,19 @@ def made():
     table = table.assign(formula=formula, run_type=run_type, flags=flags)
     fractions = np.zeros((N, 118))
     fractions[:, [2, 7]] = 0.5
-    return Measured(table, (0.95, 0.99)), features, fractions
+    return (
+        Measured(
+            table,
+            Levels(
+                (
+                    0.95,
+                    0.99,
+                )
+            ),
+        ),
+        features,
+        fractions,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +99,7 @@ def test_every_row_outside_its_99_per_cent_bounds_is_listed(listed, made):
     error = made[0].table["error_mev_per_atom"]
     outside = made[0].table["id"][error.abs() > 60]
     assert set(outside) <= set(listed["id"])
-    sure = listed[listed["outside"] == 0.99]
+    sure = listed[listed["level"] == 0.99]
     expected = (sure["error_mev_per_atom"].abs() - 60) / 20
     np.testing.assert_allclose(sure["excess_sigmas"], expected)
 
@@ -114,7 +126,7 @@ def test_a_fault_between_the_95_and_99_per_cent_bounds_is_found_by_its_neighbour
     table["lower_99_mev_per_atom"], table["upper_99_mev_per_atom"] = -5000.0, 5000.0
     found = suspect_table(Measured(table, rows.levels), features, fractions)
     assert {f"mp-{i}" for i in SHIFTS} <= set(found["id"])
-    assert (found["outside"] == 0.95).all()
+    assert (found["level"] == 0.95).all()
     assert (found["evidence"] > 0).all()
 
 
@@ -138,7 +150,19 @@ def test_the_same_error_counts_less_where_errors_are_large():
     table["flags"] = np.where(np.arange(N) == 203, "isolated_atoms", "")
     fractions = np.zeros((N, 118))
     fractions[:, [2, 7]] = 0.5
-    listed = suspect_table(Measured(table, (0.95, 0.99)), features, fractions)
+    listed = suspect_table(
+        Measured(
+            table,
+            Levels(
+                (
+                    0.95,
+                    0.99,
+                )
+            ),
+        ),
+        features,
+        fractions,
+    )
     assert set(listed["id"][:2]) == {"mp-101", "mp-305"}
     row = listed.set_index("id")
     assert (row.loc[["mp-101", "mp-305"], "likely"] == "label").all()
@@ -156,7 +180,7 @@ def test_a_small_source():
     fractions = np.zeros((30, 118))
     fractions[:, 2] = 1.0
     listed = suspect_table(
-        Measured(table, (0.95,)), rng.standard_normal((30, 5)).astype(np.float32), fractions
+        Measured(table, Levels((0.95,))), rng.standard_normal((30, 5)).astype(np.float32), fractions
     )
     assert listed["id"][0] == "mp-4"
     assert listed["likely"][0] == "label"
@@ -172,3 +196,26 @@ def test_features_and_fractions_of_the_labelled_rows_are_joined_per_atom():
     np.testing.assert_array_equal(features, [[0, 0.5, 1], [3, 3.5, 4], [2.25, 2.5, 2.75]])
     assert fractions.shape == (3, 118)
     np.testing.assert_array_equal(fractions[:, [2, 7]], [[1, 0], [1, 0], [0.25, 0.75]])
+
+
+PAGE = "https://next-gen.materialsproject.org/materials/"
+
+
+@pytest.mark.parametrize(
+    "name, page",
+    [
+        ("mp-149", "mp-149"),
+        ("mvc-5373", "mvc-5373"),
+        ("mp-149-GGA+U", "mp-149"),
+        ("mp-aaaaabcd", "mp-aaaaabcd"),
+    ],
+)
+def test_ids_of_the_materials_project_lead_to_their_page(name, page):
+    assert entry_url(name) == PAGE + page
+
+
+@pytest.mark.parametrize(
+    "name", ["wbm-1-2", "agm001", "mp-149.cif", "mp-149:3", 'mp-1"><script>', "", "xmp-149"]
+)
+def test_other_ids_are_no_links(name):
+    assert entry_url(name) is None

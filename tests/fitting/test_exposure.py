@@ -1,4 +1,4 @@
-"""What is said of a head whose model's training compositions are not known: never that they are new to it."""
+"""What is said of structures that the model may have been trained on: never that they are new to it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 from mace_bounds.bounds import detailed_table
 from mace_bounds.features import FeatureStore
 from mace_bounds.fitting.card import head_card
-from mace_bounds.fitting.measured import headline, labelled, sentence
+from mace_bounds.fitting.exposure import NEW_TO_HEAD, UNSEEN, TrainingExposure
+from mace_bounds.fitting.measured import evaluation_subset, labelled, sentence
 
-KNOWN, NEW = "of compositions that nothing was trained on", "of compositions that the head has not used"
+NEITHER = "of compositions that neither the head nor the model's own training has seen"
+NEW = "of compositions that the head has not used"
 NOT_KNOWN = "which of them the model's own training has seen is not known here"
 
 
@@ -31,22 +33,74 @@ def unknown(tiny_fit):
 
 
 def test_the_sentence_does_not_promise_new_compositions(rows, tiny_fit, unknown):
-    roles = {str(k): int(v) for k, v in rows.table["seen_in"].value_counts().items()}
-    assert roles["unseen"] >= 30
-    known, said = (sentence(headline(rows, head), roles, head) for head in (tiny_fit.head, unknown))
-    assert KNOWN in known
+    seen_in = {str(k): int(v) for k, v in rows.table["seen_in"].value_counts().items()}
+    assert seen_in["unseen"] >= 30
+    known, text = (
+        sentence(evaluation_subset(rows, head), seen_in, head) for head in (tiny_fit.head, unknown)
+    )
+    assert NEITHER in known
     assert NOT_KNOWN not in known
-    assert f"{roles['unseen']:,} labelled structures {NEW}; {NOT_KNOWN}" in said
-    assert KNOWN not in said
+    assert f"{seen_in['unseen']:,} labelled structures {NEW}; {NOT_KNOWN}" in text
+    assert NEITHER not in text
     few = replace(rows, table=rows.table.head(40).reset_index(drop=True))
     counted = {str(k): int(v) for k, v in few.table["seen_in"].value_counts().items()}
     assert counted["unseen"] < 30
-    said = sentence(headline(few, unknown), counted, unknown)
-    assert said.startswith(f"all 40 labelled structures, of which only {counted['unseen']} are {NEW}")
+    text = sentence(evaluation_subset(few, unknown), counted, unknown)
+    assert text.startswith(f"all 40 labelled structures, of which only {counted['unseen']} are {NEW}")
 
 
-def test_the_card_does_not_either(tiny_fit, unknown):
-    known, said = (head_card("x", head, tiny_fit.coverage) for head in (tiny_fit.head, unknown))
-    assert "that the model's own training has not seen either" in known
-    assert f"**{NOT_KNOWN}: where it was trained on labels like these, the bounds are too narrow" in said
-    assert "has not seen either" not in said
+def test_the_rows_go_by_the_name_of_what_is_known(rows, tiny_fit, unknown):
+    assert evaluation_subset(rows, tiny_fit.head).title == "unseen compositions"
+    assert evaluation_subset(rows, unknown).title == "not used by the head"
+
+
+def test_the_card_does_not_promise_it_either(tiny_fit, unknown):
+    known, text = (head_card("x", head, tiny_fit.coverage) for head in (tiny_fit.head, unknown))
+    assert "nor the calibration of the head and the model's own training have seen" not in known
+    assert "neither the head's fit and calibration nor the model's own training has seen" in known
+    assert NOT_KNOWN in text
+    assert "**Which of these compositions the model was trained on is not known here" in text
+    assert "too narrow for new crystals" in text
+    assert "nor the model's own training has seen" not in text
+
+
+@pytest.mark.parametrize(
+    ("exposure", "subset", "clause", "warning"),
+    [
+        (TrainingExposure(known=True, n=40), UNSEEN, "", ""),
+        (TrainingExposure(known=False, n=40), NEW_TO_HEAD, NOT_KNOWN, "is not known here"),
+        (TrainingExposure(True, True, n=40), NEW_TO_HEAD, "none of them have", ""),
+        (
+            TrainingExposure(True, True, n=1040, n_in_training=1007),
+            NEW_TO_HEAD,
+            "1,007 of them have",
+            "1,007 of the 1,040",
+        ),
+        (
+            TrainingExposure(True, True, n=40, n_in_training=40),
+            NEW_TO_HEAD,
+            "all of them have",
+            "40 of the 40",
+        ),
+        (
+            TrainingExposure(False, True, published=True, n=40),
+            NEW_TO_HEAD,
+            "the model that published the energies was trained on",
+            "the model that published the energies was trained on",
+        ),
+    ],
+)
+def test_every_case_has_its_words(exposure, subset, clause, warning):
+    assert exposure.evaluation_subset == subset
+    assert clause in exposure.clause()
+    assert bool(clause) == bool(exposure.clause())
+    assert warning in exposure.warning()
+    assert bool(warning) == bool(exposure.warning())
+    assert exposure.sentence("tiny").endswith(".")
+
+
+def test_exposure_is_read_from_a_heads_provenance(tiny_fit, whole_fit):
+    plain, whole = (TrainingExposure.of_head(fit.head.provenance) for fit in (tiny_fit, whole_fit))
+    assert plain == TrainingExposure(known=True, n=tiny_fit.splits["test"])
+    n_known = whole_fit.head.provenance["test_rows_in_training"]
+    assert whole == TrainingExposure(True, True, n=whole_fit.splits["test"], n_in_training=n_known)

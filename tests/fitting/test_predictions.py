@@ -26,6 +26,20 @@ def test_every_format_gives_the_same_energies(tmp_path, kind):
     assert read_predictions(path, "e_pred").to_dict() == {"a": -8.0, "b": -3.5}
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
+def test_ids_are_text_as_they_are_written(tmp_path, kind):
+    ids = ["0001", "1e5", "NA", "null", "1"]
+    table = pd.DataFrame({"id": ids, "e": np.arange(5.0)})
+    path = tmp_path / f"t.{kind}"
+    if kind == "csv":
+        table.to_csv(path, index=False)
+    elif kind == "json":
+        table.to_json(path, orient="records")
+    else:
+        table.to_parquet(path)
+    assert read_predictions(path, "e").to_dict() == dict(zip(ids, range(5), strict=True))
+
+
 def test_ids_may_be_numbers_and_their_column_may_be_named(tmp_path):
     pd.DataFrame({"key": [1, 2], "e": [-1.0, -2.0]}).to_csv(tmp_path / "t.csv")
     assert read_predictions(tmp_path / "t.csv", "e", "key").to_dict() == {"1": -1.0, "2": -2.0}
@@ -36,8 +50,8 @@ def test_ids_may_be_numbers_and_their_column_may_be_named(tmp_path):
     [
         (TABLE, "energy", "column energy"),
         (TABLE.rename(columns={"material_id": "key"}), "e_pred", "--id-column"),
-        (TABLE, "note", "got none"),
-        (pd.concat([TABLE, TABLE]), "e_pred", "two or more for a"),
+        (TABLE, "note", "holds no energies"),
+        (pd.concat([TABLE, TABLE]), "e_pred", "the id a two or more energies"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(tmp_path, table, column, said):
@@ -52,7 +66,7 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path, table, column, said):
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_text(content)
-    with pytest.raises(LabelError, match="expected a"):
+    with pytest.raises(LabelError, match=r"cannot be read as a table|is a \.csv, \.parquet or \.json"):
         read_predictions(tmp_path / name, "e")
 
 
@@ -85,5 +99,5 @@ def test_energies_per_atom_and_foreign_ids_are_refused(rows):
     per_atom = with_predictions(rows, pd.Series({"a": 8.0, "b": 3.5}))
     with pytest.raises(LabelError, match="not per atom"):
         check_predictions(per_atom, "e")
-    with pytest.raises(LabelError, match="none of them"):
+    with pytest.raises(LabelError, match="none of the structures' ids"):
         check_predictions(with_predictions(rows, pd.Series({"z": 1.0})), "e")

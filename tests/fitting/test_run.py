@@ -45,7 +45,7 @@ def test_the_card_says_what_the_model_knew_and_how_the_numbers_came_about(tiny_f
     plain, whole = ((report.folder / "README.md").read_text() for report in (tiny_fit, whole_fit))
     n_known = whole_fit.head.provenance["test_rows_in_training"]
     assert f"{n_known} of them have compositions that the model's own training has seen" in whole
-    assert "that the model's own training has not seen either" in plain
+    assert "nor the model's own training has seen" in plain
     assert "## How these numbers were developed\n\nChosen after looking.\n\n## Data and splits" in whole
     assert "How these numbers were developed" not in plain
     assert load_head(whole_fit.folder).provenance["development"] == "Chosen after looking."

@@ -1,4 +1,7 @@
-"""The coverage atlas: coverage, width and bias by everything that is known of a structure, and what of it is chance."""
+"""The coverage atlas: coverage, width and bias by everything that is known of a structure, and what of it is chance.
+
+Groups of structures, and the error that each element brings.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.bounds import DENSITY, HULL, SPACE_GROUP, VOLUME
+from mace_bounds.bounds import SPACE_GROUP
 from mace_bounds.columns import MEV_PER_EV
+from mace_bounds.fitting import MIN_ROWS_PER_GROUP
+from mace_bounds.fitting import groupings as plain_groupings
+from mace_bounds.levels import TOLERANCE
 from mace_bounds.metrics import (
     Groups,
     clustered_variance,
@@ -15,12 +21,13 @@ from mace_bounds.metrics import (
     effective_number,
     element_membership,
     groups_of,
-    size_bins,
     worst_slab_coverage,
 )
 from mace_bounds.structures import crystal_system
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -28,37 +35,29 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-MINIMUM = 10
 FALSE_DISCOVERIES = 0.05
+"""Expected share of chance among the groups that are called significant."""
 _BINNED = {
-    DENSITY: ("density", "g/cm³"),
-    VOLUME: ("volume_per_atom", "Å³"),
-    HULL: ("hull_distance", "eV/atom"),
+    "density_g_per_cm3": ("density", "g/cm³"),
+    "volume_per_atom_a3": ("volume_per_atom", "Å³"),
+    "hull_distance_ev_per_atom": ("hull_distance", "eV/atom"),
 }
-_LEAST_SLAB = 100
+_MIN_ROWS_SLAB = 100
+N_BOOTSTRAP = 300
+_PENALTIES = np.logspace(-3, 3, 25)
 
 
 def groupings(table: pd.DataFrame) -> dict[str, Groups]:
     """Every grouping that the columns allow: element, chemistry, system, symmetry, size, run type, bins."""
-    by: dict[str, Any] = {
-        "element": element_membership(table["chemical_system"].tolist()),
-        "chemistry": table["chemistry"].to_numpy(dtype=object),
-        "chemical_system": table["chemical_system"].to_numpy(dtype=object),
-        "size": size_bins(table["n_atoms"].to_numpy(dtype=int)),
-    }
-    if table["run_type"].notna().any():
-        by["run_type"] = _texts(table["run_type"])
-    if SPACE_GROUP in table and table[SPACE_GROUP].notna().any():
-        by[SPACE_GROUP] = _texts(table[SPACE_GROUP])
+    by: dict[str, Any] = dict(
+        plain_groupings(table, ("element", "chemistry", "chemical_system", "size", "run_type", SPACE_GROUP))
+    )
+    if SPACE_GROUP in by:
         by["crystal_system"] = [group and crystal_system(group) for group in by[SPACE_GROUP]]
     for column, (name, unit) in _BINNED.items():
         if column in table and table[column].notna().any():
             by[name] = range_bins(table[column].to_numpy(dtype=np.float64), unit)
     return {name: groups_of(labels) for name, labels in by.items()}
-
-
-def _texts(column: pd.Series[Any]) -> list[str | None]:
-    return [value if isinstance(value, str) else None for value in column]
 
 
 def range_bins(values: Array, unit: str, n_bins: int = 4) -> list[str | None]:
@@ -75,19 +74,19 @@ def range_bins(values: Array, unit: str, n_bins: int = 4) -> list[str | None]:
     for i in range(len(filled)):
         low, high = known[place == i].min(), known[place == i].max()
         names.append(f"{i + 1}/{len(filled)}: {low:.3g}{f' to {high:.3g}' if high > low else ''} {unit}")
-    told: list[str | None] = [None] * len(values)
+    bins: list[str | None] = [None] * len(values)
     for row, i in zip(np.flatnonzero(finite), place, strict=True):
-        told[row] = names[i]
-    return told
+        bins[row] = names[i]
+    return bins
 
 
-def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
+def atlas_table(rows: Measured, *, minimum: int = MIN_ROWS_PER_GROUP) -> pd.DataFrame:
     """Coverage, width and bias by group at every level.
 
     Parameters
     ----------
     rows : Measured
-        Labelled rows; columns of :data:`mace_bounds.bounds.geometry.GEOMETRY` that are not empty join the groupings.
+        Labelled rows; columns of :data:`mace_bounds.columns.GEOMETRY` that are not empty join the groupings.
     minimum : int
         Groups with fewer rows are left out.
 
@@ -95,7 +94,7 @@ def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
     -------
     DataFrame
         :func:`mace_bounds.metrics.coverage_table` with ``n_compositions``; ``p_value``, two-sided, of the
-        coverage against the nominal one (Clopper–Pearson at the effective number of rows); ``significant`` after
+        coverage against the level (Clopper–Pearson at the effective number of rows); ``significant`` after
         Benjamini and Hochberg over all groups of a level, of which at most 5 % are then expected to be chance;
         ``bias_mev_per_atom``, the mean signed error E_DFT - E_model, its standard error by the jackknife
         over compositions, and ``bias_significant`` in the same sense.
@@ -108,9 +107,8 @@ def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
     by = groupings(rows.table)
     low, high = rows.bounds()
     error, clusters = rows.error, rows.clusters
-    out = coverage_table(error, low, high, rows.levels, by=by, clusters=clusters, minimum=minimum)
+    out = coverage_table(error, low, high, rows.levels.values, by=by, clusters=clusters, minimum=minimum)
     inside = (low <= error[:, None]) & (error[:, None] <= high)
-    level = {x: j for j, x in enumerate(rows.levels)}
     chosen = {("all", "all"): np.arange(len(rows))}
     chosen |= {
         (name, g): members
@@ -122,7 +120,7 @@ def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
     keys = list(zip(out["by"], out["group"], strict=True))
     out["n_compositions"] = [facts[key]["n_compositions"] for key in keys]
     out["p_value"] = [
-        coverage_p_value(inside[chosen[key], level[x]], clusters[chosen[key]], x)
+        coverage_p_value(inside[chosen[key], rows.levels.index(x)], clusters[chosen[key]], x)
         for key, x in zip(keys, out["level"], strict=True)
     ]
     for name in ("bias_mev_per_atom", "bias_standard_error_mev_per_atom", "bias_p_value"):
@@ -130,19 +128,20 @@ def atlas_table(rows: Measured, *, minimum: int = MINIMUM) -> pd.DataFrame:
     for p, name in (("p_value", "significant"), ("bias_p_value", "bias_significant")):
         out[name] = False
         for x in rows.levels:
-            tested = ((out["level"] == x) & (out["by"] != "all") & out[p].notna()).to_numpy()
+            at_level = np.isclose(out["level"], x, rtol=0, atol=TOLERANCE)
+            tested = at_level & (out["by"] != "all").to_numpy() & out[p].notna().to_numpy()
             out.loc[tested, name] = discoveries(out.loc[tested, p].to_numpy(dtype=np.float64))
     return out
 
 
-def coverage_p_value(inside: NDArray[np.bool_], clusters: NDArray[np.generic], nominal: float) -> float:
-    """Two-sided p-value of a measured coverage against the nominal one, rows clustered."""
+def coverage_p_value(inside: NDArray[np.bool_], clusters: NDArray[np.generic], level: float) -> float:
+    """Two-sided p-value of a measured coverage against the level, rows clustered."""
     from scipy.special import betainc
 
     n = effective_number(inside, clusters)
     hits = float(inside.mean()) * n
-    above = betainc(hits, n - hits + 1.0, nominal) if hits > 0 else 1.0
-    below = betainc(n - hits, hits + 1.0, 1.0 - nominal) if hits < n else 1.0
+    above = betainc(hits, n - hits + 1.0, level) if hits > 0 else 1.0
+    below = betainc(n - hits, hits + 1.0, 1.0 - level) if hits < n else 1.0
     return float(min(1.0, 2.0 * min(above, below)))
 
 
@@ -172,11 +171,10 @@ def _bias(error: Array, clusters: NDArray[np.int64]) -> dict[str, float]:
 
 def worst_slab(rows: Measured, level: float) -> float | None:
     """Coverage on the worst tenth that a cut through size, novelty, width and composition finds; None for few rows."""
-    if len(rows) < _LEAST_SLAB:
+    if len(rows) < _MIN_ROWS_SLAB:
         return None
-    low, high = rows.bounds()
-    at = int(np.argmin(np.abs(np.array(rows.levels) - level)))
-    inside = (low[:, at] <= rows.error) & (rows.error <= high[:, at])
+    low, high = rows.bounds_at(level)
+    inside = (low <= rows.error) & (rows.error <= high)
     table = rows.table
     elements = element_membership(table["chemical_system"].tolist()).matrix
     columns = np.empty((len(table), 3 + elements.shape[1]), dtype=np.float32)  # the largest array of an audit
@@ -185,3 +183,117 @@ def worst_slab(rows: Measured, level: float) -> float | None:
     columns[:, 2] = np.log1p(table["extrapolation_grade"].to_numpy(dtype=np.float64))
     columns[:, 3:] = elements
     return worst_slab_coverage(inside, columns)
+
+
+def element_bias(formulas: Sequence[str], error: Array, *, seed: int = 0) -> pd.DataFrame:
+    """Expected error of each element, so that a structure's is the mean over its atoms.
+
+    Parameters
+    ----------
+    formulas : sequence of str, shape (n,)
+        Formulas of the labelled rows.
+    error : ndarray, shape (n,)
+        E_DFT - E_model per atom, eV/atom.
+    seed : int
+        Of the bootstrap over compositions.
+
+    Returns
+    -------
+    DataFrame
+        ``element, n, n_compositions, bias_mev_per_atom, standard_error_mev_per_atom, p_value, significant``;
+        elements with little data are shrunk to zero by the penalty, which generalised cross-validation chooses;
+        ``significant`` after Benjamini and Hochberg over the elements.
+
+    References
+    ----------
+    Golub, Heath, Wahba, Technometrics 21, 215 (1979).
+    """
+    import pandas as pd
+    from pymatgen.core import Composition
+    from scipy.stats import norm
+
+    names = sorted(set(formulas))
+    place = {name: k for k, name in enumerate(names)}
+    code = np.fromiter((place[name] for name in formulas), np.int64, len(formulas))
+    known = [Composition(name).fractional_composition.get_el_amt_dict() for name in names]
+    elements = sorted(set().union(*known)) if known else []
+    total = np.bincount(code, weights=error).astype(np.float64)
+    rows = _Compositions(known, elements, np.bincount(code).astype(np.float64), total)
+    penalty = rows.penalty(error)
+    ones = np.ones(len(names))
+    bias = rows.ridge(ones, penalty)
+    rng = np.random.default_rng(seed)
+    draws = np.array(
+        [rows.ridge(rng.multinomial(len(names), ones / len(names)), penalty) for _ in range(N_BOOTSTRAP)]
+    )
+    spread = draws.std(axis=0, ddof=1)
+    p = 2 * norm.sf(np.abs(bias) / np.maximum(spread, np.finfo(float).tiny))
+    return pd.DataFrame(
+        {
+            "element": elements,
+            "n": rows.n,
+            "n_compositions": rows.n_compositions,
+            "bias_mev_per_atom": bias * MEV_PER_EV,
+            "standard_error_mev_per_atom": spread * MEV_PER_EV,
+            "p_value": p,
+            "significant": discoveries(p),
+        }
+    )
+
+
+class _Compositions:
+    """Atomic fractions of the compositions, most of them zero, with the count and the summed error of their rows.
+
+    Rows of one composition are equal but for their error, and a composition holds few of the elements: all sums of the
+    regression take a few numbers for each composition.
+    """
+
+    def __init__(
+        self, known: Sequence[Mapping[str, float]], elements: Sequence[str], count: Array, total: Array
+    ) -> None:
+        from scipy.sparse import csr_array
+
+        column = {symbol: j for j, symbol in enumerate(elements)}
+        ends = np.cumsum([0, *(len(fractions) for fractions in known)])
+        columns = np.fromiter(
+            (column[symbol] for fractions in known for symbol in fractions), np.int64, ends[-1]
+        )
+        values = np.fromiter(
+            (share for fractions in known for share in fractions.values()), np.float64, ends[-1]
+        )
+        self._x = csr_array((values, columns, ends), shape=(len(known), len(elements)))
+        self._count, self._total = count, total
+
+    @property
+    def n(self) -> NDArray[np.int64]:
+        """Rows that hold each element."""
+        return np.asarray((self._x > 0).T @ self._count).astype(np.int64)
+
+    @property
+    def n_compositions(self) -> NDArray[np.int64]:
+        """Compositions that hold each element."""
+        return np.asarray((self._x > 0).sum(axis=0)).astype(np.int64)
+
+    def _sums(self, weights: NDArray[np.number[Any]]) -> tuple[Array, Array]:
+        """``XᵀWX`` and ``XᵀWy`` over all rows, weighted by composition."""
+        scaled = self._x.copy()
+        scaled.data *= np.repeat(weights * self._count, np.diff(self._x.indptr))
+        return (scaled.T @ self._x).toarray(), np.asarray(self._x.T @ (weights * self._total))
+
+    def ridge(self, weights: NDArray[np.number[Any]], penalty: float) -> Array:
+        """Coefficients of the elements."""
+        gram, projected = self._sums(weights)
+        return np.asarray(np.linalg.solve(gram + penalty * np.eye(len(gram)), projected))
+
+    def penalty(self, error: Array) -> float:
+        """Penalty of least generalised cross-validation score."""
+        gram, projected = self._sums(np.ones(len(self._count)))
+        squares, vectors = np.linalg.eigh(gram)
+        squares = np.maximum(squares, len(squares) * np.finfo(float).eps * squares.max())
+        along = (vectors.T @ projected) ** 2 / squares  # of the error, along the left singular vectors
+        rest = max(float(error @ error - along.sum()), 0.0)
+        scores = []
+        for penalty in _PENALTIES:
+            kept = squares / (squares + penalty)
+            scores.append((rest + np.sum((1 - kept) ** 2 * along)) / (len(error) - kept.sum()) ** 2)
+        return float(_PENALTIES[int(np.argmin(scores))])

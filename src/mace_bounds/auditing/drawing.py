@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.auditing.atlas import MINIMUM
 from mace_bounds.auditing.folder import (
     ATLAS,
-    BOUNDS,
     COVERAGE,
     CURVE,
     ELEMENT_BIAS,
     PLOTS,
-    plot_columns,
-    read_bounds,
+    AuditFolder,
     read_summary,
 )
-from mace_bounds.columns import bound_columns
+from mace_bounds.columns import MEV_PER_EV, bound_columns
 from mace_bounds.errors import StoreError
-from mace_bounds.fitting import ALL, NEW_TO_HEAD, UNSEEN, Measured, labelled
+from mace_bounds.fitting import MIN_ROWS_PER_GROUP, Measured, labelled
+from mace_bounds.levels import TOLERANCE, Levels, percent
 from mace_bounds.metrics import CalibrationCurve
 from mace_bounds.plots import (
     plot_calibration,
@@ -41,9 +40,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    Figures = Iterator[tuple[str, Callable[[], Axes]]]
+
 FORMATS = ("png", "svg", "pdf")
-SPLIT_TITLES = {UNSEEN: "unseen compositions", NEW_TO_HEAD: "not used by the head", ALL: "all labelled rows"}
-GROUPINGS = ("chemistry", "element", "source", "size", "run_type")
+_GROUPED = ("chemistry", "element", "source", "size", "run_type")
 
 
 def plot(
@@ -74,12 +74,14 @@ def plot(
     Raises
     ------
     StoreError
-        If ``out`` is no finished audit, or a format or level is unknown.
+        If ``out`` is no finished audit, or a format is unknown.
+    HeadError
+        If the audit's head is not calibrated for the level.
     """
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise StoreError(
-            f"expected formats among {', '.join(FORMATS)}, got {', '.join(unknown) or 'none'}; choose of these."
+            f"plots are drawn as {', '.join(FORMATS)}, not as {', '.join(unknown) or 'nothing'}; choose one of these."
         )
     summary = read_summary(Path(out))
     return draw_plots(Path(out), summary, level=level, formats=formats, folder=folder)
@@ -94,11 +96,9 @@ def draw_plots(
     folder: str | Path | None = None,
 ) -> list[Path]:
     """:func:`plot` of an audit whose summary is known, written or not."""
-    levels = tuple(float(x) for x in summary["head"]["levels"])
+    levels = Levels.of(summary["head"]["levels"])
     level = float(summary["settings"]["level"]) if level is None else level
-    if not any(abs(level - known) < 1e-9 for known in levels):
-        known = ", ".join(f"{x:g}" for x in levels)
-        raise StoreError(f"expected one of the audit's levels {known}, got {level:g}; choose of these.")
+    levels.index(level)
     quantiles = {float(k): float(v) for k, v in summary["head"]["quantiles"].items()}
     target = Path(folder) if folder is not None else out / PLOTS
     target.mkdir(parents=True, exist_ok=True)
@@ -113,47 +113,47 @@ def draw_plots(
 
 
 def figures(
-    out: Path, measured_on: str, levels: tuple[float, ...], level: float, quantiles: dict[float, float]
-) -> Iterator[tuple[str, Callable[[], Axes]]]:
-    """Name and maker of every plot that the audit's data allow; ``measured_on`` names the headline's rows."""
-    table = read_bounds(out / BOUNDS, plot_columns(levels))
+    out: Path, measured_on: str, levels: Levels, level: float, quantiles: dict[float, float]
+) -> Figures:
+    """Name and maker of every plot that the audit's data allow; ``measured_on`` names the measured rows."""
+    folder = AuditFolder(out)
+    table = folder.bounds_for_plots(levels)
     rows = labelled(table, levels).only(measured_on)
+    half_widths = _half_widths(table, levels)
     if len(rows) == 0:
-        yield "widths", lambda: plot_widths(_half_widths(table, levels), split="all structures")
+        yield "widths", lambda: plot_widths(half_widths, split="all structures")
         return
-    title = _split_title(rows)
+    title = rows.title
     yield from _measured_figures(rows, title, quantiles)
-    coverage = _read_csv(out / COVERAGE)
+    coverage = folder.read(COVERAGE)
     coverage = coverage[coverage["rows"] == rows.name]
-    for by in GROUPINGS:
+    for by in _GROUPED:
         n_groups = int((coverage["by"] == by).sum()) // len(levels)
         if n_groups > 1 or (n_groups == 1 and by in ("chemistry", "element")):
-            yield (
-                f"coverage_by_{by}",
-                lambda by=by: plot_coverage_by_group(coverage, by, level, split=title),  # type: ignore[misc]
-            )
-    yield from _map_figures(out, level)
-    yield "calibration", lambda: plot_calibration(_curve(out), split=title)
-    yield "widths", lambda: plot_widths(_half_widths(table, levels), split="all structures")
+            yield f"coverage_by_{by}", partial(plot_coverage_by_group, coverage, by, level, split=title)
+    yield from _map_figures(folder, level)
+    yield "calibration", lambda: plot_calibration(_curve(folder), split=title)
+    yield "widths", lambda: plot_widths(half_widths, split="all structures")
 
 
-def _map_figures(out: Path, level: float) -> Iterator[tuple[str, Callable[[], Axes]]]:
+def _map_figures(folder: AuditFolder, level: float) -> Figures:
     """Periodic tables of coverage and bias."""
-    if not (out / ATLAS).is_file():
+    if not folder.has(ATLAS):
         return
-    atlas, bias = _read_csv(out / ATLAS), _read_csv(out / ELEMENT_BIAS)
-    picked = atlas[(atlas["by"] == "element") & ((atlas["level"] - level).abs() < 1e-9)]
+    atlas, bias = folder.read(ATLAS), folder.read(ELEMENT_BIAS)
+    at_level = np.isclose(atlas["level"], level, rtol=0, atol=TOLERANCE)
+    picked = atlas[(atlas["by"] == "element").to_numpy() & at_level]
     if len(picked):
         yield (
             "map_coverage",
             lambda: plot_periodic_map(
                 dict(zip(picked["group"], 100 * picked["coverage"], strict=True)),
-                label=f"measured coverage of the {100 * level:g} % bounds, %",
+                label=f"measured coverage of the {percent(level)} % bounds, %",
                 limits=(100 * (3 * level - 2), 100 * level, 100),
-                bold=set(picked[picked["significant"]]["group"]),
+                bold=set(picked[picked["significant"].astype(bool)]["group"]),
             ),
         )
-    shown = bias[bias["n"] >= MINIMUM]
+    shown = bias[bias["n"] >= MIN_ROWS_PER_GROUP]
     if len(shown):
         reach = max(1.0, float(shown["bias_mev_per_atom"].abs().quantile(0.95)))
         yield (
@@ -162,19 +162,18 @@ def _map_figures(out: Path, level: float) -> Iterator[tuple[str, Callable[[], Ax
                 dict(zip(shown["element"], shown["bias_mev_per_atom"], strict=True)),
                 label="expected error E_DFT − E_model that an element brings, meV/atom",
                 limits=(-reach, 0.0, reach),
-                bold=set(shown[shown["significant"]]["element"]),
+                bold=set(shown[shown["significant"].astype(bool)]["element"]),
                 colours="PuOr",
             ),
         )
 
 
-def _measured_figures(
-    rows: Measured, title: str, quantiles: dict[float, float]
-) -> Iterator[tuple[str, Callable[[], Axes]]]:
+def _measured_figures(rows: Measured, title: str, quantiles: dict[float, float]) -> Figures:
+    """Errors and widths of the measured rows."""
     deviation, sigma = rows.deviation, rows.column("sigma")
     n_atoms = rows.table["n_atoms"].to_numpy(dtype=np.float64)
     model = str(rows.table["model"].iloc[0])
-    if np.ptp(sigma) > 0:  # a constant width has nothing to tell small errors from large ones
+    if np.ptp(sigma) > 0:  # a constant width cannot tell small errors from large ones
         yield "reliability", lambda: plot_reliability(deviation, sigma, split=title)
         yield (
             "error_against_width",
@@ -192,32 +191,19 @@ def _measured_figures(
     yield "residuals", lambda: plot_residuals(rows.error, split=title)
 
 
-def _split_title(rows: Measured) -> str:
-    known = f"\n({rows.n_in_training:,} known to the model)" if rows.n_in_training else ""
-    return SPLIT_TITLES[rows.name] + known
-
-
-def _half_widths(table: pd.DataFrame, levels: tuple[float, ...]) -> dict[float, np.ndarray]:
+def _half_widths(table: pd.DataFrame, levels: Levels) -> dict[float, np.ndarray]:
     good = table[table["sigma_mev_per_atom"].notna()]
     pairs = {level: bound_columns(level) for level in levels}
     return {
-        level: (good[b].to_numpy(dtype=np.float64) - good[a].to_numpy(dtype=np.float64)) / 2e3
+        level: (good[b].to_numpy(dtype=np.float64) - good[a].to_numpy(dtype=np.float64)) / (2 * MEV_PER_EV)
         for level, (a, b) in pairs.items()
     }
 
 
-def _curve(out: Path) -> CalibrationCurve:
-    table = _read_csv(out / CURVE)
-    nominal, observed, low, high = (
+def _curve(folder: AuditFolder) -> CalibrationCurve:
+    table = folder.read(CURVE)
+    level, observed, low, high = (
         table[name].to_numpy(dtype=np.float64)
         for name in ("level", "coverage", "coverage_low", "coverage_high")
     )
-    return CalibrationCurve(nominal, observed, low, high, int(table["n"].iloc[0]))
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    if not path.is_file():
-        raise StoreError(f"expected {path.name} in {path.parent}, found none; run the audit again.")
-    return pd.read_csv(path, keep_default_na=False)
+    return CalibrationCurve(level, observed, low, high, int(table["n"].iloc[0]))

@@ -1,4 +1,4 @@
-"""What an audit finds in its bounds table: the files it writes, and what the summary says of them."""
+"""What an audit finds in its bounds table: the tables it writes, and what the summary says of them."""
 
 from __future__ import annotations
 
@@ -6,61 +6,64 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.auditing import folder as _folder
-from mace_bounds.auditing.atlas import MINIMUM, atlas_table, worst_slab
-from mace_bounds.auditing.element_bias import element_bias
-from mace_bounds.bounds import SPACE_GROUP
+from mace_bounds.auditing.atlas import atlas_table, element_bias, worst_slab
+from mace_bounds.bounds import SPACE_GROUP, SUSPECT
+from mace_bounds.columns import flag_names
 from mace_bounds.fitting import (
     ALL,
-    SUSPECT,
+    MIN_ROWS_PER_GROUP,
     coverage,
     curve,
-    headline,
+    evaluation_subset,
+    exposure_of,
     labelled,
     metrics,
     overall,
     sentence,
-    training_known,
     violation_table,
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
+    from mace_bounds.auditing.folder import AuditFolder
     from mace_bounds.calibration import CalibratedHead
     from mace_bounds.fitting import Measured
 
+_MAX_REASONS = 20
+"""Reasons for failures that a summary lists."""
 
-def measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) -> dict[str, Any]:
+
+def measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: AuditFolder) -> dict[str, Any]:
     """Write coverage, curve and violations; return what the summary says of them."""
-    everything = labelled(table, head.levels.values)
-    for name in (_folder.COVERAGE, _folder.CURVE, _folder.VIOLATIONS):
-        (out / name).unlink(missing_ok=True)
-    outside = violation_table(labelled(table, head.levels.values, suspect=True), level)
+    import pandas as pd
+
+    everything = labelled(table, head.levels)
+    out.remove(_folder.COVERAGE, _folder.CURVE, _folder.VIOLATIONS)
+    outside = violation_table(labelled(table, head.levels, suspect=True), level)
     if len(outside):
-        _folder.write_csv(outside, out / _folder.VIOLATIONS)
+        out.write(_folder.VIOLATIONS, outside)
     if len(everything) == 0:
         why = "every label is suspect" if len(outside) else "no labels"
         return {"measured_on": {"rows": None, "n": 0, "sentence": f"{why}, so bounds only"}}
-    chosen = headline(everything, head)
+    chosen = evaluation_subset(everything, head)
     full = coverage(everything)
     if chosen is not everything:
-        import pandas as pd
-
         full = pd.concat([coverage(chosen), full], ignore_index=True)
-    _folder.write_csv(full, out / _folder.COVERAGE)
-    _folder.write_csv(_curve_table(chosen, head), out / _folder.CURVE)
-    roles = {str(k): int(v) for k, v in everything.table["seen_in"].value_counts().items()}
+    out.write(_folder.COVERAGE, full)
+    out.write(_folder.CURVE, _curve_table(chosen, head))
+    seen_in = {str(k): int(v) for k, v in everything.table["seen_in"].value_counts().items()}
+    exposure = exposure_of(chosen, head)
     return {
         "measured_on": {
             "rows": chosen.name,
             "n": len(chosen),
             "in_training": chosen.n_in_training,
-            "training_known": training_known(head),
-            "sentence": sentence(chosen, roles, head),
+            "training_known": exposure.known,
+            "sentence": sentence(chosen, seen_in, head),
+            "warning": exposure.warning(),
         },
-        "seen_in": roles,
+        "seen_in": seen_in,
         "coverage": overall(full, chosen.name),
         "coverage_all_labelled": overall(full, ALL),
         "metrics": metrics(chosen),
@@ -68,17 +71,17 @@ def measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) 
     }
 
 
-def atlas(table: pd.DataFrame, head: CalibratedHead, level: float, out: Path) -> dict[str, Any] | None:
-    """Write the atlas and the bias of elements of the headline's rows; return what the summary says of them."""
-    for name in (_folder.ATLAS, _folder.ELEMENT_BIAS):
-        (out / name).unlink(missing_ok=True)
-    rows = headline(labelled(table, head.levels.values), head)
-    if len(rows) < MINIMUM:
+def atlas(table: pd.DataFrame, head: CalibratedHead, level: float, out: AuditFolder) -> dict[str, Any] | None:
+    """Write the atlas and the bias of elements of the measured rows; return what the summary says of them."""
+    out.remove(_folder.ATLAS, _folder.ELEMENT_BIAS)
+    rows = evaluation_subset(labelled(table, head.levels), head)
+    if len(rows) < MIN_ROWS_PER_GROUP:
         return None
     full = atlas_table(rows)
     bias = element_bias(rows.table["formula"].tolist(), rows.error)
-    _folder.write_csv(full, out / _folder.ATLAS)
-    _folder.write_csv(bias, out / _folder.ELEMENT_BIAS)
+    out.write(_folder.ATLAS, full)
+    out.write(_folder.ELEMENT_BIAS, bias)
+    level = rows.levels.values[rows.levels.index(level)]
     groups = full[(full["level"] == level) & (full["by"] != "all")]
     low = groups["coverage"] < level
     return {
@@ -112,26 +115,34 @@ def _curve_table(rows: Measured, head: CalibratedHead) -> pd.DataFrame:
 def counts(table: pd.DataFrame) -> dict[str, int]:
     """How many structures went which way."""
     good = table["reason"].isna()
-    raised = Counter[str]()
-    for flags, n in table["flags"].value_counts().items():
-        raised.update(dict.fromkeys(str(flags).split(";"), int(n)))
+    raised = flag_counts(table)
     return {
         "structures": len(table),
         "scored": int(good.sum()),
         "failed": int((~good).sum()),
         "labelled": int((good & table["energy_dft_ev"].notna()).sum()),
-        "suspect_labels": raised[SUSPECT],
-        "refused_labels": raised["label_refused"],
-        "extrapolating": raised["extrapolates"],
-        "unseen_elements": raised["unseen_element"],
+        "suspect_labels": raised.get(SUSPECT, 0),
+        "refused_labels": raised.get("label_refused", 0),
+        "extrapolating": raised.get("extrapolates", 0),
+        "unseen_elements": raised.get("unseen_element", 0),
     }
 
 
-def failures(table: pd.DataFrame, out: Path) -> list[dict[str, Any]]:
+def flag_counts(table: pd.DataFrame) -> dict[str, int]:
+    """How many structures carry each flag, the most frequent flag first."""
+    raised = Counter[str]()
+    for flags, n in table["flags"].value_counts().items():
+        for flag in flag_names(flags):
+            raised[flag] += int(n)
+    return dict(raised.most_common())
+
+
+def failures(table: pd.DataFrame, out: AuditFolder) -> list[dict[str, Any]]:
     """Write the failed rows; return the commonest reasons, most frequent first."""
     failed = table[table["reason"].notna()][["id", "source", "reason"]]
-    (out / _folder.FAILURES).unlink(missing_ok=True)
+    out.remove(_folder.FAILURES)
     if len(failed) == 0:
         return []
-    _folder.write_csv(failed, out / _folder.FAILURES)
-    return [{"reason": str(k), "n": int(v)} for k, v in failed["reason"].value_counts().head(20).items()]
+    out.write(_folder.FAILURES, failed)
+    common = failed["reason"].value_counts().head(_MAX_REASONS)
+    return [{"reason": str(reason), "n": int(n)} for reason, n in common.items()]

@@ -1,27 +1,58 @@
-"""The folder of an audit: its files, written whole or not at all, and read back."""
+"""The folder of an audit: its files, written whole or not at all under a lock, and read back."""
 
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.columns import BOUNDS as BOUND_COLUMNS
-from mace_bounds.columns import GEOMETRY, MEASURED, arrow_schema, level_columns, names, read_table
+from mace_bounds._io import atomic, locked, remove_temporaries, visible, write_json
+from mace_bounds.columns import (
+    BOUNDS as BOUNDS_COLUMNS,
+)
+from mace_bounds.columns import (
+    GEOMETRY,
+    MEASURED,
+    arrow_schema,
+    level_columns,
+    names,
+    read_table,
+    stamped,
+    write_table,
+)
 from mace_bounds.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pandas as pd
     import pyarrow as pa
 
-FEATURES, BOUNDS, BOUNDS_CSV = "features", "bounds.parquet", "bounds.csv"
+    from mace_bounds.levels import Levels
+
+FEATURES, HEADS, PLOTS = "features", "heads", "plots"
+BOUNDS, BOUNDS_CSV = "bounds.parquet", "bounds.csv"
 COVERAGE, CURVE, VIOLATIONS, FAILURES = "coverage.csv", "curve.csv", "violations.csv", "failures.csv"
 SUSPECTS, ATLAS, ELEMENT_BIAS = "suspects.csv", "atlas.csv", "element_bias.csv"
-HEADS = "heads"
-SUMMARY, REPORT, PLOTS, RUN = "summary.json", "report.html", "plots", "run.json"
-_STATISTICS: tuple[str, ...] = (
+SUMMARY, REPORT = "summary.json", "report.html"
+FILES = (
+    REPORT,
+    SUMMARY,
+    BOUNDS,
+    BOUNDS_CSV,
+    COVERAGE,
+    CURVE,
+    VIOLATIONS,
+    SUSPECTS,
+    FAILURES,
+    ATLAS,
+    ELEMENT_BIAS,
+)
+"""Every file of an audit beside features, heads and plots."""
+
+_FOR_STATISTICS = (
     "id",
     "formula",
     "n_atoms",
@@ -31,49 +62,132 @@ _STATISTICS: tuple[str, ...] = (
     "run_type",
     "source",
     "flags",
-)
-_STATISTICS += (
     "reason",
     "energy_dft_ev",
     "error_mev_per_atom",
+    "expected_error_mev_per_atom",
+    "sigma_mev_per_atom",
+    "covered_above_level",
     "extrapolation_grade",
     "novelty",
     *names(GEOMETRY),
 )
-_MEASURED = ("expected_error_mev_per_atom", "sigma_mev_per_atom", "covered_above_level")
+_FOR_PLOTS = (
+    "model",
+    "n_atoms",
+    "energy_dft_ev",
+    "energy_model_ev",
+    "error_mev_per_atom",
+    "expected_error_mev_per_atom",
+    "sigma_mev_per_atom",
+    "seen_in",
+    "flags",
+)
 _GROUP_ROWS = 8192
+"""Rows of a row group in Parquet: a few megabytes in hand, and few enough groups to read fast."""
 
 
-def open_folder(out: Path) -> None:
-    """Make the folder, or accept one that an audit began; raises :class:`StoreError` for anything else."""
+@dataclass(frozen=True)
+class AuditFolder:
+    """Tables of an audit.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    provenance : mapping
+        Values of :data:`mace_bounds.columns.PROVENANCE` that go into every table that is written.
+    metadata : mapping of str to str
+        The same with whole digests, for the footer of the Parquet file.
+    """
+
+    path: Path
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self, name: str, table: pd.DataFrame) -> None:
+        """Write a table with its provenance."""
+        write_table(stamped(table, self.provenance), self.path / name)
+
+    def remove(self, *names: str) -> None:
+        """Delete files of an earlier run, which must not be taken for this one's."""
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+
+    def has(self, name: str) -> bool:
+        """Whether a file is there."""
+        return (self.path / name).is_file()
+
+    def read(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read a table; raises :class:`StoreError` if it is missing or damaged."""
+        if not self.has(name):
+            raise StoreError(f"{self.path} has no {name}; run the audit again.")
+        return read_table(self.path / name, columns)
+
+    def write_bounds(self, tables: Iterable[pd.DataFrame], levels: Levels) -> int:
+        """Stream tables of bounds into ``bounds.parquet`` and ``bounds.csv``; returns the number of rows."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns = (*BOUNDS_COLUMNS, *MEASURED, *level_columns(levels))
+        schema = arrow_schema(columns, self.metadata)
+        n_rows, waiting = 0, list[pa.Table]()
+        with (
+            atomic(self.path / BOUNDS) as parquet,
+            atomic(self.path / BOUNDS_CSV) as csv,
+            pq.ParquetWriter(parquet, schema, compression="zstd") as writer,
+            csv.open("w", newline="", encoding="utf-8") as handle,
+        ):
+            for table in tables:
+                picked = table[schema.names]
+                waiting.append(pa.Table.from_pandas(picked, schema=schema, preserve_index=False))
+                if sum(part.num_rows for part in waiting) >= _GROUP_ROWS:
+                    _flush(writer, waiting)
+                picked.to_csv(handle, index=False, header=n_rows == 0)
+                n_rows += len(picked)
+            _flush(writer, waiting)
+        return n_rows
+
+    def bounds_for_statistics(self, levels: Levels) -> pd.DataFrame:
+        """Read the columns that statistics are made from: half of them, and memory grows with the rows."""
+        return self.read(BOUNDS, [*_FOR_STATISTICS, *names(level_columns(levels))])
+
+    def bounds_for_plots(self, levels: Levels) -> pd.DataFrame:
+        """Read the columns that are drawn."""
+        return self.read(BOUNDS, [*_FOR_PLOTS, *names(level_columns(levels))])
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write ``summary.json``, last of all: whoever finds it finds all other files."""
+        write_json(self.path / SUMMARY, summary)
+
+
+def _flush(writer: Any, waiting: list[pa.Table]) -> None:
+    import pyarrow as pa
+
+    if waiting:
+        writer.write_table(pa.concat_tables(waiting))
+        waiting.clear()
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Hold the folder of an audit: a new one, or one that an earlier run began; no second run gets in.
+
+    Raises
+    ------
+    StoreError
+        If it is a file, holds something else, or another run holds it.
+    """
     if out.exists() and not out.is_dir():
-        raise StoreError(f"expected a folder for the audit, but {out} is a file; choose another place.")
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if not there <= {f".{RUN}.tmp"} and there.isdisjoint({RUN, SUMMARY, FEATURES}):
+        raise StoreError(f"{out} is a file; choose a folder for the audit.")
+    present = visible(out)
+    if present and present.isdisjoint({SUMMARY, BOUNDS, FEATURES}) and present != {HEADS}:
         raise StoreError(
-            f"expected a new folder or one of an earlier audit, but {out} holds something else; choose another."
+            f"{out} holds something else than an audit; choose a new folder, or that of an earlier audit."
         )
-    out.mkdir(parents=True, exist_ok=True)
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table as plain mappings."""
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write JSON under a temporary name, then rename."""
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    table.to_csv(temporary, index=False)
-    temporary.replace(path)
+    with locked(out):
+        remove_temporaries(out)
+        yield
 
 
 def read_summary(out: Path) -> dict[str, Any]:
@@ -85,54 +199,6 @@ def read_summary(out: Path) -> dict[str, Any]:
         return values
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"expected the folder of a finished audit, got {out} ({type(error).__name__}); "
+            f"{out} is not the folder of a finished audit ({type(error).__name__}); "
             "run mace-bounds audit SOURCE OUT first."
         ) from error
-
-
-def write_bounds(tables: Iterable[pd.DataFrame], out: Path, levels: tuple[float, ...]) -> int:
-    """Stream tables of bounds into ``bounds.parquet`` and ``bounds.csv``; returns the number of rows."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = _schema(levels)
-    parquet, csv = out / f".{BOUNDS}.tmp", out / f".{BOUNDS_CSV}.tmp"
-    n_rows, waiting = 0, list[pa.Table]()
-    with pq.ParquetWriter(parquet, schema, compression="zstd") as writer, csv.open("w", newline="") as handle:
-        for table in tables:
-            picked = table[schema.names]
-            waiting.append(pa.Table.from_pandas(picked, schema=schema, preserve_index=False))
-            if sum(part.num_rows for part in waiting) >= _GROUP_ROWS:
-                writer.write_table(pa.concat_tables(waiting))
-                waiting.clear()
-            picked.to_csv(handle, index=False, header=n_rows == 0)
-            n_rows += len(picked)
-        if waiting:
-            writer.write_table(pa.concat_tables(waiting))
-    parquet.replace(out / BOUNDS)
-    csv.replace(out / BOUNDS_CSV)
-    return n_rows
-
-
-def statistics_columns(levels: tuple[float, ...]) -> list[str]:
-    """Columns of the bounds table that statistics are made from: half of them, and memory grows with the rows."""
-    return [*_STATISTICS, *_MEASURED, *_bounds_of(levels)]
-
-
-def plot_columns(levels: tuple[float, ...]) -> list[str]:
-    """Columns of the bounds table that are drawn."""
-    names = ["model", "n_atoms", "energy_dft_ev", "energy_model_ev", "error_mev_per_atom", "seen_in", "flags"]
-    return [*names, *_MEASURED, *_bounds_of(levels)]
-
-
-def read_bounds(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read ``bounds.parquet``, or some of its columns; raises :class:`StoreError` if it cannot be read."""
-    return read_table(path, columns)
-
-
-def _schema(levels: tuple[float, ...]) -> pa.Schema:
-    return arrow_schema((*BOUND_COLUMNS, *MEASURED, *level_columns(levels)))
-
-
-def _bounds_of(levels: tuple[float, ...]) -> list[str]:
-    return names(level_columns(levels))

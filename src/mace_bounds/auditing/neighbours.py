@@ -1,7 +1,11 @@
-"""What neighbours say of a row's error: local kriging over features and composition, without the row itself."""
+"""What neighbours say of a row's error, and how large errors usually are where it lies.
+
+Local kriging over features and composition, without the row itself; then a Student distribution of what is left.
+"""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,19 +14,27 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 N_NEIGHBOURS = 50
-_REACH = 8.0  # correlation length in features, in typical distances to the fifth neighbour
-_LENGTH = 0.7  # correlation length in atomic fractions; half of the distance between two elements
-_SIGNAL, _NUGGET = 4.0, 0.25  # variances in units of the typical scale squared
+# Correlation lengths: in features in typical distances to the fifth neighbour, in atomic fractions half of the distance
+# between two elements. Variances are in units of the typical scale squared.
+_REACH, _LENGTH = 8.0, 0.7
+_SIGNAL, _NUGGET = 4.0, 0.25
 _CLIP = 5.0  # errors beyond this many scales do not pull their neighbours
 _SAME, _OTHER = 1e-3, 0.1  # distances: features that are the same, compositions that are not
 _FIFTH, _SAMPLE = 5, 1000
 _ROUGH = 0.05  # single precision cannot tell features closer than this
 _CHUNK, _CELLS = 1024, 1 << 20  # rows, and distances, in hand at a time
+_FREEDOM = 3.0  # degrees of freedom: a model's errors have heavy tails
+_RIDGE = 0.01
+_WRONG_LABEL_EV = 1.0  # eV/atom, the typical size of a wrong label's shift
+
+
+class FitWarning(UserWarning):
+    """A fit stopped before it converged."""
 
 
 @dataclass(frozen=True, eq=False)
-class Space:
-    """Where rows lie, in single precision.
+class FeatureMetric:
+    """Where rows lie, in single precision, so that distances compare.
 
     Attributes
     ----------
@@ -30,15 +42,19 @@ class Space:
         Standardised, in typical distances to the fifth neighbour.
     fractions : ndarray of float32, shape (n, e)
         Atomic fractions of the elements that occur.
+    features_squared, fractions_squared : ndarray of float32, shape (n,)
+        Squared lengths of the rows of both, which every distance needs.
     """
 
     features: NDArray[np.float32]
     fractions: NDArray[np.float32]
+    features_squared: NDArray[np.float32]
+    fractions_squared: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbourly:
-    """What the neighbours of some rows say; energies in the unit of the deviations given.
+class NeighbourPrediction:
+    """What the neighbours of some rows lead to expect; energies in the unit of the deviations given.
 
     Attributes
     ----------
@@ -61,7 +77,9 @@ class Neighbourly:
     blind: NDArray[np.bool_]
 
 
-def space(features: NDArray[np.floating], fractions: NDArray[np.floating], *, seed: int = 0) -> Space:
+def feature_metric(
+    features: NDArray[np.floating], fractions: NDArray[np.floating], *, seed: int = 0
+) -> FeatureMetric:
     """Scale features per atom, shape (n, p), and atomic fractions, shape (n, 118), so that distances compare.
 
     ``seed`` is that of the sample from which the typical distance is taken.
@@ -75,15 +93,18 @@ def space(features: NDArray[np.floating], fractions: NDArray[np.floating], *, se
     for i in chunks:
         x[i : i + _CHUNK] = (features[i : i + _CHUNK, varied] - mean[varied]) / spread[varied]
     x /= np.float32(_typical_distance(x, seed))
-    return Space(x, np.ascontiguousarray(fractions[:, fractions.any(axis=0)], dtype=np.float32))
+    f = np.ascontiguousarray(fractions[:, fractions.any(axis=0)], dtype=np.float32)
+    return FeatureMetric(x, f, _squared(x), _squared(f))
 
 
-def neighbourly(where: Space, deviation: Array, scale: float, rows: NDArray[np.int64]) -> Neighbourly:
+def predict_from_neighbours(
+    metric: FeatureMetric, deviation: Array, scale: float, rows: NDArray[np.int64]
+) -> NeighbourPrediction:
     """Predict the deviations of some rows from those of their neighbours.
 
     Parameters
     ----------
-    where : Space
+    metric : FeatureMetric
         Of rows whose deviation is known.
     deviation : ndarray, shape (n,)
         Error less what is expected of it.
@@ -94,7 +115,7 @@ def neighbourly(where: Space, deviation: Array, scale: float, rows: NDArray[np.i
 
     Returns
     -------
-    Neighbourly
+    NeighbourPrediction
 
     Notes
     -----
@@ -102,7 +123,7 @@ def neighbourly(where: Space, deviation: Array, scale: float, rows: NDArray[np.i
     fractions: prior standard deviation of two scales, half a scale of noise. Errors are clipped at five scales, so
     that one wrong label does not make its neighbours suspect.
     """
-    x, f = where.features, where.fractions
+    x, f = metric.features, metric.fractions
     n, m = len(x), len(rows)
     pulled = np.clip(deviation, -_CLIP * scale, _CLIP * scale)
     k = min(N_NEIGHBOURS, n - 1)
@@ -111,7 +132,8 @@ def neighbourly(where: Space, deviation: Array, scale: float, rows: NDArray[np.i
     size = _rows_at_a_time(n)
     for start in range(0, m if k else 0, size):
         chunk = rows[start : start + size]
-        apart, other = _rough_distances(x, chunk), _rough_distances(f, chunk)
+        apart = _rough_distances(x, metric.features_squared, chunk)
+        other = _rough_distances(f, metric.fractions_squared, chunk)
         alike = (apart < _ROUGH) & (other > _OTHER)
         apart *= np.float32(1 / _REACH)
         apart += other / np.float32(_LENGTH)
@@ -129,16 +151,21 @@ def neighbourly(where: Space, deviation: Array, scale: float, rows: NDArray[np.i
             nearest[i], distance[i] = known[first], between[k, first]
             twins = np.flatnonzero(alike[i - start])
             blind[i] = bool((np.linalg.norm(x[twins] - x[rows[i]], axis=1) < _SAME).any())
-    return Neighbourly(expected, std, nearest, distance, blind)
+    return NeighbourPrediction(expected, std, nearest, distance, blind)
 
 
 def _rows_at_a_time(n: int) -> int:
     return max(1, _CELLS // n)
 
 
-def _rough_distances(x: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def _squared(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.einsum("ij,ij->i", x, x))
+
+
+def _rough_distances(
+    x: NDArray[np.float32], squares: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
     """Distances of some rows to all, by matrix products: good enough to choose neighbours by."""
-    squares = np.einsum("ij,ij->i", x, x)
     found = x[rows] @ x.T
     found *= -2
     found += squares
@@ -155,9 +182,96 @@ def _distances(x: NDArray[np.float32]) -> Array:
 def _typical_distance(x: NDArray[np.float32], seed: int) -> float:
     """Median distance to the fifth neighbour, from a sample of the rows."""
     sample = np.random.default_rng(seed).permutation(len(x))[:_SAMPLE]
-    fifth, size = min(_FIFTH, len(x) - 1), _rows_at_a_time(len(x))
+    fifth, size, squares = min(_FIFTH, len(x) - 1), _rows_at_a_time(len(x)), _squared(x)
     found = [
-        np.partition(_rough_distances(x, sample[i : i + size]), fifth, axis=1)[:, fifth].copy()
+        np.partition(_rough_distances(x, squares, sample[i : i + size]), fifth, axis=1)[:, fifth].copy()
         for i in range(0, len(sample), size)
     ]
     return float(np.median(np.concatenate(found))) or 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class UsualError:
+    """Scale s of a Student distribution of surprises: log s = b0 + b·z, with z the standardised covariates.
+
+    Attributes
+    ----------
+    coefficients : ndarray, shape (1 + c,)
+        b0 and the slopes, which are not negative.
+    mean, spread : ndarray, shape (c,)
+        Of the covariates.
+    """
+
+    coefficients: Array
+    mean: Array
+    spread: Array
+
+    def scale(self, covariates: Array) -> Array:
+        """Scale s of rows with these covariates, shape (n,)."""
+        return np.asarray(np.exp(_design(covariates, self.mean, self.spread) @ self.coefficients))
+
+
+def fit_usual_error(surprise: Array, covariates: Array) -> UsualError:
+    """Fit what surprises usually are: log s = b0 + b·z, where s is the scale of a Student distribution.
+
+    Parameters
+    ----------
+    surprise : ndarray, shape (n,)
+        Errors less what was expected of them; wrong labels among them are outvoted.
+    covariates : ndarray, shape (n, c)
+        What the scale grows with; standardised inside to z.
+
+    Returns
+    -------
+    UsualError
+
+    Warns
+    -----
+    FitWarning
+        If the search did not converge.
+
+    Notes
+    -----
+    Maximum likelihood with three degrees of freedom and a small ridge on the slopes.
+    """
+    from scipy.optimize import minimize
+
+    mean, spread = covariates.mean(axis=0), covariates.std(axis=0)
+    z = _design(covariates, mean, spread)
+    penalty = np.where(np.arange(z.shape[1]) > 0, _RIDGE, 0.0)
+
+    def loss(b: Array) -> tuple[float, Array]:
+        log_s = z @ b
+        squared = (surprise * np.exp(-log_s)) ** 2 / _FREEDOM
+        value = np.mean(log_s + 0.5 * (_FREEDOM + 1) * np.log1p(squared)) + 0.5 * penalty @ b**2
+        slope = 1 - (_FREEDOM + 1) * squared / (1 + squared)
+        return float(value), np.asarray(z.T @ slope / len(z) + penalty * b)
+
+    start = np.zeros(z.shape[1])
+    start[0] = np.log(max(1.4826 * float(np.median(np.abs(surprise))), 1e-6))
+    bounds = [(None, None)] + [(0.0, None)] * covariates.shape[1]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    if not found.success:
+        reason = " ".join(str(found.message).split()).rstrip(".").lower()
+        warnings.warn(f"the fit of usual errors did not converge ({reason})", FitWarning, stacklevel=2)
+    return UsualError(np.asarray(found.x), mean, spread)
+
+
+def evidence(surprise: Array, usual: Array) -> Array:
+    """How many powers of ten likelier a wrong label makes surprises, shape (n,); energies in eV/atom.
+
+    Notes
+    -----
+    The decimal logarithm of a ratio of two densities: a Cauchy distribution of 1 eV/atom and the usual error, for a
+    shifted label; and the Student distribution of the usual error, for the model's own.
+    """
+    from scipy.stats import cauchy, t
+
+    shifted = cauchy.logpdf(surprise, scale=_WRONG_LABEL_EV + usual)
+    own = t.logpdf(surprise, _FREEDOM, scale=usual)
+    return np.asarray((shifted - own) / np.log(10))
+
+
+def _design(covariates: Array, mean: Array, spread: Array) -> Array:
+    z = np.where(spread > 1e-9, (covariates - mean) / np.where(spread > 1e-9, spread, 1.0), 0.0)
+    return np.column_stack([np.ones(len(z)), z])

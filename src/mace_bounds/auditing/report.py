@@ -6,8 +6,15 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from mace_bounds._io import write_text
 from mace_bounds.auditing import folder as _folder
-from mace_bounds.auditing.links import entry_url
+from mace_bounds.auditing.folder import AuditFolder
+from mace_bounds.auditing.suspects import entry_url
+from mace_bounds.columns import FLAGS, records
+from mace_bounds.fitting import ALL, GROUPINGS, SEEN_IN_TEXT
+from mace_bounds.levels import TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,29 +23,21 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 TEMPLATES = Path(__file__).parent / "templates"
-MOST_VIOLATIONS, MOST_GROUPS, LARGEST_SVG = 30, 40, 400_000
-GROUPINGS = {
-    "chemistry": "Chemistry",
-    "element": "Element",
-    "source": "Source",
-    "size": "Size of the cell",
-    "run_type": "Run type",
-}
-ROLES = {
-    "unseen": "compositions that nothing was trained on",
-    "model_training": "compositions only in the model's own training",
-    "fit": "compositions in the fit of the head",
-    "calibration": "compositions in its calibration",
-}
+MAX_ROWS_SHOWN, MAX_GROUPS_SHOWN = 30, 40
+"""Rows of a list, and groups of a grouping, that the page shows; the tables beside it have all."""
+MAX_SVG_BYTES = 400_000
+"""Larger drawings go into the page as PNG."""
+_TABLES = (_folder.COVERAGE, _folder.VIOLATIONS, _folder.SUSPECTS, _folder.ATLAS, _folder.ELEMENT_BIAS)
+_SHOWN = ("chemistry", "element", "source", "size", "run_type")
 METRICS = {
-    "model_mae_mev_per_atom": ("Mean error of the model", "meV/atom", "mean |E_DFT − E_MACE|"),
-    "model_median_mev_per_atom": ("Median error of the model", "meV/atom", "median |E_DFT − E_MACE|"),
-    "sharpness_mev_per_atom": ("Sharpness", "meV/atom", "root mean square of σ; narrower is sharper"),
+    "model_mae_mev_per_atom": ("Mean error of the model", "meV/atom", "mean |E_DFT − E_model|"),
+    "model_median_mev_per_atom": ("Median error of the model", "meV/atom", "median |E_DFT − E_model|"),
+    "sharpness_mev_per_atom": ("Sharpness", "meV/atom", "root mean square of σ; lower is sharper"),
     "crps_mev_per_atom": ("CRPS", "meV/atom", "accuracy and width in one score; lower is better"),
-    "nll": ("NLL", "", "Gaussian negative log-likelihood, eV/atom; punishes outliers hard"),
+    "nll": ("NLL", "", "Gaussian negative log-likelihood, eV/atom; outliers weigh heavily"),
     "miscalibration_area": ("Miscalibration area", "", "of σ as a Gaussian; 0 is best, 0.5 worst"),
-    "ence": ("ENCE", "", "mean relative gap of σ and error over bins; 0 is best"),
-    "ause": ("AUSE", "", "how far σ is from ranking errors perfectly; 0 is best"),
+    "ence": ("ENCE", "", "mean relative gap between σ and the error, over bins; 0 is best"),
+    "ause": ("AUSE", "", "how far σ is from ranking the errors perfectly; 0 is best"),
     "spearman": ("Spearman ρ", "", "rank correlation of σ and |error|; 1 is best"),
 }
 
@@ -55,7 +54,8 @@ def template(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "thousands": thousands, "number": number}
-    environment.filters["entry_url"] = entry_url
+    environment.filters |= {"entry_url": entry_url, "level": level_text}
+    environment.tests["is_level"] = lambda value, level: abs(value - level) < TOLERANCE
     return environment.get_template(name)
 
 
@@ -76,30 +76,37 @@ def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ())
     Path
         The page; it needs no other file.
     """
+    tables = {name: AuditFolder(out).read(name) if (out / name).is_file() else None for name in _TABLES}
+    coverage, atlas = (
+        _at_level(tables[name], summary["settings"]["level"]) for name in (_folder.COVERAGE, _folder.ATLAS)
+    )
     page = template("report.html.j2").render(
         s=summary,
         level=summary["settings"]["level"],
         plots=_data_uris(plots),
-        groups=_groups(out / _folder.COVERAGE, summary),
-        by_role=_by_role(out / _folder.COVERAGE, summary),
-        violations=_violations(out / _folder.VIOLATIONS),
-        suspects=_violations(out / _folder.SUSPECTS),
-        atlas_by=_atlas_by(out / _folder.ATLAS),
-        notable=_notable(out / _folder.ATLAS, summary),
-        elements=_elements(out / _folder.ELEMENT_BIAS),
+        groups=_groups(coverage, summary["measured_on"]["rows"]),
+        by_role=_by_role(coverage, training_known=summary["measured_on"].get("training_known", True)),
+        violations=_first(tables[_folder.VIOLATIONS]),
+        suspects=_first(tables[_folder.SUSPECTS]),
+        atlas_by=_atlas_by(atlas),
+        notable=_notable(atlas),
+        elements=_elements(tables[_folder.ELEMENT_BIAS]),
         metrics=[(METRICS[k], v) for k in METRICS if (v := summary.get("metrics", {}).get(k)) is not None],
+        flags=[(name, n, FLAGS[name].meaning) for name, n in summary["flags"].items() if name in FLAGS],
         version=summary["versions"]["mace-bounds"],
     )
-    path = out / _folder.REPORT
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
-    return path
+    write_text(out / _folder.REPORT, page)
+    return out / _folder.REPORT
 
 
 def percent(value: float, digits: int = 1) -> str:
     """Write a share as per cent."""
     return f"{100 * value:.{digits}f} %"
+
+
+def level_text(level: float) -> str:
+    """Write a level as per cent, as short as it can be."""
+    return f"{100 * level:g} %"
 
 
 def thousands(value: float) -> str:
@@ -119,34 +126,23 @@ def _data_uris(plots: Sequence[Path]) -> dict[str, str]:
     uris = {}
     for png in (path for path in plots if path.suffix == ".png"):
         svg = png.with_suffix(".svg")
-        vector = svg in plots and svg.stat().st_size <= LARGEST_SVG
+        vector = svg in plots and svg.stat().st_size <= MAX_SVG_BYTES
         kind, path = ("svg+xml", svg) if vector else ("png", png)
         uris[png.stem] = f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
     return uris
 
 
-def _read(path: Path) -> pd.DataFrame | None:
-    import pandas as pd
-
-    return pd.read_csv(path, keep_default_na=False) if path.is_file() else None
+def _at_level(table: pd.DataFrame | None, level: float) -> pd.DataFrame | None:
+    return None if table is None else table[np.isclose(table["level"], level, rtol=0, atol=TOLERANCE)]
 
 
-def _at_level(path: Path, summary: dict[str, Any]) -> pd.DataFrame | None:
-    table = _read(path)
-    if table is None:
-        return None
-    chosen: pd.DataFrame = table.loc[(table["level"] - summary["settings"]["level"]).abs() < 1e-9]
-    return chosen
-
-
-def _groups(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Coverage by group on the headline's rows, lowest first; groupings with one group are left out."""
-    table = _at_level(path, summary)
-    if table is None:
+def _groups(coverage: pd.DataFrame | None, measured: str | None) -> list[dict[str, Any]]:
+    """Coverage by group on the rows that measure the head, lowest first; groupings with one group are left out."""
+    if coverage is None:
         return []
-    table = table[table["rows"] == summary["measured_on"]["rows"]]
+    table = coverage[coverage["rows"] == measured]
     found = []
-    for by, title in GROUPINGS.items():
+    for by in _SHOWN:
         rows = table[table["by"] == by]
         if by != "size":
             rows = rows.sort_values(["coverage", "n"], kind="stable")
@@ -154,55 +150,57 @@ def _groups(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
             found.append(
                 {
                     "by": by,
-                    "title": title,
-                    "rows": _folder.records(rows.head(MOST_GROUPS)),
-                    "hidden": max(0, len(rows) - MOST_GROUPS),
+                    "title": GROUPINGS[by],
+                    "rows": records(rows.head(MAX_GROUPS_SHOWN)),
+                    "hidden": max(0, len(rows) - MAX_GROUPS_SHOWN),
                 }
             )
     return found
 
 
-def _by_role(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
+def _by_role(coverage: pd.DataFrame | None, *, training_known: bool) -> list[dict[str, Any]]:
     """Coverage by what compositions were used for before."""
-    table = _at_level(path, summary)
-    if table is None:
+    if coverage is None:
         return []
-    picked = table[(table["by"] == "seen_in") & (table["rows"] == "all")]
-    order = {role: place for place, role in enumerate(ROLES)}
-    rows = [{**row, "what": ROLES.get(row["group"], row["group"])} for row in _folder.records(picked)]
+    picked = coverage[(coverage["by"] == "seen_in") & (coverage["rows"] == ALL)]
+    text = dict(SEEN_IN_TEXT) if training_known else {**SEEN_IN_TEXT, "unseen": "not used by the head"}
+    order = {role: place for place, role in enumerate(text)}
+    rows = [
+        {**row, "what": f"compositions {text.get(row['group'], row['group'])}"} for row in records(picked)
+    ]
     return sorted(rows, key=lambda row: order.get(row["group"], len(order)))
 
 
-def _violations(path: Path) -> list[dict[str, Any]]:
-    table = _read(path)
-    return [] if table is None else _folder.records(table.head(MOST_VIOLATIONS))
+def _first(table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    return [] if table is None else records(table.head(MAX_ROWS_SHOWN))
 
 
-def _atlas_by(path: Path) -> str:
+def _atlas_by(atlas: pd.DataFrame | None) -> str:
     """What the atlas is grouped by, in words."""
-    table = _read(path)
-    if table is None:
+    if atlas is None:
         return ""
-    *most, last = (by.replace("_", " ") for by in table["by"].unique() if by != "all")
-    text = f"{', '.join(most)} and {last}" if most else last
-    return text.replace("space group", "space group (spglib, tolerance 0.01 Å)")
+    *most, last = (_title(by) for by in atlas["by"].unique() if by != "all")
+    return f"{', '.join(most)} and {last}" if most else last
 
 
-def _notable(path: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
+def _title(by: str) -> str:
+    title = GROUPINGS[by]
+    return title[0].lower() + title[1:]
+
+
+def _notable(atlas: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Groups of the atlas whose coverage or bias is more than chance, lowest coverage first."""
-    table = _at_level(path, summary)
-    if table is None:
+    if atlas is None:
         return []
-    picked = table[(table["by"] != "all") & (table["significant"] | table["bias_significant"])]
-    rows = _folder.records(picked.sort_values(["coverage", "n"], kind="stable").head(MOST_VIOLATIONS))
-    return [{**row, "by": str(row["by"]).replace("_", " ")} for row in rows]
+    picked = atlas[(atlas["by"] != "all") & (atlas["significant"] | atlas["bias_significant"])]
+    rows = records(picked.sort_values(["coverage", "n"], kind="stable").head(MAX_ROWS_SHOWN))
+    return [{**row, "by": _title(row["by"]).split(" (")[0]} for row in rows]
 
 
-def _elements(path: Path) -> list[dict[str, Any]]:
+def _elements(bias: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Elements whose bias is more than chance, largest first."""
-    table = _read(path)
-    if table is None:
+    if bias is None:
         return []
-    picked = table[table["significant"]]
+    picked = bias[bias["significant"].astype(bool)]
     order = picked["bias_mev_per_atom"].abs().sort_values(ascending=False, kind="stable").index
-    return _folder.records(picked.loc[order].head(MOST_VIOLATIONS))
+    return records(picked.loc[order].head(MAX_ROWS_SHOWN))

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.config import AuditConfig
 from mace_bounds.auditing.drawing import draw_plots
-from mace_bounds.auditing.findings import atlas, counts, failures, measure
-from mace_bounds.auditing.opening import is_path, open_own, open_with_head
-from mace_bounds.auditing.suspect_file import suspects
-from mace_bounds.auditing.times import Stages, read_times
-from mace_bounds.bounds import detailed_table, find_head, read_card
+from mace_bounds.auditing.findings import atlas, counts, failures, flag_counts, measure
+from mace_bounds.auditing.folder import AuditFolder
+from mace_bounds.auditing.suspects import suspects
+from mace_bounds.backbones import DEFAULT_MODEL, load_model, training_compositions
+from mace_bounds.bounds import BoundsPredictor, detailed_table, find_head, load_head, provenance
 from mace_bounds.calibration import CalibratedHead
-from mace_bounds.errors import HeadError
-from mace_bounds.features import FeatureStore
-from mace_bounds.fitting import FULL, fit_own_head, published_energies
-from mace_bounds.versions import versions
+from mace_bounds.errors import HeadError, StoreError
+from mace_bounds.features import FeatureRows, FeatureStore, extract, is_store
+from mace_bounds.fitting import FULL, PublishedEnergies, cross_fit_store
+from mace_bounds.structures import read
+from mace_bounds.versions import now, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mace_bounds.auditing.opening import Progress
+    from mace_bounds.backbones import Backbone
+    from mace_bounds.features import ExtractSettings
+
+Progress = Callable[[str, int, int, int | None], None]
+"""Called with (stage, done, failed, total or None)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,29 +44,51 @@ class AuditResult:
     folder : Path
         Where everything was written; ``report.html`` is the page to open.
     summary : dict
-        What ``summary.json`` holds.
+        What ``summary.json`` holds, also when the run began and how many seconds each stage took.
     coverage : DataFrame or None
         Measured coverage, overall and by group; None without labels.
-    times : dict
-        What ``run.json`` holds: when it ran and how long each stage took, at each start.
     """
 
     folder: Path
     summary: dict[str, Any]
     coverage: pd.DataFrame | None
-    times: dict[str, Any]
 
     @property
     def report(self) -> Path:
         """The self-contained page."""
         return self.folder / _folder.REPORT
 
+    def __repr__(self) -> str:
+        return f"AuditResult({str(self.folder)!r}, {self.summary['counts']['scored']:,} structures bounded)"
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A source that can be bounded: a finished store of features, or the backbone that makes one."""
+
+    store: FeatureStore | None
+    backbone: Backbone | None
+    head: CalibratedHead | None
+    training_keys: NDArray[np.uint64] | None
+    extract: ExtractSettings
+
+
+@dataclass(frozen=True, eq=False)
+class _Bounded:
+    """Bounds on their way into the folder: tables and rows of features, shard by shard."""
+
+    head: CalibratedHead
+    tables: Iterable[pd.DataFrame]
+    rows: Iterable[FeatureRows]
+    about_head: dict[str, Any]
+    published: dict[str, Any] | None = None
+
 
 def audit(
     source: Any,
     out: str | Path,
     *,
-    model: str | Path | None = None,
+    model: Any = None,
     head: str | Path | CalibratedHead | None = None,
     config: AuditConfig = AuditConfig(),
     progress: Progress | None = None,
@@ -74,9 +100,10 @@ def audit(
     source : path, str, object or iterable
         Anything that :func:`mace_bounds.structures.read` takes, or the folder of a finished feature store.
     out : path
-        A new folder, or that of an audit that was interrupted: finished features and heads are not made again.
-    model, head : str, path or CalibratedHead, optional
-        See :func:`mace_bounds.score`; for a feature store the model is the store's.
+        A new folder, or that of an audit that was interrupted: finished features and heads are not made again, and
+        the tables are those of a run in one piece. A second run into the same folder is refused.
+    model, head : optional
+        See :class:`mace_bounds.BoundsPredictor`; for a feature store the model is the store's.
     config : AuditConfig
         Level, plots, cross-fitting, and the settings of the stages.
     progress : callable, optional
@@ -90,7 +117,7 @@ def audit(
     Raises
     ------
     StoreError
-        If ``out`` holds something else, or the store is unfinished.
+        If ``out`` holds something else or is being written by another run, or the store is unfinished.
     HeadError
         If no head fits the model, or the level is not calibrated.
     LabelError
@@ -98,104 +125,183 @@ def audit(
     ModelError, SourceError, EngineError
         If the model, the source or the workers cannot be used.
     """
-    out, level, report = Path(out), config.level, progress or _silent
-    stages = Stages(out)
-    own_rows = None
-    if config.cross_fit or config.predictions is not None:
-        if head is not None:
-            raise HeadError(
-                "a head cannot be combined with --cross-fit or --predictions; leave one of them out."
-            )
-        store, seen = open_own(source, out, model, config, report)
+    path, report = Path(out), progress or _silent
+    cross_fit = config.cross_fit or config.predictions is not None
+    if cross_fit and head is not None:
+        raise HeadError("--head cannot be combined with --cross-fit or --predictions; leave one of them out.")
+    stages = _Stages()
+    opened = _open_store(source, model, head, config) or _open_model(model, head, config)
+    with _folder.held(path):
+        store = opened.store or _extracted(source, path, opened, report)
         stages.end("features")
-        heads = out / _folder.HEADS
-        made = fit_own_head(
-            store,
-            config.fit,
-            published=published_energies(config.predictions, config.energy_column, config.id_column),
-            training_keys=seen,
-            folder=heads,
-            progress=lambda done, total: report("fit", done, 0, total),
-        )
-        calibrated, own_rows = made.heads.full, made
-        calibrated.levels.index(level)
-        tables = made.tables(level)
-        about_head = _about_head(calibrated, calibrated, model, store)
-        about_head |= {
-            "name": f"fitted to this source, {len(made.heads.heads)} folds of compositions",
-            "folder": f"{_folder.HEADS}/{FULL}",
-            "digest": read_card(heads / FULL).digest,
+        if cross_fit:
+            bounded = _cross_fitted(store, path, opened, config, report)
+            stages.end("fit")
+        else:
+            bounded = _with_head(store, opened, config.level)
+        folder = _folder_of(path, bounded.head, config.level)
+        folder.remove(_folder.SUMMARY, _folder.REPORT)
+        folder.write_bounds(bounded.tables, bounded.head.levels)
+        stages.end("bounds")
+        summary = {
+            "command": "audit",
+            "source": str(source) if _is_path(source) else type(source).__name__,
+            "settings": _settings(config),
+            "versions": versions(),
+            "model": {
+                "name": store.manifest.model,
+                "digest": store.manifest.model_digest,
+                "head": store.manifest.model_head,
+            },
+            "head": bounded.about_head,
+            "published": bounded.published,
+            **_findings(folder, bounded, config.level),
         }
-        stages.end("fit")
-    else:
-        store, calibrated, training_keys = open_with_head(source, out, model, head, config, report)
-        stages.end("features")
-        tables = _tables(store, calibrated, level, training_keys)
-        about_head = _about_head(calibrated, head, model, store)
-    for name in (_folder.SUMMARY, _folder.REPORT):  # of an earlier run: not to be taken for this one's
-        (out / name).unlink(missing_ok=True)
-    _folder.write_bounds(tables, out, calibrated.levels.values)
-    stages.end("bounds")
-    table = _folder.read_bounds(out / _folder.BOUNDS, _folder.statistics_columns(calibrated.levels.values))
-    measured = measure(table, calibrated, level, out)
-    measured["suspects"] = suspects(
-        table, store.rows() if own_rows is None else own_rows.rows(), calibrated, out
+        stages.end("statistics")
+        plots = draw_plots(path, summary) if config.plots else []
+        stages.end("plots")
+        from mace_bounds.auditing.report import write_report
+
+        write_report(path, summary, plots)
+        stages.end("report")
+        present = [name for name in _folder.FILES if name == _folder.SUMMARY or folder.has(name)]
+        summary["files"] = present + [str(plot.relative_to(path)) for plot in plots]
+        summary |= stages.about()
+        folder.write_summary(summary)
+    coverage = folder.read(_folder.COVERAGE) if summary["measured_on"]["n"] else None
+    return AuditResult(path, summary, coverage)
+
+
+def _open_store(
+    source: Any, model: Any, head: str | Path | CalibratedHead | None, config: AuditConfig
+) -> _Opened | None:
+    """A finished store as the source, and the head for it; None for structures."""
+    if not (_is_path(source) and is_store(source)):
+        return None
+    store = FeatureStore(source)
+    manifest = store.manifest
+    if not manifest.complete:
+        raise StoreError(
+            f"the feature store in {source} is unfinished; run the same mace-bounds features command again."
+        )
+    keys = training_compositions(model or manifest.model, manifest.model_digest)
+    if config.cross_fit or config.predictions is not None:
+        return _Opened(store, None, None, keys, config.extract)
+    if not isinstance(head, CalibratedHead):
+        head = load_head(find_head(model or manifest.model, head, manifest.model_digest)[1])
+    head.levels.index(config.level)
+    head.check_fits(manifest.model, manifest.model_digest, manifest.model_head, manifest.kind)
+    return _Opened(store, None, head, keys, config.extract)
+
+
+def _open_model(model: Any, head: str | Path | CalibratedHead | None, config: AuditConfig) -> _Opened:
+    """The backbone that makes the features, and the head for it; nothing is written before both are there."""
+    extract = replace(config.extract, symmetry=True)
+    if config.cross_fit or config.predictions is not None:
+        backbone = load_model(
+            model or DEFAULT_MODEL,
+            device=extract.device,
+            dtype=extract.dtype,
+            memory_bytes=extract.memory_bytes,
+        )
+        return _Opened(None, backbone, None, backbone.training_compositions, extract)
+    predictor = BoundsPredictor(model, head, level=config.level, settings=extract)
+    extract = replace(extract, kind=predictor.kind, atoms=predictor.head.wants_atoms)
+    return _Opened(None, predictor.model, predictor.head, predictor.model.training_compositions, extract)
+
+
+def _extracted(source: Any, out: Path, opened: _Opened, progress: Progress) -> FeatureStore:
+    """The store of features in the audit's folder, finished."""
+    backbone, settings = opened.backbone, opened.extract
+    assert backbone is not None
+    records = read(
+        source,
+        energy_key=settings.energy_key,
+        max_atoms=settings.max_atoms,
+        elements=frozenset(backbone.atomic_numbers),
     )
-    measured["atlas"] = atlas(table, calibrated, level, out)
-    stages.end("statistics")
-    summary = {
-        "command": "audit",
-        "source": str(source) if is_path(source) else type(source).__name__,
-        "settings": {
-            "level": level,
-            "energy_key": config.extract.energy_key,
-            "max_atoms": config.extract.max_atoms,
-            "dtype": config.extract.dtype,
-            "device": config.extract.device,
-        },
-        "versions": versions(),
-        "model": {
-            "name": store.manifest.model,
-            "digest": store.manifest.model_digest,
-            "head": store.manifest.model_head,
-        },
-        "head": about_head,
-        "published": None if own_rows is None else own_rows.about or None,
-        "counts": counts(table),
-        "failures": failures(table, out),
-        **measured,
+    return extract(
+        records,
+        out / _folder.FEATURES,
+        backbone,
+        settings,
+        progress=lambda done, failed: progress("features", done, failed, None),
+    )
+
+
+def _with_head(store: FeatureStore, opened: _Opened, level: float) -> _Bounded:
+    head = opened.head
+    assert head is not None
+    tables = (
+        detailed_table(rows, head, level, opened.training_keys) for rows in store.rows(atoms=head.wants_atoms)
+    )
+    return _Bounded(head, tables, store.rows(), _about_head(head))
+
+
+def _cross_fitted(
+    store: FeatureStore, out: Path, opened: _Opened, config: AuditConfig, progress: Progress
+) -> _Bounded:
+    """Heads fitted to the labels of the source; each row is bounded by one that has not seen its composition."""
+    published = None
+    if config.predictions is not None and config.energy_column is not None:
+        published = PublishedEnergies(config.predictions, config.energy_column, config.id_column)
+    made = cross_fit_store(
+        store,
+        config.fit,
+        published=published,
+        training_keys=opened.training_keys,
+        folder=out / _folder.HEADS,
+        progress=lambda done, total: progress("fit", done, 0, total),
+    )
+    full = made.heads.full
+    full.levels.index(config.level)
+    about = _about_head(full) | {
+        "name": f"fitted to this source, {len(made.heads.heads)} folds of compositions",
+        "folder": f"{_folder.HEADS}/{FULL}",
     }
-    drawn = draw_plots(out, summary) if config.plots else []
-    stages.end("plots")
-    from mace_bounds.auditing.report import write_report
-
-    write_report(out, summary, drawn)
-    summary["files"] = _written(out, drawn)
-    _folder.write_json(out / _folder.SUMMARY, summary)  # the last: whoever finds it finds all others
-    stages.end("report", last=True)
-    coverage = _read_coverage(out) if measured["measured_on"]["n"] else None
-    return AuditResult(out, summary, coverage, read_times(out))
+    return _Bounded(full, made.tables(config.level), made.cross_fitted_rows(), about, made.about or None)
 
 
-def _silent(*_: Any) -> None:
-    """Report no progress."""
+def _folder_of(path: Path, head: CalibratedHead, level: float) -> AuditFolder:
+    stamp = provenance(head, level)
+    whole = {"model_digest": head.identity.model_digest, "head_digest": head.digest}
+    return AuditFolder(path, stamp, {k: str(v) for k, v in (stamp | whole).items()})
 
 
-def _tables(
-    store: FeatureStore, head: CalibratedHead, level: float, training_keys: NDArray[np.uint64] | None
-) -> Iterator[pd.DataFrame]:
-    for rows in store.rows(atoms=head.wants_atoms):
-        yield detailed_table(rows, head, level, training_keys)
+def _settings(config: AuditConfig) -> dict[str, Any]:
+    """Settings that the numbers depend on, as plain values."""
+    chosen = {
+        "level": config.level,
+        "cross_fit": config.cross_fit or config.predictions is not None,
+        "energy_key": config.extract.energy_key,
+        "max_atoms": config.extract.max_atoms,
+        "dtype": config.extract.dtype,
+        "device": config.extract.device,
+    }
+    return chosen | ({"fit": asdict(config.fit)} if chosen["cross_fit"] else {})
 
 
-def _about_head(
-    head: CalibratedHead,
-    given: str | Path | CalibratedHead | None,
-    model: str | Path | None,
-    store: FeatureStore,
-) -> dict[str, Any]:
-    about: dict[str, Any] = {
-        "name": "in memory",
+def _findings(folder: AuditFolder, bounded: _Bounded, level: float) -> dict[str, Any]:
+    """Everything that is measured on the bounds table, written and summed up."""
+    head = bounded.head
+    table = folder.bounds_for_statistics(head.levels)
+    listed = suspects(table, bounded.rows, head.levels, folder)
+    warned = [*head.provenance.get("warnings", ()), *listed.pop("warnings", ())]
+    return {
+        "warnings": warned,
+        "counts": counts(table),
+        "flags": flag_counts(table),
+        "failures": failures(table, folder),
+        **measure(table, head, level, folder),
+        "suspects": listed,
+        "atlas": atlas(table, head, level, folder),
+    }
+
+
+def _about_head(head: CalibratedHead) -> dict[str, Any]:
+    return {
+        "name": head.name,
+        "digest": head.digest,
         "levels": list(head.levels),
         "quantiles": {f"{x:g}": head.conformal.half_width(x) for x in head.levels},
         "centre": "refit" if head.refit else "model",
@@ -203,21 +309,28 @@ def _about_head(
         "rows": head.provenance.get("rows", {}),
         "coverage_when_made": head.provenance.get("coverage", []),
     }
-    if not isinstance(given, CalibratedHead):
-        card = read_card(find_head(model or store.manifest.model, given, store.manifest.model_digest)[1])
-        about |= {"name": card.name, "digest": card.digest}
-    return about
 
 
-def _written(out: Path, plots: list[Path]) -> list[str]:
-    names = [_folder.REPORT, _folder.SUMMARY, _folder.RUN, _folder.BOUNDS, _folder.BOUNDS_CSV]
-    names += [_folder.COVERAGE, _folder.CURVE, _folder.VIOLATIONS, _folder.SUSPECTS, _folder.FAILURES]
-    names += [_folder.ATLAS, _folder.ELEMENT_BIAS]
-    present = [name for name in names if name == _folder.SUMMARY or (out / name).is_file()]
-    return present + [str(path.relative_to(out)) for path in plots]
+class _Stages:
+    """When the run began, and the seconds of its stages."""
+
+    def __init__(self) -> None:
+        self._started, self._last = now(), time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    def end(self, name: str) -> None:
+        """End a stage."""
+        before, self._last = self._last, time.perf_counter()
+        self._seconds[name] = round(self._last - before, 2)
+
+    def about(self) -> dict[str, Any]:
+        """For the summary; the only values in which equal audits differ."""
+        return {"started": self._started, "finished": now(), "seconds": self._seconds}
 
 
-def _read_coverage(out: Path) -> pd.DataFrame:
-    import pandas as pd
+def _is_path(source: Any) -> bool:
+    return isinstance(source, (str, Path))
 
-    return pd.read_csv(out / _folder.COVERAGE, keep_default_na=False)
+
+def _silent(*_: Any) -> None:
+    """Report no progress."""

@@ -164,7 +164,9 @@ def _measured(
     scored: FeatureRows, head: CalibratedHead, intervals: Intervals, error: NDArray[np.float64]
 ) -> Values:
     """Scale, the bounds of every level, and the level above which a row's intervals hold its error."""
-    bounds = np.stack([intervals.lower, intervals.upper], axis=2).reshape(len(scored.table), -1)
+    bounds = np.stack([intervals.lower, intervals.upper], axis=2).reshape(
+        len(scored.table), 2 * len(head.levels)
+    )
     by_level = zip(names(level_columns(head.levels)), bounds.T, strict=True)
     return {
         "sigma_mev_per_atom": intervals.sigma * MEV_PER_EV,

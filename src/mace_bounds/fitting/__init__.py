@@ -1,27 +1,41 @@
-"""Features with labels to a calibrated head: fit, cross-fit, card."""
+"""Features with labels to a calibrated head: fit, cross-fit, card; what is measured on labelled rows."""
 
-from mace_bounds.fitting.cross_fitting import (
+from mace_bounds.fitting.cross_fit import (
     FULL,
+    CrossFit,
+    CrossFittedHeads,
+    cross_fit_store,
+    cross_fitted,
 )
-from mace_bounds.fitting.measured import (
+from mace_bounds.fitting.exposure import (
     ALL,
     NEW_TO_HEAD,
-    SUSPECT,
+    SEEN_IN_TEXT,
+    SUBSET_TITLE,
     UNSEEN,
+    TrainingExposure,
+)
+from mace_bounds.fitting.measured import (
+    CURVE_LEVELS,
+    GROUPINGS,
+    MIN_ROWS_PER_GROUP,
     Measured,
     coverage,
     curve,
-    headline,
+    evaluation_subset,
+    exposure_of,
+    groupings,
     labelled,
     metrics,
     overall,
     sentence,
-    training_known,
     violation_table,
 )
-from mace_bounds.fitting.own_heads import (
-    fit_own_head,
-    published_energies,
+from mace_bounds.fitting.predictions import (
+    PublishedEnergies,
+    check_predictions,
+    read_predictions,
+    with_predictions,
 )
 from mace_bounds.fitting.run import (
     CardNotes,
@@ -31,23 +45,35 @@ from mace_bounds.fitting.run import (
 
 __all__ = [
     "ALL",
+    "CURVE_LEVELS",
     "FULL",
+    "GROUPINGS",
+    "MIN_ROWS_PER_GROUP",
     "NEW_TO_HEAD",
-    "SUSPECT",
+    "SEEN_IN_TEXT",
+    "SUBSET_TITLE",
     "UNSEEN",
     "CardNotes",
+    "CrossFit",
+    "CrossFittedHeads",
     "FitReport",
     "Measured",
+    "PublishedEnergies",
+    "TrainingExposure",
+    "check_predictions",
     "coverage",
+    "cross_fit_store",
+    "cross_fitted",
     "curve",
+    "evaluation_subset",
+    "exposure_of",
     "fit",
-    "fit_own_head",
-    "headline",
+    "groupings",
     "labelled",
     "metrics",
     "overall",
-    "published_energies",
+    "read_predictions",
     "sentence",
-    "training_known",
     "violation_table",
+    "with_predictions",
 ]

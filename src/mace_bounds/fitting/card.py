@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds.columns import FLAGS
+from mace_bounds.fitting.exposure import TrainingExposure
+from mace_bounds.fitting.measured import GROUPINGS
+from mace_bounds.levels import percent
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -11,7 +16,11 @@ if TYPE_CHECKING:
 
     from mace_bounds.calibration import CalibratedHead
 
-_GROUPINGS = (("source", "Source"), ("chemistry", "Chemistry"), ("size", "Size"), ("run_type", "Run type"))
+_REFERENCE = 0.95
+"""Level of the table by group, where the head has it."""
+_SHOWN = ("source", "chemistry", "size", "run_type")
+_FLAGS = ("extrapolates", "unseen_element", "unseen_pair", "in_training", "suspect_label")
+"""Flags that bounds of the head can raise."""
 
 
 def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
@@ -26,15 +35,19 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
     coverage : DataFrame
         Measured on its test split.
     """
-    about = head.provenance
-    reference = 0.95 if 0.95 in head.levels else head.levels[-1]
+    about, exposure = head.provenance, TrainingExposure.of_head(head.provenance)
+    reference = _REFERENCE if _REFERENCE in head.levels else head.levels[-1]
+    others = "the head's fit" if not exposure.known or exposure.included else "the head's fit and calibration"
+    last = "its calibration" if not exposure.known or exposure.included else "the model's own training"
+    warning = exposure.warning()
     measured = [
         "## Coverage, measured",
-        f"On {about['rows']['test']:,} structures of compositions that neither the fit nor the calibration of the head "
-        f"has seen{_training_clause(about)}. Intervals are 95 % confidence, clustered by composition.",
+        f"On {about['rows']['test']:,} structures of compositions that neither {others} nor {last} has seen"
+        f"{exposure.clause()}. Intervals are 95 % confidence, clustered by composition.",
+        *([f"**{warning}**"] if warning else []),
         _overall_table(about["coverage"]),
         *_over_splits(about["coverage_over_splits"]),
-        f"### By group, at {100 * reference:g} %",
+        f"### By group, at the level {percent(reference)} %",
         _group_table(coverage, reference),
         *_section("Compared with other ways to get error bars", about.get("comparison", "")),
         *_section("How these numbers were developed", about["development"]),
@@ -60,7 +73,7 @@ def unmeasured_card(name: str, head: CalibratedHead, labels: str) -> str:
     )
     if head.provenance["published"]:
         text += (
-            f" The energies that it bounds were published ({head.identity.model}): no model here gives them."
+            f" It bounds published energies ({head.identity.model}), which no model of mace-bounds computes."
         )
     return _card(name, head, ["## Coverage", text])
 
@@ -74,8 +87,9 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
         f"A head of mace-bounds for the frozen model **{identity.model}** (SHA-256 of its tensors "
         f"`{identity.model_digest}`, "
         f"model head `{identity.model_head}`, {len(identity.columns)} {identity.kind} features"
-        f"{' and atomic fractions' if identity.composition else ''}). It fits no other weights.",
+        f"{' and atomic fractions' if identity.composition else ''}). It belongs to these weights and to no others.",
         *coverage,
+        *_warnings(about.get("warnings", ())),
         "## Data and splits",
         _facts(
             {
@@ -101,43 +115,35 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
             else ["## Use", f"```sh\nmace-bounds score FILE.cif --head PATH/TO/{name}\n```"]
         ),
         "## What the bounds mean, and what they do not",
-        "E_MACE + lower ≤ E_DFT ≤ E_MACE + upper holds for the stated share of structures that resemble the data "
-        "above, where E_DFT is the energy that the labels are: same functional, settings and geometry. It is a share "
-        "over many structures, not a promise for one. Groups above with a coverage below nominal are covered less. "
-        "Structures far from the data are flagged (`extrapolates`, `unseen_element`); there it was not measured. "
-        "Bounds say nothing of the error of DFT itself, and differences of two energies have other errors than "
-        "each alone.",
+        "E_model + lower ≤ E_DFT ≤ E_model + upper holds for the stated share (the level) of structures that resemble "
+        "the data above, where E_DFT is what the labels are: same functional, settings and geometry. It is a "
+        "share of many structures, not a promise for one. In groups whose measured coverage is below the level the "
+        "bounds hold less often. Bounds say nothing about the error of DFT itself, and the difference of two energies "
+        "has another error than each of them.",
+        "## Flags",
+        "Rows of the bounds table can carry these flags:",
+        "\n".join(f"- `{flag}`: {FLAGS[flag].meaning}" for flag in _FLAGS),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _training_clause(about: dict[str, Any]) -> str:
-    if about["includes_training"]:
-        return (
-            f"; **{about['test_rows_in_training']:,} of them have compositions that the model's own training has "
-            "seen: if it was trained on labels like these, the bounds are too narrow for new crystals**"
-        )
-    if about["training_compositions_known"]:
-        return ", and that the model's own training has not seen either"
-    return (
-        "; **which of them the model's own training has seen is not known here: where it was trained on labels like "
-        "these, the bounds are too narrow for new crystals, and the coverage below is not that on new crystals**"
-    )
+def _warnings(warnings: Iterable[str]) -> list[str]:
+    """What went wrong in the fit without stopping it: optimisers that did not converge."""
+    lines = [f"- {text}" for text in warnings]
+    return ["## Warnings of the fit", "\n".join(lines)] if lines else []
 
 
 def _conformal(settings: dict[str, Any], n_folds: int) -> str:
     """How scores became intervals, and what that promises."""
     if n_folds:
-        how = (
-            f"CV+ over {n_folds} folds of compositions; at least 1 - 2α is guaranteed where α is left outside"
-        )
+        how = f"CV+ over {n_folds} folds of compositions; coverage of at least 1 - 2α is guaranteed at the level 1 - α"
     else:
-        how = "split conformal; at least the level is guaranteed"
+        how = "split conformal; coverage of at least the level is guaranteed"
     parts = [f"{how}, for exchangeable compositions of equal weight"]
     if settings.get("signed"):
-        parts.append("lower and upper bounds by themselves")
+        parts.append("lower and upper bounds separately")
     if settings.get("groups", "none") != "none":
-        parts.append(f"quantiles of their own by {settings['groups']}")
+        parts.append(f"separate quantiles by {settings['groups']}")
     return "; ".join(parts)
 
 
@@ -161,7 +167,7 @@ def _novelty(head: CalibratedHead) -> str:
 
 def _overall_table(rows: list[dict[str, float]]) -> str:
     return _table(
-        ("level", "covered", "95 % confidence", "n", "median width (meV/atom)"),
+        ("level", "measured coverage", "95 % confidence", "n", "median width (meV/atom)"),
         (
             (
                 f"{100 * r['level']:g} %",
@@ -179,7 +185,7 @@ def _over_splits(rows: list[dict[str, float]]) -> list[str]:
     if not rows or rows[0]["n_splits"] < 2:
         return []
     table = _table(
-        ("level", "mean", "standard deviation", "lowest to highest"),
+        ("level", "mean coverage", "standard deviation", "lowest to highest"),
         (
             (
                 f"{100 * r['level']:g} %",
@@ -202,10 +208,10 @@ def _group_table(coverage: pd.DataFrame, level: float) -> str:
             f"{100 * row['coverage_low']:.1f} to {100 * row['coverage_high']:.1f} %",
             f"{row['n']:,}",
         )
-        for by, title in _GROUPINGS
+        for by, title in ((by, GROUPINGS[by]) for by in _SHOWN)
         for row in picked[picked["by"] == by].to_dict("records")
     ]
-    return _table(("group", "covered", "95 % confidence", "n"), rows)
+    return _table(("group", "measured coverage", "95 % confidence", "n"), rows)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -1,35 +1,56 @@
-"""Bounds of labelled rows by heads that have not seen their compositions, when a source fits its own head."""
+"""Cross-fitting: every labelled row is bounded by a head that has not seen its composition."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mace_bounds.bounds import detailed_table
-from mace_bounds.calibration import CalibratedHead, fit_head, group_folds
-from mace_bounds.errors import HeadError
-from mace_bounds.fitting.kept_heads import clear_away, inputs_digest, kept_head
+from mace_bounds.calibration import CalibratedHead, fit_head, group_folds, load_head
+from mace_bounds.errors import HeadError, LabelError
+from mace_bounds.fitting.card import unmeasured_card
+from mace_bounds.fitting.predictions import check_predictions, read_predictions, with_predictions
+from mace_bounds.fitting.run import CardNotes, about_data
 from mace_bounds.levels import Levels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
 
     from mace_bounds.calibration import FitConfig
-    from mace_bounds.features import FeatureRows, Manifest
+    from mace_bounds.features import FeatureRows, FeatureStore, Manifest
+    from mace_bounds.fitting.predictions import PublishedEnergies
+
+    Fit = Callable[[int], CalibratedHead]
 
 N_FOLDS, FULL = 5, "full"
-_OUTEST = 104_729  # these folds are other than those inside of the heads
+_SEED_OFFSET = 104_729
+"""These folds must be other folds than those inside of the heads, which come from the same seed."""
+
+_DECIDING = (
+    "id",
+    "formula",
+    "chemical_system",
+    "source",
+    "n_atoms",
+    "structure_hash",
+    "energy_ev",
+    "energy_model_ev",
+)
+"""Columns of the rows that a head depends on."""
 
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """A head of all labelled rows, and one for each fold of compositions that leaves it out.
+    """A head of all labelled rows, and one for each fold of compositions that leaves the fold out.
 
     Attributes
     ----------
@@ -40,7 +61,7 @@ class CrossFit:
     seed : int
         Of the folds.
     split_by : {"formula", "chemical_system"}
-        What never straddles two folds.
+        Rows with the same value are in one fold.
     """
 
     full: CalibratedHead
@@ -55,9 +76,24 @@ class CrossFit:
         return np.where(labelled, group_folds(groups, len(self.heads), self.seed), -1)
 
     def detailed_table(
-        self, rows: FeatureRows, level: float, training_keys: NDArray[np.uint64] | None
+        self, rows: FeatureRows, level: float, training_keys: NDArray[np.uint64] | None = None
     ) -> pd.DataFrame:
-        """:func:`mace_bounds.fitting.measured.detailed_table`, each row by the head that may speak of it."""
+        """:func:`mace_bounds.bounds.detailed_table`, each row by the head that has not seen it.
+
+        Parameters
+        ----------
+        rows : FeatureRows
+            Of the store that the heads were fitted to, all or some.
+        level : float
+            One of ``full.levels``.
+        training_keys : ndarray of uint64, optional
+            Compositions of the model's training, where known.
+
+        Returns
+        -------
+        DataFrame
+            In the order of the rows.
+        """
         import pandas as pd
 
         folds = self.folds(rows)
@@ -83,7 +119,7 @@ def cross_fitted(
     provenance: dict[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CrossFit:
-    """Fit a head to labelled rows so that each of them can be bounded without having been seen.
+    """Fit heads to labelled rows so that each row can be bounded without having been seen.
 
     Parameters
     ----------
@@ -96,8 +132,8 @@ def cross_fitted(
     n_folds : int
         Folds of compositions.
     folder : Path, optional
-        Where each head is kept as it is made, in ``full`` and ``fold-1`` and so on, and taken from if it is there;
-        ``provenance`` is then an audit's.
+        Where each head is kept as it is made, in ``full``, ``fold-1`` and so on, and taken from if it is there;
+        ``provenance`` is then that of :func:`cross_fit_store`.
     provenance : dict, optional
         Plain values to keep in the heads.
     progress : callable, optional
@@ -116,46 +152,185 @@ def cross_fitted(
     config = replace(config, fit_share=1.0, calibration_share=0.0, conformal="cross")
     labelled = rows.labelled()
     groups = labelled.table[config.split_by].to_numpy(dtype=str)
-    seed = config.seed + _OUTEST
+    seed = config.seed + _SEED_OFFSET
     folds = group_folds(groups, n_folds, seed)
 
-    def fit(fold: int) -> CalibratedHead:
+    def fitted(fold: int) -> CalibratedHead:
         return fit_head(labelled.take(folds != fold), manifest, config, provenance=provenance).head
 
-    keep = (
-        None if folder is None else _Kept(folder, inputs_digest(labelled, manifest, config, about=provenance))
-    )
+    fit: Fit = fitted
+    if folder is not None:
+        fit = _cached(fitted, folder, inputs_digest(labelled, manifest, config, about=provenance), n_folds)
     heads = []
     for fold in range(-1, n_folds):  # -1 is no fold: the head of all rows comes first, and fails first
-        heads.append(fit(fold) if keep is None else keep.head(fold, n_folds, fit))
+        heads.append(fit(fold))
         if progress is not None:
             progress(fold + 2, n_folds + 1)
-    common = [level for level in heads[0].levels if all(level in head.levels for head in heads)]
-    if not common:
+    common = Levels(tuple(x for x in heads[0].levels if all(x in head.levels for head in heads)))
+    if not len(common):
         raise HeadError(
-            f"expected enough compositions to calibrate a level without a fold, got {len(labelled.table)} rows of "
-            f"{len(set(groups))}; give more labelled structures."
+            f"{len(labelled.table)} labelled rows of {len(set(groups))} compositions are too few to calibrate any "
+            "level without one of the folds; give more labelled structures."
         )
-    full, *others = (_with_levels(head, common) for head in heads)
+    full, *others = (replace(h, conformal=replace(h.conformal, levels=common)) for h in heads)
     return CrossFit(full, tuple(others), seed, config.split_by)
 
 
-class _Kept:
-    """The folder of the heads of one cross-fit."""
+@dataclass(frozen=True, eq=False)
+class CrossFittedHeads:
+    """Heads fitted to a source's own labels, and the rows that they bound.
 
-    def __init__(self, folder: Path, inputs_sha256: str) -> None:
-        self._folder, self._inputs = folder, inputs_sha256
-        clear_away(folder)
+    Attributes
+    ----------
+    heads : CrossFit
+    store : FeatureStore
+    energies : Series or None
+        Published energies by id.
+    training_keys : ndarray of uint64 or None
+        Compositions from the training of the model whose energies are bounded, where known.
+    about : dict
+        What a summary says of the published energies; empty without any.
+    """
 
-    def head(self, fold: int, n_folds: int, fit: Callable[[int], CalibratedHead]) -> CalibratedHead:
-        """The head without a fold, or of all rows for -1."""
+    heads: CrossFit
+    store: FeatureStore
+    energies: pd.Series[float] | None
+    training_keys: NDArray[np.uint64] | None
+    about: dict[str, Any]
+
+    def cross_fitted_rows(self) -> Iterator[FeatureRows]:
+        """Rows of the store, shard by shard, with the energies that are bounded."""
+        for rows in self.store.rows():
+            yield rows if self.energies is None else with_predictions(rows, self.energies)
+
+    def tables(self, level: float) -> Iterator[pd.DataFrame]:
+        """Detailed bounds, shard by shard."""
+        for rows in self.cross_fitted_rows():
+            yield self.heads.detailed_table(rows, level, self.training_keys)
+
+
+def cross_fit_store(
+    store: FeatureStore,
+    config: FitConfig,
+    *,
+    published: PublishedEnergies | None = None,
+    training_keys: NDArray[np.uint64] | None = None,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CrossFittedHeads:
+    """Cross-fit heads to the labels of a finished store, whatever backbone made it.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    config : FitConfig
+    published : PublishedEnergies, optional
+        Bound these energies instead of the backbone's.
+    training_keys : ndarray of uint64, optional
+        Compositions of the backbone's training; they say nothing about another model's energies.
+    folder : Path, optional
+        Where the heads are kept; see :func:`cross_fitted`.
+    progress : callable, optional
+        Called with (heads fitted, heads in all).
+
+    Returns
+    -------
+    CrossFittedHeads
+
+    Raises
+    ------
+    LabelError
+        If the source has no labels, or the table of predictions does not fit.
+    HeadError
+        If there are too few labelled rows.
+    """
+    rows, manifest = store.read(), store.manifest
+    energies, about = None, dict[str, Any]()
+    if published is not None:
+        energies = read_predictions(published.path, published.column, published.id_column)
+        rows = with_predictions(rows, energies)
+        about = {
+            "file": str(published.path),
+            "column": published.column,
+            "features": manifest.model,
+            **check_predictions(rows, published.column),
+        }
+        manifest = replace(manifest, model=published.column)
+        training_keys = None
+    if not len(rows.labelled().table):
+        raise LabelError(
+            "the source has no labels to fit heads to; name the key of its energies (--energy-key), or use a head."
+        )
+    provenance = {
+        **about_data(rows),
+        **asdict(CardNotes()),
+        "training_compositions_known": training_keys is not None,
+        "includes_training": published is not None or training_keys is not None,
+        "published": published is not None,
+        "outer_folds": N_FOLDS,
+    }
+    heads = cross_fitted(rows, manifest, config, folder=folder, provenance=provenance, progress=progress)
+    return CrossFittedHeads(heads, store, energies, training_keys, about)
+
+
+def _cached(fit: Fit, folder: Path, inputs_sha256: str, n_folds: int) -> Fit:
+    """``fit`` that keeps its heads in a folder, so that a run that was interrupted does not fit them again."""
+    remove_partial(folder)
+
+    def cached(fold: int) -> CalibratedHead:
         name, labels = FULL, "all labels of its source"
         if fold >= 0:
             name = f"fold-{fold + 1}"
             labels = f"the labels of its source outside fold {fold + 1} of {n_folds} folds of compositions"
-        made_of = {"inputs_sha256": self._inputs, "fold": f"{name} of {n_folds}"}
-        return kept_head(self._folder / name, made_of, labels, lambda: fit(fold))
+        made_of = {"inputs_sha256": inputs_sha256, "fold": f"{name} of {n_folds}"}
+        return cached_head(folder / name, made_of, labels, lambda: fit(fold))
+
+    return cached
 
 
-def _with_levels(head: CalibratedHead, levels: list[float]) -> CalibratedHead:
-    return replace(head, conformal=replace(head.conformal, levels=Levels.of(levels)))
+def cached_head(
+    folder: Path, made_of: dict[str, str], labels: str, fit: Callable[[], CalibratedHead]
+) -> CalibratedHead:
+    """The head in a folder if it was made of the same, else fitted and put there.
+
+    Parameters
+    ----------
+    folder : Path
+        Of this one head.
+    made_of : dict of str to str
+        What tells it from any other head, among it the :func:`inputs_digest`; kept in its provenance.
+    labels : str
+        Which labels it is fitted to, for its card.
+    fit : callable
+        Makes the head.
+
+    Returns
+    -------
+    CalibratedHead
+        As read from the folder in either case, so that it does not matter which.
+    """
+    try:
+        head = load_head(folder)
+        if all(head.provenance.get(name) == value for name, value in made_of.items()):
+            return head
+    except HeadError:  # none there, or damaged
+        pass
+    head = fit()
+    head = replace(head, provenance={**head.provenance, "levels": list(head.levels), **made_of})
+    head.save(folder, unmeasured_card(folder.name, head, labels), overwrite=True)
+    return load_head(folder)
+
+
+def remove_partial(folder: Path) -> None:
+    """Delete what killed runs left between the heads of a folder."""
+    for leftover in (*folder.glob(f".{FULL}.*"), *folder.glob(".fold-*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def inputs_digest(rows: FeatureRows, manifest: Manifest, config: FitConfig, **others: Any) -> str:
+    """SHA-256 of what decides on a head, to the last bit: rows, model, settings, and other plain values."""
+    sha = hashlib.sha256(np.ascontiguousarray(rows.features).tobytes())
+    sha.update(rows.table[list(_DECIDING)].to_csv(index=False).encode())
+    about = {"manifest": manifest.settings(), "config": asdict(config), **others}
+    sha.update(json.dumps(about, sort_keys=True).encode())
+    return sha.hexdigest()

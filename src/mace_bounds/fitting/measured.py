@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.bounds import IN_TRAINING
+from mace_bounds.bounds import IN_TRAINING, SUSPECT
 from mace_bounds.columns import MEV_PER_EV, bound_columns
+from mace_bounds.fitting.exposure import (
+    ALL,
+    SEEN_IN_TEXT,
+    SUBSET_TEXT,
+    SUBSET_TITLE,
+    SUBSETS,
+    TrainingExposure,
+)
+from mace_bounds.levels import Levels
 from mace_bounds.metrics import (
     CalibrationCurve,
+    Labels,
     clustered_interval,
     codes_of,
     coverage_table,
@@ -21,29 +32,33 @@ from mace_bounds.metrics import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     import pandas as pd
     from numpy.typing import NDArray
 
     from mace_bounds.calibration import CalibratedHead
 
-MINIMUM_HEADLINE = 30  # fewer rows than this cannot carry the headline
-MINIMUM_GROUP = 10
-SUSPECT = "suspect_label"
+MIN_ROWS_MEASURED = 30
+"""Fewer new structures than this measure nothing: then all labelled ones are counted, and it is said."""
+MIN_ROWS_PER_GROUP = 10
 _ROUND_OFF = 1e-9  # shares of the scores are sums of many weights
 CURVE_LEVELS = tuple(round(0.02 * k, 2) for k in range(1, 50))
-UNSEEN, NEW_TO_HEAD, ALL = "unseen", "new_to_head", "all"
-ROLES_OF = {UNSEEN: ("unseen",), NEW_TO_HEAD: ("unseen", "model_training")}
-WHAT = {
-    UNSEEN: "of compositions that nothing was trained on",
-    NEW_TO_HEAD: "of compositions that the head has not used",
+GROUPINGS = {
+    "source": "Source",
+    "chemistry": "Chemistry",
+    "element": "Element",
+    "chemical_system": "Chemical system",
+    "size": "Size of the cell",
+    "run_type": "Run type",
+    "seen_in": "Seen before",
+    "space_group": "Space group (spglib, 0.01 Å)",
+    "crystal_system": "Crystal system",
+    "density": "Density",
+    "volume_per_atom": "Volume per atom",
+    "hull_distance": "Distance from the hull",
 }
-USED = {
-    "model_training": "only in the model's own training",
-    "fit": "in the fit of the head",
-    "calibration": "in its calibration",
-}
+"""Titles of everything that coverage is grouped by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +68,15 @@ class Measured:
     Attributes
     ----------
     table : DataFrame
-        Rows of :func:`detailed_table` that have a label, a fresh index.
-    levels : tuple of float
+        Rows of :func:`mace_bounds.bounds.detailed_table` that have a label, a fresh index.
+    levels : Levels
         Nominal coverages.
     name : str
         What the rows are: ``"unseen"``, ``"new_to_head"`` or ``"all"``.
     """
 
     table: pd.DataFrame
-    levels: tuple[float, ...]
+    levels: Levels
     name: str = ALL
 
     def __len__(self) -> int:
@@ -79,39 +94,51 @@ class Measured:
         high = self.table[[b for _, b in pairs]].to_numpy(dtype=np.float64) / MEV_PER_EV
         return low, high
 
-    @property
+    def bounds_at(self, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lower and upper bounds at one level, each of shape (n,), eV/atom; HeadError if it is not among them."""
+        place = self.levels.index(level)
+        low, high = self.bounds()
+        return low[:, place], high[:, place]
+
+    @cached_property
     def error(self) -> NDArray[np.float64]:
-        """E_DFT - E_MACE, shape (n,), eV/atom."""
+        """E_DFT - E_model, shape (n,), eV/atom."""
         return self.column("error")
 
-    @property
+    @cached_property
     def deviation(self) -> NDArray[np.float64]:
-        """Error less the centre of the interval, shape (n,), eV/atom."""
+        """Error less the expected error, which is the centre of the interval, shape (n,), eV/atom."""
         return self.error - self.column("expected_error")
 
-    @property
+    @cached_property
     def clusters(self) -> NDArray[np.int64]:
         """A number for the composition of each row, shape (n,)."""
         return codes_of(self.table["formula"].tolist())
 
-    @property
+    @cached_property
     def n_in_training(self) -> int:
         """How many rows have a composition that the model's own training has seen."""
         return int(self.table["flags"].str.contains(IN_TRAINING, regex=False, na=False).sum())
 
+    @property
+    def title(self) -> str:
+        """What the rows are, for the title of a plot."""
+        known = f"\n({self.n_in_training:,} known to the model)" if self.n_in_training else ""
+        return SUBSET_TITLE[self.name] + known
+
     def only(self, name: str) -> Measured:
-        """The rows that go by a name of ``ROLES_OF``; every row for any other name."""
-        if name not in ROLES_OF:
+        """The rows of a subset of :data:`mace_bounds.fitting.exposure.SUBSETS`; every row for any other name."""
+        if name not in SUBSETS:
             return self
-        mask = self.table["seen_in"].isin(ROLES_OF[name]).to_numpy()
+        mask = self.table["seen_in"].isin(SUBSETS[name]).to_numpy(dtype=bool)
         return Measured(_chosen(self.table, mask), self.levels, name)
 
 
-def labelled(table: pd.DataFrame, levels: Sequence[float], *, suspect: bool = False) -> Measured:
+def labelled(table: pd.DataFrame, levels: Levels, *, suspect: bool = False) -> Measured:
     """Rows with a label; those whose label is suspect only on request."""
     doubtful = table["flags"].str.contains(SUSPECT, regex=False, na=False)
-    keep = (table["error_mev_per_atom"].notna() & (suspect | ~doubtful)).to_numpy()
-    return Measured(_chosen(table, keep), tuple(levels))
+    keep = (table["error_mev_per_atom"].notna() & (suspect | ~doubtful)).to_numpy(dtype=bool)
+    return Measured(_chosen(table, keep), levels)
 
 
 def _chosen(table: pd.DataFrame, keep: NDArray[np.bool_]) -> pd.DataFrame:
@@ -119,66 +146,67 @@ def _chosen(table: pd.DataFrame, keep: NDArray[np.bool_]) -> pd.DataFrame:
     return table if keep.all() else table[keep].reset_index(drop=True)
 
 
-def headline_rows(head: CalibratedHead) -> str:
-    """Name of the rows that measure a head.
-
-    Those of compositions that nothing was trained on; where the head's own data may have been in the model's
-    training, those of every composition that the head has not used.
-    """
-    return NEW_TO_HEAD if head.provenance.get("includes_training") else UNSEEN
+def evaluation_subset(rows: Measured, head: CalibratedHead) -> Measured:
+    """The rows that measure a head on new compositions, where there are enough of them; else all rows."""
+    chosen = rows.only(TrainingExposure.of_head(head.provenance).evaluation_subset)
+    return chosen if len(chosen) >= MIN_ROWS_MEASURED else rows
 
 
-def headline(rows: Measured, head: CalibratedHead) -> Measured:
-    """The rows that measure a head, where there are enough of them; else all rows."""
-    chosen = rows.only(headline_rows(head))
-    return chosen if len(chosen) >= MINIMUM_HEADLINE else rows
+def exposure_of(rows: Measured, head: CalibratedHead) -> TrainingExposure:
+    """What rows have to do with the training of the model."""
+    return TrainingExposure.of_head(head.provenance).of_rows(len(rows), rows.n_in_training)
 
 
-def sentence(chosen: Measured, roles: dict[str, int], head: CalibratedHead) -> str:
-    """Say what the rows of :func:`headline` are, and what the other labelled rows were used for.
+def sentence(chosen: Measured, seen_in: dict[str, int], head: CalibratedHead) -> str:
+    """Say what the rows of :func:`evaluation_subset` are, and what the other labelled rows were used for.
 
     Parameters
     ----------
     chosen : Measured
-    roles : dict of str to int
-        Labelled rows by role (:meth:`CalibratedHead.roles`), chosen or not.
+    seen_in : dict of str to int
+        Labelled rows by what their composition was used for (:meth:`CalibratedHead.roles`), chosen or not.
     head : CalibratedHead
     """
-    wanted = headline_rows(head)
-    inside = ROLES_OF.get(chosen.name, ())
-    others = "; ".join(f"{roles[k]:,} {text}" for k, text in USED.items() if roles.get(k) and k not in inside)
+    exposure = exposure_of(chosen, head)
+    wanted = exposure.evaluation_subset
+    inside = SUBSETS.get(chosen.name, ("unseen",))
+    others = "; ".join(
+        f"{seen_in[k]:,} {text}" for k, text in SEEN_IN_TEXT.items() if seen_in.get(k) and k not in inside
+    )
     if chosen.name != ALL:
-        tail = f" ({others}: reported apart)" if others else ""
-        what = WHAT[wanted if training_known(head) else NEW_TO_HEAD]
-        return f"{len(chosen):,} labelled structures {what}{_known_to_model(chosen, head)}{tail}"
-    free = sum(roles.get(role, 0) for role in ROLES_OF[wanted])
-    wanted = wanted if training_known(head) else NEW_TO_HEAD
+        tail = f" ({others}: reported separately)" if others else ""
+        return f"{len(chosen):,} labelled structures {SUBSET_TEXT[wanted]}{exposure.clause()}{tail}"
+    free = sum(seen_in.get(role, 0) for role in SUBSETS[wanted])
     tail = f" ({others}): this does not measure coverage on new crystals" if others else ""
     if not free:
         return (
             f"all {len(chosen):,} labelled structures, every one of a composition that was used before{tail}"
         )
-    return f"all {len(chosen):,} labelled structures, of which only {free:,} are {WHAT[wanted]}{tail}"
+    return f"all {len(chosen):,} labelled structures, of which only {free:,} are {SUBSET_TEXT[wanted]}{tail}"
 
 
-def training_known(head: CalibratedHead) -> bool:
-    """Whether it was known, when a head was made, which compositions its model was trained on."""
-    return bool(head.provenance.get("training_compositions_known", True))
+def groupings(table: pd.DataFrame, names: Iterable[str]) -> dict[str, Labels]:
+    """Label rows by columns that every bounds table has; a column that is empty makes no groups.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of :func:`mace_bounds.bounds.detailed_table`.
+    names : iterable of str
+        ``element``, ``size``, or a column of text.
+    """
+    by: dict[str, Labels] = {}
+    for name in names:
+        if name == "element":
+            by[name] = element_membership(table["chemical_system"].tolist())
+        elif name == "size":
+            by[name] = size_bins(table["n_atoms"].to_numpy(dtype=int))
+        elif name in table and table[name].notna().any():
+            by[name] = [value if isinstance(value, str) else None for value in table[name]]
+    return by
 
 
-def _known_to_model(chosen: Measured, head: CalibratedHead) -> str:
-    if not training_known(head) and not head.provenance.get("published"):
-        return "; which of them the model's own training has seen is not known here"
-    if chosen.name != NEW_TO_HEAD:
-        return ""
-    if head.provenance.get("published"):
-        return "; which of them the model that published the energies was trained on is not known here"
-    seen = chosen.n_in_training
-    share = {0: "none", len(chosen): "all"}.get(seen, f"{seen:,}")
-    return f"; {share} of them have compositions that the model's own training has seen"
-
-
-def coverage(rows: Measured, *, minimum: int = MINIMUM_GROUP) -> pd.DataFrame:
+def coverage(rows: Measured, *, minimum: int = MIN_ROWS_PER_GROUP) -> pd.DataFrame:
     """Coverage at every level, overall and by group, with confidence intervals clustered by composition.
 
     Parameters
@@ -194,19 +222,11 @@ def coverage(rows: Measured, *, minimum: int = MINIMUM_GROUP) -> pd.DataFrame:
     """
     import pandas as pd
 
-    table = rows.table
-    by: dict[str, Any] = {
-        "source": table["source"].to_numpy(dtype=object),
-        "chemistry": table["chemistry"].to_numpy(dtype=object),
-        "element": element_membership(table["chemical_system"].tolist()),
-        "size": size_bins(table["n_atoms"].to_numpy(dtype=int)),
-        "run_type": [value if isinstance(value, str) else None for value in table["run_type"]],
-        "seen_in": table["seen_in"].to_numpy(dtype=object),
-    }
+    by = groupings(rows.table, ("source", "chemistry", "element", "size", "run_type", "seen_in"))
     low, high = rows.bounds()
-    clusters = rows.clusters
-    everything = coverage_table(rows.error, low, high, rows.levels, clusters=clusters)
-    groups = coverage_table(rows.error, low, high, rows.levels, by=by, clusters=clusters, minimum=minimum)
+    clusters, levels = rows.clusters, rows.levels.values
+    everything = coverage_table(rows.error, low, high, levels, clusters=clusters)
+    groups = coverage_table(rows.error, low, high, levels, by=by, clusters=clusters, minimum=minimum)
     out = pd.concat([everything, groups[groups["by"] != "all"]], ignore_index=True)
     out.insert(0, "rows", rows.name)
     return out
@@ -252,9 +272,8 @@ def metrics(rows: Measured) -> dict[str, float]:
 
 def violation_table(rows: Measured, level: float) -> pd.DataFrame:
     """Rows outside their interval at one level, worst first, with what a reader needs to look them up."""
-    low, high = rows.bounds()
-    at = int(np.argmin(np.abs(np.array(rows.levels) - level)))
-    out = violations(rows.table["id"].tolist(), rows.error, low[:, at], high[:, at])
+    low, high = rows.bounds_at(level)
+    out = violations(rows.table["id"].tolist(), rows.error, low, high)
     for place, name in enumerate(("formula", "n_atoms", "source", "run_type", "seen_in", "flags"), 1):
         out.insert(place, name, rows.table[name].to_numpy()[out.index])
     return out.reset_index(drop=True)

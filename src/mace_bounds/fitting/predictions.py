@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,33 @@ from mace_bounds.features import FeatureRows
 from mace_bounds.structures import suspect_label
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     import pandas as pd
+
+
+@dataclass(frozen=True)
+class PublishedEnergies:
+    """Energies that some model published, to be bounded in place of the backbone's.
+
+    Attributes
+    ----------
+    path : path
+        The table; see :func:`read_predictions`.
+    column : str
+        Column of total energies, eV.
+    id_column : str or None
+        Column of ids; None finds it.
+    """
+
+    path: str | Path
+    column: str
+    id_column: str | None = None
+
 
 ID_COLUMNS = ("id", "material_id", "mat_id", "entry_id")
 NO_PREDICTION = "no published energy under this id; add it to the table of predictions"
-_READERS = {".csv": "read_csv", ".parquet": "read_parquet", ".json": "read_json"}
+_SUFFIXES = (".csv", ".parquet", ".json")
 
 
 def read_predictions(path: str | Path, column: str, id_column: str | None = None) -> pd.Series[float]:
@@ -41,48 +64,51 @@ def read_predictions(path: str | Path, column: str, id_column: str | None = None
     LabelError
         If the table cannot be read, lacks a column, or gives one id two energies.
     """
-    table = _read(Path(path))
+    import pandas as pd
+
+    table = _read(Path(path), id_column)
     wanted = [id_column] if id_column is not None else [name for name in ID_COLUMNS if name in table][:1]
     for name in (column, *wanted):
         if name not in table:
-            raise LabelError(f"expected a column {name} in {path}, got {_listed(table)}; name one of these.")
+            raise LabelError(f"{path} has no column {name}; it has {_listed(table)}: name one of these.")
     if not wanted:
         raise LabelError(
-            f"expected a column of ids ({', '.join(ID_COLUMNS)}) in {path}, got {_listed(table)}; "
-            "name it (--id-column)."
+            f"{path} has no column of ids ({', '.join(ID_COLUMNS)}); it has {_listed(table)}: "
+            "name the one of ids (--id-column)."
         )
-    import pandas as pd
-
     energies: pd.Series[float] = pd.Series(
         pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64),
-        index=pd.Index(table[wanted[0]].astype(str)),
+        index=pd.Index([str(value) for value in table[wanted[0]]], dtype=object),
     )
     energies = energies[np.isfinite(energies.to_numpy(dtype=np.float64))]
     if energies.empty:
-        raise LabelError(f"expected energies in column {column} of {path}, got none; name another column.")
+        raise LabelError(f"column {column} of {path} holds no energies; name another column.")
     twice = energies.index[energies.index.duplicated()]
     if len(twice):
-        raise LabelError(
-            f"expected one energy for each id in {path}, got two or more for {twice[0]}; keep one of them."
-        )
+        raise LabelError(f"{path} gives the id {twice[0]} two or more energies; keep one of them.")
     return energies
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, id_column: str | None) -> pd.DataFrame:
+    """Read a table; ids are text, as they are written: ``0001`` and ``NA`` are no numbers."""
     import pandas as pd
 
-    kind = next((suffix for suffix in reversed(path.suffixes) if suffix in _READERS), "")
-    if not kind:
-        raise LabelError(
-            f"expected a table of predictions as .csv, .parquet or .json, got {path}; convert it."
-        )
+    kind = next((suffix for suffix in reversed(path.suffixes) if suffix in _SUFFIXES), "")
+    ids: dict[Hashable, Any] = dict.fromkeys(ID_COLUMNS if id_column is None else (id_column,), str)
     try:
-        table: pd.DataFrame = getattr(pd, _READERS[kind])(path)
+        if kind == ".csv":
+            return pd.read_csv(path, dtype=ids, keep_default_na=False)
+        if kind == ".parquet":
+            return pd.read_parquet(path)
+        if kind == ".json":
+            return pd.read_json(path, dtype=ids)
     except (OSError, ValueError) as error:  # pandas' and pyarrow's own errors are ValueErrors
         raise LabelError(
-            f"expected a readable table in {path}, got {type(error).__name__}; check the path and the format."
+            f"{path} cannot be read as a table ({type(error).__name__}); check the path and the format."
         ) from error
-    return table
+    raise LabelError(
+        f"a table of predictions is a .csv, .parquet or .json file, and {path} is none; convert it."
+    )
 
 
 def _listed(table: pd.DataFrame) -> str:
@@ -105,7 +131,7 @@ def with_predictions(rows: FeatureRows, energies: pd.Series[float]) -> FeatureRo
     FeatureRows
         The features stay the backbone's; ``energy_model_ev`` is the published energy, eV.
     """
-    published = energies.reindex(rows.table["id"].astype(str)).to_numpy(dtype=np.float64)
+    published = energies.reindex([str(value) for value in rows.table["id"]]).to_numpy(dtype=np.float64)
     missing = rows.table["reason"].isna().to_numpy() & np.isnan(published)
     reason = rows.table["reason"].to_numpy(dtype=object).copy()
     reason[missing] = NO_PREDICTION
@@ -136,15 +162,13 @@ def check_predictions(rows: FeatureRows, column: str) -> dict[str, Any]:
     missing = int((rows.table["reason"] == NO_PREDICTION).sum())
     known = len(rows.scored().table)
     if not known:
-        raise LabelError(
-            "expected ids of the structures in the table of predictions, got none of them; check the ids of both."
-        )
+        raise LabelError("none of the structures' ids is in the table of predictions; check the ids of both.")
     labelled = rows.labelled().table
     error = (labelled["energy_ev"] - labelled["energy_model_ev"]) / labelled["n_atoms"]
     odd = [suspect_label(value) for value in error]
     if odd and np.mean(odd) > 0.5:
         raise LabelError(
-            f"expected total energies of the cells in eV in column {column}, got values that are more than 3 eV/atom "
-            f"from the labels for {sum(odd):,} of {len(odd):,}; take the total energy (not per atom, not corrected)."
+            f"column {column} is more than 3 eV/atom away from the labels for {sum(odd):,} of {len(odd):,} structures; "
+            "it must hold total energies of the cells in eV, not per atom and not corrected."
         )
     return {"n": known, "n_missing": missing}

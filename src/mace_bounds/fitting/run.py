@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.backbones import training_compositions
-from mace_bounds.bounds import detailed_table
+from mace_bounds.bounds import detailed_table, read_card
 from mace_bounds.calibration import FitConfig, fit_head
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore
@@ -106,7 +106,13 @@ class FitReport:
         """
         head = replace(self.head, provenance={**self.head.provenance, **asdict(notes)})
         written = head.save(folder, head_card(Path(folder).name, head, self.coverage), overwrite=overwrite)
+        head = replace(head, name=written.resolve().name, digest=read_card(written).digest)
         return replace(self, head=head, folder=written)
+
+    def __repr__(self) -> str:
+        return (
+            f"FitReport({self.head!r}, {self.splits}, folder={str(self.folder) if self.folder else None!r})"
+        )
 
 
 def fit(
@@ -205,12 +211,11 @@ def about_data(rows: FeatureRows) -> dict[str, Any]:
 
 def _test_rows(result: FitResult, training_keys: NDArray[np.uint64] | None) -> Measured:
     """The test split with what the head says of it; HeadError without one."""
-    levels = result.head.levels.values
+    levels = result.head.levels
     rows = result.rows.take(result.splits == TEST)
     if len(rows.table) == 0:
         raise HeadError(
-            "expected rows to measure coverage on, but the shares for fit and calibration leave none; "
-            "give them a smaller sum."
+            "the shares for fit and calibration leave none of the rows to measure coverage on; give them a smaller sum."
         )
     return replace(labelled(detailed_table(rows, result.head, levels[-1], training_keys), levels), name=TEST)
 
