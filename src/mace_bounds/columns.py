@@ -275,7 +275,11 @@ def frame(columns: Mapping[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(
-        {name: _cast(values, _KNOWN[name].dtype if name in _KNOWN else None) for name, values in columns.items()}, copy=False
+        {
+            name: _cast(values, _KNOWN[name].dtype if name in _KNOWN else None)
+            for name, values in columns.items()
+        },
+        copy=False,
     )
 
 
