@@ -16,6 +16,7 @@ LONG = (
     "test_notebook.py",
     "test_kills.py",
     "test_bench.py",
+    "test_docs.py",
 )  # a minute each: first, so that no worker waits for them
 MADE_ELEMENTS = ("Li", "Na", "O", "F", "Fe", "Ti", "Cl", "S", "Mg", "Al")
 TINY_ARCHITECTURE = {

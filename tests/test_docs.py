@@ -114,18 +114,21 @@ def test_what_is_not_run_says_why_and_exists(block):
 def prepared(labelled_file, tiny_store, tiny_fit, tiny_model_folder, tmp_path_factory):
     """Return the folder in which every page begins; CONTRIBUTING says what it holds."""
     import torch
-    from ase.io import read
+    from ase.io import read, write
 
     from mace_bounds.backbones import load_model
     from mace_bounds.examples import example_files
 
     folder = tmp_path_factory.mktemp("docs")
     shutil.copy(example_files("NaCl")[0], folder / "NaCl.cif")
-    shutil.copy(labelled_file, folder / "crystals.extxyz")
+    frames = read(labelled_file, index=":80")
+    write(folder / "crystals.extxyz", frames, format="extxyz")
     shutil.copytree(tiny_store, folder / "store")
     shutil.copytree(tiny_fit.folder, folder / "head")
-    frames = read(labelled_file, index=":")
-    rows = [f"{atoms.info['id']},{atoms.info['REF_energy'] + 0.01 * len(atoms)}" for atoms in frames]
+    rows = [
+        f"{atoms.info['id']},{atoms.info['REF_energy'] + 0.01 * (k % 7) * len(atoms)}"
+        for k, atoms in enumerate(frames)
+    ]
     (folder / "energies.csv").write_text("\n".join(["id,energy_ev", *rows]) + "\n")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns when it packs e3nn's compiled parts
