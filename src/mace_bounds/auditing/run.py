@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mace_bounds.backbones import Backbone
     from mace_bounds.features import ExtractSettings
+    from mace_bounds.structures import Source
 
 Progress = Callable[[str, int, int, int | None], None]
 """Called with (stage, done, failed, total or None)."""
@@ -85,7 +86,7 @@ class _Bounded:
 
 
 def audit(
-    source: Any,
+    source: Source,
     out: str | Path,
     *,
     model: Any = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,8 +28,6 @@ class QueryPreview:
         Documents of the first page (of each search) that were fetched.
     structures, labelled : int
         Of these documents, how many the file would hold, and how many of them have a label.
-    seconds : float
-        Time that the page took.
     file_bytes, page_bytes : int
         Size of the page as lines of the file, and as it is kept while a download runs.
     file : Path
@@ -42,7 +39,6 @@ class QueryPreview:
     page: int
     structures: int
     labelled: int
-    seconds: float
     file_bytes: int
     page_bytes: int
     file: Path
@@ -86,9 +82,7 @@ def preview(
         server = server_version(connection.address(), RetryAdapter(connection, note))
         adapter = CachingAdapter(folder, connection, note, on_page=count)
         with open_client(connection, adapter) as client:
-            start = time.perf_counter()
             search(client, query, connection.page_size, num_chunks=1)
-            seconds = time.perf_counter() - start
         counts = write_entries(file, query, server, documents_of(folder, adapter.pages))["counts"]
         page_bytes = sum(path.stat().st_size for path in folder.iterdir())
     return QueryPreview(
@@ -97,7 +91,6 @@ def preview(
         page=totals[0],
         structures=counts["structures"],
         labelled=counts["labelled"],
-        seconds=seconds,
         file_bytes=file.stat().st_size,
         page_bytes=page_bytes,
         file=file,
