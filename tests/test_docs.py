@@ -69,8 +69,8 @@ def application() -> dict[str, set[str]]:
 
     root = get_command(app)
     return {
-        name: {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
-        for name, command in root.commands.items()
+        name: {option for p in root.get_command(None, name).params for option in (*p.opts, *p.secondary_opts)}
+        for name in root.list_commands(None)
     }
 
 

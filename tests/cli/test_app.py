@@ -21,9 +21,8 @@ COMMANDS = (
 def test_help_names_every_command(run):
     result = run("--help")
     assert result.exit_code == 0
-    rows = [
-        line.split()[1] for line in result.stdout.split(" Commands ")[1].splitlines() if line[2:3].isalpha()
-    ]
+    listed = result.stdout.split(" Commands ")[1].splitlines()
+    rows = [line.split()[1] for line in listed if line.startswith("│ ") and line[2].isalpha()]
     assert rows == list(COMMANDS)
 
 

@@ -93,7 +93,7 @@ def test_an_audit_says_what_score_says(
         # atoms that symmetry makes equal differ by round-off, so either may be named
         for local, atom in zip(grades_of_atoms[1], table["novel_atom"], strict=True):
             assert local[atom] == pytest.approx(local.max(), rel=1e-4)
-        assert table["flags"].fillna("").tolist() == wanted["flags"].tolist()
+        assert table["flags"].fillna("").tolist() == wanted["flags"].fillna("").tolist()
 
 
 def test_csv_says_what_json_says(labelled_file, pair, scored, run):

@@ -39,20 +39,29 @@ A module is imported when its command runs, so that ``--help`` costs nothing.
 
 
 class LazyGroup(TyperGroup):
-    """Commands of :data:`COMMANDS`."""
+    """Commands of :data:`COMMANDS`, imported when they run or are asked for their own help."""
+
+    _listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         """Return their names in order."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """Return what the list of commands shows of a command: its name and one sentence."""
-        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1]) if cmd_name in COMMANDS else None
+        """Return a command; in the list of commands, only its name and one sentence."""
+        if cmd_name not in COMMANDS:
+            return None
+        if self._listing:
+            return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
+        return load_command(cmd_name)
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Return the command itself, imported now."""
-        name, _, rest = super().resolve_command(ctx, args)
-        return name, load_command(str(name)), rest
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of the program without importing its commands."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
 
 
 def load_command(name: str) -> Any:

@@ -103,7 +103,9 @@ def heads(as_json: JsonOption = False) -> None:
 
     cards = list_heads()
     if as_json:
-        console.write_json([{**card.__dict__, "path": str(card.path)} for card in cards])
+        console.write_json(
+            [{**card.__dict__, "path": str(card.path), "levels": list(card.levels)} for card in cards]
+        )
         return
     console.out().print(heads_view(cards) if cards else "No heads found.")
     console.note(f"your own heads are looked for in {heads_folder()} (or in $MACE_BOUNDS_HEADS)")

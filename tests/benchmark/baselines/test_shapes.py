@@ -11,6 +11,7 @@ from helpers.baseline_rows import novel, planted, rows_of
 from mace_bounds.benchmark import BASELINES
 from mace_bounds.benchmark.baselines.d_optimality import cluster_centres
 from mace_bounds.benchmark.baselines.quantile import linear_quantile, pinball
+from mace_bounds.errors import HeadError
 
 
 @pytest.mark.parametrize("name", ["d_optimality", "d_optimality_local"])
@@ -102,3 +103,9 @@ def test_quantile_of_many_rows_of_few_compositions():
     rows = replace(rows, groups=np.array([f"G{i % 6}" for i in range(len(rows))]))
     sigma = BASELINES["quantile"].fit(rows, 0).predict(rows).sigma
     assert np.corrcoef(np.log(sigma), rows.x[:, 0])[0, 1] > 0.95
+
+
+def test_a_quantile_that_does_not_converge_is_an_error(monkeypatch):
+    monkeypatch.setattr("mace_bounds.benchmark.baselines.quantile._MAX_STEPS", 1)
+    with pytest.raises(HeadError, match="did not converge in 1 steps"):
+        BASELINES["quantile"].fit(planted(300, 12), 0)

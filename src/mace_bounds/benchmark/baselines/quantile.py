@@ -21,6 +21,7 @@ from mace_bounds.benchmark.baselines.training import (
     training_columns,
     training_rows,
 )
+from mace_bounds.errors import HeadError
 
 RIDGES: NDArray[np.float64] = np.logspace(1.0, -4.0, 11)
 """Ridge strengths that are compared, strongest first; the loss is per row, a column has variance 1."""
@@ -126,6 +127,11 @@ def linear_quantile(
     intercept : float
         The quantile of all targets, from which the ridge measures.
     slopes : ndarray, shape (m,)
+
+    Raises
+    ------
+    HeadError
+        If the minimiser does not converge.
     """
     share = weights / weights.sum()
     intercept = float(np.quantile(target, level, weights=weights, method="inverted_cdf"))
@@ -139,6 +145,8 @@ def linear_quantile(
         return float(value + 0.5 * penalty @ theta**2), scaled.T @ pull + penalty * theta
 
     found = minimize(loss, np.zeros(len(unit)), jac=True, method="L-BFGS-B", options={"maxiter": _MAX_STEPS})
+    if not found.success:
+        raise HeadError(f"the quantile regression did not converge in {found.nit} steps ({found.message}).")
     return intercept, unit * found.x
 
 
