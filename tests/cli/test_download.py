@@ -66,6 +66,7 @@ def test_exit_codes(project, run, tmp_path, monkeypatch):
         assert "mp-5: the entry's energy is -4.5003 eV/atom and the document's -4.0003" in result.stderr
 
 
+@pytest.mark.slow
 def test_interrupted_then_resumed(project, tmp_path):
     project.faults = ["", "slow:9"]
     command = [sys.executable, "-c", "from mace_bounds.cli import main; main()", "download", "mp:Li-Fe-O"]
@@ -89,6 +90,7 @@ def test_interrupted_then_resumed(project, tmp_path):
         assert len(project.searches) == asked + 2  # the first page was there
 
 
+@pytest.mark.slow
 def test_features_take_a_query(project, tmp_path, monkeypatch, tiny_model_folder):
     monkeypatch.setenv("MP_API_KEY", KEY)
     monkeypatch.setenv("MACE_BOUNDS_CACHE", str(tmp_path / "cache"))

@@ -61,6 +61,7 @@ def table(tmp_path, monkeypatch):
     return tmp_path / "datasets" / "build" / "collections" / "thermo"
 
 
+@pytest.mark.slow
 def test_the_whole_database_comes_from_the_clients_table(documents, table, tmp_path):
     old = document_of({**documents[0]["entries"]["GGA+U"], "entry_id": "mp-1", "energy": -11.0})
     write_table(

@@ -158,6 +158,7 @@ print(kills)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_many_moments_the_bytes_are_the_same(project, tmp_path):
     with serving(project) as endpoint:
         told = subprocess.run(
