@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+PERCENT = re.compile(r"(<pre.*?</pre>)|(\d) %", re.DOTALL)
 MARK = re.compile(r"^<!-- make: (\w+) ?(.*?) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in a page; called by mkdocs."""
     return MARK.sub(lambda match: MAKERS[match[1]](match[2]), markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Keep a number and its per cent sign on one line; called by mkdocs."""
+    return PERCENT.sub(lambda match: match[0] if match[1] else f"{match[2]}&nbsp;%", html)
 
 
 def columns(group: str) -> str:
