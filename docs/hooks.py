@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PERCENT = re.compile(r"(<pre.*?</pre>)|(\d) %", re.DOTALL)
+ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):(?=<(?:code|a|span|autoref))")
 MARK = re.compile(r"^<!-- make: (\w+) ?(.*?) -->$", re.MULTILINE)
 
 
@@ -21,7 +22,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Keep a number and its per cent sign on one line; called by mkdocs."""
+    """Drop the roles of docstrings, keep a number and its per cent sign on one line; called by mkdocs."""
+    html = ROLE.sub("", html)
     return PERCENT.sub(lambda match: match[0] if match[1] else f"{match[2]}&nbsp;%", html)
 
 
@@ -41,15 +43,9 @@ def flags(_: str) -> str:
 
 def commands(_: str) -> str:
     """Every command with its arguments and options, from the application itself."""
-    from typer.main import get_command
+    from mace_bounds.cli.app import COMMANDS, load_command
 
-    from mace_bounds.cli import app
-
-    root = get_command(app)
-    context = root.make_context("mace-bounds", [], resilient_parsing=True)
-    return "\n\n".join(
-        _command(name, root.get_command(context, name)) for name in root.list_commands(context)
-    )
+    return "\n\n".join(_command(name, load_command(name)) for name in COMMANDS)
 
 
 def _command(name: str, command: Any) -> str:

@@ -63,14 +63,11 @@ KEPT = [block for block in ALL if block.reason is not None]
 @cache
 def application() -> dict[str, set[str]]:
     """Return the options of every command."""
-    from typer.main import get_command
+    from mace_bounds.cli.app import COMMANDS, load_command
 
-    from mace_bounds.cli import app
-
-    root = get_command(app)
     return {
-        name: {option for p in root.get_command(None, name).params for option in (*p.opts, *p.secondary_opts)}
-        for name in root.list_commands(None)
+        name: {option for p in load_command(name).params for option in (*p.opts, *p.secondary_opts)}
+        for name in COMMANDS
     }
 
 
