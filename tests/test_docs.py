@@ -191,7 +191,7 @@ def test_what_the_text_names_exists(page):
             assert words[0] in every, span
         elif words[0] == "mace-bounds" and len(words) > 1 and words[1].islower():
             check_exists(["mace-bounds", *words[1:]])
-        elif re.fullmatch(r"(scripts|tests|docs|notebooks)/[\w./-]+\.\w+", span):
+        elif re.fullmatch(r"((scripts|docs|notebooks)/[\w./-]+|tests/\w+)\.\w+", span):
             assert (ROOT / span).is_file(), span
         elif re.fullmatch(r"mace_bounds(\.\w+)+", span):
             module, _, name = span.rpartition(".")

@@ -1,7 +1,7 @@
 """Something to start with: crystals from textbooks, and real all-electron DFT energies of strained elements."""
 
-from mace_bounds.examples._crystals import example_files
-from mace_bounds.examples._strain import (
+from mace_bounds.examples.crystals import example_files
+from mace_bounds.examples.strain import (
     LABEL,
     SCALES,
     EquationOfState,
