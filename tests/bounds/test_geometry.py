@@ -1,7 +1,5 @@
 """Symmetry, density, volume and hull distance: from the source through the store to the bounds table and the atlas."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +7,7 @@ from ase.build import bulk
 
 from mace_bounds import AuditConfig, audit, extract, load_model
 from mace_bounds.bounds.geometry import geometry_columns
-from mace_bounds.features import ExtractSettings, FeatureStore
+from mace_bounds.features import ExtractSettings
 from mace_bounds.structures import Record, read
 
 
@@ -62,25 +60,6 @@ def test_symmetry_is_kept_only_where_it_is_asked_for(records, model, tmp_path):
     plain = extract(records, tmp_path / "s", model, ExtractSettings(shard_rows=2, workers=1))
     assert plain.read().table["space_group"].isna().all()
     assert not plain.manifest.symmetry
-
-
-def test_an_older_store_is_read(store, records, model, tmp_path):
-    """What it does not know is empty."""
-    import pyarrow.parquet as pq
-
-    old = extract(records, tmp_path / "s", model, ExtractSettings(shard_rows=2, workers=1))
-    for shard in old.shards():
-        table = pq.read_table(shard)
-        new = ["volume_a3", "space_group", "hull_distance_ev_per_atom"]
-        pq.write_table(table.drop_columns(new), shard)
-    manifest = json.loads((old.folder / "manifest.json").read_text())
-    del manifest["symmetry"]
-    (old.folder / "manifest.json").write_text(json.dumps(manifest))
-    rows, wanted = FeatureStore(old.folder).read(), store.read()
-    np.testing.assert_array_equal(rows.features, wanted.features)
-    assert rows.table.columns.tolist() == wanted.table.columns.tolist()
-    columns = geometry_columns(rows.table)
-    assert all(pd.isna(values).all() for values in columns.values())
 
 
 @pytest.fixture(scope="module")

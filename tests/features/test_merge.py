@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from helpers.mace_builds import TINY, build
 from helpers.store_bytes import digests
 from helpers.store_records import records
+from mace_bounds._io import locked, visible
 from mace_bounds.backbones import load_model
 from mace_bounds.errors import StoreError
 from mace_bounds.features import ExtractSettings, FeatureStore, extract, merge
@@ -97,10 +99,10 @@ def test_missing_records_are_named_with_the_part_to_run_again(parts, tmp_path):
 
 
 def test_records_that_are_there_twice_are_named(model, parts, tmp_path):
-    with pytest.raises(StoreError, match=r"once, but 4 \(r4, r5, r6, r7\) are in .*p2 and in .*p2"):
+    with pytest.raises(StoreError, match=r"^4 \(r4, r5, r6, r7\) are in .*p2 and in .*p2"):
         merge(tmp_path / "out", [*parts, shutil.copytree(parts[1], tmp_path / "again" / "p2")])
     extract(records(), tmp_path / "half", model, ExtractSettings(shard_rows=4, part=(1, 2), workers=1))
-    with pytest.raises(StoreError, match=r"once, but 4 \(r0, r1, r2, r3\) are in"):
+    with pytest.raises(StoreError, match=r"^4 \(r0, r1, r2, r3\) are in"):
         merge(tmp_path / "out", [tmp_path / "half", *parts])
 
 
@@ -129,12 +131,12 @@ def test_other_structures_under_the_same_ids_are_refused(model, parts, tmp_path)
     (other / "plan.parquet").unlink()
     with pytest.raises(StoreError, match="other structures or labels"):
         merge(tmp_path / "out", [parts[0], parts[1], other, parts[3]])
-    with pytest.raises(StoreError, match=r"source that the other parts in .* it has changed"):
+    with pytest.raises(StoreError, match=r"source has changed since the other parts in"):
         extract(changed, parts[3], model, ExtractSettings(shard_rows=4, part=(3, 4), workers=1))
 
 
 def test_what_else_is_refused(model, parts, tmp_path):
-    with pytest.raises(StoreError, match=r"expected a feature store in .*nowhere"):
+    with pytest.raises(StoreError, match=r"nowhere is no feature store"):
         merge(tmp_path / "out", [tmp_path / "nowhere"])
     extract(
         records(),
@@ -146,7 +148,7 @@ def test_what_else_is_refused(model, parts, tmp_path):
         merge(tmp_path / "out", [*parts, tmp_path / "other"])
     for part in parts:
         (part / "plan.parquet").unlink()
-    with pytest.raises(StoreError, match="at least one finished part"):
+    with pytest.raises(StoreError, match="none has left its plan"):
         merge(tmp_path / "out", parts)
     (parts[0] / "plan.parquet").write_text("x")
     with pytest.raises(StoreError, match="it cannot be read; delete it"):
@@ -164,4 +166,34 @@ def test_parts_that_begin_at_the_same_instant(model, tmp_path):
     (tmp_path / "s" / ".manifest.json.0123.tmp").write_text("{")
     extract(records(4), tmp_path / "s", model, ExtractSettings(part=(1, 1), workers=1))
     merge(tmp_path / "s")
-    assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["manifest.json", "shard-000000.parquet"]
+    assert visible(tmp_path / "s") == {"manifest.json", "shard-000000.parquet"}
+    assert not list((tmp_path / "s").glob(".*.tmp"))
+
+
+def test_parts_hold_only_themselves(model, tmp_path):
+    """Jobs of an array share a folder; the same part twice, a whole run twice, and a merge amid one do not."""
+
+    def again(settings):
+        def note(*_):
+            if not seen:
+                seen.append("begun")
+                with pytest.raises(
+                    StoreError, match=rf"another run is writing into .*process {os.getpid()} on"
+                ):
+                    extract(records(8), tmp_path / "s", model, settings)
+
+        return note
+
+    for settings in (
+        ExtractSettings(shard_rows=4, part=(1, 2), workers=1),
+        ExtractSettings(shard_rows=4, workers=1),
+    ):
+        seen = []
+        extract(records(8), tmp_path / "s", model, settings, progress=again(settings))
+        assert seen
+    with locked(tmp_path / "t", ".lock-1-of-2"):
+        extract(records(8), tmp_path / "t", model, ExtractSettings(shard_rows=4, part=(2, 2), workers=1))
+    extract(records(8), tmp_path / "t", model, ExtractSettings(shard_rows=4, part=(1, 2), workers=1))
+    with locked(tmp_path / "t"), pytest.raises(StoreError, match="another run is writing"):
+        merge(tmp_path / "t")
+    assert merge(tmp_path / "t").manifest.n_records == 8

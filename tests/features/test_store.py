@@ -117,7 +117,7 @@ def test_what_cannot_be_resumed(tmp_path, model):
     (tmp_path / "full" / "x").write_text("mine")
     with pytest.raises(StoreError, match="holds something else"):
         extract(records(5), tmp_path / "full", model)
-    with pytest.raises(StoreError, match="at least one record"):
+    with pytest.raises(StoreError, match="not one record"):
         extract([], tmp_path / "empty", model)
 
 

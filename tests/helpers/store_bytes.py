@@ -7,5 +7,9 @@ from pathlib import Path
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a folder, by name."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    """SHA-256 of every file of a folder, by name, but for locks and temporary files."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".")
+    }

@@ -14,16 +14,11 @@ from mace_bounds.features.extract_rows import (
 from mace_bounds.features.extraction import (
     extract,
 )
-from mace_bounds.features.joining import (
-    join,
-)
 from mace_bounds.features.manifest import (
     Manifest,
     is_store,
 )
-from mace_bounds.features.merging import (
-    merge,
-)
+from mace_bounds.features.merging import join, merge
 from mace_bounds.features.rows import (
     AtomRows,
     FeatureRows,

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import closing
-from dataclasses import replace
+from contextlib import ExitStack, closing
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mace_bounds._io import LOCK, locked
 from mace_bounds.errors import StoreError
 from mace_bounds.features.engines import Shard, open_engine, run_shards
 from mace_bounds.features.manifest import (
     Manifest,
-    is_store,
+    check_free,
+    complete,
+    open_folder,
     read_manifest,
-    remove_temporaries,
-    write_manifest,
 )
-from mace_bounds.features.plan import PLAN, PlanWriter
+from mace_bounds.features.plan import PLAN, PlanWriter, writing_plan
 from mace_bounds.features.settings import ExtractSettings
 from mace_bounds.features.shard import keys_hash, shard_info, shard_path
 from mace_bounds.features.store import FeatureStore
@@ -74,20 +74,30 @@ def extract(
     EngineError
         If the workers cannot be started or reached, or die without a structure to blame.
     """
-    folder = Path(folder).absolute()  # workers may run elsewhere
-    manifest = _manifest(model, settings)
-    open_folder(folder, manifest)
-    run = _Run(folder, settings, progress)
-    shards = run.unfinished(records)
-    ahead = list(islice(shards, 2))
-    if ahead:
-        # a source of one shard is done before processes could have loaded the model
-        several = settings.workers if run.n_shards > 1 else 1
-        engine = open_engine(model, workers=several, scheduler=settings.scheduler)
-        with closing(run_shards(engine, chain(ahead, shards))) as finished:
-            for shard, n_failed in finished:
-                run.count(len(shard.records), n_failed)
-    run.finish(manifest)
+    folder, part = Path(folder).absolute(), settings.part  # absolute, as workers may run elsewhere
+    check_free(folder)
+    with ExitStack() as stack:
+        # jobs of an array fill one folder: each holds its own part
+        stack.enter_context(locked(folder, LOCK if part is None else f"{LOCK}-{part[0]}-of-{part[1]}"))
+        manifest = _manifest(model, settings)
+        open_folder(folder, manifest)
+        plan = None
+        if part is not None and not read_manifest(folder).complete:
+            plan = stack.enter_context(writing_plan(folder, part[1]))
+        run = _Run(folder, settings, plan, progress)
+        shards = run.unfinished(records)
+        ahead = list(islice(shards, 2))
+        if ahead:
+            # a source of one shard is done before processes could have loaded the model
+            several = settings.workers if run.n_shards > 1 else 1
+            engine = open_engine(model, workers=several, scheduler=settings.scheduler)
+            with closing(run_shards(engine, chain(ahead, shards))) as finished:
+                for shard, n_failed in finished:
+                    run.count(len(shard.records), n_failed)
+        run.check_source()
+        if part is None:
+            complete(folder, manifest, run.n_records, run.n_failed, run.ids_sha256)
+            (folder / PLAN).unlink(missing_ok=True)
     return FeatureStore(folder)
 
 
@@ -98,24 +108,27 @@ class _Run:
         self,
         folder: Path,
         settings: ExtractSettings,
+        plan: PlanWriter | None,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        self._folder, self._settings, self._part = folder, settings, settings.part
+        self._folder, self._settings, self._plan = folder, settings, plan
         self._progress = progress
         self._ids = hashlib.sha256()
-        self._plan = None
-        if settings.part is not None and not read_manifest(folder).complete:
-            self._plan = PlanWriter(folder, settings.part[1])
-        self.n_shards = self._n_records = self._n_done = self._n_failed = 0
+        self.n_shards = self.n_records = self.n_failed = self._n_done = 0
+
+    @property
+    def ids_sha256(self) -> str:
+        """Hash of the ids of all records so far."""
+        return self._ids.hexdigest()
 
     def unfinished(self, records: Iterable[Record]) -> Iterator[Shard]:
         """The shards that are still to be filled; those that are there are compared with the source."""
-        first, step = self._part or (1, 1)
         kept = self._settings
+        first, step = kept.part or (1, 1)
         stream = iter(records)
         while batch := list(islice(stream, kept.shard_rows)):
             index = self.n_shards
-            self.n_shards, self._n_records = index + 1, self._n_records + len(batch)
+            self.n_shards, self.n_records = index + 1, self.n_records + len(batch)
             self._ids.update("".join(f"{record.id}\n" for record in batch).encode())
             if self._plan is not None:
                 self._plan.add(index, batch)
@@ -130,69 +143,27 @@ class _Run:
     def count(self, n_records: int, n_failed: int) -> None:
         """Note a finished shard."""
         self._n_done += n_records
-        self._n_failed += n_failed
+        self.n_failed += n_failed
         if self._progress is not None:
-            self._progress(self._n_done, self._n_failed)
+            self._progress(self._n_done, self.n_failed)
 
-    def finish(self, manifest: Manifest) -> None:
-        """Write what completes the store, or the part."""
+    def check_source(self) -> None:
+        """Raise :class:`StoreError` if the source was empty, or has become shorter than what the folder holds."""
         if shard_path(self._folder, self.n_shards).exists():
             raise StoreError(
-                f"expected at least as many records as {self._folder} was made from, but the source has only "
-                f"{self._n_records} now; choose a new folder for the store."
+                f"{self._folder} was made from more records than the source has: only {self.n_records} now; choose a "
+                "new folder for the store."
             )
-        if not self._n_records:
-            raise StoreError(
-                "expected at least one record, but the source is empty; give it a file with structures."
-            )
-        if self._plan is not None:
-            self._plan.finish()
-        if self._part is None:
-            complete(self._folder, manifest, self._n_records, self._n_failed, self._ids.hexdigest())
+        if not self.n_records:
+            raise StoreError("the source holds not one record; give a file with structures.")
 
     def _compare(self, path: Path, batch: list[Record]) -> None:
         there = shard_info(path)
         if there.keys != keys_hash(batch):
             raise StoreError(
-                f"expected the records that {path} was made from, but the source has changed since; "
-                "choose a new folder for the store."
+                f"the source has changed since {path} was made; choose a new folder for the store."
             )
         self.count(there.n_records, there.n_failed)
-
-
-def complete(folder: Path, manifest: Manifest, n_records: int, n_failed: int, ids_sha256: str) -> None:
-    """Write the manifest of a store whose shards are all there, and clear away what only its making needed."""
-    write_manifest(folder, replace(manifest, n_records=n_records, n_failed=n_failed, ids_sha256=ids_sha256))
-    (folder / PLAN).unlink(missing_ok=True)
-    remove_temporaries(folder)
-
-
-def open_folder(folder: Path, manifest: Manifest) -> None:
-    """Make the folder of a store, or see that the one that is there was begun with the same settings."""
-    if not is_store(folder):
-        if folder.exists() and (not folder.is_dir() or _holds_something_else(folder)):
-            raise StoreError(
-                f"expected a new or empty folder, but {folder} holds something else; choose another."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_manifest(folder, manifest)
-    check_settings(folder, read_manifest(folder), manifest)
-
-
-def check_settings(folder: Path, before: Manifest, now: Manifest) -> None:
-    """Raise :class:`StoreError` if the settings of the store in ``folder`` are not those of ``now``."""
-    there, here = before.settings(), now.settings()
-    different = sorted(key for key in here if there.get(key) != here[key])
-    if different:
-        raise StoreError(
-            f"expected the settings that {folder} was begun with, but {', '.join(different)} differ; "
-            "use the same settings or choose a new folder."
-        )
-
-
-def _holds_something_else(folder: Path) -> bool:
-    """Whether there is more than another part of the same run, begun at this instant, has put there."""
-    return any(not path.name.endswith(".tmp") for path in folder.iterdir()) and not is_store(folder)
 
 
 def _manifest(model: Backbone, settings: ExtractSettings) -> Manifest:

@@ -1,14 +1,13 @@
-"""The manifest of a feature store, and files that are there whole or not at all."""
+"""The manifest of a feature store: what it was made with, and whether it is complete."""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
+from mace_bounds._io import remove_temporaries, visible, write_json
 from mace_bounds.errors import StoreError
 
 FORMAT = "mace-bounds feature store 1"
@@ -88,38 +87,49 @@ def read_manifest(folder: Path) -> Manifest:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"expected a feature store in {folder}, but its {MANIFEST} cannot be used ({type(error).__name__}); "
-            "make one with mace-bounds features SOURCE OUT."
+            f"{folder} is no feature store, or its {MANIFEST} cannot be used ({type(error).__name__}); make one with "
+            "mace-bounds features SOURCE OUT."
         ) from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest under a temporary name, then rename."""
+    """Write the manifest whole."""
     values = {"format": FORMAT, "complete": manifest.complete, **manifest.settings()}
     values |= {
         "n_records": manifest.n_records,
         "n_failed": manifest.n_failed,
         "ids_sha256": manifest.ids_sha256,
     }
-    replace_file(folder / MANIFEST, (json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
+    write_json(folder / MANIFEST, dict(sorted(values.items())))
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` so that it is there whole or not at all."""
-    temporary = temporary_path(path)
-    with temporary.open("wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
+def open_folder(folder: Path, manifest: Manifest) -> None:
+    """Make the folder of a store, or see that the one that is there was begun with the same settings."""
+    if not is_store(folder):
+        check_free(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_manifest(folder, manifest)
+    check_settings(folder, read_manifest(folder), manifest)
 
 
-def temporary_path(path: Path) -> Path:
-    """A hidden name beside ``path`` that no other process takes, whatever else fills the same folder."""
-    return path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+def check_free(folder: Path) -> None:
+    """Raise :class:`StoreError` if ``folder`` is something else than a store, or than an empty folder."""
+    if folder.exists() and not is_store(folder) and (not folder.is_dir() or visible(folder)):
+        raise StoreError(f"{folder} holds something else than a feature store; choose a new or empty folder.")
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Delete what killed processes have left behind; for a store that nobody fills any more."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+def check_settings(folder: Path, before: Manifest, now: Manifest) -> None:
+    """Raise :class:`StoreError` if the settings of the store in ``folder`` are not those of ``now``."""
+    there, here = before.settings(), now.settings()
+    different = sorted(key for key in here if there.get(key) != here[key])
+    if different:
+        raise StoreError(
+            f"from the settings that {folder} was begun with, {', '.join(different)} differ; use the same settings, "
+            "or choose a new folder."
+        )
+
+
+def complete(folder: Path, manifest: Manifest, n_records: int, n_failed: int, ids_sha256: str) -> None:
+    """Write the manifest of a store whose shards are all there, and clear away what killed runs have left."""
+    write_manifest(folder, replace(manifest, n_records=n_records, n_failed=n_failed, ids_sha256=ids_sha256))
+    remove_temporaries(folder)

@@ -1,24 +1,36 @@
-"""Parts of a store to the store: strict, so that the result is that of a run in one piece or there is none."""
+"""Stores to one store: the parts of a run, strictly (:func:`merge`); the stores of several sources (:func:`join`)."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
+from mace_bounds._io import atomic, locked
 from mace_bounds.errors import StoreError
-from mace_bounds.features.extraction import check_settings, complete, open_folder
-from mace_bounds.features.manifest import read_manifest, temporary_path
+from mace_bounds.features.manifest import (
+    Manifest,
+    check_free,
+    check_settings,
+    complete,
+    open_folder,
+    read_manifest,
+    write_manifest,
+)
 from mace_bounds.features.plan import PLAN, PlannedShard, read_n_parts, read_plan, same_plan
-from mace_bounds.features.shard import shard_info, shard_path
+from mace_bounds.features.shard import shard_ids, shard_info, shard_path
 from mace_bounds.features.store import FeatureStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 NAMED = 5  # ids that a message names
+_OF_EACH = ("shard_rows", "symmetry", "versions")  # may differ between stores
 
 
 def merge(folder: str | Path, parts: Sequence[str | Path] = ()) -> FeatureStore:
@@ -46,15 +58,19 @@ def merge(folder: str | Path, parts: Sequence[str | Path] = ()) -> FeatureStore:
     manifests = [read_manifest(place) for place in places]
     if places == [folder] and manifests[0].complete:
         return FeatureStore(folder)
-    for place in places[1:]:
-        check_settings(place, read_manifest(place), manifests[0])
+    for place, manifest in zip(places, manifests, strict=True):
+        check_settings(place, manifest, manifests[0])
+    check_free(folder)
     plan, shards = _plan(places), _shards(places)
     n_records, n_failed, ids_sha256 = _compare(plan, shards)
-    if folder not in places:
-        open_folder(folder, manifests[0])
-        for index, path in shards.items():
-            _copy(path, shard_path(folder, index))
-    complete(folder, manifests[0], n_records, n_failed, ids_sha256)
+    with locked(folder):
+        if folder not in places:
+            open_folder(folder, manifests[0])
+            for index, path in shards.items():
+                with atomic(shard_path(folder, index)) as temporary:
+                    shutil.copyfile(path, temporary)
+        complete(folder, manifests[0], n_records, n_failed, ids_sha256)
+        (folder / PLAN).unlink(missing_ok=True)
     return FeatureStore(folder)
 
 
@@ -63,8 +79,8 @@ def _plan(places: list[Path]) -> Path:
     plans = [place / PLAN for place in places if (place / PLAN).is_file()]
     if not plans:
         raise StoreError(
-            f"expected at least one finished part in {', '.join(map(str, places))}, but none has left its plan; "
-            "run mace-bounds features with --shard there, once more where it was interrupted."
+            f"no part in {', '.join(map(str, places))} is finished, as none has left its plan; run mace-bounds "
+            "features with --shard there, once more where it was interrupted."
         )
     for other in plans[1:]:
         if not same_plan(plans[0], other):
@@ -74,8 +90,8 @@ def _plan(places: list[Path]) -> Path:
                 _Named(i for i in theirs if i not in ours),
             )
             raise StoreError(
-                f"expected parts of one source, but that of {other.parent} has changed against {plans[0].parent}: "
-                f"missing {missing}, extra {extra}, the others in another order or state; make all parts anew."
+                f"the source of {other.parent} has changed against {plans[0].parent}: missing {missing}, extra "
+                f"{extra}, the others in another order or state; make all parts anew."
             )
     return plans[0]
 
@@ -88,8 +104,7 @@ def _shards(places: list[Path]) -> dict[int, Path]:
             before = found.setdefault(int(path.stem.removeprefix("shard-")), path)
             if before != path:
                 raise StoreError(
-                    f"expected every record once, but {_Named(_ids(path))} are in {before.parent} and in {place}; "
-                    "leave one of the two folders out."
+                    f"{_Named(shard_ids(path))} are in {before.parent} and in {place}; leave one of the two out."
                 )
     return found
 
@@ -113,12 +128,12 @@ def _compare(plan: Path, shards: dict[int, Path]) -> tuple[int, int, str]:
             missing.add(lacking)
             extra.add(others)
     for index in sorted(set(shards) - planned):
-        extra.add(_ids(shards[index]))
+        extra.add(shard_ids(shards[index]))
     if missing.n or extra.n:
         n_parts = read_n_parts(plan)
         again = ", ".join(f"--shard {i}/{n_parts}" for i in sorted({k % n_parts + 1 for k in wanting}))
         raise StoreError(
-            f"expected every record of the source once, but missing are {missing} and extra are {extra}; "
+            f"the parts are not the source: missing are {missing} and extra are {extra}; "
             + (f"run mace-bounds features with {again} again." if wanting else "make these parts anew.")
         )
     return n_records, n_failed, hashed.hexdigest()
@@ -126,30 +141,15 @@ def _compare(plan: Path, shards: dict[int, Path]) -> tuple[int, int, str]:
 
 def _difference(shard: PlannedShard, path: Path) -> tuple[list[str], list[str]]:
     """Ids that a shard lacks, and those that it has against the plan."""
-    there = _ids(path)
-    lacking, others = ([i for i in a if i not in set(b)] for a, b in ((shard.ids, there), (there, shard.ids)))
+    there = shard_ids(path)
+    wanted, found = set(shard.ids), set(there)
+    lacking, others = [i for i in shard.ids if i not in found], [i for i in there if i not in wanted]
     if not lacking and not others:
         raise StoreError(
-            f"expected the source that the plan was made from, but {path} holds {_Named(there)} in another order or "
-            "with other structures or labels; make this part anew."
+            f"{path} holds {_Named(there)} in another order or with other structures or labels than the plan; make "
+            "this part anew."
         )
     return lacking, others
-
-
-def _ids(shard: Path) -> list[str]:
-    import pyarrow.parquet as pq
-
-    ids: list[str] = pq.read_table(shard, columns=["id"]).column("id").to_pylist()
-    return ids
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a shard under a temporary name, then rename."""
-    temporary = temporary_path(target)
-    shutil.copyfile(source, temporary)
-    with temporary.open("rb+") as handle:
-        os.fsync(handle.fileno())
-    temporary.replace(target)
 
 
 class _Named:
@@ -168,3 +168,78 @@ class _Named:
     def __str__(self) -> str:
         more = f" and {self.n - NAMED:,} more" if self.n > NAMED else ""
         return f"{self.n:,} ({', '.join(self._first)}{more})" if self.n else "none"
+
+
+def join(folder: str | Path, stores: Sequence[str | Path]) -> FeatureStore:
+    """Make one feature store of the finished stores of several sources.
+
+    Parameters
+    ----------
+    folder : path
+        A new folder. Shards are linked into it where the file system can, else copied.
+    stores : sequence of path
+        The stores, made with one model and the same kind of features; they are left as they are.
+
+    Returns
+    -------
+    FeatureStore
+        Their rows, store after store.
+
+    Raises
+    ------
+    StoreError
+        If a store is unfinished or of other settings, an id is there twice, or the folder is not new.
+    """
+    target, parts = Path(folder), [FeatureStore(store) for store in stores]
+    if target.exists():
+        raise StoreError(f"{target} exists already; choose another folder for the joined store.")
+    for part in parts:
+        _check_joins(part, parts[0])
+    ids = [name for part in parts for shard in part.shards() for name in shard_ids(shard)]
+    twice = [name for name, n in Counter(ids).items() if n > 1]
+    if twice:
+        raise StoreError(
+            f"{len(twice):,} ids are in several sources ({', '.join(twice[:3])}, ...); leave one of these sources out, "
+            "or give the structures other ids."
+        )
+    made = target.with_name(f".{target.name}.{uuid4().hex[:8]}.tmp")
+    made.mkdir(parents=True)
+    for index, shard in enumerate(shard for part in parts for shard in part.shards()):
+        _link(shard, shard_path(made, index))
+    write_manifest(
+        made,
+        replace(
+            parts[0].manifest,
+            symmetry=all(part.manifest.symmetry for part in parts),
+            n_records=sum(part.manifest.n_records for part in parts),
+            n_failed=sum(part.manifest.n_failed for part in parts),
+            ids_sha256=hashlib.sha256("".join(f"{name}\n" for name in ids).encode()).hexdigest(),
+        ),
+    )
+    made.rename(target)
+    return FeatureStore(target)
+
+
+def _check_joins(store: FeatureStore, first: FeatureStore) -> None:
+    if not store.manifest.complete:
+        raise StoreError(
+            f"the run that fills {store.folder} was interrupted; run it again before its store is joined."
+        )
+    ours, theirs = _settings(store.manifest), _settings(first.manifest)
+    different = sorted(key for key in ours if ours[key] != theirs.get(key))
+    if different:
+        raise StoreError(
+            f"{', '.join(different)} of {store.folder} differ from {first.folder}, and one store is of one model and "
+            "one kind of features; make one of them anew."
+        )
+
+
+def _settings(manifest: Manifest) -> dict[str, object]:
+    return {key: value for key, value in manifest.settings().items() if key not in _OF_EACH}
+
+
+def _link(shard: Path, target: Path) -> None:
+    try:
+        os.link(shard, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(shard, target)

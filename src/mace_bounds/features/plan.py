@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from mace_bounds._io import atomic
 from mace_bounds.errors import StoreError
-from mace_bounds.features.manifest import temporary_path
 from mace_bounds.features.shard import keys_hash
 
 if TYPE_CHECKING:
@@ -41,15 +42,34 @@ class PlannedShard:
     ids: tuple[str, ...]
 
 
-class PlanWriter:
-    """Write the plan of a store in ``n_parts`` shard by shard; :meth:`finish` puts it there whole."""
+@contextmanager
+def writing_plan(folder: Path, n_parts: int) -> Iterator[PlanWriter]:
+    """Write the plan of a store in ``n_parts``, which is put into its place when the block ends well.
 
-    def __init__(self, folder: Path, n_parts: int) -> None:
+    Raises
+    ------
+    StoreError
+        If another part has put a plan of other records there.
+    """
+    path = folder / PLAN
+    with atomic(path) as temporary:
+        with PlanWriter(temporary, n_parts) as plan:
+            yield plan
+        if path.exists() and not same_plan(path, temporary):
+            raise StoreError(
+                f"the source has changed since the other parts in {folder} were made; choose a new folder for all "
+                "parts."
+            )
+
+
+class PlanWriter:
+    """Write a plan shard by shard, in bounded memory."""
+
+    def __init__(self, path: Path, n_parts: int) -> None:
         import pyarrow.parquet as pq
 
-        self._path, self._temporary = folder / PLAN, temporary_path(folder / PLAN)
         schema = _schema().with_metadata({_N_PARTS: str(n_parts)})
-        self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
         self._rows: list[dict[str, object]] = []
 
     def add(self, index: int, records: Sequence[Record]) -> None:
@@ -58,22 +78,12 @@ class PlanWriter:
         if len(self._rows) == _SHARDS_PER_GROUP:
             self._flush()
 
-    def finish(self) -> None:
-        """Put the plan in its place.
+    def __enter__(self) -> Self:
+        return self
 
-        Raises
-        ------
-        StoreError
-            If another part has put a plan of other records there.
-        """
+    def __exit__(self, *_: object) -> None:
         self._flush()
         self._writer.close()
-        if self._path.exists() and not same_plan(self._path, self._temporary):
-            raise StoreError(
-                f"expected the source that the other parts in {self._path.parent} were made from, but it has changed "
-                "since; choose a new folder for all parts."
-            )
-        self._temporary.replace(self._path)
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -105,8 +115,7 @@ def read_plan(path: Path) -> Iterator[PlannedShard]:
                     yield PlannedShard(row["index"], row["keys"], tuple(row["ids"]))
     except (OSError, KeyError, TypeError, pa.ArrowException) as error:
         raise StoreError(
-            f"expected the plan of a --shard run in {path}, but it cannot be read; "
-            "delete it and run one of the parts again."
+            f"the plan of a --shard run in {path} cannot be read; delete it and run one of the parts again."
         ) from error
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from mace_bounds._io import atomic
 from mace_bounds.errors import StoreError
-from mace_bounds.features.manifest import temporary_path
 from mace_bounds.features.rows import AtomRows, FeatureRows
 
 if TYPE_CHECKING:
@@ -37,8 +36,8 @@ def record_key(record: Record) -> str:
     digest = record.crystal.digest if record.crystal is not None else ""
     label = "" if record.energy_ev is None else repr(float(record.energy_ev))
     hull = record.hull_distance_ev_per_atom
-    told = "" if hull is None else f"\x1f{float(hull)!r}"
-    return f"{record.id}\x1f{digest}\x1f{label}\x1f{record.label_kind}\x1f{record.reason}{told}"
+    distance = "" if hull is None else f"\x1f{float(hull)!r}"
+    return f"{record.id}\x1f{digest}\x1f{label}\x1f{record.label_kind}\x1f{record.reason}{distance}"
 
 
 def keys_hash(records: Sequence[Record]) -> str:
@@ -72,15 +71,23 @@ def shard_info(shard: Path) -> ShardInfo:
         footer = pq.read_metadata(shard)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
-            f"expected a Parquet shard in {shard}, but it cannot be read; delete it and run again."
+            f"the shard {shard} cannot be read; delete it and run the same command again."
         ) from error
     keys = (footer.metadata or {}).get(b"mace_bounds.keys", b"").decode()
     if not keys:
-        raise StoreError(f"expected a shard of a feature store, but {shard} is something else; delete it.")
+        raise StoreError(f"{shard} is no shard of a feature store; delete it.")
     reason = footer.schema.names.index("reason")
     groups = [footer.row_group(k) for k in range(footer.num_row_groups)]
     good = sum(group.column(reason).statistics.null_count for group in groups)
     return ShardInfo(keys, footer.num_rows, footer.num_rows - good)
+
+
+def shard_ids(shard: Path) -> list[str]:
+    """Ids of a finished shard, in order."""
+    import pyarrow.parquet as pq
+
+    ids: list[str] = pq.read_table(shard, columns=["id"]).column("id").to_pylist()
+    return ids
 
 
 def write_shard(
@@ -123,11 +130,8 @@ def write_shard(
     if ATOMS in arrays:
         table = table.append_column(ATOMS, _atom_column(_atom_counts(records, reasons), arrays[ATOMS]))
     table = table.replace_schema_metadata({"mace_bounds.keys": keys})
-    temporary = temporary_path(path)
-    pq.write_table(table, temporary, compression="zstd", version="2.6")
-    with temporary.open("rb+") as handle:
-        os.fsync(handle.fileno())
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", version="2.6")
 
 
 def memory_rows(records: Sequence[Record], reasons: Sequence[str | None], arrays: Arrays) -> FeatureRows:
@@ -240,23 +244,20 @@ def read_shard(path: Path, n_features: int, *, atoms: bool = False) -> FeatureRo
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    wanted = _plain_schema()
+    plain = _plain_schema().names
     try:
         with pq.ParquetFile(path) as file:
-            known = [name for name in wanted.names if name in file.schema_arrow.names]
-            table = file.read(columns=[*known, FEATURES, *[ATOMS] * atoms])
+            table = file.read(columns=[*plain, FEATURES, *[ATOMS] * atoms])
         column = table.column(FEATURES).combine_chunks()
         kept = _read_atoms(table.column(ATOMS), n_features) if atoms else None
     except (OSError, KeyError, pa.ArrowException) as error:
         raise StoreError(
-            f"expected a Parquet shard in {path}, but it cannot be read; delete it and run again."
+            f"the shard {path} cannot be read; delete it and run the same command again."
         ) from error
     features = np.full((table.num_rows, n_features), np.nan)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     features[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, n_features)
-    for name in (name for name in wanted.names if name not in known):  # older stores know less
-        table = table.append_column(wanted.field(name), pa.nulls(table.num_rows, wanted.field(name).type))
-    return FeatureRows(table.select(wanted.names).to_pandas(), features, kept)
+    return FeatureRows(table.select(plain).to_pandas(), features, kept)
 
 
 def _read_atoms(column: pa.ChunkedArray, n_features: int) -> AtomRows:

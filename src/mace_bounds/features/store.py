@@ -1,4 +1,4 @@
-"""The feature store: a folder of immutable Parquet shards and a manifest (DESIGN 4)."""
+"""The feature store: a folder of immutable Parquet shards and a manifest."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class FeatureStore:
 
     def digest(self) -> str:
         """SHA-256 over the manifest and what each shard was made from; equal for equal stores."""
-        told = [(self.folder / MANIFEST).read_text(), *(shard_info(shard).keys for shard in self.shards())]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()
+        parts = [(self.folder / MANIFEST).read_text(), *(shard_info(shard).keys for shard in self.shards())]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def rows(self, *, atoms: bool = False) -> Iterator[FeatureRows]:
         """Iterate over the shards, one :class:`FeatureRows` each.
@@ -75,14 +75,12 @@ class FeatureStore:
 
         if not self.manifest.complete:
             raise StoreError(
-                f"expected a finished feature store in {self.folder}, but its run was interrupted or it is a part; "
-                "run the same mace-bounds features command again to finish it, or mace-bounds merge for parts."
+                f"the feature store {self.folder} is unfinished: its run was interrupted, or it is a part; run the "
+                "same mace-bounds features command again to finish it, or mace-bounds merge for parts."
             )
         parts = list(self.rows())
         if not parts:
-            raise StoreError(
-                f"expected records in {self.folder}, but the store is empty; give it another source."
-            )
+            raise StoreError(f"the feature store {self.folder} holds no records; give it another source.")
         table = pd.concat([p.table for p in parts], ignore_index=True)
         features = np.concatenate([p.features for p in parts])
         atoms = self._sample(table, max_atoms) if max_atoms and self.manifest.atoms else None
