@@ -15,6 +15,7 @@ from helpers.store_bytes import digests
 from mace_bounds import (
     AuditConfig,
     BoundsPredictor,
+    CompareConfig,
     FitConfig,
     audit,
     compare,
@@ -114,7 +115,9 @@ def test_an_audit_takes_it(report, model, crystals, store, tmp_path):
 
 
 def test_a_comparison_takes_it(store, tmp_path):
-    compared = compare(store, tmp_path / "c", CONFIG, repeats=2, methods=["constant", "mace_bounds"])
+    compared = compare(
+        store, tmp_path / "c", CompareConfig(fit=CONFIG, n_splits=2, methods=("constant", "mace_bounds"))
+    )
     assert {"constant", "mace_bounds"} <= set(compared.table["method"])
 
 
