@@ -15,7 +15,6 @@ from helpers.store_bytes import digests
 from mace_bounds import (
     AuditConfig,
     BoundsPredictor,
-    CompareConfig,
     FitConfig,
     audit,
     compare,
@@ -26,6 +25,7 @@ from mace_bounds import (
     score,
 )
 from mace_bounds.backbones import Backbone, digest_of
+from mace_bounds.benchmark import CompareConfig
 from mace_bounds.errors import HeadError
 from mace_bounds.features import ExtractSettings
 
