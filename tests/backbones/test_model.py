@@ -112,7 +112,7 @@ def test_choice_of_head_device_and_dtype():
     module = build(TINY, ["a", "b"])
     with pytest.raises(ModelError, match="a, b"):
         load_model(copy.deepcopy(module))
-    with pytest.raises(ModelError, match="got 'c'"):
+    with pytest.raises(ModelError, match="no head 'c', only a, b"):
         load_model(copy.deepcopy(module), head="c")
     with pytest.raises(ModelError, match="float16"):
         load_model(module, head="a", dtype="float16")
@@ -124,7 +124,7 @@ def test_choice_of_head_device_and_dtype():
 
 
 def test_other_models_are_refused():
-    with pytest.raises(ModelError, match="expected a ScaleShiftMACE, but this model is a Linear"):
+    with pytest.raises(ModelError, match="this model is a Linear and not a ScaleShiftMACE"):
         load_model(torch.nn.Linear(2, 2))
     module = build(TINY)
     module.readouts[1] = torch.nn.Identity()

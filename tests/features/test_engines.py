@@ -22,7 +22,7 @@ from mace_bounds.backbones import load_model
 from mace_bounds.errors import EngineError, StoreError
 from mace_bounds.features import ExtractSettings, FeatureStore, extract, extract_rows, usable_cores
 from mace_bounds.features.engines import Shard, run_shards
-from mace_bounds.features.engines.work import KILLER, pack_model, unpack_model
+from mace_bounds.features.engines.work import CRASHED, pack_model, unpack_model
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_dead_workers_and_killers(model, tmp_path):
     assert (tmp_path / "scar").exists()
     reasons = rows.table["reason"]
     assert reasons[reasons.notna()].index.tolist() == [2, 10]
-    assert reasons[2] == KILLER
+    assert reasons[2] == CRASHED
     assert "failed on this structure alone (RuntimeError: no noble gases)" in reasons[10]
     assert rows.table["formula"][2] == "He"
     blamed = [replace(r, crystal=None, reason="x") if k in (2, 10) else r for k, r in enumerate(given)]
@@ -131,7 +131,7 @@ def test_workers_that_cannot_start(model, tmp_path):
         extract(records(8), tmp_path / "s", unwelcome, ExtractSettings(shard_rows=4, workers=2))
     closed = replace(model, name="mine")
     object.__setattr__(closed, "module", lambda: None)
-    with pytest.raises(EngineError, match=r"mine cannot be pickled .*; use one worker"):
+    with pytest.raises(EngineError, match=r"mine cannot be sent .* cannot be pickled .*; use one worker"):
         extract(records(8), tmp_path / "t", closed, ExtractSettings(shard_rows=4, workers=2))
     with pytest.raises(StoreError, match="workers is 0, and its minimum is 1"):
         ExtractSettings(workers=0)
@@ -150,7 +150,7 @@ def test_script_without_guard_is_told_what_it_lacks(tmp_path, tiny_model_folder)
         [sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=False
     )
     assert told.returncode == 1
-    assert "EngineError: expected worker processes, but they do not start" in told.stderr.splitlines()[-1]
+    assert "EngineError: worker processes do not start" in told.stderr.splitlines()[-1]
 
 
 def test_models_travel(model):
@@ -176,9 +176,9 @@ def test_usable_cores_heed_affinity():
 class Simulated:
     """An engine without a model: tasks end in any order; those with a killer, or that chance hits, kill."""
 
-    def __init__(self, draw, slots, patience, killers, accidents):
-        self.slots, self.patience = slots, patience
-        self.draw, self.killers, self.accidents = draw, killers, accidents
+    def __init__(self, draw, slots, max_deaths, crashing_rows, accidents):
+        self.slots, self.max_deaths = slots, max_deaths
+        self.draw, self.crashing_rows, self.accidents = draw, crashing_rows, accidents
         self.tasks, self.closed = [], False
 
     def submit(self, task):
@@ -189,8 +189,8 @@ class Simulated:
         task = self.tasks.pop(self.draw(st.integers(0, len(self.tasks) - 1)))
         shard = task.shard
         places = range(*(task.span or (0, len(shard.records))))
-        known = shard.killers if task.span is None else ()
-        if self.killers & {shard.records[k] for k in places if k not in known}:
+        known = shard.crashing_rows if task.span is None else ()
+        if self.crashing_rows & {shard.records[k] for k in places if k not in known}:
             return task, None
         if task.span is None and self.accidents:
             self.accidents -= 1
@@ -207,16 +207,16 @@ def test_every_shard_is_filled_once_and_exactly_the_killers_are_blamed(data):
     sizes = data.draw(st.lists(st.integers(1, 9), max_size=6))
     names = [[(index, k) for k in range(size)] for index, size in enumerate(sizes)]
     everything = [name for shard in names for name in shard]
-    killers = set(data.draw(st.lists(st.sampled_from(everything), max_size=4))) if everything else set()
-    patience = data.draw(st.integers(1, 3))
-    accidents = data.draw(st.integers(0, patience - 1))
+    crashing_rows = set(data.draw(st.lists(st.sampled_from(everything), max_size=4))) if everything else set()
+    max_deaths = data.draw(st.integers(1, 3))
+    accidents = data.draw(st.integers(0, max_deaths - 1))
     slots = data.draw(st.integers(1, 4))
-    engine = Simulated(data.draw, slots, patience, killers, accidents)
+    engine = Simulated(data.draw, slots, max_deaths, crashing_rows, accidents)
     shards = (Shard(index, Path(str(index)), list(shard)) for index, shard in enumerate(names))
     filled = list(run_shards(engine, shards))
     assert sorted(shard.index for shard, _ in filled) == list(range(len(sizes)))
-    assert {shard.records[k] for shard, _ in filled for k in shard.killers} == killers
-    assert sum(n for _, n in filled) == len(killers)
+    assert {shard.records[k] for shard, _ in filled for k in shard.crashing_rows} == crashing_rows
+    assert sum(n for _, n in filled) == len(crashing_rows)
     assert engine.closed
 
 

@@ -37,7 +37,7 @@ def design_matrix(
     *,
     composition: bool,
 ) -> NDArray[np.float64]:
-    """Per-atom rows x = φ/N, with the atomic fractions beside them or not (DESIGN 4 and 5).
+    """Per-atom rows x = φ/N, with the atomic fractions beside them or not.
 
     Parameters
     ----------

@@ -38,9 +38,7 @@ def extract_batch(
     if not finite.all():
         places = [i for i, reason in enumerate(reasons) if reason is None]
         for place in np.array(places)[~finite]:
-            reasons[place] = (
-                "expected a finite energy, got NaN or infinity from the model; check the geometry"
-            )
+            reasons[place] = "the model gives NaN or infinity; check the geometry"
     arrays: Arrays = {FEATURES: block.features[finite], **{k: v[finite] for k, v in energies.items()}}
     if block.atoms is not None:
         sizes = [len(crystal.numbers) for crystal in good]
@@ -51,10 +49,10 @@ def extract_batch(
 def _reason(record: Record, elements: frozenset[int]) -> str | None:
     """Why a record cannot go through the model; its geometry has been checked where it was read."""
     if record.reason is not None or record.crystal is None:
-        return record.reason or "expected a structure, got a record without one; check the source"
+        return record.reason or "the record has no structure; check the source"
     unknown = sorted(set(record.crystal.counts) - elements)
     if unknown:
-        return f"expected elements that the model knows, got Z = {', '.join(map(str, unknown))}; choose another model"
+        return f"the model does not know Z = {', '.join(map(str, unknown))}; choose another model"
     return None
 
 

@@ -217,7 +217,7 @@ def load_mace(
     import torch
 
     if dtype not in DTYPES:
-        raise ModelError(f"expected dtype float32 or float64, got {dtype!r}; choose one of the two.")
+        raise ModelError(f"the dtype {dtype!r} is neither float32 nor float64; choose one of the two.")
     device = _choose_device(device)
     name, module, notes, seen = _open(model)
     module = module.to("cpu", torch.float64).eval()
@@ -263,9 +263,9 @@ def _choose_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device not in DEFAULT_MEMORY_BYTES:
-        raise ModelError(f"expected device auto, cpu or cuda, got {device!r}; choose one of the three.")
+        raise ModelError(f"the device {device!r} is none of auto, cpu and cuda; choose one of these.")
     if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("expected a CUDA device, but torch sees none; use --device cpu.")
+        raise ModelError("torch sees no CUDA device; use --device cpu.")
     return device
 
 
@@ -273,7 +273,7 @@ def _choose_head(heads: tuple[str, ...], wanted: str | None) -> str:
     if wanted is not None:
         if wanted not in heads:
             raise ModelError(
-                f"expected a head among {', '.join(heads)}, got {wanted!r}; choose one of these."
+                f"the model has no head {wanted!r}, only {', '.join(heads)}; choose one of these."
             )
         return wanted
     if len(heads) == 1:
@@ -281,9 +281,7 @@ def _choose_head(heads: tuple[str, ...], wanted: str | None) -> str:
     for name in heads:
         if name.lower() == "default":
             return name
-    raise ModelError(
-        f"expected the choice of a head, as this model has {', '.join(heads)}; name one of them."
-    )
+    raise ModelError(f"the model has several heads, {', '.join(heads)}; name one of them (--head-name).")
 
 
 def _open(
@@ -310,9 +308,9 @@ def _mpa_0_notes(path: Path, module: torch.nn.Module) -> list[str]:
     parameters, size = sum(p.numel() for p in module.parameters()), path.stat().st_size
     notes = []
     if parameters != MPA_0_PARAMETERS:
-        notes.append(f"{parameters:,} parameters where {MPA_0_PARAMETERS:,} were expected of MACE-MPA-0")
+        notes.append(f"{parameters:,} parameters where MACE-MPA-0 has {MPA_0_PARAMETERS:,}")
     if size != MPA_0_BYTES:
-        notes.append(f"{size:,} bytes where {MPA_0_BYTES:,} were expected of MACE-MPA-0")
+        notes.append(f"{size:,} bytes where the file of MACE-MPA-0 has {MPA_0_BYTES:,}")
     return notes
 
 
@@ -337,6 +335,6 @@ def _check_split(frozen: MaceBackbone) -> None:
     error = float(np.abs(got - wanted).max()) / 2
     if not error <= CHECK_TOLERANCE_EV_PER_ATOM:
         raise ModelError(
-            f"expected features that reproduce the model's energy to {CHECK_TOLERANCE_EV_PER_ATOM:g} eV/atom, but the "
-            f"split of {frozen.name} misses it by {error:.3g}; this model cannot be used."
+            f"the features of {frozen.name} miss its energy by {error:.3g} eV/atom, more than "
+            f"{CHECK_TOLERANCE_EV_PER_ATOM:g}; this model cannot be used."
         )

@@ -97,7 +97,7 @@ def fetch(name: str) -> Path:
             return Path(download_mace_mp_checkpoint(name))
         except (OSError, RuntimeError) as error:
             raise ModelError(
-                f"expected to download the MACE model {name!r} once, but it failed "
+                f"the MACE model {name!r} could not be downloaded "
                 f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); connect to the internet, "
                 "pass the path of a checkpoint you have, or use --model mini, which needs no download."
             ) from error
@@ -119,14 +119,14 @@ def load_checkpoint(path: Path) -> torch.nn.Module:
             loaded = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
         raise ModelError(
-            f"expected a MACE checkpoint in {path}, but torch could not load it "
+            f"torch cannot load {path} as a checkpoint "
             f"({type(error).__name__}: {' '.join(str(error).split())[:160]}); "
             "pass a model file as mace writes it, a mace name, or mini."
         ) from error
     if not isinstance(loaded, torch.nn.Module):
         raise ModelError(
-            f"expected a whole MACE model in {path}, but it holds a {type(loaded).__name__}; "
-            "pass the .model file, not a training checkpoint of weights."
+            f"{path} holds a {type(loaded).__name__} and no whole model; pass the "
+            ".model file, not a training checkpoint of weights."
         )
     return loaded
 

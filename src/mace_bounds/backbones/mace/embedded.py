@@ -93,14 +93,14 @@ def load(folder: Path) -> EmbeddedModel:
         module = build(config["architecture"], config["atomic_numbers"], config["atomic_energies_ev"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(
-            f"expected a model folder with {WEIGHTS} and {CONFIG} in {folder}, but reading it failed "
+            f"{folder} cannot be read as a model folder with {WEIGHTS} and {CONFIG} "
             f"({type(error).__name__}: {' '.join(str(error).split())[:160]}); point to a complete folder."
         ) from error
     seen = tensors.pop(SEEN, None)
     parameters = dict(module.named_parameters())
     if {k: v.shape for k, v in parameters.items()} != {k: v.shape for k, v in tensors.items()}:
         raise ModelError(
-            f"expected weights that fit {folder / CONFIG}, but names or shapes differ; reinstall it."
+            f"names or shapes of the weights in {folder} do not fit its {CONFIG}; make or install it anew."
         )
     with torch.no_grad():
         for name, value in tensors.items():

@@ -1,4 +1,4 @@
-"""The exact split of a MACE energy at its last linear layer (DESIGN 4).
+"""The exact split of a MACE energy at its last linear layer.
 
 A ``ScaleShiftMACE`` is linear in the scalars that enter each linear readout and in the activated
 hidden values that enter the last linear map of its non-linear readout::
@@ -116,7 +116,7 @@ def _irreps_out(block: Any, what: str) -> tuple[int, int]:
     irreps = o3.Irreps(str(block.linear.irreps_out))
     if irreps[0].ir != o3.Irrep("0e"):
         raise ModelError(
-            f"expected the {what} to begin with 0e scalars, but it gives {irreps}; use a ScaleShiftMACE model."
+            f"the {what} of this model are {irreps} and do not begin with 0e scalars; use a ScaleShiftMACE model."
         )
     return irreps.dim, irreps[0].mul
 
@@ -133,9 +133,7 @@ def _through(linear: Any, n: int) -> torch.Tensor:
 def _split_linear(readout: Any, layer: int, dim: int, n_scalars: int, head: int) -> ReadoutSplit:
     weights = _through(readout.linear, dim)[:, head]
     if bool((weights[n_scalars:] != 0).any()):
-        raise ModelError(
-            "expected a linear readout of scalars alone, but this one mixes in vectors; use a ScaleShiftMACE model."
-        )
+        raise ModelError("a linear readout of this model mixes in vectors; use a ScaleShiftMACE model.")
     return ReadoutSplit(layer, weights[:n_scalars])
 
 
@@ -168,12 +166,10 @@ def split_last_layer(model: Any, head: int) -> LastLayer:
     """
     name = _mace.class_name(model)
     if name != "ScaleShiftMACE":
-        raise ModelError(
-            f"expected a ScaleShiftMACE, but this model is a {name}; use a MACE foundation model."
-        )
+        raise ModelError(f"this model is a {name} and not a ScaleShiftMACE; use a MACE foundation model.")
     if hasattr(model, "joint_embedding"):
         raise ModelError(
-            "expected a model of structures alone, but this one also takes charges, spins or other inputs; "
+            "this model takes charges, spins or other inputs beside the structure; "
             "use a model without embedding_specs."
         )
     n_heads = len(_mace.head_names(model))
@@ -181,8 +177,7 @@ def split_last_layer(model: Any, head: int) -> LastLayer:
         sizes = [_irreps_out(product, "node features") for product in model.products]
     except AttributeError as error:
         raise ModelError(
-            "expected a MACE model as saved by mace, but this one is compiled and hides its irreps; "
-            "pass the .model file it was compiled from."
+            "this model is compiled and hides its irreps; pass the .model file it was compiled from."
         ) from error
     starts = [sum(dim for dim, _ in sizes[:k]) for k in range(len(sizes))]
     layers = range(len(sizes)) if len(model.readouts) > 1 else [len(sizes) - 1]
@@ -195,8 +190,8 @@ def split_last_layer(model: Any, head: int) -> LastLayer:
             readouts.append(_split_nonlinear(readout, layer, dim, scalars, head, n_heads))
         else:
             raise ModelError(
-                f"expected linear or non-linear readouts, but this model has a {kind}, whose energy cannot be "
-                "split exactly; use another model."
+                f"this model has a {kind}, a readout whose energy cannot be split exactly; use a model with linear and "
+                "non-linear readouts."
             )
     energies = model.atomic_energies_fn.atomic_energies
     return LastLayer(

@@ -37,16 +37,14 @@ def open_engine(model: Backbone, *, workers: int | None = 1, scheduler: str | No
     Raises
     ------
     EngineError
-        If ``workers`` is no positive number, Dask is missing, or its scheduler does not answer.
+        If Dask is missing, or its scheduler does not answer.
     """
-    if workers is not None and workers < 1:
-        raise EngineError(f"expected at least one worker, got {workers}; give 1 or more.")
     if scheduler is not None:
         try:
             from mace_bounds.features.engines.dask import Dask
         except ImportError as error:
             raise EngineError(
-                "expected Dask for a scheduler, but it is not installed; "
+                "a scheduler needs Dask, which is not installed here; "
                 'install it with pip install "mace-bounds[dask]".'
             ) from error
         return Dask(pack_model(model), scheduler)

@@ -36,7 +36,7 @@ from uuid import uuid4
 from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_worker
 
 from mace_bounds.errors import EngineError
-from mace_bounds.features.engines.work import Task, perform, sentence, unpack_model
+from mace_bounds.features.engines.work import Task, one_line, perform, unpack_model
 from mace_bounds.features.manifest import is_store
 from mace_bounds.threads import one_thread
 
@@ -66,14 +66,14 @@ class Dask:
         If the scheduler does not answer, or its workers lack this package.
     """
 
-    patience = 1  # the scheduler itself tries a task on several workers before it gives up
+    max_deaths = 1  # the scheduler itself tries a task on several workers before it gives up
 
     def __init__(self, model: bytes, address: str) -> None:
         try:
             self._client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
             raise EngineError(
-                f"expected a Dask scheduler at {address}, but none answers ({type(error).__name__}); "
+                f"no Dask scheduler answers at {address} ({type(error).__name__}); "
                 "start one, or check the address."
             ) from error
         self._name = f"mace-bounds-{uuid4().hex}"
@@ -82,8 +82,7 @@ class Dask:
         except Exception as error:  # distributed wraps what a worker raised
             self._client.close()
             raise EngineError(
-                f"expected mace-bounds on every Dask worker, but one cannot take the model ({sentence(error)}); "
-                "install the same version there."
+                f"a Dask worker cannot take the model ({one_line(error)}); install the same version there."
             ) from error
         self._finished = as_completed(loop=self._client.loop)
         self._tasks: dict[Future, Task] = {}
@@ -126,8 +125,7 @@ class Dask:
 
 def _lost() -> EngineError:
     return EngineError(
-        "expected the Dask scheduler to finish its tasks, but it is gone or has cancelled them; "
-        "run the same command again when it is back."
+        "the Dask scheduler is gone, or has cancelled its tasks; run the same command again when it is back."
     )
 
 
@@ -151,7 +149,7 @@ class _Kept(WorkerPlugin):  # type: ignore[misc]
             for name, wanted in self.versions.items():
                 if _version(name) != wanted:
                     raise EngineError(
-                        f"expected {name} {wanted} on every Dask worker, got {_version(name)}; install the same there."
+                        f"a Dask worker has {name} {_version(name)} and this process {wanted}; install the same there."
                     )
             self.model = unpack_model(self.data)
         return self.model
@@ -168,7 +166,7 @@ def _perform(task: Task, name: str) -> int:
     """Do a task on a worker."""
     if not is_store(task.shard.path.parent):
         raise EngineError(
-            f"expected a folder that the Dask workers see too, but one finds no store in {task.shard.path.parent}; "
+            f"a Dask worker finds no store in {task.shard.path.parent}; "
             "choose a folder on a shared file system."
         )
     kept = get_worker().plugins[name]

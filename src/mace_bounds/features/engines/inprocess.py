@@ -18,7 +18,7 @@ class InProcess:
     Sums over several threads are rounded differently; one thread makes the store the same for every engine.
     """
 
-    slots, patience = 1, 1
+    slots, max_deaths = 1, 1
 
     def __init__(self, model: Backbone) -> None:
         self._model = model

@@ -39,7 +39,7 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=serve, args=(theirs, model), daemon=True)  # type: ignore[attr-defined]
         try:
-            with _interrupts_kept():
+            with _hold_interrupts():
                 self.process.start()
         except OSError as error:
             raise _no_start(f"{type(error).__name__}: {error}") from error
@@ -74,7 +74,7 @@ class Processes:
         Modules that they all import: done once, where they are forked.
     """
 
-    patience = 2
+    max_deaths = 2
 
     def __init__(self, model: bytes, workers: int, imports: Sequence[str] = ()) -> None:
         self._model, self._limit, self._imports = model, workers, imports
@@ -86,7 +86,7 @@ class Processes:
     def submit(self, task: Task) -> None:
         """Hand the task to a worker, or queue it and start another."""
         self._waiting.append(task)
-        self._employ()
+        self._assign()
 
     def wait(self) -> tuple[Task, int | None]:
         """Wait until a worker has done its task or died over it."""
@@ -94,8 +94,8 @@ class Processes:
             by_pipe = {worker.pipe: worker for worker in self._workers}
             for pipe in connection.wait(list(by_pipe)):
                 worker = by_pipe[pipe]  # type: ignore[index]
-                task, told = worker.task, self._hear(worker)
-                self._employ()
+                task, told = worker.task, self._receive(worker)
+                self._assign()
                 if isinstance(told, BaseException):
                     raise told
                 if task is not None:
@@ -106,7 +106,7 @@ class Processes:
         while self._workers:
             self._workers.pop().kill()
 
-    def _employ(self) -> None:
+    def _assign(self) -> None:
         """Fill empty hands, then start workers while there are more tasks than hands."""
         for worker in self._workers:
             if self._waiting and worker.ready and worker.task is None:
@@ -115,12 +115,12 @@ class Processes:
         while len(self._workers) < min(self._limit, busy + len(self._waiting)):
             self._workers.append(_Worker(self._model, self._imports))
 
-    def _hear(self, worker: _Worker) -> Any:
+    def _receive(self, worker: _Worker) -> Any:
         """What a worker says: rows that failed or an exception; None if it died or has just begun."""
         try:
             told = worker.pipe.recv()
         except (EOFError, OSError):
-            self._bury(worker)
+            self._remove(worker)
             return None
         if told == READY:
             worker.ready, self._false_starts = True, 0
@@ -128,7 +128,7 @@ class Processes:
         worker.task = None
         return told
 
-    def _bury(self, worker: _Worker) -> None:
+    def _remove(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         code = worker.kill()
         if worker.ready:
@@ -140,13 +140,13 @@ class Processes:
 
 def _no_start(why: str) -> EngineError:
     return EngineError(
-        f"expected worker processes, but they do not start ({why}); use fewer workers, and in a script call this under "
+        f"worker processes do not start ({why}); use fewer workers, and in a script call this under "
         "if __name__ == '__main__'."
     )
 
 
 @contextmanager
-def _interrupts_kept() -> Iterator[None]:
+def _hold_interrupts() -> Iterator[None]:
     """Keep Ctrl-C for later while a process is started, which inherits that it hears none: its parent ends it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -21,7 +21,7 @@ class Engine(Protocol):
         """How many tasks may be submitted and not yet done."""
 
     @property
-    def patience(self) -> int:
+    def max_deaths(self) -> int:
         """How many deaths of a worker over the same task are needed before the task is to blame."""
 
     def submit(self, task: Task) -> None:
@@ -54,7 +54,7 @@ def run_shards(engine: Engine, shards: Iterable[Shard]) -> Generator[tuple[Shard
         If the workers die and no structure is to blame.
     """
     source, again, in_flight = iter(shards), deque[Task](), 0
-    care = _Care(engine.patience, again)
+    bisector = _CrashBisector(engine.max_deaths, again)
     try:
         while True:
             while in_flight < engine.slots and (task := _next(again, source)) is not None:
@@ -65,11 +65,11 @@ def run_shards(engine: Engine, shards: Iterable[Shard]) -> Generator[tuple[Shard
             task, n_failed = engine.wait()
             in_flight -= 1
             if n_failed is None:
-                care.died(task)
+                bisector.died(task)
             elif task.span is not None:
-                care.passed(task)
+                bisector.passed(task)
             else:
-                care.filled(task)
+                bisector.filled(task)
                 yield task.shard, n_failed
     finally:
         engine.close()
@@ -83,24 +83,24 @@ def _next(again: deque[Task], source: Iterator[Shard]) -> Task | None:
 
 
 @dataclass
-class _Suspect:
+class _SuspectShard:
     """A shard over which workers died."""
 
     deaths: int = 0
     open_spans: int = 0
-    killers: list[int] = field(default_factory=list)
+    crashing_rows: list[int] = field(default_factory=list)
     alone: Counter[int] = field(default_factory=Counter)
 
 
-class _Care:
+class _CrashBisector:
     """Try a shard again; then halve it until the records that kill stand alone; then fill it without these."""
 
-    def __init__(self, patience: int, again: deque[Task]) -> None:
-        self._patience, self._again = patience, again
-        self._suspects: dict[int, _Suspect] = {}
+    def __init__(self, max_deaths: int, again: deque[Task]) -> None:
+        self._max_deaths, self._again = max_deaths, again
+        self._suspects: dict[int, _SuspectShard] = {}
 
     def died(self, task: Task) -> None:
-        suspect = self._suspects.setdefault(task.shard.index, _Suspect())
+        suspect = self._suspects.setdefault(task.shard.index, _SuspectShard())
         if task.span is None:
             suspect.deaths += 1
             self._died_whole(task.shard, suspect)
@@ -111,33 +111,33 @@ class _Care:
             self._try(task.shard, suspect, (first, (first + end) // 2), ((first + end) // 2, end))
             return
         suspect.alone[first] += 1
-        if suspect.alone[first] < self._patience:
+        if suspect.alone[first] < self._max_deaths:
             self._again.append(task)
         else:
-            suspect.killers.append(first)
+            suspect.crashing_rows.append(first)
             self.passed(task)
 
     def passed(self, task: Task) -> None:
         suspect = self._suspects[task.shard.index]
         suspect.open_spans -= 1
         if not suspect.open_spans:
-            self._again.append(Task(replace(task.shard, killers=tuple(sorted(suspect.killers)))))
+            self._again.append(Task(replace(task.shard, crashing_rows=tuple(sorted(suspect.crashing_rows)))))
 
     def filled(self, task: Task) -> None:
         self._suspects.pop(task.shard.index, None)
 
-    def _died_whole(self, shard: Shard, suspect: _Suspect) -> None:
-        if suspect.deaths == self._patience:
+    def _died_whole(self, shard: Shard, suspect: _SuspectShard) -> None:
+        if suspect.deaths == self._max_deaths:
             n, middle = len(shard.records), len(shard.records) // 2
             self._try(shard, suspect, *([(0, middle), (middle, n)] if middle else [(0, n)]))
-        elif suspect.deaths < 2 * self._patience:
+        elif suspect.deaths < 2 * self._max_deaths:
             self._again.append(Task(shard))
         else:
             raise EngineError(
-                f"expected to blame single structures, but workers die over {shard.path.name} as a whole, "
-                "probably for want of memory; use fewer workers, then run the same command again."
+                f"workers keep dying on {shard.path.name}, and on no structure of it alone, probably out of memory; "
+                "use fewer workers, then run the same command again."
             )
 
-    def _try(self, shard: Shard, suspect: _Suspect, *spans: tuple[int, int]) -> None:
+    def _try(self, shard: Shard, suspect: _SuspectShard, *spans: tuple[int, int]) -> None:
         suspect.open_spans += len(spans)
         self._again.extend(Task(shard, span) for span in spans)

@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
     Rows = tuple[list[str | None], Arrays]
 
-KILLER = (
-    "expected the model to finish, but the worker process died twice on this structure alone; "
-    "check its geometry and size"
-)
+CRASHED = "the worker process died twice on this structure alone; check its geometry and size"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +37,7 @@ class Shard:
         Where it is written.
     records : list of Record
         All its rows.
-    killers : tuple of int
+    crashing_rows : tuple of int
         Positions of the records that kill the process that runs them: they get a reason unseen.
     kind : {"readout", "descriptors"}
         Which features.
@@ -51,7 +48,7 @@ class Shard:
     index: int
     path: Path
     records: list[Record]
-    killers: tuple[int, ...] = ()
+    crashing_rows: tuple[int, ...] = ()
     kind: FeatureKind = "readout"
     atoms: bool = False
     symmetry: bool = False
@@ -69,8 +66,8 @@ def perform(task: Task, model: Backbone) -> int:
     """Do a task; returns the number of rows with a reason instead of features."""
     shard = task.shard
     records = list(shard.records)
-    for k in shard.killers:
-        records[k] = replace(records[k], crystal=None, reason=KILLER)
+    for k in shard.crashing_rows:
+        records[k] = replace(records[k], crystal=None, reason=CRASHED)
     if task.span is not None:
         records = records[slice(*task.span)]
     reasons, arrays = compute(records, model, shard.kind, atoms=shard.atoms)
@@ -119,13 +116,10 @@ def extract_one(record: Record, model: Backbone, kind: FeatureKind, *, atoms: bo
     try:
         return extract_batch([record], model, kind, atoms=atoms)
     except Exception as error:
-        return (
-            f"expected the model to finish, but it failed on this structure alone ({sentence(error)}); "
-            "check its geometry"
-        )
+        return f"the model failed on this structure alone ({one_line(error)}); check its geometry"
 
 
-def sentence(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The exception in one line of moderate length."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
@@ -154,7 +148,7 @@ def pack_model(model: Backbone) -> bytes:
         return pickle.dumps(model, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         raise EngineError(
-            f"the model {model.name} cannot be sent to other processes, as it cannot be pickled ({sentence(error)}); "
+            f"the model {model.name} cannot be sent to other processes, as it cannot be pickled ({one_line(error)}); "
             "use one worker."
         ) from error
 

@@ -1,4 +1,4 @@
-"""An exact re-arrangement of MACE's energy-only forward (DESIGN 4): the same numbers, many times faster."""
+"""An exact re-arrangement of MACE's energy-only forward: the same numbers, many times faster."""
 
 from mace_bounds.backbones.mace.fast.forward import EDGES_PER_CHUNK, FastForward
 from mace_bounds.backbones.mace.fast.weights import Unsupported

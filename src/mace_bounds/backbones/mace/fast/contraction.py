@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.backbones.mace.fast.weights import demand, irreps_of, natural_degrees
+from mace_bounds.backbones.mace.fast.weights import irreps_of, natural_degrees, require_supported
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ class SymmetricContraction:
     """
 
     def __init__(self, module: Any, dtype: torch.dtype, device: str) -> None:
-        demand(hasattr(module, "contractions"), "a symmetric contraction of another library")
+        require_supported(hasattr(module, "contractions"), "a symmetric contraction of another library")
         degrees_in = natural_degrees(irreps_of(module.irreps_in), "a message of")
         self.degrees = natural_degrees(irreps_of(module.irreps_out), "node features of")
         self.dtype, self.device = dtype, device
@@ -204,7 +204,9 @@ def _monomials(
     position = {component: k for k, component in enumerate(order)}
     table: dict[tuple[int, ...], torch.Tensor] = {}
     weights = {}
-    demand(contraction.correlation <= MAX_CORRELATION, f"a correlation of {contraction.correlation}")
+    require_supported(
+        contraction.correlation <= MAX_CORRELATION, f"a correlation of {contraction.correlation}"
+    )
     for degree in range(1, contraction.correlation + 1):
         tensor = contraction.U_tensors(degree).double()
         if tensor.dim() == degree + 1:

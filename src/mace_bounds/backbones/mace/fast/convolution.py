@@ -8,11 +8,11 @@ from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.backbones.mace.fast.weights import (
     coupling_paths,
     coupling_table,
-    demand,
     irreps_of,
     linear_blocks,
     natural_degrees,
     network_layers,
+    require_supported,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class Convolution:
     def __init__(self, block: Any, dtype: torch.dtype, device: str) -> None:
         import torch
 
-        demand(_mace.class_name(block) in INTERACTIONS, f"an interaction {_mace.class_name(block)}")
+        require_supported(
+            _mace.class_name(block) in INTERACTIONS, f"an interaction {_mace.class_name(block)}"
+        )
 
         def cast(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.to(device, dtype).contiguous()
@@ -55,14 +57,18 @@ class Convolution:
         irreps_up, irreps_mid = irreps_of(block.conv_tp.irreps_in1), irreps_of(block.linear.irreps_in)
         natural_degrees(irreps_up, "neighbours of")
         harmonics = irreps_of(block.conv_tp.irreps_in2)
-        demand(natural_degrees(harmonics, "edges of") == list(range(len(harmonics))), "edges of some degrees")
+        require_supported(
+            natural_degrees(harmonics, "edges of") == list(range(len(harmonics))), "edges of some degrees"
+        )
         self.width = irreps_up[0].mul
         self.paths = coupling_paths(block.conv_tp)
         self.couplings = cast(coupling_table(self.paths, harmonics.dim))
         self.last = [cast(m) for m in torch.split(matrices[-1], self.width, dim=1)]
-        demand(len(self.last) == len(self.paths) == len(irreps_mid), "a tensor product of unequal widths")
+        require_supported(
+            len(self.last) == len(self.paths) == len(irreps_mid), "a tensor product of unequal widths"
+        )
         self.degrees = natural_degrees(irreps_of(block.linear.irreps_out), "messages of")
-        demand({p.l3 for p in self.paths} == set(self.degrees), "messages that no path reaches")
+        require_supported({p.l3 for p in self.paths} == set(self.degrees), "messages that no path reaches")
         blocks = linear_blocks(block.linear)
         same = [[p for p in self.paths if p.l3 == degree] for degree in self.degrees]
         self.linear = [cast(torch.cat([blocks[p.slot, k] for p in paths])) for k, paths in enumerate(same)]
@@ -94,7 +100,7 @@ class Convolution:
         return norm.index_add_(0, edges.first, density).index_add_(0, edges.second, density)
 
     def from_elements(
-        self, table: torch.Tensor, edges: Edges, chunks: Sequence[Chunk], n_atoms: int, how: ModuleType
+        self, table: torch.Tensor, edges: Edges, chunks: Sequence[Chunk], n_atoms: int, reduction: ModuleType
     ) -> list[torch.Tensor]:
         """Messages of the first layer, whose neighbours are known by their element alone.
 
@@ -107,8 +113,8 @@ class Convolution:
             Scalars of each element after the block's first linear map.
         edges, chunks, n_atoms
             The batch.
-        how : module
-            ``_sums`` or ``_compiled_sums``.
+        reduction : module
+            :mod:`~mace_bounds.backbones.mace.fast.sums` or its compiled twin.
 
         Returns
         -------
@@ -123,7 +129,7 @@ class Convolution:
             neighbours = table[chunk.group_element]
             couplings = edges.harmonics[chunk.edges] @ self.couplings
             for path, last, place in zip(self.paths, self.last, self.places, strict=True):
-                grouped = how.sum_groups(path, hidden, couplings, chunk)
+                grouped = reduction.sum_groups(path, hidden, couplings, chunk)
                 total = sums[path.l3][:, chunk.atoms, place]
                 total.index_add_(1, chunk.group_atom, torch.matmul(grouped, last) * neighbours)
         return self._mix(sums)
@@ -134,7 +140,7 @@ class Convolution:
         edges: Edges,
         chunks: Sequence[Chunk],
         n_atoms: int,
-        how: ModuleType,
+        reduction: ModuleType,
     ) -> list[torch.Tensor]:
         """Messages of a later layer.
 
@@ -142,15 +148,8 @@ class Convolution:
         ----------
         features : list of Tensor, each (2 l + 1, n_atoms, width)
             Features of the layer before, after the block's first linear map.
-        edges, chunks, n_atoms
-            The batch.
-        how : module
-            ``_sums`` or ``_compiled_sums``.
-
-        Returns
-        -------
-        list of Tensor, each (2 l + 1, n_atoms, width)
-            Sums of messages by degree, after the linear map, before the norm.
+        edges, chunks, n_atoms, reduction
+            As for :meth:`from_elements`; the result as well.
         """
         import torch
 
@@ -158,7 +157,7 @@ class Convolution:
         for chunk in chunks:
             hidden = self.hidden_values(edges, chunk)
             senders = torch.cat([edges.second[chunk.edges], edges.first[chunk.edges]])
-            messages = how.MessageSums(features, senders, chunk)
+            messages = reduction.MessageSums(features, senders, chunk)
             couplings = edges.harmonics[chunk.edges] @ self.couplings
             for path, last, place in zip(self.paths, self.last, self.places, strict=True):
                 messages.add(path, hidden @ last, couplings, sums[path.l3], place)

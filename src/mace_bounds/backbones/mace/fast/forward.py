@@ -10,7 +10,7 @@ from mace_bounds.backbones.mace.fast import sums as _sums
 from mace_bounds.backbones.mace.fast.contraction import SymmetricContraction
 from mace_bounds.backbones.mace.fast.convolution import Convolution
 from mace_bounds.backbones.mace.fast.geometry import build_edges, chunks
-from mace_bounds.backbones.mace.fast.weights import demand, linear_blocks, selector_blocks
+from mace_bounds.backbones.mace.fast.weights import linear_blocks, require_supported, selector_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,9 @@ class FastForward:
         import torch
 
         with torch.no_grad():
-            demand(not getattr(module, "use_agnostic_product", False), "a product without elements")
+            require_supported(
+                not getattr(module, "use_agnostic_product", False), "a product without elements"
+            )
             embedding = linear_blocks(module.node_embedding.linear)[0, 0]
             self.dtype, self.device = dtype, device
             self.n_elements = len(module.atomic_numbers)
@@ -83,11 +85,11 @@ class FastForward:
             limit = EDGES_PER_CHUNK[self.device]
             runs = list(chunks(batch, edges, limit, self.n_elements))
             blocks = list(element_blocks(batch.elements, ATOMS_PER_BLOCK[self.device]))
-            how = _summation(batch)
+            reduction = _summation(batch)
             features: list[torch.Tensor] = []
             scalars = []
             for layer in self.layers:
-                features = layer(features, batch.elements, edges, runs, blocks, how)
+                features = layer(features, batch.elements, edges, runs, blocks, reduction)
                 scalars.append(features[0][0])
         return scalars, pair
 
@@ -127,7 +129,7 @@ class _Layer:
         self.linear = [cast(linear[k, k]) for k in range(len(self.contraction.degrees))]
         skip = selector_blocks(interaction.skip_tp)
         residual = "Residual" in type(interaction).__name__
-        demand(product.use_sc or not residual, "a product that ignores its residual")
+        require_supported(product.use_sc or not residual, "a product that ignores its residual")
         self.table = self.residual_table = None
         self.residual = self.selector = None
         if residual:
@@ -146,16 +148,16 @@ class _Layer:
         edges: Any,
         runs: list[Any],
         blocks: list[tuple[int, torch.Tensor]],
-        how: ModuleType,
+        reduction: ModuleType,
     ) -> list[torch.Tensor]:
         import torch
 
         n_atoms, convolution = len(elements), self.convolution
         if self.table is not None:
-            messages = convolution.from_elements(self.table, edges, runs, n_atoms, how)
+            messages = convolution.from_elements(self.table, edges, runs, n_atoms, reduction)
         else:
             up = [f @ w for f, w in zip(features, convolution.up, strict=True)]
-            messages = convolution.from_features(up, edges, runs, n_atoms, how)
+            messages = convolution.from_features(up, edges, runs, n_atoms, reduction)
         norm = convolution.norm(edges, n_atoms)
         out = [
             messages[0].new_empty(2 * degree + 1, n_atoms, w.shape[1])

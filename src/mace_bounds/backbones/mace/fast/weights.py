@@ -13,7 +13,7 @@ class Unsupported(Exception):
     """A model is not of the family whose forward can be re-arranged; the message says why."""
 
 
-def demand(condition: bool, reason: str) -> None:
+def require_supported(condition: bool, reason: str) -> None:
     """Raise :class:`Unsupported` with ``reason`` unless the condition holds."""
     if not condition:
         raise Unsupported(reason)
@@ -29,9 +29,9 @@ def irreps_of(value: Any) -> Any:
 def natural_degrees(irreps: Any, what: str) -> list[int]:
     """Degrees l of irreps that are sorted, distinct and of parity (-1)^l, as those of the released models."""
     degrees = [ir.l for _, ir in irreps]
-    demand(all(ir.p == (-1) ** ir.l for _, ir in irreps), f"{what} {irreps} of unnatural parity")
-    demand(degrees == sorted(set(degrees)), f"{what} {irreps} in another order")
-    demand(len({mul for mul, _ in irreps}) == 1, f"{what} {irreps} of unequal widths")
+    require_supported(all(ir.p == (-1) ** ir.l for _, ir in irreps), f"{what} {irreps} of unnatural parity")
+    require_supported(degrees == sorted(set(degrees)), f"{what} {irreps} in another order")
+    require_supported(len({mul for mul, _ in irreps}) == 1, f"{what} {irreps} of unequal widths")
     return degrees
 
 
@@ -42,8 +42,10 @@ def linear_blocks(linear: Any) -> dict[tuple[int, int], torch.Tensor]:
     """
     import torch
 
-    demand(type(linear).__name__ == "Linear" and hasattr(linear, "irreps_in"), "a linear map not of e3nn")
-    demand(getattr(linear, "bias_numel", 0) == 0, "a linear map with a bias")
+    require_supported(
+        type(linear).__name__ == "Linear" and hasattr(linear, "irreps_in"), "a linear map not of e3nn"
+    )
+    require_supported(getattr(linear, "bias_numel", 0) == 0, "a linear map with a bias")
     irreps_in, irreps_out = irreps_of(linear.irreps_in), irreps_of(linear.irreps_out)
     blocks = {}
     for i, (columns, (mul_in, ir_in)) in enumerate(zip(irreps_in.slices(), irreps_in, strict=True)):
@@ -60,7 +62,7 @@ def selector_blocks(skip: Any) -> dict[tuple[int, int], torch.Tensor]:
     """Effective matrices of a product with one-hot elements: (slot in, slot out) -> (element, mul_in, mul_out)."""
     import torch
 
-    demand(hasattr(skip, "instructions") and hasattr(skip, "weight"), "a selector not of e3nn")
+    require_supported(hasattr(skip, "instructions") and hasattr(skip, "weight"), "a selector not of e3nn")
     irreps_in, irreps_out = irreps_of(skip.irreps_in1), irreps_of(skip.irreps_out)
     n_elements = irreps_of(skip.irreps_in2).dim
     ones = torch.ones(skip.weight_numel, dtype=torch.float64)
@@ -76,7 +78,7 @@ def selector_blocks(skip: Any) -> dict[tuple[int, int], torch.Tensor]:
         probe[0, irreps_in.slices()[instruction.i_in1].start] = 1
         factor = skip(probe, first, ones)[0, irreps_out.slices()[instruction.i_out].start]
         blocks[instruction.i_in1, instruction.i_out] = (factor * weight).permute(1, 0, 2).contiguous()
-        demand(ir.p == (-1) ** ir.l, "a selector of unnatural parity")
+        require_supported(ir.p == (-1) ** ir.l, "a selector of unnatural parity")
     return blocks
 
 
@@ -118,13 +120,15 @@ def coupling_paths(product: Any) -> list[Path]:
     """Paths of an ``e3nn.o3.TensorProduct`` of kind "uvu", in the order of its weights (one width each)."""
     import torch
 
-    demand(hasattr(product, "instructions"), "a tensor product not of e3nn")
+    require_supported(hasattr(product, "instructions"), "a tensor product not of e3nn")
     in1, in2, out = (irreps_of(getattr(product, n)) for n in ("irreps_in1", "irreps_in2", "irreps_out"))
     weights = torch.ones(1, product.weight_numel, dtype=torch.float64)
     paths: list[Path] = []
     filled = 0
     for instruction in product.instructions:
-        demand(instruction.connection_mode == "uvu", f"a tensor product {instruction.connection_mode}")
+        require_supported(
+            instruction.connection_mode == "uvu", f"a tensor product {instruction.connection_mode}"
+        )
         ir1, ir2, ir3 = (
             irreps[k].ir
             for irreps, k in ((in1, instruction.i_in1), (in2, instruction.i_in2), (out, instruction.i_out))
@@ -146,7 +150,9 @@ def coupling_paths(product: Any) -> list[Path]:
 def network_layers(network: Any) -> tuple[list[torch.Tensor], Any]:
     """Effective matrices of an ``e3nn.nn.FullyConnectedNet`` and the plain activation between them."""
     layers = list(network.children())
-    demand(type(network).__name__ == "FullyConnectedNet", f"a radial network {type(network).__name__}")
+    require_supported(
+        type(network).__name__ == "FullyConnectedNet", f"a radial network {type(network).__name__}"
+    )
     matrices, gain, activation = [], 1.0, None
     for layer in layers:
         last = layer.act is None
@@ -154,7 +160,7 @@ def network_layers(network: Any) -> tuple[list[torch.Tensor], Any]:
         matrices.append(gain * layer.weight.detach().double() / variance**0.5)
         if not last:
             activation = getattr(layer.act, "f", None)
-            demand(activation is not None, "a radial network with an activation of another kind")
+            require_supported(activation is not None, "a radial network with an activation of another kind")
             gain = float(layer.act.cst) * layer.var_out**0.5
-    demand(layers[-1].act is None, "a radial network with an activation at its end")
+    require_supported(layers[-1].act is None, "a radial network with an activation at its end")
     return matrices, activation
