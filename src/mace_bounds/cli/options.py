@@ -20,6 +20,9 @@ from mace_bounds.structures import help_text
 PANELS = {"extract": "How structures are read", "fit": "How heads are fitted"}
 """Headings in the help, by the name under which settings are taken."""
 
+COMMAND_LINE_DEFAULTS = {"workers": None}
+"""All cores: in Python the default is this process, as a script must be guarded before it may start others."""
+
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -148,7 +151,8 @@ def takes(**wanted: type | Selection) -> Callable[[Callable[..., None]], Callabl
 
 def _parameter(field: Field[Any], hint: Any, panel: str | None) -> inspect.Parameter:
     """Return the option of one field as a parameter with an annotation for typer."""
-    about, default = field.metadata, field.default
+    about: Any = field.metadata
+    default: Any = COMMAND_LINE_DEFAULTS.get(field.name, field.default)
     if default is MISSING:
         raise TypeError(f"the setting {field.name} has no default, so it cannot be an option.")
     details: dict[str, Any] = {

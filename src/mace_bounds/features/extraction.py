@@ -29,14 +29,11 @@ if TYPE_CHECKING:
     from mace_bounds.backbones import Backbone
     from mace_bounds.structures import Record
 
-IN_THIS_PROCESS = ExtractSettings(workers=1)
-
-
 def extract(
     records: Iterable[Record],
     folder: str | Path,
     model: Backbone,
-    settings: ExtractSettings = IN_THIS_PROCESS,
+    settings: ExtractSettings = ExtractSettings(),
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureStore:

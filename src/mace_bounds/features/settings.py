@@ -53,6 +53,8 @@ class ExtractSettings:
         Records per shard of the store.
     workers : int or None
         Processes on this machine; None for one on each usable core. With 1, and on CUDA, there is only this one.
+        Scripts that ask for more must start under ``if __name__ == "__main__"``, as for every use of
+        :mod:`multiprocessing`.
     scheduler : str or None
         Address of a Dask scheduler whose workers see the same folder; instead of processes.
     part : (int, int) or None
@@ -85,7 +87,7 @@ class ExtractSettings:
     )
     shard_rows: int = setting(256, "Structures per shard of the store.", minimum=1)
     workers: int | None = setting(
-        None,
+        1,
         "Worker processes on this machine (ignored on CUDA).",
         minimum=1,
         metavar="N",
