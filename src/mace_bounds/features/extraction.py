@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mace_bounds.backbones import Backbone
     from mace_bounds.structures import Record
 
+
 def extract(
     records: Iterable[Record],
     folder: str | Path,
