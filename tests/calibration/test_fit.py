@@ -17,7 +17,7 @@ from mace_bounds.calibration import (
     load_head,
     residual_ev_per_atom,
 )
-from mace_bounds.calibration.head_fit import _fit_pops_and_scale, cross_fit, row_weights, usable_rows
+from mace_bounds.calibration.fit import _fit_pops_and_scale, cross_fit, row_weights, usable_rows
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
 from mace_bounds.metrics import chemistry_class
@@ -275,12 +275,12 @@ def test_a_score_comes_from_the_head_that_left_its_row_out(crossed):
     fit = crossed.rows.take(crossed.splits == "fit")
     config = FitConfig(seed=3, n_folds=3)
     folds = group_folds(fit.table["formula"].to_numpy(str), 3, 3 + 7919)
-    x, fractions, n_atoms = head_inputs(fit, composition=True)
+    design = head_inputs(fit, composition=True)
     for k, head in enumerate(crossed.head.folds):
         held = folds == k
         unseen = _fit_pops_and_scale(fit.take(~held), fit.table["formula"].to_numpy(str)[~held], config)
-        np.testing.assert_allclose(head.pops.coefficients, unseen[0].coefficients, rtol=1e-8, atol=1e-12)
-        centre, sigma = head.centre_and_sigma(x[held], fractions[held], n_atoms[held])
+        np.testing.assert_allclose(head.pops.ridge.coefficients, unseen[0].ridge.coefficients, rtol=1e-8, atol=1e-12)
+        centre, sigma = head.centre_and_sigma(design.take(held))
         scores = np.abs(residual_ev_per_atom(fit)[held] - centre) / sigma
         layer = crossed.head.conformal
         np.testing.assert_allclose(np.sort(scores), layer.scores[layer.folds == k], rtol=1e-9)

@@ -11,7 +11,8 @@ import numpy as np
 from mace_bounds.benchmark.baselines import BASELINES, BaselineRows, Widths
 from mace_bounds.benchmark.config import PRODUCT, PRODUCT_SPLIT, REFERENCE, SCALE_PREFIX
 from mace_bounds.calibration import (
-    SCALE_KINDS,
+    KINDS,
+    DesignRows,
     cross_fit,
     fit_head,
     fit_scale,
@@ -118,7 +119,7 @@ def common_config(config: FitConfig) -> FitConfig:
 
 def method_names(config: FitConfig) -> tuple[str, ...]:
     """Names of every method that can run here, the product first; with split conformal it is there once."""
-    scales = [SCALE_PREFIX + kind for kind in SCALE_KINDS if kind != REFERENCE]
+    scales = [SCALE_PREFIX + kind for kind in KINDS if kind != REFERENCE]
     product = (PRODUCT,) if config == common_config(config) else (PRODUCT, PRODUCT_SPLIT)
     pops = [POPS + name for name in POSTERIORS]
     return (*product, *pops, POPS_SUPPORT, *scales, *BASELINES)
@@ -164,7 +165,7 @@ def prepare(rows: FeatureRows, manifest: Manifest, split: Split) -> SplitData:
         test=Part(test, _without_labels(_plain(test, head, split))),
         head=head,
         intervals=head.intervals(test),
-        left_out=scale_inputs(left_out, plain.fractions, plain.n_atoms, plain.x),
+        left_out=scale_inputs(left_out, _design(plain, config)),
         shipped=lambda: fit_head(used, manifest, split.config).head,
         head_seconds=head_seconds,
         pops_seconds=pops_seconds,
@@ -195,16 +196,20 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 def _plain(rows: FeatureRows, head: CalibratedHead, split: Split) -> BaselineRows:
-    x, fractions, n_atoms = head_inputs(rows, composition=split.config.composition)
+    design = head_inputs(rows, composition=split.config.composition)
     return BaselineRows(
-        x=x,
+        x=design.x,
         y=residual_ev_per_atom(rows),
         centre=head.intervals(rows).centre,
         groups=rows.table[split.config.split_by].to_numpy(dtype=str),
         weights=row_weights(rows, split.config),
-        n_atoms=n_atoms,
-        fractions=fractions,
+        n_atoms=design.n_atoms,
+        fractions=design.fractions,
     )
+
+
+def _design(rows: BaselineRows, config: FitConfig) -> DesignRows:
+    return DesignRows(rows.x, rows.fractions, rows.n_atoms, config.composition)
 
 
 def _without_labels(rows: BaselineRows) -> BaselineRows:
@@ -267,7 +272,7 @@ def _scale(kind: str, data: SplitData) -> Outcome:
 
     def widths(part: Part) -> Widths:
         plain = part.plain
-        inputs = scale_inputs(predict(head, plain.x), plain.fractions, plain.n_atoms, plain.x)
+        inputs = scale_inputs(predict(head, plain.x), _design(plain, data.split.config))
         return Widths(plain.centre, scale.sigma(inputs))
 
     size = _size(head.to_tensors()) + _size(scale.to_tensors())

@@ -1,20 +1,8 @@
 """Residuals to intervals with stated coverage: centre, scale, conformal layer, novelty."""
 
-from mace_bounds.calibration.calibrated import (
-    CalibratedHead,
-    FoldHead,
-    HeadIdentity,
-    head_inputs,
-    load_head,
-    scale_inputs,
-)
-from mace_bounds.calibration.centre import (
-    Centre,
-    select_centre,
-)
-from mace_bounds.calibration.config import (
-    FitConfig,
-)
+from mace_bounds.calibration.calibrated import CalibratedHead, FoldHead, HeadIdentity, load_head
+from mace_bounds.calibration.centre import Centre, select_centre
+from mace_bounds.calibration.config import FitConfig
 from mace_bounds.calibration.conformal import (
     conformal_quantile,
     conformal_scores,
@@ -22,7 +10,7 @@ from mace_bounds.calibration.conformal import (
     cv_plus_level,
     weighted_conformal_quantile,
 )
-from mace_bounds.calibration.head_fit import (
+from mace_bounds.calibration.fit import (
     FitResult,
     cross_fit,
     fit_head,
@@ -30,45 +18,23 @@ from mace_bounds.calibration.head_fit import (
     row_weights,
     usable_rows,
 )
-from mace_bounds.calibration.intervals import (
-    Intervals,
-)
-from mace_bounds.calibration.layer import (
-    ConformalLayer,
-    conformal_layer,
-)
-from mace_bounds.calibration.novelty import (
-    GRADES,
-    Novelty,
-    NoveltyGrades,
-)
-from mace_bounds.calibration.novelty_fit import (
-    fit_novelty,
-)
-from mace_bounds.calibration.scale import (
-    KINDS as SCALE_KINDS,
-)
-from mace_bounds.calibration.scale import (
-    ScaleModel,
-)
-from mace_bounds.calibration.scale_fit import (
-    fit_scale,
-    select_scale,
-)
-from mace_bounds.calibration.scale_inputs import (
-    ScaleInputs,
-)
-from mace_bounds.calibration.splits import (
-    assign_splits,
-    group_folds,
-)
+from mace_bounds.calibration.inputs import DesignRows, head_inputs, scale_inputs
+from mace_bounds.calibration.intervals import Intervals
+from mace_bounds.calibration.layer import ConformalLayer, conformal_layer
+from mace_bounds.calibration.novelty import GRADES, Novelty, NoveltyGrades
+from mace_bounds.calibration.novelty_fit import fit_novelty
+from mace_bounds.calibration.scale import ScaleModel, fit_scale, select_scale
+from mace_bounds.calibration.scale_inputs import ScaleInputs
+from mace_bounds.calibration.scale_kinds import KINDS
+from mace_bounds.calibration.splits import assign_splits, group_folds
 
 __all__ = [
     "GRADES",
-    "SCALE_KINDS",
+    "KINDS",
     "CalibratedHead",
     "Centre",
     "ConformalLayer",
+    "DesignRows",
     "FitConfig",
     "FitResult",
     "FoldHead",

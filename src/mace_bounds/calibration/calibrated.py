@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.calibration.centre import Centre
+from mace_bounds.calibration.inputs import DesignRows, head_inputs, scale_inputs
 from mace_bounds.calibration.intervals import Intervals, conformal_groups
 from mace_bounds.calibration.layer import ConformalLayer
 from mace_bounds.calibration.novelty import Novelty
 from mace_bounds.calibration.scale import ScaleModel
-from mace_bounds.calibration.scale_inputs import ScaleInputs
 from mace_bounds.errors import HeadError
-from mace_bounds.features import atomic_fractions, design_matrix
 from mace_bounds.head import (
     PopsConfig,
     PopsHead,
-    PopsPrediction,
     predict,
     read_head_folder,
     tensors_named,
@@ -80,13 +78,10 @@ class FoldHead:
     centre: Centre
     scale: ScaleModel
 
-    def centre_and_sigma(
-        self, x: NDArray[np.float64], fractions: NDArray[np.float64], n_atoms: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def centre_and_sigma(self, rows: DesignRows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Centre and σ of rows, shape (n,) each, eV/atom."""
-        pops = predict(self.pops, x)
-        sigma = self.scale.sigma(scale_inputs(pops, fractions, n_atoms, x))
-        return self.centre.residual(pops.mean, fractions), sigma
+        pops = predict(self.pops, rows.x)
+        return self.centre.residual(pops.mean, rows.fractions), self.scale.sigma(scale_inputs(pops, rows))
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Every array; the plain values go to :meth:`to_config`."""
@@ -179,8 +174,9 @@ class CalibratedHead:
         own = self.identity
         if model_digest != own.model_digest or model_head != own.model_head:
             raise HeadError(
-                f"expected features of {own.model} (head {own.model_head}, weights {own.model_digest[:12]}), got "
-                f"{model} (head {model_head}, weights {model_digest[:12]}); use a head that was fitted for this model."
+                f"the head belongs to {own.model} (head {own.model_head}, digest {own.model_digest[:12]}), and the "
+                f"features are of {model} (head {model_head}, digest {model_digest[:12]}); use a head that was fitted "
+                "for this model."
             )
         if kind != own.kind:
             raise HeadError(f"expected {own.kind} features, got {kind}; extract the features again.")
@@ -206,14 +202,14 @@ class CalibratedHead:
         Intervals
             In the order of the rows.
         """
-        x, fractions, n_atoms = head_inputs(rows, composition=self.identity.composition)
-        pops = predict(self.pops, x)
-        inputs = scale_inputs(pops, fractions, n_atoms, x)
+        design = head_inputs(rows, composition=self.identity.composition)
+        pops = predict(self.pops, design.x)
+        inputs = scale_inputs(pops, design)
         sigma = self.scale.sigma(inputs)
-        centre = self.centre.residual(pops.mean, fractions)
+        centre = self.centre.residual(pops.mean, design.fractions)
         cells = chemistry_classes(rows.table["elements"].tolist())
-        groups = conformal_groups(cells, fractions, n_atoms)
-        by_fold = [fold.centre_and_sigma(x, fractions, n_atoms) for fold in self.folds] or [(centre, sigma)]
+        groups = conformal_groups(cells, design.fractions, design.n_atoms)
+        by_fold = [fold.centre_and_sigma(design) for fold in self.folds] or [(centre, sigma)]
         fold_centre, fold_sigma = (np.stack(part) for part in zip(*by_fold, strict=True))
         bounds = [self.conformal.bounds(fold_centre, fold_sigma, groups, level) for level in self.levels]
         lower, upper = np.array(bounds).reshape(len(self.levels), 2, len(sigma)).transpose(1, 2, 0)
@@ -231,7 +227,7 @@ class CalibratedHead:
             groups=groups,
             fold_centre=fold_centre,
             fold_sigma=fold_sigma,
-            novelty=None if self.novelty is None else self.novelty.grade(rows, x),
+            novelty=None if self.novelty is None else self.novelty.grade(rows, design.x),
         )
 
     def min_covering_level(self, intervals: Intervals, residual: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -329,34 +325,3 @@ def load_head(folder: str | Path) -> CalibratedHead:
         raise HeadError(
             f"a part of the head in {folder} is missing or malformed ({error}); fit it again."
         ) from error
-
-
-def head_inputs(
-    rows: FeatureRows, *, composition: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Design matrix (n, P), atomic fractions (n, 118) and sizes (n,) of rows that have features."""
-    fractions = atomic_fractions(rows.table["elements"].tolist(), rows.table["counts"].tolist())
-    n_atoms = rows.table["n_atoms"].to_numpy(dtype=np.float64)
-    return design_matrix(rows.features, n_atoms, fractions, composition=composition), fractions, n_atoms
-
-
-def scale_inputs(
-    pops: PopsPrediction,
-    fractions: NDArray[np.float64],
-    n_atoms: NDArray[np.float64],
-    x: NDArray[np.float64] | None = None,
-) -> ScaleInputs:
-    """Pick what the scale sees from a POPS prediction and, where given, the design matrix x (n, P) behind it."""
-    n_elements = fractions.shape[1]
-    if x is not None and np.array_equal(x[:, -n_elements:], fractions):  # the fractions are there already
-        x = x[:, :-n_elements]
-    return ScaleInputs(
-        support_width=0.5 * (pops.support_upper - pops.support_lower),
-        box_std=pops.misspecification_std,
-        leverage=pops.leverage,
-        epistemic_std=pops.epistemic_std,
-        fractions=fractions,
-        n_atoms=n_atoms,
-        features=x,
-        ellipsoid_std=None if np.isnan(pops.ellipsoid_std).any() else pops.ellipsoid_std,
-    )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.calibration.scale_fit import group_standard_error, interval_loss
+from mace_bounds.calibration.scale import group_standard_error, interval_loss
 from mace_bounds.calibration.splits import group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.head import MAD_TO_STD

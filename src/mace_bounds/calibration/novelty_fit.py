@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration.calibrated import head_inputs
+from mace_bounds.calibration.inputs import head_inputs
 from mace_bounds.calibration.local_sets import fit_local_sets
 from mace_bounds.calibration.novelty import (
     GRADES,
@@ -43,11 +43,11 @@ _N_ELEMENTS = 118
 def measured_novelty(rows: FeatureRows, fit: NDArray[np.bool_], *, composition: bool, seed: int) -> Novelty:
     """Novelty of the rows where ``fit`` (n,) is true, its rates of false alarm measured on the others."""
     used = rows.take(fit)
-    novelty = fit_novelty(used, head_inputs(used, composition=composition)[0], seed)
+    novelty = fit_novelty(used, head_inputs(used, composition=composition).x, seed)
     others = rows.take(~fit)
     if len(others.table) == 0:
         return novelty
-    return novelty.measured(others, head_inputs(others, composition=composition)[0])
+    return novelty.measured(others, head_inputs(others, composition=composition).x)
 
 
 def fit_novelty(rows: FeatureRows, x: Array, seed: int) -> Novelty:

@@ -1,4 +1,7 @@
-"""The kinds of σ(x): each is a few lines that fit a size to training rows and evaluate it on others."""
+"""The kinds of σ(x), a class each, and the two regressions behind them: deterministic, with closed-form gradients.
+
+A new kind is a class with the methods of :class:`Kind`, and a line in :data:`KINDS`.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,24 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration.scale_inputs import ScaleInputs
-from mace_bounds.calibration.scale_solvers import gamma_nnls, laplace_path, low_rank
-from mace_bounds.calibration.scale_space import Arrays, Space, kernel, landmarks
-
-RANK = 4
-"""Columns of U in the ``low_rank`` kind."""
+from mace_bounds.calibration.scale_inputs import Arrays, KernelSpace, ScaleInputs, kernel, landmarks
+from mace_bounds.head import minimise, weighted_quantile
 
 _PATH = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # ridge strengths, in units of a candidate's
 _CLIP_QUANTILE = 0.995  # sizes above this quantile are cut before a mean is fitted to them
 _MARGIN = np.log(2.0)  # by which a logarithm may leave its training range
+_LOG_LINEAR = (
+    "coefficients",
+    "element_coefficients",
+    "floors",
+    "low",
+    "high",
+    "space_centre",
+    "space_spread",
+    "space_metric",
+    "space_offset",
+)
+_KERNEL = ("landmarks", "kernel_width", "feature_coefficients", "kernel_coefficients")
 _LARGEST_LOG = 300.0  # the ceiling of the scale cuts long before; this only keeps exp finite
 
 
@@ -92,45 +103,8 @@ class Support:
 
 
 @dataclass(frozen=True)
-class Variance:
-    """σ² = Σ θ·[1, support², box², leverage, 1/n, ellipsoid²] + Σ_element f·s², all θ, s² ≥ 0.
-
-    The prior of strength k counts as k rows of every pure element with the size of the average row: element terms
-    that few rows can tell shrink together, so that the model is safe from a hundred rows on.
-    """
-
-    strengths: ClassVar[tuple[float, ...]] = (100.0,)
-    arrays: ClassVar[tuple[str, ...]] = ("coefficients", "element_coefficients", "low", "high")
-    minimum: ClassVar[int] = 100
-
-    def fit(self, rows: TrainingRows, strengths: Sequence[float]) -> list[Arrays]:
-        """Gamma regression of r², the largest cut."""
-        columns, seen = rows.inputs.variance_columns(), rows.inputs.elements
-        fractions, target = rows.inputs.fractions[:, seen], _cut(rows.size, rows.w) ** 2
-        n_elements = fractions.shape[1]
-        mean = np.average(columns, axis=0, weights=rows.w)
-        prior = np.column_stack([np.tile(mean, (n_elements, 1)), np.eye(n_elements)])
-        design = np.vstack([np.column_stack([columns, fractions]), prior])
-        sizes = np.concatenate([target, np.full(n_elements, np.average(target, weights=rows.w))])
-        out = []
-        for strength in strengths:
-            theta = gamma_nnls(design, sizes, np.concatenate([rows.w, np.full(n_elements, strength)]))
-            k = columns.shape[1]
-            arrays = {"coefficients": theta[:k], "element_coefficients": _elements(theta[k:], seen)}
-            out.append({**arrays, **_clamps(columns[:, 1:])})
-        return out
-
-    def size(self, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> NDArray[np.float64]:
-        """Root of the non-negative sum."""
-        columns = inputs.variance_columns(len(arrays["coefficients"]))
-        columns[:, 1:] = np.clip(columns[:, 1:], arrays["low"], arrays["high"])
-        linear = columns @ arrays["coefficients"] + inputs.fractions @ arrays["element_coefficients"]
-        return np.sqrt(np.maximum(linear, 0.0))
-
-
-@dataclass(frozen=True)
 class LogLinear:
-    """log σ linear in log widths, log distance, atomic fractions and, if asked, features and kernels around rows.
+    """log σ linear in log widths, log distance, atomic fractions and, on demand, features and kernels around rows.
 
     The logarithms have unit variance and the features together too, so that one ridge serves all. log σ is the mean
     over a path of ridge strengths, 1 to 300 rows times the candidate's: folds on a few hundred rows with heavy tails
@@ -138,33 +112,34 @@ class LogLinear:
 
     Attributes
     ----------
-    with_features, with_kernel : bool
-        What joins widths, distance and fractions.
+    with_kernel : bool
+        Whether the model's features, and Gaussian kernels around training rows in them, join the rest.
     minimum : int
         Fewest rows for which it is tried.
     """
 
-    with_features: bool
     with_kernel: bool
     minimum: int
     strengths: ClassVar[tuple[float, ...]] = (1.0, 0.3, 0.1, 0.03)
-    arrays: ClassVar[tuple[str, ...]] = ("coefficients", "element_coefficients", "floors", "low", "high")
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Coefficients, the training range, the space and, with kernels, where these sit."""
+        return (*_LOG_LINEAR, *_KERNEL) if self.with_kernel else _LOG_LINEAR
 
     def fit(self, rows: TrainingRows, strengths: Sequence[float]) -> list[Arrays]:
         """Laplace likelihood with a ridge, see :func:`laplace_path`."""
-        space, floors = Space.fit(rows.inputs), rows.inputs.floors()
-        distance = 0.5 * np.log(space.left_out_gain(rows.inputs))
+        space, floors = KernelSpace.fit(rows.inputs), rows.inputs.floors()
+        distance = 0.5 * np.log(space.left_out_leverage(rows.inputs))
         logs = np.column_stack([rows.inputs.log_columns(floors), distance])
         spread = logs.std(axis=0)
         unit = np.where(spread > 1e-12, spread, np.inf)  # a column that does not vary gets no coefficient
         points = space.features(rows.inputs)
         placed: Arrays = {}
         blocks, modes = [logs / unit, rows.inputs.fractions], np.empty((0, 0))
-        if self.with_features:
-            blocks.append(points)
         if self.with_kernel:
             placed, modes = landmarks(points, rows.order)
-            blocks.append(kernel(placed, points) @ modes)
+            blocks += [points, kernel(placed, points) @ modes]
         clamps = {"floors": floors, "low": logs.min(axis=0) - _MARGIN, "high": logs.max(axis=0) + _MARGIN}
         cuts = np.cumsum([1, *(block.shape[1] for block in blocks)])[:-1]
         out = []
@@ -172,83 +147,32 @@ class LogLinear:
             parts = np.split(solution, cuts)
             arrays = {**space.to_arrays(), **clamps, **placed, "element_coefficients": parts[2]}
             arrays["coefficients"] = np.concatenate([parts[0], parts[1] / unit])
-            if self.with_features:
-                arrays["feature_coefficients"] = parts[3]
             if self.with_kernel:
-                arrays["kernel_coefficients"] = modes @ parts[-1]
+                arrays |= {"feature_coefficients": parts[3], "kernel_coefficients": modes @ parts[4]}
             out.append(arrays)
         return out
 
     def size(self, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> NDArray[np.float64]:
         """Exponential of the linear predictor; logarithms clamped a factor of two beyond the training range."""
-        logs = inputs.log_columns(arrays["floors"])
+        space = KernelSpace.of(arrays)
         linear = inputs.fractions @ arrays["element_coefficients"] + arrays["coefficients"][0]
-        if "space_centre" in arrays:  # heads from before the distance have none
-            space = Space.of(arrays)
-            logs = np.column_stack([logs, 0.5 * np.log(space.gain(inputs))])
+        if self.with_kernel:
             points = space.features(inputs)
-            if "feature_coefficients" in arrays:
-                linear = linear + points @ arrays["feature_coefficients"]
-            if "kernel_coefficients" in arrays:
-                linear = linear + kernel(arrays, points) @ arrays["kernel_coefficients"]
+            linear = linear + points @ arrays["feature_coefficients"]
+            linear = linear + kernel(arrays, points) @ arrays["kernel_coefficients"]
+        logs = np.column_stack([inputs.log_columns(arrays["floors"]), 0.5 * np.log(space.leverage(inputs))])
         logs = np.clip(logs, arrays["low"], arrays["high"])
         log_size = linear + logs @ arrays["coefficients"][1:]
         return np.asarray(np.exp(np.clip(log_size, -_LARGEST_LOG, _LARGEST_LOG)))
 
 
-@dataclass(frozen=True)
-class LowRank:
-    """σ² = floor + θ·[support², box², leverage, 1/n, ellipsoid²] + Σ_element f·s² + |Uᵀu|², u the features."""
-
-    strengths: ClassVar[tuple[float, ...]] = (30.0,)
-    arrays: ClassVar[tuple[str, ...]] = (
-        *Variance.arrays,
-        "directions",
-        "space_centre",
-    )
-    minimum: ClassVar[int] = 200
-
-    def fit(self, rows: TrainingRows, strengths: Sequence[float]) -> list[Arrays]:
-        """Laplace likelihood with a ridge, see :func:`low_rank`."""
-        space, columns = Space.fit(rows.inputs), rows.inputs.variance_columns()[:, 1:]
-        seen, k = rows.inputs.elements, 1 + columns.shape[1]
-        unit = np.maximum(np.average(columns, axis=0, weights=rows.w), 1e-300)
-        terms = np.column_stack([columns / unit, rows.inputs.fractions[:, seen]])
-        u, shared = space.features(rows.inputs), {**space.to_arrays(), **_clamps(columns)}
-        out = []
-        for strength in strengths:
-            theta, directions = low_rank(terms, u, rows.size, rows.w, strength, RANK)
-            solved = {"coefficients": theta[:k] / np.append(1.0, unit), "directions": directions}
-            out.append({**shared, **solved, "element_coefficients": _elements(theta[k:], seen)})
-        return out
-
-    def size(self, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> NDArray[np.float64]:
-        """Root of the sum."""
-        columns = inputs.variance_columns(len(arrays["coefficients"]))
-        columns[:, 1:] = np.clip(columns[:, 1:], arrays["low"], arrays["high"])
-        linear = columns @ arrays["coefficients"] + inputs.fractions @ arrays["element_coefficients"]
-        u = Space.of(arrays).features(inputs) @ arrays["directions"]
-        return np.asarray(np.sqrt(linear + np.einsum("ij,ij->i", u, u)))
-
-
-STRATEGIES: dict[str, Kind] = {
+KINDS: dict[str, Kind] = {
     "constant": Constant(),
     "pops": Support(),
-    "log_ridge": LogLinear(with_features=False, with_kernel=False, minimum=50),
-    "log_features": LogLinear(with_features=True, with_kernel=False, minimum=100),
-    "variance": Variance(),
-    "low_rank": LowRank(),
-    "kernel": LogLinear(with_features=True, with_kernel=True, minimum=200),
+    "log_ridge": LogLinear(with_kernel=False, minimum=50),
+    "kernel": LogLinear(with_kernel=True, minimum=200),
 }
-"""All kinds, simplest first; a head's ``scale.kind`` is one of these names."""
-
-
-def weighted_quantile(values: NDArray[np.float64], w: NDArray[np.float64], level: float) -> float:
-    """Smallest value whose cumulated weight reaches ``level`` of the total."""
-    order = np.argsort(values, kind="stable")
-    cumulated = np.cumsum(w[order])
-    position = int(np.searchsorted(cumulated, level * cumulated[-1]))
-    return float(values[order[min(position, values.size - 1)]])
+"""All kinds, simplest first; a head's ``scale.kind`` is one of these names, and it chooses among all of them."""
 
 
 def _mean_paths(
@@ -260,18 +184,130 @@ def _mean_paths(
     return [np.mean([solved[strength * step] for step in _PATH], axis=0) for strength in strengths]
 
 
-def _elements(values: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Spread values of the seen elements over all; an element never seen counts as their mean."""
-    out = np.full(len(seen), float(values.mean()))
-    out[seen] = values
-    return out
-
-
 def _cut(size: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float64]:
-    cut = weighted_quantile(size, w, _CLIP_QUANTILE)
+    cut = weighted_quantile(size, w, _CLIP_QUANTILE * w.sum())
     return np.minimum(size, cut) if cut > 0 else size
 
 
 def _clamps(columns: NDArray[np.float64]) -> Arrays:
     """Training range of each column, a factor of two wider on both sides."""
     return {"low": 0.5 * columns.min(axis=0), "high": 2.0 * columns.max(axis=0)}
+
+
+def laplace_path(
+    design: NDArray[np.float64], size: NDArray[np.float64], w: NDArray[np.float64], strengths: Sequence[float]
+) -> NDArray[np.float64]:
+    """Fit log σ linear in columns by the likelihood of Laplace noise, for several ridge strengths.
+
+    Minimises Σ w (log σ + |r|/σ) + λ|b|²/2 with log σ = b0 + design·b. This is convex, and the free intercept
+    has a closed form: b0 = log of the mean of |r| exp(-design·b). Laplace, because residuals of crystals have
+    heavy tails: a Gaussian likelihood follows the few largest, a regression of log|r| the luck of the smallest.
+
+    Parameters
+    ----------
+    design : ndarray, shape (n, p)
+        Columns of comparable unit.
+    size, w : ndarray, shape (n,)
+        |r|, not all zero, and row weights of mean 1.
+    strengths : sequence of float
+        Ridge strengths λ, in rows.
+
+    Returns
+    -------
+    ndarray, shape (n_strengths, 1 + p)
+        Intercept and slopes for every strength.
+
+    References
+    ----------
+    P. McCullagh and J. Nelder, *Generalized Linear Models*, 1989, chapter 8 (the same equations: exponential
+    noise, log link); L-BFGS as in scipy, in the eigenbasis of the Hessian at its mean.
+    """
+    total = float(w.sum())
+    level = float(w @ size) / total
+    a = w * size / level
+    centre = np.average(design, axis=0, weights=w)
+    x = design - centre
+    values, vectors = np.linalg.eigh((x * w[:, None]).T @ x)
+    along, values = x @ vectors, np.maximum(values, 0.0)
+    out = np.empty((len(strengths), 1 + design.shape[1]))
+    start = np.zeros(len(values))
+    for k in np.argsort(strengths)[::-1]:  # from the strongest: each starts from the one before
+        strength = float(strengths[k])
+        unit = 1.0 / np.sqrt(values + strength)
+
+        def loss(
+            c: NDArray[np.float64], unit: NDArray[np.float64] = unit, strength: float = strength
+        ) -> tuple[float, NDArray[np.float64]]:
+            b = c * unit
+            eta = -(along @ b)
+            top = float(eta.max())
+            share = a * np.exp(eta - top)
+            mass = float(share.sum())
+            gradient = -total * (along.T @ share) / mass + strength * b
+            value = total * (np.log(mass / total) + top) + 0.5 * strength * float(b @ b)
+            return value / total, gradient * unit / total
+
+        b = minimise(loss, start / unit, name="a scale", max_iter=200, ftol=1e-10, gtol=1e-7) * unit
+        start = b
+        slopes = vectors @ b
+        eta = -(along @ b)
+        top = float(eta.max())
+        intercept = np.log(float(a @ np.exp(eta - top)) / total) + top + np.log(level)
+        out[k] = np.concatenate([[intercept - centre @ slopes], slopes])
+    return out
+
+
+def gamma_nnls(
+    design: NDArray[np.float64],
+    target: NDArray[np.float64],
+    w: NDArray[np.float64],
+    max_iterations: int = 50,
+    tolerance: float = 1e-6,
+) -> NDArray[np.float64]:
+    """Fit a mean that is linear in non-negative columns with non-negative coefficients, for gamma-like noise.
+
+    Minimises the gamma deviance Σ w (y/μ + log μ), μ = design·θ, θ ≥ 0: the noise of a squared residual is
+    proportional to its mean, so plain least squares would only see the largest rows.
+
+    Parameters
+    ----------
+    design : ndarray, shape (n, p)
+        Columns, not negative.
+    target, w : ndarray, shape (n,)
+        Non-negative sizes (|r| or r²), and row weights.
+    max_iterations, tolerance
+        Of the iteratively reweighted least squares; stop on the relative change of the deviance.
+
+    Returns
+    -------
+    ndarray, shape (p,)
+        Coefficients, not negative.
+
+    References
+    ----------
+    McCullagh & Nelder, *Generalized Linear Models*, 1989, chapter 8; Lawson & Hanson, NNLS.
+    """
+    from scipy.optimize import nnls
+
+    level = float(np.average(target, weights=w))
+    unit = np.maximum(np.abs(design).max(axis=0), 1e-300)
+    x, y = design / unit, target / level
+    mean = np.ones(len(y))
+    theta = np.zeros(x.shape[1])
+    best, deviance = theta, np.inf
+    for _ in range(max_iterations):
+        weight = w / mean**2
+        gram = (x * weight[:, None]).T @ x
+        gram[np.diag_indices_from(gram)] += 1e-10 * np.trace(gram) / len(gram)
+        factor = np.linalg.cholesky(gram)
+        step, _ = nnls(factor.T, np.linalg.solve(factor, x.T @ (weight * y)))
+        theta = step if not theta.any() else 0.5 * (theta + step)  # damped: undamped steps can cycle
+        mean = np.maximum(x @ theta, 1e-6)
+        value = float(np.average(y / mean + np.log(mean), weights=w))
+        if value < deviance:
+            best = theta
+        if abs(deviance - value) <= tolerance * (1.0 + abs(value)):
+            break
+        deviance = min(value, deviance)
+    coefficients: NDArray[np.float64] = best * level / unit
+    return coefficients

@@ -6,9 +6,9 @@ from scipy.optimize import minimize
 from sklearn.linear_model import GammaRegressor
 
 from mace_bounds.calibration import ScaleInputs
-from mace_bounds.calibration import scale_solvers as solvers
-from mace_bounds.calibration.scale_solvers import gamma_nnls, laplace_path, low_rank
-from mace_bounds.calibration.scale_space import Space, kernel, landmarks
+from mace_bounds.calibration import scale_kinds
+from mace_bounds.calibration.scale_inputs import KernelSpace, kernel, landmarks
+from mace_bounds.calibration.scale_kinds import gamma_nnls, laplace_path
 
 
 @pytest.fixture(scope="module")
@@ -52,37 +52,16 @@ def test_laplace_path_of_a_strong_ridge_is_the_mean(regression):
     np.testing.assert_allclose(solution[1:], 0.0, atol=1e-8)
 
 
-def test_gradients_against_finite_differences(regression, monkeypatch):
-    """Both closed-form gradients, at random points, against central differences."""
+def test_the_gradient_against_finite_differences(regression, monkeypatch):
+    """The closed form, at a random point, against central differences."""
     x, size, w = regression
     caught = []
-    monkeypatch.setattr(solvers, "_descend", lambda loss, start: caught.append((loss, start)) or start)
+    monkeypatch.setattr(scale_kinds, "minimise", lambda loss, start, **_: caught.append((loss, start)) or start)
     laplace_path(x, size, w, [3.0])
-    low_rank(x**2, x, size, w, 3.0, 2)
-    rng = np.random.default_rng(1)
-    assert len(caught) == 2
-    for loss, start in caught:
-        point, step = start + 0.1 * rng.standard_normal(len(start)), 1e-6
-        numeric = [
-            (loss(point + step * e)[0] - loss(point - step * e)[0]) / (2 * step) for e in np.eye(len(point))
-        ]
-        np.testing.assert_allclose(loss(point)[1], numeric, rtol=1e-5, atol=1e-8)
-
-
-def test_low_rank_finds_planted_terms():
-    rng = np.random.default_rng(2)
-    u, t, w = rng.normal(size=(4000, 3)), rng.uniform(0, 2, (4000, 1)), np.ones(4000)
-    sigma = np.sqrt(0.5 + 2.0 * t[:, 0] + 3.0 * u[:, 1] ** 2)
-    size = sigma * rng.exponential(size=4000)
-    theta, directions = low_rank(t, u, size, w, 1e-3, 1)
-    np.testing.assert_allclose(
-        theta, [0.5, 2.0], rtol=0.35
-    )  # the law of 4000 rows leaves a quarter to the floor
-    np.testing.assert_allclose(np.abs(directions[:, 0]), [0.0, np.sqrt(3.0), 0.0], atol=0.15)
-    found = np.sqrt(theta[0] + theta[1] * t[:, 0] + (u @ directions)[:, 0] ** 2)
-    assert np.mean(np.log(found) + size / found) < np.mean(
-        np.log(sigma) + size / sigma
-    )  # more likely than the truth
+    ((loss, start),) = caught
+    point, step = start + 0.1 * np.random.default_rng(1).standard_normal(len(start)), 1e-6
+    numeric = [(loss(point + step * e)[0] - loss(point - step * e)[0]) / (2 * step) for e in np.eye(len(point))]
+    np.testing.assert_allclose(loss(point)[1], numeric, rtol=1e-5, atol=1e-8)
 
 
 def test_gamma_nnls_reaches_the_minimum_of_the_deviance():
@@ -101,14 +80,14 @@ def test_gamma_nnls_reaches_the_minimum_of_the_deviance():
     assert deviance(theta) <= best.fun + 1e-6
 
 
-def test_left_out_gain_is_that_of_a_fit_without_the_row():
+def test_left_out_leverage_is_that_of_a_fit_without_the_row():
     """Against the row's distance in the inverse Gram matrix of the others, worked out anew for each."""
     rng = np.random.default_rng(3)
     features = rng.normal(size=(40, 3))
     one = np.ones(40)
     inputs = ScaleInputs(one, one, one, one, np.ones((40, 1)), one, features=features)
-    space = Space.fit(inputs)
-    found = space.left_out_gain(inputs)
+    space = KernelSpace.fit(inputs)
+    found = space.left_out_leverage(inputs)
     z = np.column_stack([np.ones(40), (features - space.centre[:3]) / space.spread[:3]])
     ridge = np.diag(
         [0.0, *np.full(3, 1e-3 * 40 * 3 / 4)]

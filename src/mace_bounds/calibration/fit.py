@@ -12,15 +12,14 @@ from mace_bounds.calibration.calibrated import (
     CalibratedHead,
     FoldHead,
     HeadIdentity,
-    head_inputs,
-    scale_inputs,
 )
 from mace_bounds.calibration.centre import Centre, select_centre
 from mace_bounds.calibration.config import GROUPS, FitConfig
+from mace_bounds.calibration.inputs import head_inputs, scale_inputs
 from mace_bounds.calibration.intervals import conformal_groups
 from mace_bounds.calibration.layer import ConformalLayer, conformal_layer
 from mace_bounds.calibration.novelty_fit import measured_novelty
-from mace_bounds.calibration.scale_fit import select_scale
+from mace_bounds.calibration.scale import select_scale
 from mace_bounds.calibration.splits import assign_splits, group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from mace_bounds.calibration.scale import ScaleModel
 
 MINIMUM_FIT_ROWS, MINIMUM_CALIBRATION_ROWS = 20, 9
-_OUTER = 7919  # folds of the conformal scores are other than those of the cross-fit inside
+_OUTER = 7919  # added to the seed: folds of the conformal scores are other than those of the cross-fit inside
 SPLITS = ("fit", "calibration", "test")
 SEEN_IN_TRAINING = "composition in the model's training"
 
@@ -71,7 +70,7 @@ class FitResult:
 
 
 def residual_ev_per_atom(rows: FeatureRows) -> NDArray[np.float64]:
-    """(E_DFT - E_MACE) / N of labelled rows, shape (n,), eV/atom."""
+    """(E_DFT - E_model) / N of labelled rows, shape (n,), eV/atom."""
     table = rows.table
     difference = (table["energy_ev"] - table["energy_model_ev"]) / table["n_atoms"]
     return np.asarray(difference.to_numpy(dtype=np.float64))
@@ -194,8 +193,7 @@ def fit_head(
 
 def split_layer(head: FoldHead, rows: FeatureRows, config: FitConfig) -> ConformalLayer:
     """Scores of labelled rows that a head has not been fitted on (split conformal)."""
-    x, fractions, n_atoms = head_inputs(rows, composition=config.composition)
-    centre, sigma = head.centre_and_sigma(x, fractions, n_atoms)
+    centre, sigma = head.centre_and_sigma(head_inputs(rows, composition=config.composition))
     scores = (residual_ev_per_atom(rows) - centre) / sigma
     return _layer(rows, scores, np.zeros(len(scores), dtype=np.int64), config)
 
@@ -216,8 +214,7 @@ def cross_layer(rows: FeatureRows, config: FitConfig) -> tuple[ConformalLayer, t
         held = folds == fold
         pops, scale, centre, _ = _fit_pops_and_scale(rows.take(~held), groups[~held], config)
         heads.append(FoldHead(pops, centre, scale))
-        x, fractions, n_atoms = head_inputs(rows.take(held), composition=config.composition)
-        expected, sigma = heads[-1].centre_and_sigma(x, fractions, n_atoms)
+        expected, sigma = heads[-1].centre_and_sigma(head_inputs(rows.take(held), composition=config.composition))
         scores[held] = (y[held] - expected) / sigma
     return _layer(rows, scores, folds, config), tuple(heads)
 
@@ -225,11 +222,11 @@ def cross_layer(rows: FeatureRows, config: FitConfig) -> tuple[ConformalLayer, t
 def _layer(
     rows: FeatureRows, scores: NDArray[np.float64], folds: NDArray[np.int64], config: FitConfig
 ) -> ConformalLayer:
-    _, fractions, n_atoms = head_inputs(rows, composition=False)
+    design = head_inputs(rows, composition=False)
     chemistry = chemistry_classes(rows.table["elements"].tolist())
     layer = conformal_layer(
         scores if config.signed else np.abs(scores),
-        conformal_groups(chemistry, fractions, n_atoms, GROUPS[config.groups]),
+        conformal_groups(chemistry, design.fractions, design.n_atoms, GROUPS[config.groups]),
         config.levels,
         folds=folds,
         signed=config.signed,
@@ -304,11 +301,10 @@ def _fit_pops_and_scale(
     rows: FeatureRows, groups: NDArray[np.str_], config: FitConfig
 ) -> tuple[PopsHead, ScaleModel, Centre, float]:
     """POPS on all rows; centre, scale and leverage limit from the cross-fit."""
-    x, fractions, n_atoms = head_inputs(rows, composition=config.composition)
+    design = head_inputs(rows, composition=config.composition)
     y, weights = residual_ev_per_atom(rows), row_weights(rows, config)
-    left_out = cross_fit(x, y, weights, groups, config)
-    centre, expected = select_centre(y, left_out.mean, fractions, groups, config.seed, weights)
-    inputs = scale_inputs(left_out, fractions, n_atoms, x)
-    scale = select_scale(inputs, y - expected, groups, config.seed, weights)
-    head = _fit_one(x, y, weights, config).head
+    left_out = cross_fit(design.x, y, weights, groups, config)
+    centre, expected = select_centre(y, left_out.mean, design.fractions, groups, config.seed, weights)
+    scale = select_scale(scale_inputs(left_out, design), y - expected, groups, config.seed, weights)
+    head = _fit_one(design.x, y, weights, config).head
     return head, scale, centre, float(left_out.leverage.max())
