@@ -279,7 +279,9 @@ def test_a_score_comes_from_the_head_that_left_its_row_out(crossed):
     for k, head in enumerate(crossed.head.folds):
         held = folds == k
         unseen = _fit_pops_and_scale(fit.take(~held), fit.table["formula"].to_numpy(str)[~held], config)
-        np.testing.assert_allclose(head.pops.ridge.coefficients, unseen[0].ridge.coefficients, rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(
+            head.pops.ridge.coefficients, unseen[0].ridge.coefficients, rtol=1e-8, atol=1e-12
+        )
         centre, sigma = head.centre_and_sigma(design.take(held))
         scores = np.abs(residual_ev_per_atom(fit)[held] - centre) / sigma
         layer = crossed.head.conformal

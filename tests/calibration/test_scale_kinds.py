@@ -5,8 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import GammaRegressor
 
-from mace_bounds.calibration import ScaleInputs
-from mace_bounds.calibration import scale_kinds
+from mace_bounds.calibration import ScaleInputs, scale_kinds
 from mace_bounds.calibration.scale_inputs import KernelSpace, kernel, landmarks
 from mace_bounds.calibration.scale_kinds import gamma_nnls, laplace_path
 
@@ -56,11 +55,15 @@ def test_the_gradient_against_finite_differences(regression, monkeypatch):
     """The closed form, at a random point, against central differences."""
     x, size, w = regression
     caught = []
-    monkeypatch.setattr(scale_kinds, "minimise", lambda loss, start, **_: caught.append((loss, start)) or start)
+    monkeypatch.setattr(
+        scale_kinds, "minimise", lambda loss, start, **_: caught.append((loss, start)) or start
+    )
     laplace_path(x, size, w, [3.0])
     ((loss, start),) = caught
     point, step = start + 0.1 * np.random.default_rng(1).standard_normal(len(start)), 1e-6
-    numeric = [(loss(point + step * e)[0] - loss(point - step * e)[0]) / (2 * step) for e in np.eye(len(point))]
+    numeric = [
+        (loss(point + step * e)[0] - loss(point - step * e)[0]) / (2 * step) for e in np.eye(len(point))
+    ]
     np.testing.assert_allclose(loss(point)[1], numeric, rtol=1e-5, atol=1e-8)
 
 

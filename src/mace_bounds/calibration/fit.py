@@ -214,7 +214,9 @@ def cross_layer(rows: FeatureRows, config: FitConfig) -> tuple[ConformalLayer, t
         held = folds == fold
         pops, scale, centre, _ = _fit_pops_and_scale(rows.take(~held), groups[~held], config)
         heads.append(FoldHead(pops, centre, scale))
-        expected, sigma = heads[-1].centre_and_sigma(head_inputs(rows.take(held), composition=config.composition))
+        expected, sigma = heads[-1].centre_and_sigma(
+            head_inputs(rows.take(held), composition=config.composition)
+        )
         scores[held] = (y[held] - expected) / sigma
     return _layer(rows, scores, folds, config), tuple(heads)
 

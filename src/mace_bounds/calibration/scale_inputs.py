@@ -68,9 +68,7 @@ class ScaleInputs:
                     f"{name} has the shape {array.shape}, and there are {len(self.n_atoms)} rows; align them."
                 )
             if not np.all(np.isfinite(array)) or (name != "features" and np.any(array < 0)):
-                raise HeadError(
-                    f"{name} has values that are not finite or below zero; drop those rows."
-                )
+                raise HeadError(f"{name} has values that are not finite or below zero; drop those rows.")
             object.__setattr__(self, name, array)
 
     def __len__(self) -> int:
