@@ -106,8 +106,8 @@ class ScaleInputs:
         widths = self.widths()
         if widths.shape[1] != len(floors):
             raise HeadError(
-                f"the scale was fitted with {len(floors)} widths per row, and there are {widths.shape[1]}; predict with "
-                "the head that it belongs to."
+                f"the scale was fitted with {len(floors)} widths per row, and there are {widths.shape[1]}; use "
+                "those of its own head."
             )
         return np.log(np.maximum(widths, floors))
 
