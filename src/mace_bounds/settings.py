@@ -87,13 +87,13 @@ def check_settings(settings: Any, error: type[MaceBoundsError]) -> None:
         What is raised, one sentence with the choices.
     """
     hints = get_type_hints(type(settings))
-    for one in fields(settings):
-        value, about = getattr(settings, one.name), one.metadata
-        choices = setting_choices(one, hints[one.name])
+    for declared in fields(settings):
+        name, about = declared.name, declared.metadata
+        value, choices = getattr(settings, name), setting_choices(declared, hints[name])
         if choices is not None and value not in choices:
             known = ", ".join(map(str, choices))
-            raise error(f"{one.name} is {value!r}, which is none of {known}; choose one of these.")
+            raise error(f"{name} is {value!r}, which is none of {known}; choose one of these.")
         for limit, beyond in (("minimum", -1), ("maximum", 1)):
             bound = about.get(limit)
             if bound is not None and value is not None and beyond * (value - bound) > 0:
-                raise error(f"{one.name} is {value:g}, and its {limit} is {bound:g}; choose another value.")
+                raise error(f"{name} is {value:g}, and its {limit} is {bound:g}; choose another value.")

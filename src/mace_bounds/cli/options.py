@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 import typer
 
 from mace_bounds.structures import help_text
+from mace_bounds.settings import setting_choices
 
 PANELS = {"extract": "How structures are read", "fit": "How heads are fitted"}
 """Headings in the help, by the name under which settings are taken."""
@@ -161,12 +162,14 @@ def _parameter(field: Field[Any], hint: Any, panel: str | None) -> inspect.Param
         "rich_help_panel": panel,
         "show_default": about["shown"] or True,
     }
-    kind = hint
+    kind, choices = hint, setting_choices(field, hint)
     if about["parser"] is not None:
         kind, details["parser"] = str | None, _parser(about["parser"])
     elif get_origin(hint) is tuple:
         kind, default = list[str], list(default)
-    elif get_origin(hint) is not Literal and hint is not bool:
+    elif choices is not None:
+        kind = Literal.__getitem__(choices)  # of a registry, or the Literal that the hint is
+    elif hint is not bool:
         details |= {"min": about["minimum"], "max": about["maximum"]}
     return inspect.Parameter(
         field.name,
