@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import typer
 
-from mace_bounds.structures import help_text
 from mace_bounds.settings import setting_choices
+from mace_bounds.structures import help_text
 
 PANELS = {"extract": "How structures are read", "fit": "How heads are fitted"}
 """Headings in the help, by the name under which settings are taken."""
