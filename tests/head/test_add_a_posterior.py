@@ -60,7 +60,8 @@ def test_it_is_saved_and_read(page, tmp_path):
         np.testing.assert_array_equal(getattr(predict(again, x), field), getattr(page["prediction"], field))
 
 
-def test_settings_and_benchmark_know_it(page):
+@pytest.mark.usefixtures("page")
+def test_settings_and_benchmark_know_it():
     from mace_bounds.benchmark.methods import method_names
 
     config = FitConfig(posterior="normal")
