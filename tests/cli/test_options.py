@@ -40,6 +40,7 @@ class Outer:
     names: tuple[str, ...] = setting((), "Names.", option="--name")
     path: Path | None = setting(None, "A path.")
     number: int | None = setting(None, "A number.", minimum=1, shown="all of them")
+    animal: str = setting("cat", "An animal.", choices=("cat", "dog"))
     secret: int = setting(3, "Not offered.", option=False)
     fit: Inner = field(default_factory=Inner)
 
@@ -84,6 +85,7 @@ def test_every_kind_of_field(outer):
     ("arguments", "text"),
     [
         (("--colour", "green"), "'green' is not one of"),
+        (("--animal", "cow"), "'cow' is not one of"),
         (("--share", "1.5"), "less than or equal to 1"),
         (("--number", "0"), "greater than or equal to 1"),
         (("--pair", "1"), "not enough values to unpack"),
@@ -113,7 +115,7 @@ def test_a_part_of_the_settings_can_be_taken():
 
     assert list(inspect.signature(some).parameters) == ["level", "share"]
     assert list(inspect.signature(others).parameters) == [
-        "colour", "plots", "fast", "names", "path", "number", "share",
+        "colour", "plots", "fast", "names", "path", "number", "animal", "share",
     ]  # fmt: skip
 
 

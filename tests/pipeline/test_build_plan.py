@@ -43,7 +43,7 @@ def test_it_says_what_would_be_fetched_and_writes_nothing(planned, project, docu
 def test_disk_that_is_planned_is_disk_that_is_used(planned, project, documents, settings, tmp_path):
     stages = {stage["stage"]: stage for stage in planned["stages"]}
     atoms = planned["sources"][0]["atoms"]
-    assert stages["features"]["disk_bytes"] == 4 * 144 * atoms + 1500 * len(documents)
+    assert stages["features"]["disk_bytes"] == 4 * 144 * atoms + (8 * 144 + 500) * len(documents)
     assert not any(stage["done"] for stage in planned["stages"])
     assert planned["needed_bytes"] == sum(stage["disk_bytes"] for stage in planned["stages"])
     assert planned["enough"] == (planned["needed_bytes"] <= planned["free_bytes"])
@@ -55,7 +55,9 @@ def test_disk_that_is_planned_is_disk_that_is_used(planned, project, documents, 
         made = build(tmp_path / "out", config)
     assert made.head is None
     size = sum(shard.stat().st_size for shard in FeatureStore(tmp_path / "out" / "features").shards())
-    of_this_model = stages["features"]["disk_bytes"] - 4 * (144 - 24) * atoms  # it has 24 features
+    of_this_model = stages["features"]["disk_bytes"] - (144 - 24) * (
+        4 * atoms + 8 * len(documents)
+    )  # 24 features
     assert of_this_model == pytest.approx(size, rel=0.25)
     entries = (tmp_path / "out" / "entries.jsonl.gz").stat().st_size
     assert entries < stages["download"]["disk_bytes"] < 3 * entries  # and the pages while it runs

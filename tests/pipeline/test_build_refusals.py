@@ -12,8 +12,9 @@ from mace_bounds._io import locked
 from mace_bounds.calibration import FitConfig
 from mace_bounds.errors import HeadError, ModelError, SourceError, StoreError
 from mace_bounds.features import ExtractSettings
+from mace_bounds.fitting import TrainingExposure
 from mace_bounds.pipeline import BuildConfig, build
-from mace_bounds.pipeline.training import training_sentence
+from mace_bounds.pipeline.sources import training_text
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_too_few_labels_keep_what_there_is_and_more_may_join(files, tiny_model_f
     assert list(made) == ["download", "features", "features-2", "fit"]
     assert sum(made["fit"]["made"]["rows"].values()) == 60
     assert made["fit"]["made"]["sources"] == {"alpha": 30, "beta": 30}
-    assert "take part (--include-training)" in result.training
+    assert "The training of tiny has seen" in result.training
     for name, changed in {
         "sources": {"also": []},
         "include_training": {"also": [more], "include_training": False},
@@ -71,14 +72,12 @@ def test_one_build_at_a_time(files, tiny_model_folder, tmp_path):
     assert list(build(tmp_path / "out", config).stages) == ["download"]
 
 
-def test_training_that_is_known_is_left_out_or_said():
-    about = {"training_compositions_known": True, "includes_training": False, "test_rows_in_training": 0}
-    assert "are left out" in training_sentence("mini", about)
-    about |= {"includes_training": True, "test_rows_in_training": 3}
-    assert "3 rows of the measured ones" in training_sentence("mini", about)
-    unknown = training_sentence("medium", {"training_compositions_known": False})
-    assert "is not known here: on those" in unknown
-    assert "MPtrj" not in unknown
+def test_training_that_is_not_known_asks_for_more_labels():
+    unknown = training_text("medium-mpa-0", TrainingExposure(known=False))
+    assert "is not known here; it was trained on MPtrj" in unknown
+    assert "--with SOURCE" in unknown
+    assert "MPtrj" not in training_text("medium", TrainingExposure(known=False))
+    assert "are left out" in training_text("mini", TrainingExposure(known=True))
 
 
 def test_sources_and_models_that_are_none(files, tiny_model_folder, tmp_path):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.backbones import find_weights
 from mace_bounds.errors import SourceError
 from mace_bounds.features import FeatureStore
+from mace_bounds.fitting import TrainingExposure
 from mace_bounds.materials_project import finished, parse_query, preview
 from mace_bounds.pipeline.config import AUDIT, DOWNLOAD, FEATURES, FIT, BuildConfig
 from mace_bounds.pipeline.folder import State, entries_path, features_path
-from mace_bounds.pipeline.sources import QUERY, STORE, kind_of
-from mace_bounds.pipeline.training import training_is_known, unknown_sentence
+from mace_bounds.pipeline.sources import QUERY, STORE, kind_of, training_is_known, training_text
 from mace_bounds.structures import read
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 COLUMNS = 144
 """Features of MACE-MPA-0, which is assumed of every model: its own number is known only when it is loaded."""
-BYTES_PER_FEATURE, BYTES_PER_STRUCTURE = 4, 1_500
-"""A feature of an atom (float32, which does not compress); labels, ids, fractions and the structure's own features."""
+BYTES_PER_ATOM, BYTES_PER_STRUCTURE = 4 * COLUMNS, 8 * COLUMNS + 500
+"""Features of an atom (float32, which do not compress); those of a structure (float64), labels, ids and fractions."""
 BYTES_PER_ROW, BYTES_PER_AUDIT = 800, 10_000_000
 """A row of the bounds table as CSV and Parquet; plots and page."""
 HEAD_BYTES, HEAD_COLUMNS = 4_300_000, 166
@@ -234,9 +234,7 @@ def _estimates(sizes: tuple[SourceSize, ...], weights: WeightsFile, state: State
         for place, size in enumerate(sizes)
         if size.kind != STORE and features_path(state.out, place).name not in state.stages
     ]
-    features = sum(
-        BYTES_PER_FEATURE * COLUMNS * size.atoms + BYTES_PER_STRUCTURE * size.structures for size in todo
-    )
+    features = sum(BYTES_PER_ATOM * size.atoms + BYTES_PER_STRUCTURE * size.structures for size in todo)
     rows = sum(size.structures for size in sizes)
     head = round(HEAD_BYTES * ((COLUMNS + FRACTION_COLUMNS) / HEAD_COLUMNS) ** 2)
     fit_done, audit_done = FIT in state.stages, AUDIT in state.stages
@@ -269,7 +267,7 @@ def _notes(config: BuildConfig, sizes: tuple[SourceSize, ...], weights: WeightsF
                 "~/mp_datasets (or $MPRESTER_LOCAL_DATASET_CACHE); the size of that copy is not known before."
             )
     if not training_is_known(config.model):
-        notes.append(unknown_sentence(config.model))
+        notes.append(training_text(config.model, TrainingExposure(known=False)))
     return tuple(notes)
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.backbones import digest_of
+from mace_bounds.backbones import digest_of, training_compositions
 from mace_bounds.errors import SourceError, StoreError
 from mace_bounds.features import FeatureStore, is_store
+from mace_bounds.fitting import TrainingExposure
 from mace_bounds.materials_project import download, is_query
 from mace_bounds.pipeline.folder import entries_path, features_path
 from mace_bounds.structures import source_digest
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from mace_bounds.pipeline.config import BuildConfig
 
 QUERY, FILES, STORE = "query", "files", "store"
+TRAINED_ON = {
+    "medium-mpa-0": "MPtrj, which is the Materials Project itself, and sAlex, a part of Alexandria",
+}
+"""Published training sets of named models; their compositions are not known here one by one."""
+ADD_MORE = "Join labels that it has not seen (--with SOURCE): WBM, Alexandria outside sAlex, newer materials."
 
 
 @dataclass(frozen=True)
@@ -131,3 +137,14 @@ def licences(sources: list[Source]) -> str:
     known = [f"{s.path.name}: {s.about['licence']}" for s in sources if "licence" in s.about]
     others = [s.path.name for s in sources if "licence" not in s.about]
     return "; ".join([*known, *([f"{', '.join(others)}: not stated"] if known and others else [])])
+
+
+def training_is_known(model: str) -> bool:
+    """Whether it is known here which compositions a model was trained on."""
+    return training_compositions(model, digest_of(model) or "") is not None
+
+
+def training_text(model: str, exposure: TrainingExposure) -> str:
+    """Say what the labels of a head have to do with the model's own training, and what to do about it."""
+    text = exposure.sentence(Path(model).name, TRAINED_ON.get(model, ""))
+    return text if exposure.known else f"{text} {ADD_MORE}"

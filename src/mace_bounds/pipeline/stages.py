@@ -15,12 +15,18 @@ from mace_bounds.backbones import fetch_weights, find_weights, load_model
 from mace_bounds.bounds import read_card
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, extract, is_store, join
-from mace_bounds.fitting import CardNotes, fit
+from mace_bounds.fitting import CardNotes, TrainingExposure, fit
 from mace_bounds.head import is_head_folder
 from mace_bounds.pipeline.config import AUDIT, FIT
 from mace_bounds.pipeline.folder import AUDIT_FOLDER, HEAD, JOINED, digest
-from mace_bounds.pipeline.sources import STORE, Source, describe, licences
-from mace_bounds.pipeline.training import training_is_known, training_sentence, unknown_sentence
+from mace_bounds.pipeline.sources import (
+    STORE,
+    Source,
+    describe,
+    licences,
+    training_is_known,
+    training_text,
+)
 from mace_bounds.structures import read
 from mace_bounds.versions import now, versions
 
@@ -156,10 +162,11 @@ def fit_the_head(
         join(joined, [store.folder for store in stores])
     progress(FIT, 0, 0, 1)
     about = _fit(joined, head, config, sources)
-    sentence = training_sentence(config.model, about)
+    exposure = TrainingExposure.of_head(about)
+    sentence = training_text(config.model, exposure)
     made: dict[str, Any] = {"folder": HEAD, "digest": read_card(head).digest, "training": sentence}
     made |= {key: about[key] for key in ("rows", "left_out", "coverage", "levels", "sources")}
-    made["new_to_model"] = about["training_compositions_known"] and not about["includes_training"]
+    made["new_to_model"] = exposure.known and not exposure.included
     state.finish(FIT, inputs, made, stamp(since))
     progress(FIT, 1, 0, 1)
     return joined, sentence
@@ -168,7 +175,7 @@ def fit_the_head(
 def _fit(store: Path, head: Path, config: BuildConfig, sources: list[Source]) -> dict[str, Any]:
     notes = [describe(sources)]
     if not training_is_known(config.model):
-        notes.append(unknown_sentence(config.model))
+        notes.append(training_text(config.model, TrainingExposure(known=False)))
     try:
         report = fit(
             store,
