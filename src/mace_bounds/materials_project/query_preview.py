@@ -72,6 +72,7 @@ def preview(
 
     query = parse_query(query) if isinstance(query, str) else query
     connection = connection or Connection()
+    connection.key()  # a missing one is an error before a server is asked
     totals = [0, 0]
 
     def count(done: int, total: int) -> None:
