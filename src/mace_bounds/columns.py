@@ -355,11 +355,12 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of a table as plain mappings of Python values; what is empty is None."""
     import pandas as pd
 
-    columns = {
-        str(name): [None if pd.isna(v) else v.item() if hasattr(v, "item") else v for v in table[name]]
-        for name in table.columns
-    }
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    names = [str(name) for name in table.columns]
+    rows = (zip(names, row, strict=True) for row in table.itertuples(index=False, name=None))
+    return [
+        {name: None if pd.isna(v) else v.item() if hasattr(v, "item") else v for name, v in row}
+        for row in rows
+    ]
 
 
 def read_table(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:

@@ -168,3 +168,22 @@ def test_faults_are_named():
         cv_plus_bounds(centre, sigma, z, folds, 90)
     with pytest.raises(HeadError, match="non-negative weight"):
         cv_plus_bounds(centre, sigma, z, folds, 0.9, weights=-np.ones(20))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("equal", [True, False])
+def test_few_rows_get_the_bounds_that_many_get(signed, equal, monkeypatch):
+    """Sorting, for few rows, and halving, for many, find the same quantile."""
+    from mace_bounds.calibration import conformal
+
+    rng = np.random.default_rng(6)
+    z, folds = rng.standard_t(3, 400), rng.integers(0, 5, 400)
+    centre, sigma = rng.normal(size=(5, 30)), rng.uniform(0.5, 2.0, (5, 30))
+    weights = None if equal else rng.uniform(0.2, 2.0, 400)
+    for level in (0.5, 0.9, 0.95, 0.9999):
+        options = {"signed": signed, "weights": weights}
+        few = cv_plus_bounds(centre, sigma, z, folds, level, **options)
+        monkeypatch.setattr(conformal, "_FEW_VALUES", 0)
+        many = cv_plus_bounds(centre, sigma, z, folds, level, **options)
+        monkeypatch.undo()
+        np.testing.assert_allclose(few, many, rtol=1e-11, atol=1e-11)

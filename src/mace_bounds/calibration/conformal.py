@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from mace_bounds.errors import HeadError
 
 _ROUND_OFF = 1e-9  # (n + 1) * level must not step up because 0.95 is not a binary number
+_FEW_VALUES = 2**16  # rows times scores up to which sorting beats halving
 _HALVINGS = 44  # of a bracket that is already between the folds' own quantiles
 
 Array = NDArray[np.float64]
@@ -261,6 +262,9 @@ class _Tail:
         weight = sum(float(w[-1]) for w in self.cumulated)
         if target > weight:
             return np.full(self.centre.shape[1], np.inf)
+        n_scores = sum(len(z) for z in self.sorted_scores)
+        if self.centre.shape[1] * n_scores <= _FEW_VALUES:
+            return self._sorted_quantile(target)
         # a quantile of a mixture lies between those of its parts
         own = [
             c + s * z[min(int(np.searchsorted(w[1:], target / weight * w[-1])), len(z) - 1)]
@@ -273,6 +277,17 @@ class _Tail:
             enough = self.mass(middle, "right") >= target
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         return np.asarray(high)
+
+    def _sorted_quantile(self, target: float) -> Array:
+        """:meth:`quantile` by sorting all values of each row: a tenth of the time where rows are few."""
+        parts = zip(self.centre, self.sigma, self.sorted_scores, strict=True)
+        values = np.concatenate([c[:, None] + s[:, None] * z for c, s, z in parts], axis=1)
+        weights = np.concatenate([np.diff(w) for w in self.cumulated])
+        order = np.argsort(values, axis=1, kind="stable")
+        reached = np.cumsum(weights[order], axis=1) >= target
+        first = np.where(reached.any(axis=1), reached.argmax(axis=1), values.shape[1] - 1)
+        rows = np.arange(len(values))
+        return np.asarray(values[rows, order[rows, first]])
 
 
 def _tail(c: Array, s: Array, z: Array, k: NDArray[np.generic], w: Array, new: float) -> _Tail:
