@@ -97,7 +97,7 @@ def test_a_head_that_includes_the_models_training_says_so_on_the_screen(
     known, n = summary["test_rows_in_training"], summary["rows"]["test"]
     assert 0 < known < n
     assert "Coverage on compositions not used by the head" in made.stdout
-    assert f"{known} of these {n} structures have compositions of the model's own training" in made.stdout
+    assert f"has seen the compositions of {known} of the {n} structures that were measured" in made.stdout
     audited = run(
         "audit", folder / "store", tmp_path / "o", *model, "--head", tmp_path / "head", "--no-plots"
     )
@@ -105,7 +105,8 @@ def test_a_head_that_includes_the_models_training_says_so_on_the_screen(
     scored = run("score", crystal_file, *model, "--head", tmp_path / "head")
     screen = " ".join(scored.stdout.split())
     assert (
-        f"compositions that the head has not used, {known} of them with compositions of the model's" in screen
+        f"compositions that the head has not used; {known} of them have compositions that the model's"
+        in screen
     )
 
 

@@ -57,13 +57,14 @@ def print_flags(flags: Iterable[Any]) -> None:
 
 
 def _measured_sentence(head: CalibratedHead, level: float) -> str:
+    from mace_bounds.fitting import TrainingExposure
+
     for row in head.provenance.get("coverage", []):
         if abs(float(row["level"]) - level) < TOLERANCE:
-            n_known = head.provenance.get("test_rows_in_training", 0)
-            known = f", {n_known:,} of them with compositions of the model's training" if n_known else ""
+            exposure = TrainingExposure.of_head(head.provenance).clause()
             return (
                 f"Measured: {100 * row['coverage']:.1f} % of {row['n']:,} structures with compositions that the head "
-                f"has not used{known}."
+                f"has not used{exposure}."
             )
     return ""
 
@@ -193,19 +194,19 @@ def _print_groups(coverage: pd.DataFrame, level: float) -> None:
 
 def print_fit(report: FitReport, head: Path) -> None:
     """Print a fitted head: its rows, its coverage over splits and by group, its centre and scale."""
+    from mace_bounds.fitting import UNSEEN, TrainingExposure
+
     screen, about = console.out(), report.head.provenance
     rows = ", ".join(f"{n:,} {name}" for name, n in report.splits.items() if n)
     screen.print(f"[bold]{head}[/bold]  [dim]head for {report.head.identity.model}: {rows}[/dim]")
     for reason, n in report.left_out.items():
         screen.print(f"[dim]left out: {n:,} ({reason})[/dim]")
-    title = "compositions not used by the head" if about["includes_training"] else "unseen compositions"
+    exposure = TrainingExposure.of_head(about)
+    new_to_all = exposure.evaluation_subset == UNSEEN
+    title = "unseen compositions" if new_to_all else "compositions not used by the head"
     screen.print(coverage_view(about["coverage"], f"Coverage on {title}"))
-    if about["includes_training"]:
-        screen.print(
-            f"[dim]{about['test_rows_in_training']:,} of these {about['rows']['test']:,} structures have compositions "
-            "of the model's own training.[/dim]",
-            soft_wrap=True,
-        )
+    if warning := exposure.warning(report.head.identity.model):
+        screen.print(f"[dim]{warning}[/dim]", soft_wrap=True)
     n_splits = int(report.repeats["n_splits"].iloc[0]) if len(report.repeats) else 0
     if n_splits > 1:
         numbers = ("level", "mean", "± over splits", "lowest", "highest")

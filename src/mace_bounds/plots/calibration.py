@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mace_bounds.levels import TOLERANCE, percent
 from mace_bounds.metrics import CalibrationCurve
 from mace_bounds.plots.style import (
     BLUE,
@@ -34,7 +35,7 @@ _HEXBIN_FROM = 2000  # rows above which points become a density
 
 
 def plot_calibration(curve: CalibrationCurve, *, split: str = "", ax: Axes | None = None) -> Axes:
-    """Plot measured against nominal coverage with its confidence band and the diagonal.
+    """Plot the measured coverage against the level with its confidence band and the diagonal.
 
     Parameters
     ----------
@@ -54,11 +55,11 @@ def plot_calibration(curve: CalibrationCurve, *, split: str = "", ax: Axes | Non
     ax.set_aspect("equal")
     ax.text(0.97, 0.05, f"area {curve.area:.3f}", transform=ax.transAxes, ha="right", fontsize=8.5, color=INK)
     legend(ax, loc="upper left")
-    return finish(ax, _title("Calibration", split, curve.n), "nominal coverage", "measured coverage")
+    return finish(ax, _title("Calibration", split, curve.n), "level (nominal coverage)", "measured coverage")
 
 
 def plot_coverage_by_group(
-    table: pd.DataFrame, by: str, nominal: float, *, split: str = "", most: int = 40, ax: Axes | None = None
+    table: pd.DataFrame, by: str, level: float, *, split: str = "", most: int = 40, ax: Axes | None = None
 ) -> Axes:
     """Plot the coverage of each group with its confidence interval, lowest first.
 
@@ -68,7 +69,7 @@ def plot_coverage_by_group(
         From :func:`coverage_table`.
     by : str
         Which grouping of the table.
-    nominal : float
+    level : float
         Which level of the table.
     split : str
         What the rows are, for the title.
@@ -77,7 +78,7 @@ def plot_coverage_by_group(
     ax : Axes, optional
         Where to draw; a new figure, as tall as the number of groups asks for, by default.
     """
-    rows = table[(table["by"] == by) & np.isclose(table["level"], nominal)]
+    rows = table[(table["by"] == by) & np.isclose(table["level"], level, rtol=0, atol=TOLERANCE)]
     rows = rows.sort_values(["coverage", "n"], kind="stable")
     shown = rows.iloc[:most]
     ax = new_axes(4.6, max(2.0, 1.1 + 0.2 * len(shown))) if ax is None else ax
@@ -87,24 +88,24 @@ def plot_coverage_by_group(
         shown["coverage_low"].to_numpy(dtype=np.float64),
         shown["coverage_high"].to_numpy(dtype=np.float64),
     )
-    below = high < nominal
+    below = high < level
     for mask, colour in ((~below, BLUE), (below, RED)):
         if mask.any():
             ax.hlines(y[mask], low[mask], high[mask], color=colour, lw=1.4, alpha=0.55)
             ax.plot(coverage[mask], y[mask], "o", ms=4.5, color=colour)
-    ax.axvline(nominal, color=GREY, lw=1, ls=(0, (4, 3)), zorder=0)
+    ax.axvline(level, color=GREY, lw=1, ls=(0, (4, 3)), zorder=0)
     names = [
         f"{group}  ({n})" for group, n in zip(shown["group"], shown["n"].to_numpy(dtype=int), strict=True)
     ]
     ax.set_yticks(y, names)
     ax.set_ylim(-0.7, max(len(shown) - 0.3, 0.7))
-    ax.set_xlim(max(0.0, min(float(low.min(initial=nominal)), nominal) - 0.03), 1.005)
+    ax.set_xlim(max(0.0, min(float(low.min(initial=level)), level) - 0.03), 1.005)
     ax.grid(axis="y", color=PALE, lw=0.5)
     what = f"Coverage by {by.replace('_', ' ')}"
     if len(rows) > len(shown):
         what += f", {len(shown)} lowest of {len(rows)}"
-    note = "\nred: 95 % interval below nominal" if below.any() else ""
-    finish(ax, _title(what, split, None), f"measured coverage (nominal {nominal:g}){note}", "")
+    note = "\nred: 95 % interval below the level" if below.any() else ""
+    finish(ax, _title(what, split, None), f"measured coverage (level {percent(level)} %){note}", "")
     ax.tick_params(axis="y", length=0)
     return ax
 
@@ -320,7 +321,7 @@ def plot_residuals(residual: ArrayLike, *, split: str = "", ax: Axes | None = No
     Parameters
     ----------
     residual : array_like, shape (n,)
-        E_DFT - E_MACE, eV/atom.
+        E_DFT - E_model, eV/atom.
     split : str
         What the rows are, for the title.
     ax : Axes, optional
@@ -333,7 +334,9 @@ def plot_residuals(residual: ArrayLike, *, split: str = "", ax: Axes | None = No
     ax.axvline(median, color=ORANGE, lw=1.4, label=f"median {median:+.3g} meV/atom")
     ax.axvline(0.0, color=GREY, lw=1, ls=(0, (4, 3)))
     legend(ax, loc="upper left")
-    return finish(ax, _title("Residuals", split, r.size), rf"{_DFT} − $E_\mathrm{{MACE}}$ (meV/atom)", "rows")
+    return finish(
+        ax, _title("Residuals", split, r.size), rf"{_DFT} − $E_\mathrm{{model}}$ (meV/atom)", "rows"
+    )
 
 
 def _residual_bars(ax: Axes, residual: NDArray[np.float64], n_bins: int) -> None:

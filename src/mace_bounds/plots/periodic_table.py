@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mace_bounds.plots import style as plot_style
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from matplotlib.axes import Axes
 
-_ROWS = (
-    "H . . . . . . . . . . . . . . . . He",
-    "Li Be . . . . . . . . . . B C N O F Ne",
-    "Na Mg . . . . . . . . . . Al Si P S Cl Ar",
-    "K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr",
-    "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe",
-    "Cs Ba * Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn",
-    "Fr Ra * . . . . . . . . . . . . . . .",
-    "",
-    ". . La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu .",
-    ". . Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr .",
-)
+_HEIGHT = 10
+"""Seven periods, a gap, and a row each for lanthanides and actinides."""
+
+
+def _places() -> Iterator[tuple[str, int, int]]:
+    """Symbol, column and row of every element up to lawrencium, both counted from 0."""
+    from pymatgen.core import Element
+
+    for number in range(1, 104):
+        element = Element.from_Z(number)
+        if element.row > 7:  # pymatgen's rows of the f block
+            yield element.symbol, 2 + number - (57 if element.row == 8 else 89), element.row
+        else:
+            yield element.symbol, element.group - 1, element.row - 1
 
 
 def plot_periodic_map(
@@ -65,30 +67,22 @@ def plot_periodic_map(
     low, middle, high = limits
     norm = TwoSlopeNorm(middle, low, high)
     scale = ScalarMappable(norm, colours)
-    for y, row in enumerate(_ROWS):
-        for x, symbol in enumerate(row.split()):
-            if symbol in ".*":
-                continue
-            known = symbol in values
-            face = (
-                scale.cmap(float(norm(min(max(values[symbol], low), high))))
-                if known
-                else (0.95, 0.95, 0.95, 1.0)
-            )
-            dark = 0.299 * face[0] + 0.587 * face[1] + 0.114 * face[2] < 0.5
-            ink = "white" if dark else "#1b2430" if known else "#8a929b"
-            edge, width = ("#1b2430", 2.0) if symbol in bold else ("white", 1.0)
-            ax.add_patch(
-                Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, facecolor=face, edgecolor=edge, linewidth=width)
-            )
-            place = y + (0.36 if known else 0.5)
-            ax.text(
-                x + 0.5, place, symbol, ha="center", va="center", color=ink, fontsize=9, fontweight="bold"
-            )
-            if known:
-                number = text.format(values[symbol])
-                ax.text(x + 0.5, y + 0.72, number, ha="center", va="center", color=ink, fontsize=7)
-    ax.set(xlim=(0, 18), ylim=(len(_ROWS), 0), aspect="equal")
+    for symbol, x, y in _places():
+        known = symbol in values
+        face = (0.95, 0.95, 0.95, 1.0)
+        if known:
+            face = scale.cmap(float(norm(min(max(values[symbol], low), high))))
+        dark = 0.299 * face[0] + 0.587 * face[1] + 0.114 * face[2] < 0.5  # luma of ITU-R BT.601
+        ink = "white" if dark else "#1b2430" if known else "#8a929b"
+        edge, width = ("#1b2430", 2.0) if symbol in bold else ("white", 1.0)
+        ax.add_patch(
+            Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, facecolor=face, edgecolor=edge, linewidth=width)
+        )
+        middle_of: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+        ax.text(x + 0.5, y + (0.36 if known else 0.5), symbol, fontsize=9, fontweight="bold", **middle_of)
+        if known:
+            ax.text(x + 0.5, y + 0.72, text.format(values[symbol]), fontsize=7, **middle_of)
+    ax.set(xlim=(0, 18), ylim=(_HEIGHT, 0), aspect="equal")
     ax.set_axis_off()
     figure = ax.get_figure(root=True)
     if figure is not None:
