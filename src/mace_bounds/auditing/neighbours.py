@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_bounds.head import FitWarning
+
 Array = NDArray[np.float64]
 
 N_NEIGHBOURS = 50
@@ -26,10 +28,6 @@ _CHUNK, _CELLS = 1024, 1 << 20  # rows, and distances, in hand at a time
 _FREEDOM = 3.0  # degrees of freedom: a model's errors have heavy tails
 _RIDGE = 0.01
 _WRONG_LABEL_EV = 1.0  # eV/atom, the typical size of a wrong label's shift
-
-
-class FitWarning(UserWarning):
-    """A fit stopped before it converged."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,6 @@ import numpy as np
 
 from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.neighbours import (
-    FitWarning,
     evidence,
     feature_metric,
     fit_usual_error,
@@ -20,6 +19,7 @@ from mace_bounds.bounds import SUSPECT
 from mace_bounds.columns import MEV_PER_EV, flag_names
 from mace_bounds.features import atomic_fractions
 from mace_bounds.fitting import labelled
+from mace_bounds.head import FitWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
