@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from mace_bounds.bounds import SUSPECT
 from mace_bounds.columns import MEV_PER_EV, flag_names
 from mace_bounds.features import atomic_fractions
 from mace_bounds.fitting import labelled
-from mace_bounds.head import FitWarning
+from mace_bounds.head import kept_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,13 +84,11 @@ def suspects(
     if len(rows) < MIN_LABELLED:
         return {"n": 0, "why": f"fewer than {MIN_LABELLED} labelled structures"}
     known = table["error_mev_per_atom"].notna().to_numpy(dtype=bool)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", FitWarning)
+    with kept_warnings() as stopped_early:
         ranked = suspect_table(rows, *per_atom(shards, known))
     out.write(_folder.SUSPECTS, ranked)
     likely = {str(name): int(n) for name, n in ranked["likely"].value_counts().items()}
-    failed = [str(warning.message) for warning in caught if issubclass(warning.category, FitWarning)]
-    return {"n": len(ranked), **likely, **({"warnings": failed} if failed else {})}
+    return {"n": len(ranked), **likely, **({"warnings": stopped_early} if stopped_early else {})}
 
 
 def per_atom(
