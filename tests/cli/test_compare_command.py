@@ -64,5 +64,5 @@ def test_wrong_use_is_one_sentence(arguments, told, run, tiny_store, tiny_model_
 def test_a_folder_that_is_no_store_is_one_sentence(run, tmp_path):
     result = run("compare", tmp_path, tmp_path / "out")
     assert result.exit_code == 2
-    assert "expected a feature store" in result.stderr
+    assert "is no feature store" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

@@ -42,7 +42,7 @@ CHECK_TOLERANCE_EV_PER_ATOM = 1e-6
 MPA_0_PARAMETERS = 9_063_204  # a known fact, never measured by this project
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MaceBackbone:
     """A MACE model with its readout taken off; make one with :func:`load_mace`.
 
@@ -145,6 +145,9 @@ class MaceBackbone:
                 of_batch = [np.arange(ends[p] - len(crystals[p].numbers), ends[p]) for p in places]
                 single[np.concatenate(of_batch)] = block.atoms
         return rows
+
+    def __repr__(self) -> str:
+        return f"MaceBackbone({self.name!r}, head={self.head!r}, {self.dtype} on {self.device}, {self.digest[:12]})"
 
     def __getstate__(self) -> dict[str, Any]:
         """For other processes: the same numbers there, without the file, and without the check again."""
