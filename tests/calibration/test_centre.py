@@ -100,5 +100,5 @@ def test_words_and_faults():
     assert Centre(1.0, np.zeros(2)).describe() == "the refit mean"
     assert Centre(0.25, np.zeros(2)).describe() == "25 % of the refit correction"
     assert "shift per element" in Centre(0.0, shifts).describe()
-    with pytest.raises(HeadError, match="Expected a share from 0 to 1 and 3 finite shifts"):
+    with pytest.raises(HeadError, match="not 0 to 1 and 3 finite ones"):
         Centre.from_config(Centre(0.5, shifts).to_config(), 3)

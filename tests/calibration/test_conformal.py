@@ -76,9 +76,9 @@ def test_weights_by_hand():
 def test_faults_are_named():
     with pytest.raises(HeadError, match="without NaN"):
         conformal_quantile([1.0, math.nan], 0.9)
-    with pytest.raises(HeadError, match="between 0 and 1, got 95"):
+    with pytest.raises(HeadError, match="the level 95 is not between 0 and 1"):
         conformal_quantile([1.0], 95)
-    with pytest.raises(HeadError, match="positive widths"):
+    with pytest.raises(HeadError, match="widths must be positive"):
         conformal_scores([1.0], [0.0])
     with pytest.raises(HeadError, match="one length"):
         conformal_scores([1.0], [1.0, 2.0])

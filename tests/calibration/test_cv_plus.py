@@ -162,9 +162,9 @@ def test_faults_are_named():
     centre, sigma, z, folds = draw(2, 20, 0)
     with pytest.raises(HeadError, match="shape"):
         cv_plus_bounds(centre[0], sigma[0], z, folds, 0.9)
-    with pytest.raises(HeadError, match="positive widths and folds from 0"):
+    with pytest.raises(HeadError, match="widths must be positive, and folds from 0"):
         cv_plus_bounds(centre, sigma, z, folds + 1, 0.9)
-    with pytest.raises(HeadError, match="between 0 and 1, got 90"):
+    with pytest.raises(HeadError, match="the level 90 is not between 0 and 1"):
         cv_plus_bounds(centre, sigma, z, folds, 90)
     with pytest.raises(HeadError, match="non-negative weight"):
         cv_plus_bounds(centre, sigma, z, folds, 0.9, weights=-np.ones(20))

@@ -65,7 +65,7 @@ def test_bad_shares_are_refused(shares):
 
 
 def test_one_fold_is_refused():
-    with pytest.raises(HeadError, match="at least 2 folds"):
+    with pytest.raises(HeadError, match="1 folds are too few"):
         group_folds(["NaCl"], 1, 0)
 
 

@@ -99,7 +99,7 @@ def test_rows_given_are_left_alone():
 
 
 def test_refuses_other_columns():
-    with pytest.raises(HeadError, match="got 4"):
+    with pytest.raises(HeadError, match="cannot be merged"):
         TsqrFactor(3).merge(TsqrFactor(4))
-    with pytest.raises(HeadError, match="expected x"):
+    with pytest.raises(HeadError, match="x has the shape"):
         TsqrFactor(3).update(np.zeros((2, 4)), np.zeros(2))

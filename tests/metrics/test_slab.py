@@ -33,5 +33,5 @@ def test_even_coverage_is_not_made_to_look_bad():
 
 
 def test_too_few_rows_are_refused():
-    with pytest.raises(HeadError, match="at least 20 rows"):
+    with pytest.raises(HeadError, match="it takes 20 rows"):
         worst_slab_coverage(np.ones(5), np.ones((5, 2)))

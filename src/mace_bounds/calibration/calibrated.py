@@ -179,13 +179,15 @@ class CalibratedHead:
                 "for this model."
             )
         if kind != own.kind:
-            raise HeadError(f"expected {own.kind} features, got {kind}; extract the features again.")
+            raise HeadError(
+                f"the head takes {own.kind} features, and these are {kind}; extract the features again."
+            )
 
     def check_energies(self) -> None:
         """Refuse (:class:`HeadError`) a head of energies that were published: no model that runs here gives them."""
         if self.provenance.get("published"):
             raise HeadError(
-                f"expected a head for the energies of a model, got one for published energies ({self.identity.model}); "
+                f"the head is one for published energies ({self.identity.model}), which no model that runs here gives; "
                 "give these with mace-bounds audit --predictions, or use another head."
             )
 

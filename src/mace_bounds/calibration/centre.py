@@ -75,8 +75,8 @@ class Centre:
         share = float(config["share"])
         if shifts.shape != (n_elements,) or not np.all(np.isfinite(shifts)) or not 0.0 <= share <= 1.0:
             raise HeadError(
-                f"Expected a share from 0 to 1 and {n_elements} finite shifts, got {share} and {shifts.shape}; "
-                "fit the head anew."
+                f"the head's centre has the share {share} and {shifts.size} shifts, not 0 to 1 and {n_elements} finite "
+                "ones; fit the head again."
             )
         return cls(share, shifts)
 

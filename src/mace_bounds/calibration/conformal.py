@@ -33,19 +33,19 @@ def conformal_scores(residual: ArrayLike, sigma: ArrayLike) -> NDArray[np.float6
     r, s = np.asarray(residual, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
     if r.shape != s.shape or r.ndim != 1:
         raise HeadError(
-            f"Expected residuals and widths of one length, got shapes {r.shape} and {s.shape}; align them."
+            f"residuals and widths have the shapes {r.shape} and {s.shape}, not one length; align them."
         )
     if not np.all(s > 0):
-        raise HeadError("Expected positive widths, got zero, negative or NaN; floor sigma first.")
+        raise HeadError("widths must be positive, and some are zero, negative or NaN; floor them first.")
     return np.abs(r) / s
 
 
 def _checked(scores: ArrayLike, level: float) -> NDArray[np.float64]:
     s = np.asarray(scores, dtype=np.float64)
     if s.ndim != 1 or np.any(np.isnan(s)):
-        raise HeadError("Expected a 1-D array of scores without NaN; drop rows without a label first.")
+        raise HeadError("scores must be a 1-D array without NaN; drop rows without a label first.")
     if not 0.0 < level < 1.0:
-        raise HeadError(f"Expected a coverage level between 0 and 1, got {level}; write 95 per cent as 0.95.")
+        raise HeadError(f"the level {level:g} is not between 0 and 1; write 95 per cent as 0.95.")
     return s
 
 
@@ -104,7 +104,9 @@ def weighted_conformal_quantile(
     s = _checked(scores, level)
     w = np.asarray(weights, dtype=np.float64)
     if w.shape != s.shape or not np.all(w >= 0) or not w.sum() > 0:
-        raise HeadError("Expected one non-negative weight per score and a positive sum; correct the weights.")
+        raise HeadError(
+            "each score needs a non-negative weight, and their sum must be positive; correct the weights."
+        )
     extra = float(w.mean()) if test_weight is None else test_weight
     order = np.argsort(s, kind="stable")
     cumulated = np.cumsum(w[order]) / (w.sum() + extra)
@@ -169,7 +171,7 @@ def cv_plus_bounds(
     """
     both = _both_tails(centre, sigma, scores, folds, signed, weights, test_weight)
     if not 0.0 < level < 1.0:
-        raise HeadError(f"Expected a coverage level between 0 and 1, got {level}; write 95 per cent as 0.95.")
+        raise HeadError(f"the level {level:g} is not between 0 and 1; write 95 per cent as 0.95.")
     tail = 0.5 * (1.0 + level) if signed else level
     lower, upper = (side.quantile(tail) for side in both)
     return -lower, upper
@@ -220,16 +222,18 @@ def _both_tails(
     z, k = np.asarray(scores, dtype=np.float64), np.asarray(folds)
     if c.ndim != 2 or c.shape != s.shape or z.ndim != 1 or k.shape != z.shape:
         raise HeadError(
-            f"Expected centres and widths of shape (K, m) and one fold per score, got {c.shape}, {s.shape}, {z.shape} "
-            f"and {k.shape}; align them."
+            f"centres and widths have the shapes {c.shape} and {s.shape}, not (K, m), or scores and folds {z.shape} "
+            f"and {k.shape}, not (n,); align them."
         )
     if np.any(np.isnan(z)) or not np.all(s > 0) or np.any((k < 0) | (k >= len(c))):
         raise HeadError(
-            "Expected scores without NaN, positive widths and folds from 0 to K - 1; correct them."
+            "scores must not be NaN, widths must be positive, and folds from 0 to K - 1; correct them."
         )
     w = np.ones(z.size) if weights is None else np.asarray(weights, dtype=np.float64)
     if w.shape != z.shape or not np.all(w >= 0) or (z.size and not w.sum() > 0):
-        raise HeadError("Expected one non-negative weight per score and a positive sum; correct the weights.")
+        raise HeadError(
+            "each score needs a non-negative weight, and their sum must be positive; correct the weights."
+        )
     new = float(w.mean()) if test_weight is None and z.size else float(test_weight or 1.0)
     down, up = (-z, z) if signed else (np.abs(z), np.abs(z))
     return _tail(-c, s, down, k, w, new), _tail(c, s, up, k, w, new)

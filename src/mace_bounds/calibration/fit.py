@@ -151,8 +151,8 @@ def fit_head(
             else ""
         )
         raise HeadError(
-            f"expected at least {MINIMUM_FIT_ROWS} labelled rows to fit and {MINIMUM_CALIBRATION_ROWS} to calibrate, "
-            f"got {len(fit.table)} and {len(calibration.table)}{why}; give more labelled structures{remedy}."
+            f"there are {len(fit.table)} labelled rows to fit and {len(calibration.table)} to calibrate{why}; at "
+            f"least {MINIMUM_FIT_ROWS} and {MINIMUM_CALIBRATION_ROWS} are needed: give more labelled ones{remedy}."
         )
     with kept_warnings() as stopped_early:
         pops, scale, centre, limit = _fit_pops_and_scale(fit, groups[splits == "fit"], config)
@@ -206,7 +206,7 @@ def cross_layer(rows: FeatureRows, config: FitConfig) -> tuple[ConformalLayer, t
     fewest = n_rows - int(np.bincount(folds).max(initial=0))
     if fewest < MINIMUM_FIT_ROWS:
         raise HeadError(
-            f"expected at least {MINIMUM_FIT_ROWS} rows outside every fold of compositions, got {fewest} of {n_rows}; "
+            f"only {fewest} of {n_rows} rows are outside a fold of compositions, and {MINIMUM_FIT_ROWS} are needed; "
             "give more labelled structures."
         )
     scores, heads = np.zeros(n_rows), []
@@ -237,8 +237,8 @@ def _layer(
     )
     if not len(layer.levels):
         raise HeadError(
-            f"expected enough compositions to calibrate a level among {config.levels}, got {len(scores)} rows of "
-            f"{len(set(rows.table[config.split_by]))}; give more labelled structures."
+            f"{len(scores)} rows of {len(set(rows.table[config.split_by]))} compositions are too few to calibrate any "
+            f"level among {config.levels}; give more labelled structures."
         )
     return layer
 

@@ -148,9 +148,7 @@ class ConformalLayer:
         cells, members = config["cells"], np.asarray(tensors["members"], dtype=np.bool_)
         scores = np.asarray(tensors["scores"], dtype=np.float64)
         if not isinstance(cells, list) or members.shape != (len(scores), 1 + len(cells)):
-            raise HeadError(
-                "expected one column per cell in the head, found others; the head is damaged, fit anew."
-            )
+            raise HeadError("the head's scores do not have one column per cell; fit or download it again.")
         return cls(
             levels=Levels.of(np.asarray(tensors["levels"], dtype=np.float64)),
             scores=scores,
@@ -216,8 +214,8 @@ def conformal_layer(
     )
     if not len(z) == len(w) == len(k) == len(c) == len(given.matrix):
         raise HeadError(
-            f"Expected one weight, fold, cluster and set of groups per score, got {len(w)}, {len(k)}, {len(c)} and "
-            f"{len(given.matrix)} for {len(z)}; align them."
+            f"there are {len(w)} weights, {len(k)} folds, {len(c)} clusters and {len(given.matrix)} sets of groups for "
+            f"{len(z)} scores; align them."
         )
 
     def room(rows: NDArray[np.bool_]) -> float:

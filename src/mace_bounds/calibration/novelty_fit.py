@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.calibration.inputs import head_inputs
-from mace_bounds.calibration.local_sets import fit_local_sets
 from mace_bounds.calibration.novelty import (
     GRADES,
     STRUCTURE_GRADES,
     Novelty,
     NoveltySets,
     affine,
+    fit_local_sets,
     pairs,
     ratio,
 )

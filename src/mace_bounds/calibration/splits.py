@@ -67,7 +67,7 @@ def assign_splits(
     values = np.array(list(shares.values()), dtype=np.float64)
     if values.size == 0 or not np.all(values >= 0) or not math.isclose(values.sum(), 1.0, abs_tol=1e-9):
         raise HeadError(
-            f"Expected split shares that are not negative and sum to 1, got {dict(shares)}; correct them."
+            f"the shares of the splits, {dict(shares)}, are negative or do not sum to 1; correct them."
         )
     names = np.array(list(shares), dtype=np.str_)
     cuts = np.cumsum(values)
@@ -96,7 +96,7 @@ def group_folds(groups: Sequence[str] | NDArray[np.str_], n_folds: int, seed: in
         Fold of each row, 0 to ``n_folds - 1``. With few groups a fold may be empty.
     """
     if n_folds < 2:
-        raise HeadError(f"Expected at least 2 folds, got {n_folds}; ask for more.")
+        raise HeadError(f"{n_folds} folds are too few; use 2 or more.")
     return np.floor(_unit_hash(groups, f"fold:{seed}") * n_folds).astype(np.int64)
 
 

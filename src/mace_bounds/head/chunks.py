@@ -46,7 +46,9 @@ def array_chunks(
     w = None if weight is None else np.asarray(weight, dtype=np.float64)
     if a.ndim != 2 or b.shape != (len(a),) or (w is not None and w.shape != (len(a),)):
         shapes = f"x {a.shape}, y {b.shape}" + ("" if w is None else f", weight {w.shape}")
-        raise HeadError(f"expected x (n, P), y (n,) and weight (n,), got {shapes}; align the rows.")
+        raise HeadError(
+            f"x, y and weight have the shapes {shapes}, not (n, P), (n,) and (n,); align the rows."
+        )
     if chunk_rows < 1:
         raise HeadError(f"chunk_rows must be at least 1, got {chunk_rows}; use the default.")
 
@@ -67,13 +69,13 @@ def checked_rows(chunks: Chunks) -> Iterator[tuple[Array, Array, Array]]:
         w = np.ones(len(y)) if w_raw is None else np.asarray(w_raw, dtype=np.float64)
         if x.ndim != 2 or y.shape != (len(x),) or w.shape != (len(x),):
             raise HeadError(
-                f"expected chunks x (n, P), y (n,), weight (n,), got {x.shape}, {y.shape}, {w.shape}; align "
+                f"a chunk has x, y and weight of shapes {x.shape}, {y.shape}, {w.shape}, not (n, P), (n,), (n,); align "
                 "the rows."
             )
         columns = x.shape[1] if columns is None else columns
         if x.shape[1] != columns:
             raise HeadError(
-                f"expected {columns} columns in every chunk, got {x.shape[1]} at row {start}; "
+                f"the first chunk has {columns} columns, and that from row {start} on {x.shape[1]}; "
                 "use one feature specification."
             )
         if len(x) == 0:

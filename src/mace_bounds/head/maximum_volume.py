@@ -81,7 +81,7 @@ class ActiveSet:
         rows = np.asarray(b)
         if rows.ndim != 2 or rows.shape[1] != len(self.projection):
             raise HeadError(
-                f"expected rows (n, {len(self.projection)}), got {rows.shape}; use the columns of the active set."
+                f"rows have the shape {rows.shape}, not (n, {len(self.projection)}); use the columns of the active set."
             )
         grade = np.empty(len(rows))
         for start in range(0, len(rows), _BLOCK_ROWS):
@@ -159,8 +159,8 @@ def _checked(blocks: RowBlocks) -> Iterable[Array]:
         block = np.asarray(given, dtype=np.float64)
         if block.ndim != 2 or not np.isfinite(block).all():
             raise HeadError(
-                f"expected finite rows (n, P) from row {start}, got shape {block.shape}, NaN or infinity; drop such "
-                "rows."
+                f"from row {start} on, a block of shape {block.shape} holds NaN or infinity, or is no matrix; drop "
+                "such rows."
             )
         start += len(block)
         yield block
@@ -175,7 +175,7 @@ def _row_space(blocks: RowBlocks, rank_tolerance: float) -> tuple[Array, int]:
         accumulator.add(block)
         n += len(block)
     if accumulator is None or n == 0:
-        raise HeadError("expected rows for an active set, got none; add rows.")
+        raise HeadError("an active set needs rows, and there are none; add rows.")
     columns = accumulator.columns
     factor = np.zeros((columns, columns))
     factor[: len(accumulator.r)] = accumulator.r

@@ -86,7 +86,7 @@ class TsqrFactor:
         """Add rows: x (n, P), y (n,), weight (n,) or None for ones; returns itself."""
         if x.ndim != 2 or x.shape[1] != self.columns or y.shape != (len(x),):
             raise HeadError(
-                f"expected x (n, {self.columns}) and y (n,), got {x.shape} and {y.shape}; align rows and "
+                f"x has the shape {x.shape} and y {y.shape}, not (n, {self.columns}) and (n,); align rows and "
                 "columns."
             )
         self.n_total += len(x)
@@ -112,7 +112,7 @@ class TsqrFactor:
         """Add the rows of another factor; returns itself."""
         if other.columns != self.columns:
             raise HeadError(
-                f"expected a factor of {self.columns} columns, got {other.columns}; use one feature "
+                f"factors of {self.columns} and {other.columns} columns cannot be merged; use one feature "
                 "specification."
             )
         self.n_total += other.n_total

@@ -1,7 +1,6 @@
 """Coverage, proper scores and groups: pure functions on arrays."""
 
 from mace_bounds.metrics.chemistry import (
-    CLASSES,
     chemistry_class,
     chemistry_classes,
 )
@@ -23,7 +22,6 @@ from mace_bounds.metrics.groups import (
     fraction_membership,
     groups_of,
     membership,
-    quantile_bins,
     size_bins,
 )
 from mace_bounds.metrics.scores import (
@@ -46,7 +44,6 @@ from mace_bounds.metrics.slab import (
 )
 
 __all__ = [
-    "CLASSES",
     "CalibrationCurve",
     "Groups",
     "Labels",
@@ -72,7 +69,6 @@ __all__ = [
     "membership",
     "miscalibration_area",
     "nll_gaussian",
-    "quantile_bins",
     "sharpness",
     "size_bins",
     "sparsification",

@@ -19,8 +19,6 @@ _METALLOIDS = frozenset((5, 6, 14, 32, 51, 84, 85))
 _NOBLE = frozenset((2, 10, 18, 36, 54, 86))
 _NONMETALS = frozenset((_OXYGEN, _HYDROGEN)) | _HALOGENS | _CHALCOGENS | _PNICTOGENS | _METALLOIDS | _NOBLE
 
-CLASSES = ("oxide", "halide", "chalcogenide", "pnictide", "intermetallic", "other")
-
 
 def chemistry_class(elements: Sequence[int]) -> str:
     """Class of a set of atomic numbers by its most electronegative anion.

@@ -42,7 +42,7 @@ def clopper_pearson(
 
     x, n = np.broadcast_arrays(np.asarray(hits, dtype=np.float64), np.asarray(total, dtype=np.float64))
     if np.any(x < 0) or np.any(x > n):
-        raise HeadError("Expected 0 <= hits <= total, got others; count again.")
+        raise HeadError("hits are below zero or above the total; count again.")
     tail = 0.5 * (1.0 - confidence)
     some, all_of_them = x > 0, x >= n
     low = np.where(some, beta.ppf(tail, np.where(some, x, 1.0), n - x + 1.0), 0.0)
@@ -183,7 +183,7 @@ def coverage_table(
     Parameters
     ----------
     residual : array_like, shape (n,)
-        E_DFT - E_MACE per atom, eV/atom.
+        E_DFT - E_model per atom, eV/atom.
     lower, upper : array_like, shape (n,) or (n, n_levels)
         Bounds of the residual, eV/atom.
     nominal : float or sequence of float, n_levels
@@ -262,11 +262,11 @@ def _check_bounds(
 ) -> None:
     if low.shape != (len(r), levels.size) or high.shape != low.shape:
         raise HeadError(
-            f"Expected bounds of shape {(len(r), levels.size)}, got {low.shape} and {high.shape}; align them."
+            f"bounds have the shapes {low.shape} and {high.shape}, not {(len(r), levels.size)}; align them."
         )
     if not (np.all(np.isfinite(r)) and np.all(low <= high)):
         raise HeadError(
-            "Expected finite residuals and lower <= upper, got others; drop unlabelled rows first."
+            "residuals must be finite and lower bounds below upper ones; drop unlabelled rows first."
         )
 
 
@@ -275,7 +275,7 @@ def _groups(by: Mapping[str, Labels | Groups], n: int) -> Iterator[tuple[str, st
     for name, labels in by.items():
         groups = groups_of(labels)
         if groups.n_rows != n:
-            raise HeadError(f"Expected {n} labels for {name}, got {groups.n_rows}; align them.")
+            raise HeadError(f"there are {groups.n_rows} labels of {name} for {n} rows; align them.")
         for group, rows in zip(groups.names, groups.rows, strict=True):
             yield name, group, rows
 

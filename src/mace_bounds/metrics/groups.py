@@ -34,7 +34,7 @@ class Membership:
     def __post_init__(self) -> None:
         if self.matrix.ndim != 2 or self.matrix.shape[1] != len(self.names):
             raise HeadError(
-                f"Expected one column per group, got {self.matrix.shape} for {len(self.names)}; align them."
+                f"a matrix of shape {self.matrix.shape} does not fit {len(self.names)} groups; align them."
             )
 
 
@@ -141,15 +141,4 @@ def size_bins(n_atoms: ArrayLike, edges: Sequence[int] = SIZE_EDGES) -> NDArray[
     names.append(f"{starts[-1]:03d}+ atoms")
     index = np.searchsorted(np.asarray(edges), np.asarray(n_atoms), side="right")
     labelled: NDArray[np.str_] = np.array(names, dtype=np.str_)[index]
-    return labelled
-
-
-def quantile_bins(values: ArrayLike, n_bins: int, name: str) -> NDArray[np.str_]:
-    """Label rows by equal-count bins of a quantity: ``"NAME 1/4"`` (lowest) to ``"NAME 4/4"``."""
-    x = np.asarray(values, dtype=np.float64)
-    cuts = np.quantile(x, np.linspace(0, 1, n_bins + 1)[1:-1])
-    index = np.searchsorted(cuts, x, side="left")
-    labelled: NDArray[np.str_] = np.array([f"{name} {i + 1}/{n_bins}" for i in range(n_bins)], dtype=np.str_)[
-        index
-    ]
     return labelled

@@ -20,11 +20,11 @@ def _pair(residual: ArrayLike, sigma: ArrayLike) -> _Arrays:
     r, s = np.asarray(residual, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
     if r.ndim != 1 or r.shape != s.shape or r.size == 0:
         raise HeadError(
-            f"Expected residuals and widths of one length, got shapes {r.shape} and {s.shape}; align them."
+            f"residuals and widths have the shapes {r.shape} and {s.shape}, not one length; align them."
         )
     if not (np.all(np.isfinite(r)) and np.all(np.isfinite(s)) and np.all(s > 0)):
         raise HeadError(
-            "Expected finite residuals and positive finite widths, got others; drop those rows first."
+            "residuals must be finite, and widths finite and positive; drop the rows that are not."
         )
     return r, s
 

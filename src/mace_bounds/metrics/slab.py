@@ -66,8 +66,8 @@ def worst_slab_coverage(
     inside, x = np.asarray(hit, dtype=np.float64), np.asarray(features)
     if x.ndim != 2 or len(x) != inside.size or inside.size < 20 or not 0 < share <= 1:
         raise HeadError(
-            f"Expected at least 20 rows with features and a share in (0, 1], got shape {x.shape}, "
-            f"{inside.size} rows and share {share}; label more rows."
+            f"features of shape {x.shape}, {inside.size} rows and the share {share} make no slab: it takes 20 rows "
+            "with features and a share in (0, 1]; label more rows."
         )
     spread = x.std(axis=0, dtype=np.float64)
     rng = np.random.default_rng(seed)

@@ -235,18 +235,18 @@ def plot_parity(
         Where to draw.
     """
     ax = new_axes() if ax is None else ax
-    dft, mace = np.asarray(energy_dft, dtype=np.float64), np.asarray(energy_model, dtype=np.float64)
-    ends = np.array([min(dft.min(), mace.min()), max(dft.max(), mace.max())])
+    dft, model_energy = np.asarray(energy_dft, dtype=np.float64), np.asarray(energy_model, dtype=np.float64)
+    ends = np.array([min(dft.min(), model_energy.min()), max(dft.max(), model_energy.max())])
     ends += np.array([-0.04, 0.04]) * max(float(np.ptp(ends)), 1e-3)
     ax.plot(ends, ends, color=GREY, lw=1, ls=(0, (4, 3)))
     if dft.size > _HEXBIN_FROM:
-        ax.hexbin(dft, mace, gridsize=70, cmap="Blues", bins="log", mincnt=1, lw=0)
+        ax.hexbin(dft, model_energy, gridsize=70, cmap="Blues", bins="log", mincnt=1, lw=0)
     else:
-        ax.scatter(dft, mace, s=8, color=BLUE, alpha=0.45, lw=0)
+        ax.scatter(dft, model_energy, s=8, color=BLUE, alpha=0.45, lw=0)
     ax.set_xlim(*ends)
     ax.set_ylim(*ends)
     ax.set_aspect("equal")
-    r = 1e3 * (dft - mace)
+    r = 1e3 * (dft - model_energy)
     ax.text(
         0.04,
         0.96,

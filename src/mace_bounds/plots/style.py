@@ -50,13 +50,13 @@ def plain_log(ax: Axes, axis: str = "both") -> None:
     """Label logarithmic axes with plain numbers (20, 100, 1000 meV) instead of powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    for name, one in (("x", ax.xaxis), ("y", ax.yaxis)):
+    for name, scale in (("x", ax.xaxis), ("y", ax.yaxis)):
         if axis in (name, "both"):
-            low, high = sorted(one.get_view_interval())
+            low, high = sorted(scale.get_view_interval())
             narrow = low > 0 and high / low < 100
-            one.set_major_locator(LogLocator(base=10.0, subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
-            one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            one.set_minor_formatter(NullFormatter())
+            scale.set_major_locator(LogLocator(base=10.0, subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
+            scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            scale.set_minor_formatter(NullFormatter())
 
 
 def save(ax: Axes, path: Path, dpi: int = 200) -> None:

@@ -4,7 +4,7 @@ from sklearn.linear_model import BayesianRidge
 
 from helpers.head_rows import correlated
 from mace_bounds.head import FitWarning, PopsConfig
-from mace_bounds.head.evidence import maximise_evidence
+from mace_bounds.head.linear import maximise_evidence
 
 
 def test_fixed_point_is_that_of_scikit_learn_run_to_convergence():
