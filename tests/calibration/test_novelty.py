@@ -196,4 +196,8 @@ def test_heads_carry_it_or_do_without(tmp_path):
     assert table["novel_atom"].between(0, far.table["n_atoms"] - 1).all()
     without = load_head(replace(head, novelty=None).save(tmp_path / "without", "card"))
     assert without.novelty is None
-    assert bounds_table(far, without)[["gamma", "gamma_atom_local", "novelty", "novel_atom"]].isna().all(axis=None)
+    assert (
+        bounds_table(far, without)[["gamma", "gamma_atom_local", "novelty", "novel_atom"]]
+        .isna()
+        .all(axis=None)
+    )
