@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mace_bounds.backbones import Backbone
     from mace_bounds.benchmark.methods import Outcome, SplitData
     from mace_bounds.benchmark.splits import Split
     from mace_bounds.calibration import Intervals
@@ -80,7 +81,7 @@ def compare(
     out: str | Path,
     config: CompareConfig = CompareConfig(),
     *,
-    model: str | Path | None = None,
+    model: str | Path | Backbone | None = None,
     test_keys: NDArray[np.uint64] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompareReport:
@@ -100,7 +101,7 @@ def compare(
         finished split. One run at a time.
     config : CompareConfig, optional
         Splits, methods and the settings of the product.
-    model : str or path, optional
+    model : str, path or Backbone, optional
         Where the compositions of the model's own training are looked up; the store's model by default.
     test_keys : ndarray of uint64, optional
         Compositions (:func:`mace_bounds.structures.composition_keys`) to which the test rows are restricted.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mace_bounds.backbones import Backbone
     from mace_bounds.calibration import CalibratedHead, FitResult
     from mace_bounds.features import FeatureRows
     from mace_bounds.fitting.measured import Measured
@@ -120,7 +121,7 @@ def fit(
     folder: str | Path | None = None,
     config: FitConfig = FitConfig(),
     *,
-    model: str | Path | None = None,
+    model: str | Path | Backbone | None = None,
     include_training: bool = False,
     repeats: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -136,7 +137,7 @@ def fit(
         in place of another.
     config : FitConfig
         Splits and settings.
-    model : str or path, optional
+    model : str, path or Backbone, optional
         Where the compositions of the model's own training are looked up (``mini`` and folders like it); the
         store's model by default. Rows of these are left out.
     include_training : bool
