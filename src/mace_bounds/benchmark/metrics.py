@@ -43,8 +43,8 @@ def calibrated(outcome: Outcome, data: SplitData) -> Callable[[float], Bounds]:
     """
     if outcome.bounds is not None:
         return outcome.bounds
-    rows, said = data.calibration.plain, outcome.calibration
-    scores = conformal_scores(rows.y - said.centre, said.sigma)
+    rows, widths = data.calibration.plain, outcome.calibration
+    scores = conformal_scores(rows.y - widths.centre, widths.sigma)
     new_weight = float(rows.weights.sum()) / max(np.unique(rows.groups).size, 1)
     centre, sigma = outcome.test.centre, outcome.test.sigma
 
@@ -56,7 +56,7 @@ def calibrated(outcome: Outcome, data: SplitData) -> Callable[[float], Bounds]:
 
 
 def measure(
-    y: NDArray[np.float64], said: Widths, bounds: Callable[[float], Bounds], levels: Sequence[float]
+    y: NDArray[np.float64], widths: Widths, bounds: Callable[[float], Bounds], levels: Sequence[float]
 ) -> tuple[dict[str, float | None], NDArray[np.float64]]:
     """Measure one method on the test rows.
 
@@ -64,7 +64,7 @@ def measure(
     ----------
     y : ndarray, shape (n,)
         E_DFT - E_MACE, eV/atom.
-    said : Widths
+    widths : Widths
         Centres and σ of the rows, eV/atom.
     bounds : callable
         From :func:`calibrated`.
@@ -81,7 +81,7 @@ def measure(
         Whether each level's interval holds y, then width and interval score at 95 %, meV/atom; NaN where
         there is no interval.
     """
-    deviation = y - said.centre
+    deviation = y - widths.centre
     inside = [_inside(y, *bounds(level)) for level in levels]
     lower, upper = bounds(SCORE_LEVEL)
     finite = _finite(lower, upper)
@@ -97,8 +97,8 @@ def measure(
         "centre_mae_mev_per_atom": float(np.mean(np.abs(deviation))) * MEV_PER_EV,
     }
     lower, upper = bounds(ONE_SIGMA)
-    widths = width_metrics(deviation, 0.5 * (upper - lower)).as_dict() if _finite(lower, upper) else {}
-    metrics |= {name: widths.get(name) for name in FROM_WIDTHS}
+    of_widths = width_metrics(deviation, 0.5 * (upper - lower)).as_dict() if _finite(lower, upper) else {}
+    metrics |= {name: of_widths.get(name) for name in FROM_WIDTHS}
     return metrics, np.column_stack([*inside, width, score])
 
 
@@ -153,13 +153,19 @@ def split_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     rows = []
     for record in records:
         constant = record["methods"][REFERENCE]["metrics"][SCORE]
-        for method, found in record["methods"].items():
-            metrics = dict(found["metrics"])
+        for method, measured in record["methods"].items():
+            metrics = dict(measured["metrics"])
             score = metrics.get(SCORE)
             metrics[RATIO] = score / constant if score is not None and constant else None
             sizes = {name: record[name] for name in ("split", "kind", "n_fit", "n_calibration", "n_test")}
             rows.append(
-                {**sizes, "method": method, "n_bytes": found["n_bytes"], "reason": found["reason"], **metrics}
+                {
+                    **sizes,
+                    "method": method,
+                    "n_bytes": measured["n_bytes"],
+                    "reason": measured["reason"],
+                    **metrics,
+                }
             )
     return pd.DataFrame(rows)
 
@@ -191,8 +197,8 @@ def group_table(
 
     sums: dict[tuple[str, str, str, str], np.ndarray] = {}
     for record in records:
-        for method, found in record["methods"].items():
-            for by, groups in found["groups"].items():
+        for method, measured in record["methods"].items():
+            for by, groups in measured["groups"].items():
                 for group, added in groups.items():
                     key = (record["kind"], by, group, method)
                     sums[key] = sums.get(key, 0.0) + np.array(added, dtype=np.float64)
@@ -263,14 +269,14 @@ def flag_table(groups: pd.DataFrame) -> pd.DataFrame:
         n, hits = whole["n_tested"], whole["n_tested"] * whole["coverage_95"]
         n_flagged, hits_flagged = row["n_tested"], row["n_tested"] * row["coverage_95"]
         rest, misses = n - n_flagged, n - hits
-        found = (
+        shares = (
             n_flagged / n,
             (n_flagged - hits_flagged) / misses if misses > 0 else np.nan,
             whole["coverage_95"],
             (hits - hits_flagged) / rest if rest > 0 else np.nan,
             row["coverage_95"],
         )
-        rows.append((row["kind"], row["method"], row["group"], *found))
+        rows.append((row["kind"], row["method"], row["group"], *shares))
     return pd.DataFrame(rows, columns=["kind", "method", "flag", *columns])
 
 
@@ -279,8 +285,8 @@ def _worst(groups: pd.DataFrame) -> dict[str, Any]:
     for by in WORST:
         rows = groups[(groups["by"] == by) & (groups["n_structures"] >= MIN_STRUCTURES_OF_WORST)]
         rows = rows.dropna(subset="coverage_95").sort_values(["coverage_95", "group"], kind="stable")
-        found = rows.iloc[0] if len(rows) else None
-        out[f"worst_{by}"] = None if found is None else found["group"]
-        out[f"worst_{by}_coverage_95"] = np.nan if found is None else float(found["coverage_95"])
-        out[f"worst_{by}_structures"] = 0 if found is None else int(found["n_structures"])
+        worst = rows.iloc[0] if len(rows) else None
+        out[f"worst_{by}"] = None if worst is None else worst["group"]
+        out[f"worst_{by}_coverage_95"] = np.nan if worst is None else float(worst["coverage_95"])
+        out[f"worst_{by}_structures"] = 0 if worst is None else int(worst["n_structures"])
     return out

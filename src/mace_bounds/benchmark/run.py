@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class CompareReport:
-    """What a comparison found; every table is also a CSV file in ``folder``.
+    """What a comparison has found; every table is also a CSV file in ``folder``.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ def compare(
     folder.check_folder(out, settings)
     with locked(out):
         folder.open_comparison(out, settings)
-        found = []
+        finished = []
         for done, split in enumerate(splits):
             if progress is not None:
                 progress(done, len(splits))
@@ -140,8 +140,8 @@ def compare(
             if record is None:
                 record, seconds = run_split(rows, manifest, split, names)
                 folder.write_split(out, split.name, record, seconds)
-            found.append(record)
-        report = _report(out, found, splits, rows, config, left_out)
+            finished.append(record)
+        report = _report(out, finished, splits, rows, config, left_out)
         full = {"command": "compare", "settings": settings, "left_out": left_out, "n_rows": len(rows.table)}
         folder.write_tables(report, full)
         plots = write_plots(
@@ -240,7 +240,7 @@ def _settings(
 
 def _report(
     out: Path,
-    found: list[dict[str, Any]],
+    finished: list[dict[str, Any]],
     splits: list[Split],
     rows: FeatureRows,
     config: CompareConfig,
@@ -248,8 +248,8 @@ def _report(
 ) -> CompareReport:
     import pandas as pd
 
-    per_split = split_table(found)
-    groups = group_table(found, distinct_structures(splits, rows.table), config.fit.levels)
+    per_split = split_table(finished)
+    groups = group_table(finished, distinct_structures(splits, rows.table), config.fit.levels)
     spent = [
         {"split": split.name, "kind": split.kind, "method": method, **seconds}
         for split in splits

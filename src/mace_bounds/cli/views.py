@@ -27,9 +27,6 @@ MAX_GROUPS = 16
 SHOWN_LEVEL = 0.95
 
 
-# ---- bounds -----------------------------------------------------------------
-
-
 def print_bounds(table: pd.DataFrame, head: CalibratedHead, level: float) -> None:
     """Print bounds: a card for one structure, a table for several; failures are left to standard error."""
     good = table[table["reason"].isna()]
@@ -143,9 +140,6 @@ def _flags(row: dict[str, Any]) -> str:
     return f"[yellow]{', '.join(names)}[/yellow]" if names else ""
 
 
-# ---- coverage ---------------------------------------------------------------
-
-
 def coverage_view(rows: Sequence[dict[str, float]], title: str) -> Table:
     """Overall coverage at each level, with confidence interval, count and widths."""
     columns = ("level", "covered", "95 % confidence", "n", "median width (meV/atom)")
@@ -187,9 +181,6 @@ def _print_groups(coverage: pd.DataFrame, level: float) -> None:
     groups = groups_view(coverage, level, ("source", "chemistry"))
     if groups is not None:
         console.out().print(groups)
-
-
-# ---- heads and models -------------------------------------------------------
 
 
 def print_fit(report: FitReport, head: Path) -> None:
@@ -247,9 +238,6 @@ def models_view(rows: Sequence[dict[str, Any]]) -> Table:
     return view
 
 
-# ---- audit ------------------------------------------------------------------
-
-
 def print_audit(result: AuditResult) -> None:
     """Print an audit: what was bounded, the coverage, suspects, and where the report is."""
     screen, summary = console.out(), result.summary
@@ -287,9 +275,6 @@ def print_audit(result: AuditResult) -> None:
     names = [name for name in summary["files"] if "/" not in name and name != result.report.name]
     screen.print(f"[bold]{result.report}[/bold]", soft_wrap=True)
     screen.print(f"[dim]beside it {', '.join(names)}, plots/[/dim]", soft_wrap=True)
-
-
-# ---- build ------------------------------------------------------------------
 
 
 def print_build(result: BuildResult, model: str, installed: Path | None) -> None:
@@ -359,9 +344,6 @@ def size_text(n_bytes: int | None) -> str:
         if n_bytes >= step:
             return f"{n_bytes / step:.3g} {unit}"
     return f"{n_bytes} B"
-
-
-# ---- compare ----------------------------------------------------------------
 
 
 def print_comparison(report: CompareReport) -> None:

@@ -45,8 +45,8 @@ class Committee:
         kept = training_rows(rows)
         counts = composition_bootstrap(kept.groups, N_MEMBERS, seed)
         design, coefficients = _members(kept, counts)
-        said = design.transform(kept.x) @ coefficients
-        alpha, floor = _scale(said, counts == 0, kept)
+        members = design.transform(kept.x) @ coefficients
+        alpha, floor = _scale(members, counts == 0, kept)
         return FittedCommittee(design, coefficients, alpha, floor)
 
 
@@ -77,13 +77,15 @@ def _members(rows: BaselineRows, counts: NDArray[np.float64]) -> tuple[Design, N
     return linear.design, np.asarray(whitening @ solved.T)
 
 
-def _scale(said: NDArray[np.float64], left_out: NDArray[np.bool_], rows: BaselineRows) -> tuple[float, float]:
+def _scale(
+    members: NDArray[np.float64], left_out: NDArray[np.bool_], rows: BaselineRows
+) -> tuple[float, float]:
     """α and the smallest width, from the members that have not seen each row."""
     votes = left_out.sum(axis=1)
     enough = votes >= _FEWEST_VOTES
-    votes, told, out, y = votes[enough], said[enough], left_out[enough], rows.y[enough]
-    mean = np.sum(told * out, axis=1) / votes
-    variance = np.sum((told - mean[:, None]) ** 2 * out, axis=1) / (votes - 1)
+    votes, values, out, y = votes[enough], members[enough], left_out[enough], rows.y[enough]
+    mean = np.sum(values * out, axis=1) / votes
+    variance = np.sum((values - mean[:, None]) ** 2 * out, axis=1) / (votes - 1)
     smallest = max(_SMALLEST_SPREAD * float(np.sqrt(variance.mean())), SMALLEST_EV_PER_ATOM)
     spread = np.maximum(np.sqrt(variance), smallest)
     few = np.sqrt((votes - 3.0) / (votes - 1.0))
@@ -104,8 +106,8 @@ class FittedCommittee:
 
     def predict(self, rows: BaselineRows) -> Widths:
         """Mean of the members, and α times their standard deviation."""
-        said = self.design.transform(rows.x) @ self.coefficients
-        return Widths(said.mean(axis=1), np.maximum(self.alpha * said.std(axis=1, ddof=1), self.floor))
+        members = self.design.transform(rows.x) @ self.coefficients
+        return Widths(members.mean(axis=1), np.maximum(self.alpha * members.std(axis=1, ddof=1), self.floor))
 
     def n_bytes(self) -> int:
         """Bytes of design and members."""

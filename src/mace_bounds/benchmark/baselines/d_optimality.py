@@ -61,8 +61,8 @@ class DOptimality:
         for fold in np.unique(folds)[: 1 if len(kept) > _CALIBRATION_ROWS else None]:
             held = folds == fold
             grade[held] = self._regions(kept.take(~held), seed, _CALIBRATION_TOLERANCE).grade(kept.x[held])
-        told = np.isfinite(grade)
-        size, error, weights = np.log1p(grade[told]), kept.error[told], kept.weights[told]
+        graded = np.isfinite(grade)
+        size, error, weights = np.log1p(grade[graded]), kept.error[graded], kept.weights[graded]
         mean = float(np.average(size, weights=weights)) or 1.0
         # A row of zeros has γ = 0, and must not make a width of zero.
         shapes = np.maximum(1.0 - MIXES + MIXES * (size[:, None] / mean), FLOOR_SHARE)
@@ -71,7 +71,7 @@ class DOptimality:
             regions=self._regions(kept, seed),
             constant=alpha * float(1.0 - MIXES[best]),
             slope=alpha * float(MIXES[best]) / mean,
-            largest=float(grade[told].max()),
+            largest=float(grade[graded].max()),
             floor=floor_of(alpha * shapes[:, best], weights),
         )
 

@@ -54,14 +54,13 @@ class BaselineRows:
         wrong = [name for name in _PER_ROW if np.shape(getattr(self, name)) != (n,)]
         if self.x.ndim != 2 or wrong or self.fractions.shape[:1] != (n,):
             raise HeadError(
-                f"expected x (n, P), fractions (n, 118) and one value of {', '.join(_PER_ROW)} per row, got x "
-                f"{self.x.shape}, fractions {self.fractions.shape} and other lengths in {wrong}; align the rows."
+                f"x {self.x.shape}, fractions {self.fractions.shape} and {', '.join(wrong) or 'the others'} do "
+                "not have the same rows; align them to x (n, P), fractions (n, 118) and (n,)."
             )
         finite = np.isfinite(self.x).all() and np.isfinite(self.centre).all()
         if not finite or not (np.isfinite(self.weights) & (self.weights >= 0.0)).all():
             raise HeadError(
-                "expected finite features and centres, and weights that are not negative, got others; leave such "
-                "rows out."
+                "features and centres must be finite and weights not negative; leave other rows out."
             )
 
     def __len__(self) -> int:

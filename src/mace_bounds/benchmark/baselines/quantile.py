@@ -67,9 +67,9 @@ class Quantile:
         coefficients = linear_quantile(
             columns.rotate(kept.x), columns.eigenvalues, target, kept.weights, self.level, float(RIDGES[best])
         )
-        told = left_out[:, best]
-        _, alpha = nll_scale(judged.error, np.exp(told)[:, None], judged.weights)
-        return FittedQuantile(columns, *coefficients, alpha, float(told.min()), float(told.max()))
+        quantiles = left_out[:, best]
+        _, alpha = nll_scale(judged.error, np.exp(quantiles)[:, None], judged.weights)
+        return FittedQuantile(columns, *coefficients, alpha, float(quantiles.min()), float(quantiles.max()))
 
     def _left_out(self, rows: BaselineRows, target: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
         """Return q of each row by fits without its composition, one column per ridge, shape (n, 11)."""
@@ -144,10 +144,10 @@ def linear_quantile(
         pull = share * (expit(-r / smoothing) - level)
         return float(value + 0.5 * penalty @ theta**2), scaled.T @ pull + penalty * theta
 
-    found = minimize(loss, np.zeros(len(unit)), jac=True, method="L-BFGS-B", options={"maxiter": _MAX_STEPS})
-    if not found.success:
-        raise HeadError(f"the quantile regression did not converge in {found.nit} steps ({found.message}).")
-    return intercept, unit * found.x
+    result = minimize(loss, np.zeros(len(unit)), jac=True, method="L-BFGS-B", options={"maxiter": _MAX_STEPS})
+    if not result.success:
+        raise HeadError(f"the quantile regression did not converge in {result.nit} steps ({result.message}).")
+    return intercept, unit * result.x
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,13 +37,11 @@ def training_rows(rows: BaselineRows) -> BaselineRows:
     n_groups = len(np.unique(kept.groups))
     if len(kept) < _MINIMUM_ROWS or n_groups < _MINIMUM_GROUPS:
         raise HeadError(
-            f"expected at least {_MINIMUM_ROWS} rows of positive weight and {_MINIMUM_GROUPS} compositions, got "
-            f"{len(kept)} and {n_groups}; add labelled rows."
+            f"{len(kept)} rows of positive weight with {n_groups} compositions are too few for a baseline, which needs "
+            f"{_MINIMUM_ROWS} and {_MINIMUM_GROUPS}; add labelled rows."
         )
     if not np.isfinite(kept.y).all():
-        raise HeadError(
-            "expected a finite label in every row of the fit, got NaN or infinity; drop those rows."
-        )
+        raise HeadError("a label of the fit is NaN or infinite; drop such rows.")
     mixed = kept.x @ np.cos(np.arange(1.0, kept.x.shape[1] + 1.0))
     order = np.lexsort((mixed, kept.centre, kept.weights, kept.n_atoms, kept.y, kept.groups))
     kept = kept.take(order)
