@@ -353,3 +353,5 @@ def test_a_head_knows_its_name_and_digest(fitted, tmp_path):
         f"CalibratedHead('alloys' for {model.model} {model.model_digest[:12]}, levels {again.levels}, "
         f"scale {again.scale.kind})"
     )
+    parts = (again, again.pops, again.scale, again.conformal, again.intervals(toy_rows(20, 1)))
+    assert all("\n" not in repr(part) and len(repr(part)) < 120 for part in parts)

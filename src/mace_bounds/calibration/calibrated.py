@@ -64,7 +64,7 @@ class HeadIdentity:
 
 @dataclass(frozen=True, eq=False)
 class FoldHead:
-    """The head of all folds but one: it speaks for the scores of the rows it has not seen.
+    """The head of all folds but one, which gives the left-out scores of that fold.
 
     Attributes
     ----------

@@ -160,7 +160,7 @@ def cv_plus_bounds(
     With one fold (split conformal: the head saw none of the scored rows) a new row that is exchangeable with them is
     covered with probability at least ``level``. With K folds of equal size, n exchangeable rows and equal weights the
     guarantee is 1 - 2α - min{2(1 - 1/K)/(n/K + 1), (1 - K/n)/(K + 1)} with α = 1 - level; coverage is close to
-    ``level`` in practice, because fitting is stable. Neither theorem speaks of unequal weights. Where rows of one
+    ``level`` in practice, because fitting is stable. Neither theorem covers unequal weights. Where rows of one
     cluster are alike, folds must not split clusters; with a ``test_weight`` of one cluster the rank counts clusters.
 
     References
@@ -241,7 +241,7 @@ def _both_tails(
 
 @dataclass(frozen=True)
 class _Tail:
-    """Weighted scores of each fold in increasing order, with the head that speaks for them."""
+    """Weighted scores of each fold in increasing order, with centre and scale by the head of the fold."""
 
     centre: Array
     sigma: Array

@@ -16,7 +16,7 @@ from mace_bounds.metrics import Membership, fraction_membership, membership, siz
 GROUP_KINDS = ("chemistry", "element", "size")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Intervals:
     """What a calibrated head says about rows; energies in eV/atom, relative to the model's own energy.
 
@@ -62,6 +62,9 @@ class Intervals:
     fold_centre: NDArray[np.float64]
     fold_sigma: NDArray[np.float64]
     novelty: NoveltyGrades | None = None
+
+    def __repr__(self) -> str:
+        return f"Intervals({len(self.sigma)} rows, levels {self.levels})"
 
     @property
     def half_widths(self) -> NDArray[np.float64]:

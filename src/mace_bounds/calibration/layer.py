@@ -24,7 +24,7 @@ MINIMUM_CELL = 200
 _ARRAYS = ("scores", "folds", "weights", "members", "test_weights")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ConformalLayer:
     """Scores of rows that the head, or the fold's head, has not seen, and what turns them into intervals.
 
@@ -47,7 +47,7 @@ class ConformalLayer:
     weights : ndarray, shape (n,)
         Row weights.
     members : ndarray of bool, shape (n, 1 + n_cells)
-        Which scores speak for everyone (first column) and for each cell.
+        Which scores count for everyone (first column) and for each cell.
     test_weights : ndarray, shape (1 + n_cells,)
         Room kept for what is new: the mean weight of a composition there.
     cells : tuple of str
@@ -65,6 +65,9 @@ class ConformalLayer:
     cells: tuple[str, ...] = ()
     signed: bool = False
 
+    def __repr__(self) -> str:
+        return f"ConformalLayer({len(self.scores)} scores, levels {self.levels}, {len(self.cells)} cells)"
+
     def check(self, level: float) -> float:
         """Return the level as it is calibrated; HeadError if it is not."""
         return self.levels[self.levels.index(level)]
@@ -72,7 +75,7 @@ class ConformalLayer:
     def bounds(self, centre: Array, sigma: Array, groups: Labels, level: float) -> tuple[Array, Array]:
         """Lower and upper bounds of m rows at one level, in the unit of ``centre`` (K, m) and ``sigma`` (K, m)."""
         lower, upper = np.full(centre.shape[1], np.inf), np.full(centre.shape[1], -np.inf)
-        for column, rows in self._speakers(groups):
+        for column, rows in self._rows_of_cells(groups):
             scores, folds, weights, new = self._column(column)
             low, high = cv_plus_bounds(
                 centre[:, rows],
@@ -90,7 +93,7 @@ class ConformalLayer:
     def min_covering_level(self, centre: Array, sigma: Array, groups: Labels, value: ArrayLike) -> Array:
         """Level above which :meth:`bounds` hold a value, shape (m,), in [0, 1]."""
         v, out = np.asarray(value, dtype=np.float64), np.ones(centre.shape[1])
-        for column, rows in self._speakers(groups):
+        for column, rows in self._rows_of_cells(groups):
             scores, folds, weights, new = self._column(column)
             covering = cv_plus_level(
                 centre[:, rows],
@@ -106,7 +109,7 @@ class ConformalLayer:
         return out
 
     def half_width(self, level: float) -> float:
-        """Half-width in units of σ that all scores ask for, were the heads of all folds one."""
+        """Half-width in units of σ from all scores together, as if the heads of all folds were one."""
         scores, _, weights, new = self._column(0)
         if self.signed:
             tail = 0.5 * (1.0 + level)
@@ -119,8 +122,8 @@ class ConformalLayer:
         rows = self.members[:, column]
         return self.scores[rows], self.folds[rows], self.weights[rows], float(self.test_weights[column])
 
-    def _speakers(self, groups: Labels) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Columns and the new rows for which they speak."""
+    def _rows_of_cells(self, groups: Labels) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Columns of scores, and the new rows that get their bounds from them."""
         new = membership(groups)
         place = {name: j for j, name in enumerate(new.names)}
         alone = np.ones(len(new.matrix), dtype=np.bool_)

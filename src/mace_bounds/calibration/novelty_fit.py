@@ -73,9 +73,9 @@ def fit_novelty(rows: FeatureRows, x: Array, seed: int) -> Novelty:
     the other half single structures are held out, which gives those for compositions that the fit has seen. A
     threshold is the ⌈0.99 (n + 1)⌉-th smallest grade of the n held out, as in split conformal prediction, or the
     largest where n is under 99 (a nominal rate of 1/(n + 1)), and never below 1, the grade of active structures. It
-    raises fewer flags than nominal as far as active sets of four fifths of the structures grade higher than those of
-    all. Where one of the two kinds has under 20 structures, the other's threshold serves. Above 20,000 structures
-    or 100,000 atoms a sample by the structures' hashes is used.
+    is conservative: grades in the folds are from active sets of 80 % of the structures, which are smaller. Where
+    one of the two kinds has under 20 structures, the other's threshold serves. Above 20,000 structures or 100,000
+    atoms a sample by the structures' hashes is used.
     """
     order = np.lexsort([rows.table[name].to_numpy(str) for name in ("formula", "structure_hash")])[:MAX_ROWS]
     x, atoms, n_features = x[order], _ordered_atoms(rows.atoms, order), rows.features.shape[1]

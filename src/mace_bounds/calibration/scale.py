@@ -34,7 +34,7 @@ _Candidate = tuple[str, float]
 _FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ScaleModel:
     """A fitted σ(x), eV/atom.
 
@@ -68,6 +68,9 @@ class ScaleModel:
     factor: NDArray[np.float64]
     bounds: NDArray[np.float64]
     scores: dict[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"ScaleModel({self.kind}, {1e3 * self.bounds[0]:.3g} to {1e3 * self.bounds[1]:.3g} meV/atom)"
 
     def sigma(self, inputs: ScaleInputs) -> NDArray[np.float64]:
         """Return σ of each row, shape (n,), eV/atom; finite and positive for every valid input."""
