@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mace_bounds import CardNotes, CompareReport, FitConfig, compare, extract, fit, load_model, read
+from mace_bounds.benchmark import CompareConfig
 from mace_bounds.features import ExtractSettings, FeatureStore
 from mace_bounds.structures import Record, composition_keys
 
@@ -102,7 +103,7 @@ def main() -> None:
         title: compare(
             store,
             args.work / folder,
-            repeats=args.repeats,
+            CompareConfig(n_splits=args.repeats),
             test_keys=keys,
             progress=lambda done, total: print(f"compared on {done} of {total} splits", flush=True),
         )

@@ -5,6 +5,7 @@ from .auditing import audit as audit
 from .auditing import plot as plot
 from .backbones import list_models as list_models
 from .backbones import load_model as load_model
+from .benchmark import CompareConfig as CompareConfig
 from .benchmark import CompareReport as CompareReport
 from .benchmark import compare as compare
 from .bounds import Bounds as Bounds
@@ -20,6 +21,7 @@ from .features import extract as extract
 from .fitting import CardNotes as CardNotes
 from .fitting import FitReport as FitReport
 from .fitting import fit as fit
+from .pipeline import BuildConfig as BuildConfig
 from .pipeline import BuildResult as BuildResult
 from .pipeline import build as build
 from .structures import read as read
