@@ -51,7 +51,7 @@ HEAVY = (
     "mace.modules",
     "pandas",
 )
-HEAVY += ("scipy.stats", "scoringrules", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg")
+HEAVY += ("scipy.stats", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg")
 Steps = Sequence[Sequence[str]]
 
 
