@@ -13,7 +13,8 @@ from ase.io import write
 
 from mace_bounds import AuditConfig, audit, load_head, plot
 from mace_bounds._io import locked
-from mace_bounds.columns import PROVENANCE, names, read_table
+from mace_bounds.auditing.report import write_report
+from mace_bounds.columns import FLAGS, PROVENANCE, names, read_table
 from mace_bounds.errors import HeadError, StoreError
 from mace_bounds.features import ExtractSettings
 from mace_bounds.fitting.measured import Measured, evaluation_subset, sentence
@@ -105,6 +106,17 @@ def test_the_report_holds_the_numbers_and_needs_no_other_file(result):
     assert "<script" not in page
     assert 'src="http' not in page
     assert 'href="' not in page
+
+
+def test_the_report_explains_flags_and_tells_warnings(result, tmp_path):
+    page = result.report.read_text()
+    assert result.summary["flags"]["suspect_label"] == 1
+    assert FLAGS["suspect_label"].meaning.replace("'", "&#39;") in page
+    assert "Warnings of the fits" not in page
+    for name in ("coverage.csv", "atlas.csv"):
+        shutil.copy(result.folder / name, tmp_path)
+    write_report(tmp_path, {**result.summary, "warnings": ["the fit of x did not converge"]})
+    assert "<li>the fit of x did not converge</li>" in (tmp_path / "report.html").read_text()
 
 
 def test_the_summary_says_how_long_each_stage_took(result):

@@ -1,13 +1,16 @@
 """The head folder that ``fit`` writes, and that the coverage on its card is the coverage of its head."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mace_bounds import FeatureStore, FitConfig, fit, load_head
 from mace_bounds.bounds import read_card
+from mace_bounds.columns import FLAGS
 from mace_bounds.errors import HeadError
+from mace_bounds.fitting.card import head_card
 from mace_bounds.structures import composition_key
 
 
@@ -49,6 +52,22 @@ def test_the_card_says_what_the_model_knew_and_how_the_numbers_came_about(tiny_f
     assert "## How these numbers were developed\n\nChosen after looking.\n\n## Data and splits" in whole
     assert "How these numbers were developed" not in plain
     assert load_head(whole_fit.folder).provenance["development"] == "Chosen after looking."
+
+
+def test_the_card_tells_warnings_of_the_fit_and_what_flags_mean(tiny_fit):
+    text = (tiny_fit.folder / "README.md").read_text()
+    assert f"- `extrapolates`: {FLAGS['extrapolates'].meaning}" in text
+    provenance = {**tiny_fit.head.provenance, "warnings": ["the fit of the scale did not converge"]}
+    warned = head_card("x", replace(tiny_fit.head, provenance=provenance), tiny_fit.coverage)
+    assert "## Warnings of the fit\n\n- the fit of the scale did not converge" in warned
+    quiet = replace(tiny_fit.head, provenance={**provenance, "warnings": []})
+    assert "Warnings" not in head_card("x", quiet, tiny_fit.coverage)
+
+
+def test_a_report_knows_the_head_as_it_was_written(tiny_fit):
+    read = load_head(tiny_fit.folder)
+    assert (tiny_fit.head.name, tiny_fit.head.digest) == (read.name, read.digest)
+    assert read.digest in json.loads((tiny_fit.folder / "config.json").read_text())["digest"]
 
 
 def test_nothing_is_written_without_a_folder(tiny_store, tiny_model_folder):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.columns import FLAGS
 from mace_bounds.fitting.exposure import TrainingExposure
 from mace_bounds.fitting.measured import GROUPINGS
-from mace_bounds.levels import percent
+from mace_bounds.levels import TOLERANCE, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -200,7 +200,7 @@ def _over_splits(rows: list[dict[str, float]]) -> list[str]:
 
 
 def _group_table(coverage: pd.DataFrame, level: float) -> str:
-    picked = coverage[(coverage["level"] - level).abs() < 1e-9]
+    picked = coverage[(coverage["level"] - level).abs() < TOLERANCE]
     rows = [
         (
             f"{title}: {row['group']}",
