@@ -117,11 +117,7 @@ BOUNDS = (
     _number("gamma_local", "", "The same against the nearest cluster of training structures."),
     _number("gamma_atom", "", "Largest grade of its atoms against all training atoms."),
     _number("gamma_atom_local", "", "The same against the nearest cluster of training atoms."),
-    _number(
-        "novelty",
-        "",
-        "Largest grade over its threshold; above 1 raises `extrapolates`. No error estimate.",
-    ),
+    _number("novelty", "", "Largest grade over its threshold; above 1 raises `extrapolates`. Not an error."),
     Column("novel_atom", "integer", "", "Site of the atom with the largest local grade, counted from 0."),
     _text("chemistry", "Chemistry class."),
     _text("seen_in", "The first that applies: `fit`, `calibration`, `model_training`, `unseen`."),
@@ -149,11 +145,7 @@ GEOMETRY = (
 MEASURED = (
     _text("chemical_system", "Elements in alphabetical order, joined by hyphens."),
     *GEOMETRY,
-    _number(
-        "sigma_mev_per_atom",
-        "meV/atom",
-        "Scale before calibration: `std_mev_per_atom` is the calibrated one.",
-    ),
+    _number("sigma_mev_per_atom", "meV/atom", "Scale before calibration; `std_mev_per_atom` is after it."),
     _number("covered_above_level", "", "Level above which the row's intervals hold its label."),
 )
 """Further columns of an audit's table, which coverage is measured from; then the bounds of every level."""
@@ -183,12 +175,8 @@ FINDINGS = (
     _number("excess_mev_per_atom", "meV/atom", "Distance of the label from the nearer bound."),
     _number("excess_half_widths", "", "The same in half-widths of the interval."),
     _number("excess_sigmas", "", "The same in units of the head's scale."),
-    _number(
-        "neighbours_expect_mev_per_atom", "meV/atom", "Error that the nearest labelled rows lead to expect."
-    ),
-    _number(
-        "usual_error_mev_per_atom", "meV/atom", "Usual distance from it among rows with such neighbours."
-    ),
+    _number("neighbours_expect_mev_per_atom", "meV/atom", "Error that the nearest labelled rows suggest."),
+    _number("usual_error_mev_per_atom", "meV/atom", "Usual deviation from it among such rows."),
     _number("evidence", "", "log10 of the likelihood ratio of a wrong label against an error of the model."),
     _text("likely", "A hint: `label`, `model` or `unclear`."),
     _text("reasons", "Why, joined by `; `."),
