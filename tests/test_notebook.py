@@ -61,6 +61,6 @@ def test_runs_from_a_clean_start(notebook, tmp_path, monkeypatch):
     ).execute()
     assert len(pictures(fresh)) == 2
     assert len([cell for cell in code_cells(fresh) if cell.outputs]) >= 7
-    said = " ".join(texts(fresh))
-    assert "414 strained crystals of 69 elements" in said
-    assert "expected atoms at least 0.5 Å apart" in said
+    shown = " ".join(texts(fresh))
+    assert "414 strained crystals of 69 elements" in shown
+    assert "two atoms are 0.282 Å apart" in shown

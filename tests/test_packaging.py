@@ -51,12 +51,12 @@ def wheel(tmp_path_factory):
 
 def test_wheel_holds_every_file_of_the_package(wheel):
     held = {name for name in wheel.namelist() if name.startswith("mace_bounds/")}
-    there = {
+    files = {
         f"mace_bounds/{path.relative_to(SOURCE).as_posix()}"
         for path in SOURCE.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert held == there
+    assert held == files
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,11 @@ def test_wheel_holds_nothing_else(wheel):
 
 def test_metadata(wheel):
     (path,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
-    told = Parser().parsestr(wheel.read(path).decode())
-    assert (told["Name"], told["Version"]) == ("mace-bounds", CONFIG["project"]["version"])
-    assert set(told.get_all("Provides-Extra")) == {"mp", "dask", "compare"}
-    assert told["License-Expression"] == "MIT"
-    assert told["Description-Content-Type"] == "text/markdown"
+    metadata = Parser().parsestr(wheel.read(path).decode())
+    assert (metadata["Name"], metadata["Version"]) == ("mace-bounds", CONFIG["project"]["version"])
+    assert set(metadata.get_all("Provides-Extra")) == {"mp", "dask", "compare"}
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Description-Content-Type"] == "text/markdown"
 
 
 def test_what_is_imported_is_declared():
