@@ -6,6 +6,8 @@ import json
 import pandas as pd
 import pytest
 
+from mace_bounds.columns import read_table
+
 
 def test_one_structure_is_a_card(run, crystal_file, pair, labelled_crystals):
     result = run("score", crystal_file, *pair)
@@ -73,3 +75,16 @@ def test_bad_options_are_told_before_the_model_is_loaded(run, crystal_file, pair
     assert "calibrated for the levels" in run("score", crystal_file, *pair, "--level", "0.5").stderr
     assert "make it first" in run("score", crystal_file, *pair, "--output", tmp_path / "no" / "x.csv").stderr
     assert run("score", crystal_file, *pair, "--format", "xml").exit_code == 2
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_ids_that_look_like_something_else_stay_text(suffix, run, crystal_file, pair, tmp_path):
+    names = ["0001", "1e5", "NA"]
+    for name in names:
+        (tmp_path / f"{name}.cif").write_text(crystal_file.read_text())
+    files = [tmp_path / f"{name}.cif" for name in names]
+    done = run("score", *files, *pair, "--output", tmp_path / f"bounds{suffix}")
+    assert done.exit_code == 0, done.stderr
+    ids = read_table(tmp_path / f"bounds{suffix}")["id"].tolist()
+    assert [name.removesuffix(".cif") for name in ids] == names
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
