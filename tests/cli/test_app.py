@@ -100,7 +100,7 @@ def test_a_reader_that_leaves_is_no_fault():
 
 
 def test_ctrl_c_stops_a_run_with_one_sentence(labelled_file, pair, tmp_path):
-    script = "import time, mace_bounds.backbones.mace as f\n"
+    script = "import time, mace_bounds.backbones as f\n"
     script += "def slow(*a, **k):\n    print('ready', flush=True); time.sleep(60)\n"
     script += "f.load_model = slow\nfrom mace_bounds.cli import main; main()"
     arguments = [sys.executable, "-c", script, "features", str(labelled_file), str(tmp_path / "s"), *pair[:2]]
