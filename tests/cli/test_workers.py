@@ -140,4 +140,4 @@ def test_no_scheduler_is_exit_code_2(run, labelled_file, options, tmp_path, monk
     monkeypatch.setattr("mace_bounds.features.engines.dask.SECONDS_TO_CONNECT", 0.5)
     done = run("features", labelled_file, tmp_path / "s", *options, "--scheduler", "tcp://127.0.0.1:9")
     assert done.exit_code == 2
-    assert done.stderr.endswith("none answers (OSError); start one, or check the address.\n")
+    assert done.stderr.endswith("answers at tcp://127.0.0.1:9 (OSError); start one, or check the address.\n")
