@@ -143,6 +143,7 @@ def same(shown: str, wanted: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if any(b.language in RUN and b.reason is None for b in blocks(page))],
