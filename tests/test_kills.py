@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from ase import Atoms
 from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -33,6 +34,7 @@ def entry_of(index: int, atoms: Atoms) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_download_and_audit_killed_at_random_moments(
     labelled_crystals, tiny_model_folder, tiny_fit, tmp_path
 ):

@@ -47,6 +47,7 @@ def test_committed_notebook_names_no_machine(notebook):
         assert re.search(r"(/home/|/root/|/tmp/|/Users/|site-packages|[A-Z]:\\)", text) is None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the machinery of notebooks warns of its own future, not of ours
 def test_runs_from_a_clean_start(notebook, tmp_path, monkeypatch):
     from nbclient import NotebookClient

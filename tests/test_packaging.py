@@ -121,3 +121,28 @@ def test_what_is_declared_is_imported():
 def test_torch_is_limited_in_one_place():
     others = [*ROOT.glob("scripts/*.sh"), *ROOT.glob(".github/workflows/*.yml")]
     assert not [path for path in others if re.search(r"torch[=<>]=?\d", path.read_text(encoding="utf-8"))]
+
+
+WITHOUT_EXTRAS = """
+import sys
+for name in ("mp_api", "emmet", "requests", "urllib3", "distributed", "popsregression"):
+    sys.modules[name] = None  # importing it raises ImportError
+from mace_bounds.cli import main
+sys.argv = ["mace-bounds", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments, code, text",
+    [
+        (["score", "NaCl.cif", "--model", "mini", "--format", "json"], 0, '"energy_model_ev"'),
+        (["download", "mp:Li-O", "out.jsonl"], 2, 'pip install "mace-bounds[mp]"'),
+    ],
+    ids=["score", "download"],
+)
+def test_extras_are_needed_only_where_they_are_used(arguments, code, text, tmp_path):
+    shutil.copy(SOURCE / "data" / "examples" / "NaCl.cif", tmp_path)
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_EXTRAS, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, text in done.stdout + done.stderr) == (code, True), done.stderr
