@@ -111,6 +111,7 @@ def test_cost_of_mace_follows_the_sizes_of_the_model():
 
 PEAK = """
 import re, sys
+sys.path.append("../scripts")
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
