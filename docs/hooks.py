@@ -57,7 +57,7 @@ def _command(name: str, command: Any) -> str:
         if parameter.name != "help":
             shown, meaning = parameter.get_help_record(context)
             shown = parameter.metavar if parameter.param_type_name == "argument" else shown
-            lines.append(f"| `{_cell(shown)}` | {_cell(meaning).replace('<', '&lt;')} |")
+            lines.append(f"| `{' '.join(shown.split())}` | {_cell(meaning).replace('<', '&lt;')} |")
     return "\n".join(lines)
 
 
