@@ -94,7 +94,7 @@ BOUNDS = (
     _number(
         "expected_error_mev_per_atom",
         "meV/atom",
-        "Best guess of E_DFT - E_model: the centre of the interval.",
+        "Best guess of E_DFT - E_model: the centre that the interval is put around.",
     ),
     _number(
         "energy_expected_ev", "eV", "Best guess of the DFT energy: the model's energy and the expected error."

@@ -55,6 +55,13 @@ def test_waits_double_from_the_third_try_on(project, waits):
         (email.utils.formatdate(time.time() + 600, usegmt=True), 600.0),
         (email.utils.formatdate(time.time() - 600, usegmt=True), 0.0),
     ],
+    ids=[
+        "seconds",
+        "zero",
+        "junk",
+        "in ten minutes",
+        "ten minutes ago",
+    ],  # dates differ from worker to worker
 )
 def test_a_rate_limit_is_waited_for_as_long_as_it_says(project, waits, header, wait):
     project.faults = [f"429:{header}", ""]
