@@ -8,6 +8,7 @@ from mapie.regression import SplitConformalRegressor
 from sklearn.dummy import DummyRegressor
 
 from mace_bounds.calibration import (
+    LeftOutScores,
     conformal_layer,
     conformal_quantile,
     conformal_scores,
@@ -93,9 +94,9 @@ def test_scores_are_residuals_in_units_of_width():
 def test_clusters_keep_room_for_one_more_of_them():
     """By hand: 4 rows in 2 clusters leave room for 2 more rows; 0.6 · 6 = 3.6 needs all four, 0.6 · 5 = 3 three."""
     scores, clusters = [1.0, 2.0, 3.0, 4.0], ["a", "a", "b", "b"]
-    assert conformal_layer(scores, clusters=clusters).half_width(0.6) == 4.0
-    assert conformal_layer(scores).half_width(0.6) == 3.0
-    assert np.isinf(conformal_layer(scores, clusters=clusters).half_width(0.7))
+    assert conformal_layer(LeftOutScores(scores), clusters=clusters).half_width(0.6) == 4.0
+    assert conformal_layer(LeftOutScores(scores)).half_width(0.6) == 3.0
+    assert np.isinf(conformal_layer(LeftOutScores(scores), clusters=clusters).half_width(0.7))
 
 
 def test_clustered_quantiles_cover_new_clusters_where_plain_ones_fall_short():
@@ -109,8 +110,10 @@ def test_clustered_quantiles_cover_new_clusters_where_plain_ones_fall_short():
     for _ in range(2000):
         draws = rng.random(21)
         scores, clusters = np.repeat(draws[:20], 10), np.repeat(np.arange(20), 10).astype(str)
-        plain.append(draws[20] <= conformal_layer(scores, levels=()).half_width(0.89))
-        clustered.append(draws[20] <= conformal_layer(scores, levels=(), clusters=clusters).half_width(0.89))
+        plain.append(draws[20] <= conformal_layer(LeftOutScores(scores), levels=()).half_width(0.89))
+        clustered.append(
+            draws[20] <= conformal_layer(LeftOutScores(scores), levels=(), clusters=clusters).half_width(0.89)
+        )
     error = np.sqrt(0.1 / 2000)
     assert np.mean(clustered) == pytest.approx(19 / 21, abs=3 * error)
     assert np.mean(plain) == pytest.approx(18 / 21, abs=3 * error)

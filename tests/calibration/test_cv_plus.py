@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import KFold
 
 from mace_bounds.calibration import (
+    LeftOutScores,
     conformal_quantile,
     cv_plus_bounds,
     cv_plus_level,
@@ -48,7 +49,10 @@ def test_agrees_with_the_definition(case, level):
     n_folds, n, seed, signed = case
     data = draw(n_folds, n, seed)
     np.testing.assert_allclose(
-        cv_plus_bounds(*data, level, signed=signed), by_definition(*data, level, signed), rtol=1e-9, atol=1e-9
+        cv_plus_bounds(*data[:2], LeftOutScores(*data[2:], signed), level),
+        by_definition(*data, level, signed),
+        rtol=1e-9,
+        atol=1e-9,
     )
 
 
@@ -65,14 +69,14 @@ def test_agrees_with_mapie():
         model = LinearRegression().fit(x[train], y[train])
         folds[held], scores[held], centre[k] = k, y[held] - model.predict(x[held]), model.predict(new)
     for i, level in enumerate(levels):
-        ours = cv_plus_bounds(centre, np.ones((5, 5)), scores, folds, level)
+        ours = cv_plus_bounds(centre, np.ones((5, 5)), LeftOutScores(scores, folds), level)
         np.testing.assert_allclose(np.array(ours).T, theirs[:, :, i], rtol=1e-8)
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=80), st.sampled_from((0.5, 0.68, 0.9, 0.99)))
 def test_one_fold_is_split_conformal(scores, level):
-    low, high = cv_plus_bounds([[2.0]], [[3.0]], scores, np.zeros(len(scores), int), level)
+    low, high = cv_plus_bounds([[2.0]], [[3.0]], LeftOutScores(scores), level)
     q = conformal_quantile(np.abs(scores), level)
     assert (low[0], high[0]) == (2.0 - 3.0 * q, 2.0 + 3.0 * q)
 
@@ -80,7 +84,7 @@ def test_one_fold_is_split_conformal(scores, level):
 def test_weights_of_one_fold():
     rng = np.random.default_rng(1)
     z, w, zeros = rng.normal(size=50), rng.uniform(0, 2, 50), np.zeros(50, int)
-    low, high = cv_plus_bounds([[0.0]], [[1.0]], z, zeros, 0.8, signed=True, weights=w, test_weight=3.0)
+    low, high = cv_plus_bounds([[0.0]], [[1.0]], LeftOutScores(z, zeros, True, w, 3.0), 0.8)
     assert high[0] == weighted_conformal_quantile(z, w, 0.9, 3.0)
     assert low[0] == -weighted_conformal_quantile(-z, w, 0.9, 3.0)
 
@@ -88,8 +92,8 @@ def test_weights_of_one_fold():
 def test_whole_weights_are_repeated_rows():
     centre, sigma, z, folds = draw(3, 30, 5)
     times = np.random.default_rng(0).integers(1, 4, 30)
-    ours = cv_plus_bounds(centre, sigma, z, folds, 0.7, weights=times, test_weight=1.0)
-    repeated = cv_plus_bounds(centre, sigma, np.repeat(z, times), np.repeat(folds, times), 0.7)
+    ours = cv_plus_bounds(centre, sigma, LeftOutScores(z, folds, weights=times, test_weight=1.0), 0.7)
+    repeated = cv_plus_bounds(centre, sigma, LeftOutScores(np.repeat(z, times), np.repeat(folds, times)), 0.7)
     np.testing.assert_allclose(ours, repeated, rtol=1e-9, atol=1e-9)
 
 
@@ -101,10 +105,10 @@ def test_bounds_widen_with_the_level_and_forget_the_order(case):
     order = np.random.default_rng(seed).permutation(n)
     last = np.full((2, 7), np.nan)
     for level in (0.1, 0.4, 0.7, 0.9, 0.95, 0.99):
-        low, high = cv_plus_bounds(centre, sigma, z, folds, level, signed=signed)
+        low, high = cv_plus_bounds(centre, sigma, LeftOutScores(z, folds, signed), level)
         assert not np.any(low > last[0])
         assert not np.any(high < last[1])
-        again = cv_plus_bounds(centre, sigma, z[order], folds[order], level, signed=signed)
+        again = cv_plus_bounds(centre, sigma, LeftOutScores(z[order], folds[order], signed), level)
         np.testing.assert_array_equal(again, (low, high))
         last = np.array([low, high])
 
@@ -114,7 +118,7 @@ def test_too_few_scores_say_nothing(signed, needed):
     """Rank ⌈(n + 1) 0.95⌉ <= n from n = 19 on; with 0.975 on each side from n = 39 on."""
     for n, finite in ((needed, True), (needed - 1, False)):
         data = draw(3, n, 2)
-        assert np.isfinite(cv_plus_bounds(*data, 0.95, signed=signed)).all() == finite
+        assert np.isfinite(cv_plus_bounds(*data[:2], LeftOutScores(*data[2:], signed), 0.95)).all() == finite
 
 
 @given(FOLDED, st.floats(-6, 6))
@@ -122,10 +126,10 @@ def test_too_few_scores_say_nothing(signed, needed):
 def test_the_min_covering_level_is_where_the_bounds_let_go(case, value):
     n_folds, n, seed, signed = case
     data, values = draw(n_folds, n, seed), np.full(7, value)
-    least = cv_plus_level(*data, values, signed=signed)
+    least = cv_plus_level(*data[:2], LeftOutScores(*data[2:], signed), values)
     assert np.all((least >= 0) & (least < 1))
     for level in (0.05, 0.33, 0.5, 0.77, 0.93):  # no multiple of 1 / (n + 1) below n = 61 but for 0.5
-        low, high = cv_plus_bounds(*data, level, signed=signed)
+        low, high = cv_plus_bounds(*data[:2], LeftOutScores(*data[2:], signed), level)
         inside = (low <= values) & (values <= high)
         apart = np.abs(least - level) > 1e-6
         np.testing.assert_array_equal(inside[apart], (least < level)[apart])
@@ -141,7 +145,7 @@ def simulate(repeats, n, n_folds, level, seed):
         means = np.array([y[:n][folds != k].mean() for k in range(n_folds)])
         stds = np.array([y[:n][folds != k].std() for k in range(n_folds)])
         z = (y[:n] - means[folds]) / stds[folds]
-        low, high = cv_plus_bounds(means[:, None], stds[:, None], z, folds, level)
+        low, high = cv_plus_bounds(means[:, None], stds[:, None], LeftOutScores(z, folds), level)
         hits[i] = low[0] <= y[n] <= high[0]
     return hits.mean()
 
@@ -161,13 +165,13 @@ def test_coverage_of_exchangeable_rows():
 def test_faults_are_named():
     centre, sigma, z, folds = draw(2, 20, 0)
     with pytest.raises(HeadError, match="shape"):
-        cv_plus_bounds(centre[0], sigma[0], z, folds, 0.9)
+        cv_plus_bounds(centre[0], sigma[0], LeftOutScores(z, folds), 0.9)
     with pytest.raises(HeadError, match="widths must be positive, and folds from 0"):
-        cv_plus_bounds(centre, sigma, z, folds + 1, 0.9)
+        cv_plus_bounds(centre, sigma, LeftOutScores(z, folds + 1), 0.9)
     with pytest.raises(HeadError, match="the level 90 is not between 0 and 1"):
-        cv_plus_bounds(centre, sigma, z, folds, 90)
+        cv_plus_bounds(centre, sigma, LeftOutScores(z, folds), 90)
     with pytest.raises(HeadError, match="non-negative weight"):
-        cv_plus_bounds(centre, sigma, z, folds, 0.9, weights=-np.ones(20))
+        cv_plus_bounds(centre, sigma, LeftOutScores(z, folds, weights=-np.ones(20)), 0.9)
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -181,9 +185,9 @@ def test_few_rows_get_the_bounds_that_many_get(signed, equal, monkeypatch):
     centre, sigma = rng.normal(size=(5, 30)), rng.uniform(0.5, 2.0, (5, 30))
     weights = None if equal else rng.uniform(0.2, 2.0, 400)
     for level in (0.5, 0.9, 0.95, 0.9999):
-        options = {"signed": signed, "weights": weights}
-        few = cv_plus_bounds(centre, sigma, z, folds, level, **options)
+        left_out = LeftOutScores(z, folds, signed, weights)
+        few = cv_plus_bounds(centre, sigma, left_out, level)
         monkeypatch.setattr(conformal, "_FEW_VALUES", 0)
-        many = cv_plus_bounds(centre, sigma, z, folds, level, **options)
+        many = cv_plus_bounds(centre, sigma, left_out, level)
         monkeypatch.undo()
         np.testing.assert_allclose(few, many, rtol=1e-11, atol=1e-11)

@@ -4,6 +4,7 @@ from mace_bounds.calibration.calibrated import CalibratedHead, FoldHead, HeadIde
 from mace_bounds.calibration.centre import Centre, select_centre
 from mace_bounds.calibration.config import FitConfig
 from mace_bounds.calibration.conformal import (
+    LeftOutScores,
     conformal_quantile,
     conformal_scores,
     cv_plus_bounds,
@@ -40,6 +41,7 @@ __all__ = [
     "FoldHead",
     "HeadIdentity",
     "Intervals",
+    "LeftOutScores",
     "Novelty",
     "NoveltyGrades",
     "ScaleInputs",

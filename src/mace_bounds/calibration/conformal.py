@@ -114,16 +114,46 @@ def weighted_conformal_quantile(
     return float(s[order[position]]) if position < s.size else math.inf
 
 
+@dataclass(frozen=True, eq=False)
+class LeftOutScores:
+    """Scores of labelled rows, each by a head that has not seen it.
+
+    Attributes
+    ----------
+    scores : array_like, shape (n,)
+        z_i = (y_i - c_k) / σ_k; their sizes where bounds are symmetric.
+    folds : array_like of int, shape (n,), optional
+        Which of the K heads left row i out, 0 to K - 1; one head by default.
+    signed : bool
+        Lower and upper bounds from quantiles of their own, (1 - level) / 2 outside each, for which a level needs twice
+        the rows; by default both come from the size of z.
+    weights : array_like, shape (n,), optional
+        Row weights, not negative; equal by default.
+    test_weight : float, optional
+        Weight for which room is kept; the mean of ``weights`` by default, more where rows come in clusters.
+    """
+
+    scores: ArrayLike
+    folds: ArrayLike | None = None
+    signed: bool = False
+    weights: ArrayLike | None = None
+    test_weight: float | None = None
+
+    def arrays(self) -> tuple[Array, NDArray[np.int64], Array]:
+        """Scores, folds and weights as arrays of one length; HeadError if they have several."""
+        z = np.asarray(self.scores, dtype=np.float64)
+        k = np.zeros(z.size, dtype=np.int64) if self.folds is None else np.asarray(self.folds, dtype=np.int64)
+        w = np.ones(z.size) if self.weights is None else np.asarray(self.weights, dtype=np.float64)
+        if z.ndim != 1 or not z.shape == k.shape == w.shape:
+            raise HeadError(
+                f"scores, folds and weights have the shapes {z.shape}, {k.shape} and {w.shape}, not one length; align "
+                "them."
+            )
+        return z, k, w
+
+
 def cv_plus_bounds(
-    centre: ArrayLike,
-    sigma: ArrayLike,
-    scores: ArrayLike,
-    folds: ArrayLike,
-    level: float,
-    *,
-    signed: bool = False,
-    weights: ArrayLike | None = None,
-    test_weight: float | None = None,
+    centre: ArrayLike, sigma: ArrayLike, left_out: LeftOutScores, level: float
 ) -> tuple[Array, Array]:
     """Bound new rows by the heads of the folds and the scores that each left out.
 
@@ -131,19 +161,10 @@ def cv_plus_bounds(
     ----------
     centre, sigma : array_like, shape (K, m)
         What the head of each fold says of the m new rows; one unit, σ > 0.
-    scores : array_like, shape (n,)
-        Left-out scores z_i = (y_i - c_k) / σ_k.
-    folds : array_like of int, shape (n,)
-        Which of the K heads left row i out, 0 to K - 1.
+    left_out : LeftOutScores
+        Of n labelled rows.
     level : float
         Nominal coverage, between 0 and 1.
-    signed : bool
-        Lower and upper bounds from quantiles of their own, (1 - level) / 2 outside each; by default
-        both from the size of z.
-    weights : array_like, shape (n,), optional
-        Row weights, not negative; equal by default.
-    test_weight : float, optional
-        Weight for which room is kept; the mean of ``weights`` by default, more where rows come in clusters.
 
     Returns
     -------
@@ -169,30 +190,20 @@ def cv_plus_bounds(
     than the absolute residual: Gupta, Kuchibhotla, Ramdas, Pattern Recognition 127, 108496 (2022); one fold:
     Lei et al., JASA 113, 1094 (2018), theorem 2.2.
     """
-    both = _both_tails(centre, sigma, scores, folds, signed, weights, test_weight)
+    both = _both_tails(centre, sigma, left_out)
     if not 0.0 < level < 1.0:
         raise HeadError(f"the level {level:g} is not between 0 and 1; write 95 per cent as 0.95.")
-    tail = 0.5 * (1.0 + level) if signed else level
+    tail = 0.5 * (1.0 + level) if left_out.signed else level
     lower, upper = (side.quantile(tail) for side in both)
     return -lower, upper
 
 
-def cv_plus_level(
-    centre: ArrayLike,
-    sigma: ArrayLike,
-    scores: ArrayLike,
-    folds: ArrayLike,
-    value: ArrayLike,
-    *,
-    signed: bool = False,
-    weights: ArrayLike | None = None,
-    test_weight: float | None = None,
-) -> Array:
+def cv_plus_level(centre: ArrayLike, sigma: ArrayLike, left_out: LeftOutScores, value: ArrayLike) -> Array:
     """Return the level above which :func:`cv_plus_bounds` hold a value: where a row lies in its own intervals.
 
     Parameters
     ----------
-    centre, sigma, scores, folds, signed, weights, test_weight
+    centre, sigma, left_out
         As in :func:`cv_plus_bounds`.
     value : array_like, shape (m,)
         What the intervals should hold, in the unit of ``centre``.
@@ -203,39 +214,29 @@ def cv_plus_level(
         In [0, 1): intervals of a higher level hold the value, those of a lower one do not.
     """
     v = np.asarray(value, dtype=np.float64)
-    below, above = _both_tails(centre, sigma, scores, folds, signed, weights, test_weight)
+    below, above = _both_tails(centre, sigma, left_out)
     tail = np.maximum(below.share_under(-v), above.share_under(v))
-    return np.maximum(2.0 * tail - 1.0, 0.0) if signed else tail
+    return np.maximum(2.0 * tail - 1.0, 0.0) if left_out.signed else tail
 
 
-def _both_tails(
-    centre: ArrayLike,
-    sigma: ArrayLike,
-    scores: ArrayLike,
-    folds: ArrayLike,
-    signed: bool,
-    weights: ArrayLike | None,
-    test_weight: float | None,
-) -> tuple[_Tail, _Tail]:
+def _both_tails(centre: ArrayLike, sigma: ArrayLike, left_out: LeftOutScores) -> tuple[_Tail, _Tail]:
     """The lower bound, mirrored, and the upper one."""
     c, s = np.asarray(centre, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
-    z, k = np.asarray(scores, dtype=np.float64), np.asarray(folds)
-    if c.ndim != 2 or c.shape != s.shape or z.ndim != 1 or k.shape != z.shape:
+    z, k, w = left_out.arrays()
+    if c.ndim != 2 or c.shape != s.shape:
         raise HeadError(
-            f"centres and widths have the shapes {c.shape} and {s.shape}, not (K, m), or scores and folds {z.shape} "
-            f"and {k.shape}, not (n,); align them."
+            f"centres and widths have the shapes {c.shape} and {s.shape}, not (K, m); align them."
         )
     if np.any(np.isnan(z)) or not np.all(s > 0) or np.any((k < 0) | (k >= len(c))):
         raise HeadError(
             "scores must not be NaN, widths must be positive, and folds from 0 to K - 1; correct them."
         )
-    w = np.ones(z.size) if weights is None else np.asarray(weights, dtype=np.float64)
-    if w.shape != z.shape or not np.all(w >= 0) or (z.size and not w.sum() > 0):
+    if not np.all(w >= 0) or (z.size and not w.sum() > 0):
         raise HeadError(
             "each score needs a non-negative weight, and their sum must be positive; correct the weights."
         )
-    new = float(w.mean()) if test_weight is None and z.size else float(test_weight or 1.0)
-    down, up = (-z, z) if signed else (np.abs(z), np.abs(z))
+    new = float(w.mean()) if left_out.test_weight is None and z.size else float(left_out.test_weight or 1.0)
+    down, up = (-z, z) if left_out.signed else (np.abs(z), np.abs(z))
     return _tail(-c, s, down, k, w, new), _tail(c, s, up, k, w, new)
 
 

@@ -15,6 +15,7 @@ from mace_bounds.calibration.calibrated import (
 )
 from mace_bounds.calibration.centre import Centre, select_centre
 from mace_bounds.calibration.config import GROUPS, FitConfig
+from mace_bounds.calibration.conformal import LeftOutScores
 from mace_bounds.calibration.inputs import head_inputs, scale_inputs
 from mace_bounds.calibration.intervals import conformal_groups
 from mace_bounds.calibration.layer import ConformalLayer, conformal_layer
@@ -226,13 +227,11 @@ def _layer(
 ) -> ConformalLayer:
     design = head_inputs(rows, composition=False)
     chemistry = chemistry_classes(rows.table["elements"].tolist())
+    used = scores if config.signed else np.abs(scores)
     layer = conformal_layer(
-        scores if config.signed else np.abs(scores),
+        LeftOutScores(used, folds, config.signed, row_weights(rows, config)),
         conformal_groups(chemistry, design.fractions, design.n_atoms, GROUPS[config.groups]),
         config.levels,
-        folds=folds,
-        signed=config.signed,
-        weights=row_weights(rows, config),
         clusters=rows.table[config.split_by].to_numpy(dtype=str),
     )
     if not len(layer.levels):

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.calibration.conformal import (
     Array,
+    LeftOutScores,
     cv_plus_bounds,
     cv_plus_level,
     weighted_conformal_quantile,
@@ -76,17 +77,7 @@ class ConformalLayer:
         """Lower and upper bounds of m rows at one level, in the unit of ``centre`` (K, m) and ``sigma`` (K, m)."""
         lower, upper = np.full(centre.shape[1], np.inf), np.full(centre.shape[1], -np.inf)
         for column, rows in self._rows_of_cells(groups):
-            scores, folds, weights, new = self._column(column)
-            low, high = cv_plus_bounds(
-                centre[:, rows],
-                sigma[:, rows],
-                scores,
-                folds,
-                level,
-                signed=self.signed,
-                weights=weights,
-                test_weight=new,
-            )
+            low, high = cv_plus_bounds(centre[:, rows], sigma[:, rows], self._column(column), level)
             lower[rows], upper[rows] = np.minimum(lower[rows], low), np.maximum(upper[rows], high)
         return lower, upper
 
@@ -94,33 +85,24 @@ class ConformalLayer:
         """Level above which :meth:`bounds` hold a value, shape (m,), in [0, 1]."""
         v, out = np.asarray(value, dtype=np.float64), np.ones(centre.shape[1])
         for column, rows in self._rows_of_cells(groups):
-            scores, folds, weights, new = self._column(column)
-            covering = cv_plus_level(
-                centre[:, rows],
-                sigma[:, rows],
-                scores,
-                folds,
-                v[rows],
-                signed=self.signed,
-                weights=weights,
-                test_weight=new,
-            )
+            covering = cv_plus_level(centre[:, rows], sigma[:, rows], self._column(column), v[rows])
             out[rows] = np.minimum(out[rows], covering)
         return out
 
     def half_width(self, level: float) -> float:
         """Half-width in units of σ from all scores together, as if the heads of all folds were one."""
-        scores, _, weights, new = self._column(0)
+        everyone = self._column(0)
+        (scores, _, weights), new = everyone.arrays(), everyone.test_weight
         if self.signed:
             tail = 0.5 * (1.0 + level)
             upper = weighted_conformal_quantile(scores, weights, tail, new)
             return 0.5 * (upper + weighted_conformal_quantile(-scores, weights, tail, new))
         return weighted_conformal_quantile(np.abs(scores), weights, level, new)
 
-    def _column(self, column: int) -> tuple[Array, NDArray[np.int64], Array, float]:
-        """Scores, folds, weights and room of everyone (0) or of a cell."""
-        rows = self.members[:, column]
-        return self.scores[rows], self.folds[rows], self.weights[rows], float(self.test_weights[column])
+    def _column(self, column: int) -> LeftOutScores:
+        """Scores of everyone (0) or of a cell."""
+        rows, room = self.members[:, column], float(self.test_weights[column])
+        return LeftOutScores(self.scores[rows], self.folds[rows], self.signed, self.weights[rows], room)
 
     def _rows_of_cells(self, groups: Labels) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Columns of scores, and the new rows that get their bounds from them."""
@@ -165,13 +147,10 @@ class ConformalLayer:
 
 
 def conformal_layer(
-    scores: ArrayLike,
+    left_out: LeftOutScores,
     groups: Labels | None = None,
     levels: Sequence[float] = LEVELS,
     *,
-    folds: ArrayLike | None = None,
-    signed: bool = False,
-    weights: ArrayLike | None = None,
     clusters: Sequence[str] | NDArray[np.str_] | None = None,
     minimum: int = MINIMUM_CELL,
 ) -> ConformalLayer:
@@ -179,19 +158,12 @@ def conformal_layer(
 
     Parameters
     ----------
-    scores : array_like, shape (n,)
-        (y - c) / σ of rows that the head which spoke of them has not seen.
+    left_out : LeftOutScores
+        Of n labelled rows; its ``test_weight`` is not used, since ``clusters`` say for what room is kept.
     groups : Labels, optional
         Cells of each row: a label, a set of labels, or a :class:`Membership`. None: no cells.
     levels : sequence of float
         Nominal coverages that are wanted.
-    folds : array_like of int, shape (n,), optional
-        Whose head left the row out; one head by default.
-    signed : bool
-        Lower and upper bounds from quantiles of their own. Each then has half of 1 - level outside, so a level needs
-        twice the rows.
-    weights : array_like, shape (n,), optional
-        Row weights; equal by default.
     clusters : sequence of str, shape (n,), optional
         Composition of each row. What is new to the head is then a composition and not one more row: room is kept for
         one more cluster of mean weight. Without it every row is a cluster.
@@ -208,17 +180,14 @@ def conformal_layer(
     Clusters: Lee, Barber, Willett, arXiv:2306.06342 (hierarchical conformal prediction), here with rows in place of
     groups as the unit whose coverage is promised.
     """
-    z = np.asarray(scores, dtype=np.float64)
-    w = np.ones(z.size) if weights is None else np.asarray(weights, dtype=np.float64)
-    k = np.zeros(z.size, dtype=np.int64) if folds is None else np.asarray(folds, dtype=np.int64)
+    (z, k, w), signed = left_out.arrays(), left_out.signed
     c = np.arange(z.size) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
     given = (
         membership(groups) if groups is not None else Membership((), np.zeros((z.size, 0), dtype=np.bool_))
     )
-    if not len(z) == len(w) == len(k) == len(c) == len(given.matrix):
+    if not len(z) == len(c) == len(given.matrix):
         raise HeadError(
-            f"there are {len(w)} weights, {len(k)} folds, {len(c)} clusters and {len(given.matrix)} sets of groups for "
-            f"{len(z)} scores; align them."
+            f"there are {len(c)} clusters and {len(given.matrix)} sets of groups for {len(z)} scores; align them."
         )
 
     def room(rows: NDArray[np.bool_]) -> float:

@@ -176,7 +176,6 @@ def coverage_table(
     *,
     clusters: Sequence[str] | NDArray[np.generic] | None = None,
     minimum: int = 1,
-    confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Measure coverage overall and by group.
 
@@ -195,8 +194,6 @@ def coverage_table(
         (:func:`clustered_interval`). Without it rows count as independent.
     minimum : int
         Groups with fewer rows are left out.
-    confidence : float
-        Of the confidence intervals.
 
     Returns
     -------
@@ -223,9 +220,9 @@ def coverage_table(
         for j, level in enumerate(levels):
             inside = hit[chosen, j]
             if cluster is None:
-                bounds = tuple(float(b) for b in clopper_pearson(inside.sum(), n, confidence))
+                bounds = tuple(float(b) for b in clopper_pearson(inside.sum(), n))
             else:
-                bounds = clustered_interval(inside, cluster[chosen], confidence)
+                bounds = clustered_interval(inside, cluster[chosen])
             rows.append(
                 {
                     "by": name,
