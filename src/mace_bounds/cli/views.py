@@ -86,7 +86,7 @@ def _print_card(row: dict[str, Any], level: float) -> None:
     grid.add_row(
         "expected error",
         f"{row['expected_error_mev_per_atom']:+.1f} meV/atom",
-        "best guess, in the middle of the bounds",
+        "best guess of E_DFT − E_MACE",
     )
     if row["energy_dft_ev"] is not None:
         where = "inside" if row["inside"] else "[red]outside[/red]"
