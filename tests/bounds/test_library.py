@@ -3,11 +3,12 @@
 import shutil
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from mace_bounds._io import heads_folder
 from mace_bounds.bounds import find_head, list_heads
 from mace_bounds.bounds import library as _library
-from mace_bounds.errors import HeadError
+from mace_bounds.errors import HeadError, ModelError
 
 
 @pytest.fixture
@@ -32,9 +33,15 @@ def test_a_head_is_found_by_the_weights_of_a_local_model(own_heads, tiny_fit, ti
     assert [card.name for card in list_heads()] == ["mine"]
     renamed = shutil.copytree(tiny_model_folder, tmp_path / "another-name")
     assert find_head(renamed)[1] == own_heads / "mine"
-    with (renamed / "weights.safetensors").open("ab") as handle:
-        handle.write(b" ")
+    weights = renamed / "weights.safetensors"
+    tensors = load_file(weights)
+    name = next(name for name in tensors if name != "training_compositions")
+    save_file(tensors | {name: tensors[name] + 1}, weights)
     with pytest.raises(HeadError, match="another-name; build one"):
+        find_head(renamed)
+    with weights.open("ab") as handle:
+        handle.write(b" ")
+    with pytest.raises(ModelError, match="damaged"):
         find_head(renamed)
 
 

@@ -200,7 +200,7 @@ def test_a_level_needs_enough_calibration_compositions(n, seed):
 
 
 def test_too_few_rows_stop():
-    with pytest.raises(HeadError, match="give more labelled ones"):
+    with pytest.raises(HeadError, match="give more labelled structures"):
         fit_head(toy_rows(20, 0), MANIFEST)
     rows = toy_rows(300, 0)
     seen = composition_keys(rows.table["formula"].tolist())

@@ -12,6 +12,7 @@ from mace_bounds.backbones.digest import tensor_digest
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.backbones.mace.embedded import CONFIG, SEEN, WEIGHTS, folder_of
 from mace_bounds.errors import ModelError
+from mace_bounds.structures import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,23 +65,28 @@ def _key(model: str | Path) -> tuple[str, int, int]:
 @lru_cache(maxsize=64)
 def _folder_digest(folder: Path, weights_sha256: str, config_sha256: str) -> str:  # noqa: ARG001 - part of the key
     """What :func:`module_digest` gives for the model in a folder, from its files alone."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    config = json.loads((folder / CONFIG).read_text())
-    options = config["architecture"]
-    constants = {
-        "atomic_numbers": config["atomic_numbers"],
-        "atomic_energies_ev": [config["atomic_energies_ev"]],
-        "scale": [options["atomic_inter_scale"]],
-        "shift_ev": [options["atomic_inter_shift"]],
-        "cutoff_a": options["r_max"],
-    }
-    with safe_open(folder / WEIGHTS, framework="numpy") as file:
-        names = [name for name in file.keys() if name != SEEN]  # noqa: SIM118 - it is no mapping
-        return tensor_digest(
-            [*constants, *names],
-            lambda name: constants[name] if name in constants else file.get_tensor(name),
-        )
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        options = config["architecture"]
+        constants = {
+            "atomic_numbers": config["atomic_numbers"],
+            "atomic_energies_ev": [config["atomic_energies_ev"]],
+            "scale": [options["atomic_inter_scale"]],
+            "shift_ev": [options["atomic_inter_shift"]],
+            "cutoff_a": options["r_max"],
+        }
+        with safe_open(folder / WEIGHTS, framework="numpy") as file:
+            names = [name for name in file.keys() if name != SEEN]  # noqa: SIM118 - it is no mapping
+            return tensor_digest(
+                [*constants, *names],
+                lambda name: constants[name] if name in constants else file.get_tensor(name),
+            )
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ModelError(
+            f"the model folder {folder} is damaged ({one_line(error)}); copy it again, with {WEIGHTS} and {CONFIG}."
+        ) from error
 
 
 def training_compositions(model: str | Path, digest: str) -> NDArray[np.uint64] | None:
