@@ -53,7 +53,7 @@ def test_every_structure_has_grades_of_its_atoms(scored, labelled_crystals):
     table = pd.DataFrame(scored)
     assert len(table) == len(labelled_crystals)
     assert np.isfinite(table[OF_ATOMS].to_numpy(float)).all()
-    assert (table[ATOM_GRADES] > 0.0).all(None)
+    assert (table[ATOM_GRADES] > 0.0).all(axis=None)
     assert all(type(row["novel_atom"]) is int for row in scored)
     assert table["novel_atom"].between(0, table["n_atoms"] - 1).all()
     assert table["novel_atom"].nunique() > 2
@@ -134,14 +134,14 @@ def test_a_head_without_atoms_leaves_them_empty(crystal_file, tiny_fit, options,
     assert {row[name] for name in OF_ATOMS} == {None}
     assert row["gamma"] > 0.0
     table = pd.read_csv(io.StringIO(run("score", crystal_file, *pair, "--format", "csv").stdout))
-    assert table[OF_ATOMS].isna().all(None)
+    assert table[OF_ATOMS].isna().all(axis=None)
 
 
 def test_a_store_without_atoms_leaves_them_empty_and_keeps_the_rest(tiny_store, pair, scored, run, tmp_path):
     out = tmp_path / "out"
     assert run("audit", tiny_store, out, *pair, "--no-plots").exit_code == 0
     table = pd.read_parquet(out / "bounds.parquet")
-    assert table[OF_ATOMS].isna().all(None)
+    assert table[OF_ATOMS].isna().all(axis=None)
     wanted = pd.DataFrame(scored)
     for name in ("gamma", "gamma_local", "lower_mev_per_atom"):
         np.testing.assert_allclose(table[name], wanted[name], rtol=1e-3, err_msg=name)

@@ -52,8 +52,8 @@ def test_waits_double_from_the_third_try_on(project, waits):
         ("17", 17.0),
         ("0", 0.0),
         ("junk", 0.0),  # as if there were none: the second try is at once
-        (email.utils.formatdate(time.time() + 600, usegmt=True), 600.0),
-        (email.utils.formatdate(time.time() - 600, usegmt=True), 0.0),
+        (600.0, 600.0),
+        (-600.0, 0.0),
     ],
     ids=[
         "seconds",
@@ -61,13 +61,15 @@ def test_waits_double_from_the_third_try_on(project, waits):
         "junk",
         "in ten minutes",
         "ten minutes ago",
-    ],  # dates differ from worker to worker
+    ],
 )
 def test_a_rate_limit_is_waited_for_as_long_as_it_says(project, waits, header, wait):
+    if isinstance(header, float):  # seconds from now, as a date
+        header = email.utils.formatdate(time.time() + header, usegmt=True)
     project.faults = [f"429:{header}", ""]
     with serving(project) as endpoint:
         assert search(endpoint, RetryAdapter(Connection(KEY))).status_code == 200
-    assert waits == [pytest.approx(wait, abs=120)] if wait > 100 else [wait]
+    assert waits == [pytest.approx(wait, abs=5)]
 
 
 def test_longer_limits_than_a_quarter_of_an_hour_are_not_waited_for(project, waits):
