@@ -38,12 +38,12 @@ def entry_of(index: int, atoms: Atoms) -> dict:
 def test_download_and_audit_killed_at_random_moments(
     labelled_crystals, tiny_model_folder, tiny_fit, tmp_path
 ):
-    """Four kills; ten, with real entries and each command in a process of its own, are scripts/kill_study.py."""
+    """Two kills; ten, with real entries and each command in a process of its own, are scripts/kill_study.py."""
     entries, source = [entry_of(*pair) for pair in enumerate(labelled_crystals[:80])], tmp_path / "mp.json.gz"
     source.write_bytes(gzip.compress(json.dumps(entries).encode()))
     command = [sys.executable, str(ROOT / "scripts" / "kill_study.py"), "audit", str(source), "--fork"]
     command += ["--model", str(tiny_model_folder), "--head", str(tiny_fit.folder), "--query", "mp:hull=1"]
-    command += ["--kills", "4", "--last", "0.5", "--finishes", "1"]
+    command += ["--kills", "2", "--last", "0.5", "--finishes", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

@@ -62,6 +62,19 @@ def test_rows_stay_in_order_and_get_their_own_heads_bounds(made, rows):
         assert table["upper_90_mev_per_atom"].iloc[row] == pytest.approx(1e3 * said.at(0.9)[1][0])
 
 
+def test_split_conformal_is_split_conformal_in_every_fold(rows, manifest):
+    config = replace(CONFIG, conformal="split", fit_share=0.5, calibration_share=0.25)
+    split = cross_fitted(rows, manifest, config, n_folds=2)
+    formulas, folds = rows.table["formula"].to_numpy(), split.folds(rows)
+    for k, head in enumerate(split.heads):
+        assert head.folds == ()  # no heads of inner folds
+        assert not np.isin(head.fit_compositions, head.calibration_compositions).any()
+        used = np.union1d(head.fit_compositions, head.calibration_compositions)
+        assert compositions_in(formulas[folds == 1 - k], used).all()
+        assert not compositions_in(formulas[folds == k], used).any()
+        assert head.provenance["settings"]["fit_share"] == pytest.approx(2 / 3)
+
+
 def test_a_wrong_label_does_not_move_its_own_bounds(made, rows, manifest):
     folds = made.folds(rows)
     table = rows.table.copy()

@@ -128,7 +128,8 @@ def cross_fitted(
     manifest : Manifest
         What the features were made with.
     config : FitConfig
-        Settings of every head; its shares are not used: all labelled rows fit and calibrate (CV+).
+        Settings of every head. No row is kept apart to measure coverage, as the outer folds do that: with
+        ``conformal="cross"`` all rows fit and calibrate, with ``"split"`` the two shares are scaled to sum to 1.
     n_folds : int
         Folds of compositions.
     folder : Path, optional
@@ -149,7 +150,7 @@ def cross_fitted(
     HeadError
         If there are too few labelled rows.
     """
-    config = replace(config, fit_share=1.0, calibration_share=0.0, conformal="cross")
+    config = _without_test_split(config)
     labelled = rows.labelled()
     groups = labelled.table[config.split_by].to_numpy(dtype=str)
     seed = config.seed + _SEED_OFFSET
@@ -174,6 +175,14 @@ def cross_fitted(
         )
     full, *others = (replace(h, conformal=replace(h.conformal, levels=common)) for h in heads)
     return CrossFit(full, tuple(others), seed, config.split_by)
+
+
+def _without_test_split(config: FitConfig) -> FitConfig:
+    """The same settings with shares that leave no row apart."""
+    if config.conformal == "cross":
+        return replace(config, fit_share=1.0, calibration_share=0.0)
+    share = config.fit_share / (config.fit_share + config.calibration_share)
+    return replace(config, fit_share=share, calibration_share=1.0 - share)
 
 
 @dataclass(frozen=True, eq=False)
