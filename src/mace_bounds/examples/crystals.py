@@ -32,5 +32,5 @@ def example_files(*names: str) -> list[Path]:
     for path in paths:
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.cif")))
-            raise FileNotFoundError(f"expected one of {known}, got {path.stem!r}; choose of these.")
+            raise FileNotFoundError(f"there is no example {path.stem!r}; choose one of {known}.")
     return paths
