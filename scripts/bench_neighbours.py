@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from helpers.hard_cells import HARD_CELLS
 from mace_bounds import read
-from mace_bounds.backbones.neighbours import build_graph
+from mace_bounds.backbones.graph import build_graph
 from mace_bounds.structures import Crystal
 
 Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]  # i, j, S: r_j + S·cell - r_i

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from helpers.mace_builds import real_crystals
-from mace_bounds.backbones.graph import batch_graphs, mace_data
-from mace_bounds.backbones.neighbours import build_graph
+from mace_bounds.backbones.graph import batch_graphs, build_graph, mace_data
 from mace_bounds.structures import Crystal
 
 NUMBERS = [*range(94, 0, -1)]

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from helpers.hard_cells import HARD_CELLS, crystal
 from helpers.mace_builds import real_crystals
-from mace_bounds.backbones.graph import Graph
-from mace_bounds.backbones.neighbours import MAX_CUBES, build_graph
+from mace_bounds.backbones.graph import MAX_CUBES, Graph, build_graph
 from mace_bounds.structures import Crystal
 
 CRYSTALS = HARD_CELLS | {f"crystal {k}": c for k, c in enumerate(real_crystals(8))}

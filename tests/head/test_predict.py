@@ -136,7 +136,7 @@ def test_unseen_columns_are_counted():
 def test_chunks_inside_do_not_show(monkeypatch, head):
     x, _ = correlated(100, 4, 5.0, 5)
     whole = predict(head, x)
-    monkeypatch.setattr("mace_bounds.head.prediction._CHUNK_ROWS", 7)
+    monkeypatch.setattr("mace_bounds.head.pops_head._CHUNK_ROWS", 7)
     parts = predict(head, x)
     for field in dataclasses.fields(whole):
         assert np.allclose(getattr(whole, field.name), getattr(parts, field.name), rtol=1e-12, atol=1e-15)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mace_bounds.errors import HeadError
 from mace_bounds.head import TsqrFactor
-from mace_bounds.head.tsqr import QrAccumulator
+from mace_bounds.head.chunks import QrAccumulator
 
 
 def solve(factor):

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from mace_bounds.errors import HeadError
 from mace_bounds.metrics import worst_slab_coverage
-from mace_bounds.metrics.slab import lowest_window
+from mace_bounds.metrics.groups import lowest_window
 
 
 @given(arrays(np.float64, st.integers(1, 25), elements=st.sampled_from([0.0, 1.0])), st.data())

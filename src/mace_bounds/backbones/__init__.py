@@ -15,8 +15,8 @@ from mace_bounds.backbones.base import (
     FeatureKind,
     ModelInfo,
     WeightsFile,
+    tensor_digest,
 )
-from mace_bounds.backbones.digest import tensor_digest
 from mace_bounds.backbones.mace import MaceFamily
 from mace_bounds.errors import ModelError
 

@@ -226,7 +226,7 @@ class BoundsPredictor:
         return Bounds.of(rows[0])
 
     def table(self, rows: FeatureRows, level: float | None = None, *, detailed: bool = False) -> pd.DataFrame:
-        """Bounds for rows of features of this model, from a store or from :func:`mace_bounds.features.extract_rows`.
+        """Bounds for rows of features of this model, from a store or from :func:`mace_bounds.features.engines.work`.
 
         Parameters
         ----------

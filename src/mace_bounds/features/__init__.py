@@ -1,14 +1,10 @@
 """Rows of features: extraction from records, the store on disk, engines."""
 
-from mace_bounds.features.design import (
-    atomic_fractions,
-    design_matrix,
-)
 from mace_bounds.features.engines import (
     open_engine,
     usable_cores,
 )
-from mace_bounds.features.extract_rows import (
+from mace_bounds.features.engines.work import (
     extract_rows,
 )
 from mace_bounds.features.extraction import (
@@ -22,6 +18,8 @@ from mace_bounds.features.merging import join, merge
 from mace_bounds.features.rows import (
     AtomRows,
     FeatureRows,
+    atomic_fractions,
+    design_matrix,
 )
 from mace_bounds.features.settings import ExtractSettings
 from mace_bounds.features.store import (

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from mace_bounds._io import atomic, locked
 from mace_bounds.errors import StoreError
+from mace_bounds.features.extraction import PLAN, PlannedShard, read_n_parts, read_plan, same_plan
 from mace_bounds.features.manifest import (
     Manifest,
     check_free,
@@ -22,7 +23,6 @@ from mace_bounds.features.manifest import (
     read_manifest,
     write_manifest,
 )
-from mace_bounds.features.plan import PLAN, PlannedShard, read_n_parts, read_plan, same_plan
 from mace_bounds.features.shard import shard_ids, shard_info, shard_path
 from mace_bounds.features.store import FeatureStore
 

@@ -1,8 +1,7 @@
 """POPS: a linear correction of the energy of the frozen model with misspecification bounds, as algebra on arrays."""
 
-from mace_bounds.head.chunks import Chunks, array_chunks
+from mace_bounds.head.chunks import Chunks, TsqrFactor, array_chunks
 from mace_bounds.head.config import PopsConfig
-from mace_bounds.head.design import Design, make_design
 from mace_bounds.head.folder import (
     check_head_target,
     is_head_folder,
@@ -12,16 +11,12 @@ from mace_bounds.head.folder import (
     tensors_under,
     write_head,
 )
-from mace_bounds.head.linear import LinearFit, factorise, fit_linear
+from mace_bounds.head.linear import Design, LinearFit, factorise, fit_linear, make_design
 from mace_bounds.head.maximum_volume import DOMINANT, ActiveSet, active_set
-from mace_bounds.head.minimise import FitWarning, kept_warnings, minimise
-from mace_bounds.head.pops_fit import fit_pops
-from mace_bounds.head.pops_head import PopsFit, PopsHead, PopsPrediction, Ridge
+from mace_bounds.head.minimise import MAD_TO_STD, FitWarning, kept_warnings, minimise, weighted_quantile
+from mace_bounds.head.pops_fit import fit_pops, fit_robust, huber_weights
+from mace_bounds.head.pops_head import PopsFit, PopsHead, PopsPrediction, Ridge, predict
 from mace_bounds.head.posteriors import POSTERIORS, Posterior, PosteriorRows
-from mace_bounds.head.prediction import predict
-from mace_bounds.head.robust import fit_robust, huber_weights
-from mace_bounds.head.statistics import MAD_TO_STD, weighted_quantile
-from mace_bounds.head.tsqr import TsqrFactor
 
 __all__ = [
     "DOMINANT",

@@ -1,4 +1,10 @@
-"""Rows as re-iterable chunks, so that nothing has to fit in memory."""
+"""Rows as re-iterable chunks, and the R factor of all rows without holding them.
+
+Reference: J. Demmel, L. Grigori, M. Hoemmen, J. Langou, "Communication-optimal parallel and sequential QR and
+LU factorizations", SIAM J. Sci. Comput. 34, A206 (2012), section 3 (TSQR). Unlike a Gram matrix it keeps
+the full accuracy of float64 for ill-conditioned columns. LAPACK's ``tpqrt`` knows that the factor so far is
+triangular and takes 0.7 of the time of a QR of both.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import lapack
 
 from mace_bounds.errors import HeadError
 
@@ -88,3 +95,114 @@ def checked_rows(chunks: Chunks) -> Iterator[tuple[Array, Array, Array]]:
             )
         yield x, y, w
         start += len(x)
+
+
+_BLOCK_ROWS = 1024  # a block stays in the cache of a core
+_PANEL = 24  # columns that tpqrt eliminates at a time; 16 to 32 are equally fast
+
+
+class QrAccumulator:
+    """R factor of a tall matrix that arrives in pieces; its diagonal is non-negative.
+
+    Parameters
+    ----------
+    columns : int
+        Number of columns.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self.columns = columns
+        self._r: Array = np.zeros((columns, columns), order="F")
+
+    def add(self, block: Array) -> None:
+        """Add rows, shape (n, columns): eliminate them against the factor so far."""
+        for start in range(0, len(block), _BLOCK_ROWS):
+            rows = block[start : start + _BLOCK_ROWS]
+            self._r, *_ = lapack.dtpqrt(0, min(_PANEL, self.columns), self._r, rows, overwrite_a=1)
+
+    @property
+    def r(self) -> Array:
+        """The R factor so far, shape (columns, columns)."""
+        signs = np.where(np.diagonal(self._r) < 0.0, -1.0, 1.0)
+        return np.asarray(signs[:, None] * self._r)
+
+
+class TsqrFactor:
+    """Everything the linear fit needs to know of the rows: R of sqrt(w)·[1 X y], counts and column ranges.
+
+    The constant comes first, so that the rest of the factor is that of the *centred* columns, without
+    cancellation. Workers fill one factor each; merged in a fixed order the result does not depend
+    on who computed what.
+
+    Parameters
+    ----------
+    columns : int
+        Number of columns of x, P.
+
+    Attributes
+    ----------
+    n_total : int
+        Rows seen.
+    n_rows : int
+        Rows with positive weight.
+    weight_sum : float
+        Σw.
+    minimum, maximum : ndarray, shape (P,)
+        Range of each column over rows with positive weight.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self.columns = columns
+        self.n_total = 0
+        self.n_rows = 0
+        self.weight_sum = 0.0
+        self.minimum: Array = np.full(columns, np.inf)
+        self.maximum: Array = np.full(columns, -np.inf)
+        self._qr = QrAccumulator(columns + 2)
+
+    @property
+    def r(self) -> Array:
+        """R factor of sqrt(w)·[1 X y], shape (P + 2, P + 2)."""
+        return self._qr.r
+
+    def update(self, x: Array, y: Array, weight: Array | None = None) -> TsqrFactor:
+        """Add rows: x (n, P), y (n,), weight (n,) or None for ones; returns itself."""
+        if x.ndim != 2 or x.shape[1] != self.columns or y.shape != (len(x),):
+            raise HeadError(
+                f"x has the shape {x.shape} and y {y.shape}, not (n, {self.columns}) and (n,); align rows and "
+                "columns."
+            )
+        self.n_total += len(x)
+        root = np.ones(len(x))
+        if weight is not None:
+            kept = weight > 0.0
+            x, y, weight = x[kept], y[kept], weight[kept]
+            root = np.sqrt(weight)
+        if len(x) == 0:
+            return self
+        self.n_rows += len(x)
+        self.weight_sum += float(len(x) if weight is None else np.sum(weight))
+        self.minimum = np.minimum(self.minimum, x.min(axis=0))
+        self.maximum = np.maximum(self.maximum, x.max(axis=0))
+        block = np.empty((len(x), self.columns + 2))
+        block[:, 0] = root
+        np.multiply(x, root[:, None], out=block[:, 1:-1])
+        np.multiply(y, root, out=block[:, -1])
+        self._qr.add(block)
+        return self
+
+    def merge(self, other: TsqrFactor) -> TsqrFactor:
+        """Add the rows of another factor; returns itself."""
+        if other.columns != self.columns:
+            raise HeadError(
+                f"factors of {self.columns} and {other.columns} columns cannot be merged; use one feature "
+                "specification."
+            )
+        self.n_total += other.n_total
+        self.n_rows += other.n_rows
+        self.weight_sum += other.weight_sum
+        self.minimum = np.minimum(self.minimum, other.minimum)
+        self.maximum = np.maximum(self.maximum, other.maximum)
+        if other.n_rows:
+            self._qr.add(other.r)
+        return self

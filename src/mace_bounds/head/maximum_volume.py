@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
 from mace_bounds.errors import HeadError
-from mace_bounds.head.chunks import Array
-from mace_bounds.head.tsqr import QrAccumulator
+from mace_bounds.head.chunks import Array, QrAccumulator
 
 RowBlocks: TypeAlias = Callable[[], Iterable[ArrayLike]]
 """Called once per pass; yields blocks (n, P) of the same rows in the same order every time."""

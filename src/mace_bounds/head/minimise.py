@@ -1,4 +1,4 @@
-"""The one way in which losses are minimised: L-BFGS with the gradient given, and what happens where it fails."""
+"""The one way in which losses are minimised, what happens where it fails, and two robust statistics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from scipy.special import ndtri
 
 from mace_bounds.errors import HeadError
 from mace_bounds.head.chunks import Array
@@ -84,3 +85,14 @@ def minimise(
         reason = " ".join(str(found.message).split()).rstrip(".").lower()
         warnings.warn(f"the fit of {name} did not converge ({reason})", FitWarning, stacklevel=2)
     return np.asarray(found.x, dtype=np.float64)
+
+
+MAD_TO_STD = float(1.0 / ndtri(0.75))
+"""From a median absolute deviation to a standard deviation, for Gaussian noise."""
+
+
+def weighted_quantile(values: Array, weights: Array, mass: float) -> float:
+    """Smallest value up to which the weights sum to ``mass``; the largest value where they never do."""
+    order = np.argsort(values, kind="stable")
+    position = int(np.searchsorted(np.cumsum(weights[order]), mass))
+    return float(values[order[min(position, len(values) - 1)]])

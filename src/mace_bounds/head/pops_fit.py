@@ -1,23 +1,34 @@
-"""Fit a POPS head: evidence, leverage, pointwise corrections, posterior.
+"""Fit a POPS head: evidence, leverage, pointwise corrections, posterior; and the same with outliers down-weighted.
 
-Reference: T. D. Swinburne and D. Perez, "Parameter uncertainties for imperfect surrogate models in the
-low-noise regime", Mach. Learn.: Sci. Technol. 6, 015008 (2025), doi:10.1088/2632-2153/ad9fce.
+References: T. D. Swinburne and D. Perez, "Parameter uncertainties for imperfect surrogate models in the
+low-noise regime", Mach. Learn.: Sci. Technol. 6, 015008 (2025), doi:10.1088/2632-2153/ad9fce. P. J. Huber, Ann. Math.
+Stat. 35, 73 (1964); iteratively re-weighted least squares as in statsmodels' ``RLM``, but on leave-one-out residuals,
+so that a row of high leverage cannot hide its own error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
-from mace_bounds.head.chunks import Array, Chunks, checked_rows
+from mace_bounds.head.chunks import (
+    Array,
+    Chunk,
+    Chunks,
+    QrAccumulator,
+    TsqrFactor,
+    array_chunks,
+    checked_rows,
+)
 from mace_bounds.head.config import PopsConfig
 from mace_bounds.head.linear import LinearFit, fit_linear
+from mace_bounds.head.minimise import MAD_TO_STD
 from mace_bounds.head.pops_head import PopsFit, PopsHead, Ridge
 from mace_bounds.head.posteriors import POSTERIORS, PosteriorRows
-from mace_bounds.head.tsqr import QrAccumulator, TsqrFactor
 
 _TIE = 1e-10  # rows of equal features differ in leverage by round-off and are selected together
 
@@ -176,3 +187,80 @@ def _projected_rows(
             z = linear.design.transform(x[keep])
             yield (onto.T @ z.T).T, w[keep], keep + start  # columns in one piece, as QR and percentiles want
         start += len(x)
+
+
+def huber_weights(chunks: Chunks, config: PopsConfig | None = None) -> Array:
+    """Return Huber weights of the rows by iterative re-weighting on leave-one-out residuals.
+
+    Parameters
+    ----------
+    chunks : Chunks
+        Re-iterable rows; their own weights are multiplied by the Huber weight in each fit.
+    config : PopsConfig, optional
+        ``huber_threshold``, ``huber_max_iter`` and ``huber_tolerance`` are used, and the settings of the
+        mean.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Factors in (0, 1]: 1 up to ``huber_threshold`` robust standard deviations (normalised median absolute
+        deviation of the leave-one-out residuals of rows with positive weight), threshold/|r| beyond.
+    """
+    config = config or PopsConfig()
+    weights: Array | None = None
+    for _ in range(config.huber_max_iter):
+        linear = fit_linear(chunks if weights is None else reweighted(chunks, weights), config)
+        loo = linear.loo_residual
+        counted = loo[linear.weight > 0.0]
+        scale = MAD_TO_STD * float(np.median(np.abs(counted - np.median(counted))))
+        limit = config.huber_threshold * scale
+        size = np.abs(loo)
+        new = np.ones(len(loo))
+        if scale > 0.0:
+            far = size > limit
+            new[far] = limit / size[far]
+        change = float(np.max(np.abs(new - (1.0 if weights is None else weights))))
+        weights = new
+        if change < config.huber_tolerance:
+            break
+    return np.ones(0) if weights is None else weights
+
+
+def fit_robust(
+    x: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None, config: PopsConfig | None = None
+) -> PopsFit:
+    """Fit a POPS head with Huber weights, which the head's config then states (``huber=True``).
+
+    Parameters
+    ----------
+    x : array, shape (n, P)
+        Features.
+    y : array, shape (n,)
+        Residuals, eV/atom.
+    weight : array, shape (n,), optional
+        Weights of the rows, multiplied by the Huber weights.
+    config : PopsConfig, optional
+        Settings.
+
+    Returns
+    -------
+    PopsFit
+        As :func:`fit_pops`; ``weight`` holds the combined weights, ``loo_residual`` the leave-one-out
+        residuals under them.
+    """
+    config = replace(config or PopsConfig(), huber=True)
+    chunks = array_chunks(x, y, weight)
+    return fit_pops(reweighted(chunks, huber_weights(chunks, config)), config, original=chunks)
+
+
+def reweighted(chunks: Chunks, factors: Array) -> Chunks:
+    """Return the chunks with their weights multiplied by ``factors``, shape (n,)."""
+
+    def iterate() -> Iterator[Chunk]:
+        start = 0
+        for x, y, w in chunks():
+            factor = factors[start : start + len(y)]
+            start += len(y)
+            yield x, y, factor if w is None else np.asarray(w, dtype=np.float64) * factor
+
+    return iterate

@@ -1,9 +1,5 @@
 """Coverage, proper scores and groups: pure functions on arrays."""
 
-from mace_bounds.metrics.chemistry import (
-    chemistry_class,
-    chemistry_classes,
-)
 from mace_bounds.metrics.coverage import (
     clopper_pearson,
     clustered_interval,
@@ -17,12 +13,15 @@ from mace_bounds.metrics.groups import (
     Groups,
     Labels,
     Membership,
+    chemistry_class,
+    chemistry_classes,
     codes_of,
     element_membership,
     fraction_membership,
     groups_of,
     membership,
     size_bins,
+    worst_slab_coverage,
 )
 from mace_bounds.metrics.scores import (
     CalibrationCurve,
@@ -38,9 +37,6 @@ from mace_bounds.metrics.scores import (
     sparsification,
     spearman,
     width_metrics,
-)
-from mace_bounds.metrics.slab import (
-    worst_slab_coverage,
 )
 
 __all__ = [

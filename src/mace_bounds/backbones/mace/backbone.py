@@ -18,7 +18,7 @@ from mace_bounds.backbones.batching import (
     fast_cost,
     mace_cost,
 )
-from mace_bounds.backbones.graph import Graph, GraphBatch, batch_graphs, mace_data
+from mace_bounds.backbones.graph import Graph, GraphBatch, batch_graphs, build_graph, mace_data
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.backbones.mace import embedded as _embedded
 from mace_bounds.backbones.mace import identity
@@ -27,7 +27,6 @@ from mace_bounds.backbones.mace.fast import EDGES_PER_CHUNK, FastForward, Unsupp
 from mace_bounds.backbones.mace.files import MPA_0_BYTES, fetch_weights
 from mace_bounds.backbones.mace.pickling import pickled, unpickled
 from mace_bounds.backbones.mace.split import LastLayer, split_last_layer
-from mace_bounds.backbones.neighbours import build_graph
 from mace_bounds.errors import ModelError
 from mace_bounds.structures import Crystal
 

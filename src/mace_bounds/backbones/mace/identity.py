@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds._io import file_sha256
-from mace_bounds.backbones.digest import tensor_digest
+from mace_bounds.backbones.base import tensor_digest
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.backbones.mace.embedded import CONFIG, SEEN, WEIGHTS, folder_of
 from mace_bounds.errors import ModelError
@@ -22,7 +22,7 @@ _loaded: dict[tuple[str, int, int], str] = {}
 
 
 def module_digest(module: Any) -> str:
-    """:func:`mace_bounds.backbones.digest.tensor_digest` of what training, or whoever built the model, has set.
+    """:func:`mace_bounds.backbones.base.tensor_digest` of what training, or whoever built the model, has set.
 
     The tensors are all parameters under their names, and ``atomic_numbers`` (n_elements,), ``atomic_energies_ev``
     (n_heads, n_elements), ``scale`` and ``shift_ev`` (n_heads,) and ``cutoff_a`` (). Other buffers follow from the

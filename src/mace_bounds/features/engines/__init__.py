@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds.errors import EngineError
-from mace_bounds.features.engines.inprocess import InProcess
 from mace_bounds.features.engines.processes import Processes
-from mace_bounds.features.engines.run import Engine, run_shards
+from mace_bounds.features.engines.run import Engine, InProcess, run_shards
 from mace_bounds.features.engines.work import Shard, pack_model
 
 if TYPE_CHECKING:

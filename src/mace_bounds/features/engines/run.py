@@ -1,16 +1,20 @@
-"""The engine's seam, and what every engine shares: a bounded window of shards, and care for workers that die."""
+"""What every engine shares: the seam, a bounded window of shards, care for workers that die; and this process as one."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from mace_bounds.errors import EngineError
-from mace_bounds.features.engines.work import Shard, Task
+from mace_bounds.features.engines.work import Shard, Task, perform
+from mace_bounds.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
+
+    from mace_bounds.backbones import Backbone
 
 
 class Engine(Protocol):
@@ -141,3 +145,29 @@ class _CrashBisector:
     def _try(self, shard: Shard, suspect: _SuspectShard, *spans: tuple[int, int]) -> None:
         suspect.open_spans += len(spans)
         self._again.extend(Task(shard, span) for span in spans)
+
+
+class InProcess:
+    """Does each task when it is waited for, on one thread as the workers of other engines do.
+
+    Sums over several threads are rounded differently; one thread makes the store the same for every engine.
+    """
+
+    slots, max_deaths = 1, 1
+
+    def __init__(self, model: Backbone) -> None:
+        self._model = model
+        self._threads = ExitStack()
+        self._threads.enter_context(one_thread())
+
+    def submit(self, task: Task) -> None:
+        """Keep the task."""
+        self._task = task
+
+    def wait(self) -> tuple[Task, int | None]:
+        """Do the task."""
+        return self._task, perform(self._task, self._model)
+
+    def close(self) -> None:
+        """Give this process its threads back."""
+        self._threads.close()

@@ -23,9 +23,8 @@ from scipy.special import gammaln
 
 from mace_bounds.head.chunks import Array
 from mace_bounds.head.folder import read_tensor
-from mace_bounds.head.minimise import minimise
+from mace_bounds.head.minimise import minimise, weighted_quantile
 from mace_bounds.head.posteriors.interface import stratified_rows
-from mace_bounds.head.statistics import weighted_quantile
 
 if TYPE_CHECKING:
     from mace_bounds.head.config import PopsConfig
