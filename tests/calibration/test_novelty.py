@@ -12,7 +12,7 @@ from helpers.toy_table import toy_table
 from mace_bounds.backbones import load_model
 from mace_bounds.bounds import bounds_table
 from mace_bounds.calibration import FitConfig, Novelty, fit_head, fit_novelty, load_head
-from mace_bounds.calibration.scale_inputs import head_inputs
+from mace_bounds.calibration.inputs import head_inputs
 from mace_bounds.features import AtomRows, FeatureRows, Manifest, extract_rows
 from mace_bounds.structures import read
 

@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import GammaRegressor
 
 from mace_bounds.calibration import ScaleInputs, scale_kinds
-from mace_bounds.calibration.scale_inputs import KernelSpace, kernel, landmarks
+from mace_bounds.calibration.inputs import KernelSpace, kernel, landmarks
 from mace_bounds.calibration.scale_kinds import gamma_nnls, laplace_path
 
 

@@ -19,11 +19,11 @@ from mace_bounds.calibration.fit import (
     row_weights,
     usable_rows,
 )
+from mace_bounds.calibration.inputs import DesignRows, ScaleInputs, head_inputs, scale_inputs
 from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_layer
 from mace_bounds.calibration.novelty import GRADES, Novelty, NoveltyGrades
 from mace_bounds.calibration.novelty_fit import fit_novelty
 from mace_bounds.calibration.scale import ScaleModel, fit_scale, select_scale
-from mace_bounds.calibration.scale_inputs import DesignRows, ScaleInputs, head_inputs, scale_inputs
 from mace_bounds.calibration.scale_kinds import KINDS
 from mace_bounds.calibration.splits import assign_splits, group_folds
 

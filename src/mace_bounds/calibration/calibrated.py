@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.calibration.centre import Centre
+from mace_bounds.calibration.inputs import DesignRows, head_inputs, scale_inputs
 from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_groups
 from mace_bounds.calibration.novelty import Novelty
 from mace_bounds.calibration.scale import ScaleModel
-from mace_bounds.calibration.scale_inputs import DesignRows, head_inputs, scale_inputs
 from mace_bounds.errors import HeadError
 from mace_bounds.head import (
     PopsConfig,

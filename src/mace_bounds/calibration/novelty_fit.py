@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_bounds.calibration.inputs import head_inputs
 from mace_bounds.calibration.novelty import (
     GRADES,
     STRUCTURE_GRADES,
@@ -17,7 +18,6 @@ from mace_bounds.calibration.novelty import (
     pairs,
     ratio,
 )
-from mace_bounds.calibration.scale_inputs import head_inputs
 from mace_bounds.calibration.splits import group_folds
 from mace_bounds.features import AtomRows
 from mace_bounds.head import active_set

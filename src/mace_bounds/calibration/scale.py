@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.calibration.conformal import weighted_conformal_quantile
-from mace_bounds.calibration.scale_inputs import ScaleInputs
+from mace_bounds.calibration.inputs import ScaleInputs
 from mace_bounds.calibration.scale_kinds import KINDS, TrainingRows
 from mace_bounds.calibration.splits import group_folds, hashed_order
 from mace_bounds.errors import HeadError

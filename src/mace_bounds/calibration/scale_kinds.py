@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration.scale_inputs import Arrays, KernelSpace, ScaleInputs, kernel, landmarks
+from mace_bounds.calibration.inputs import Arrays, KernelSpace, ScaleInputs, kernel, landmarks
 from mace_bounds.head import minimise, weighted_quantile
 
 _PATH = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # ridge strengths, in units of a candidate's

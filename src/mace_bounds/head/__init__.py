@@ -13,7 +13,7 @@ from mace_bounds.head.folder import (
 )
 from mace_bounds.head.linear import Design, LinearFit, factorise, fit_linear, make_design
 from mace_bounds.head.maximum_volume import DOMINANT, ActiveSet, active_set
-from mace_bounds.head.minimise import MAD_TO_STD, FitWarning, kept_warnings, minimise, weighted_quantile
+from mace_bounds.head.numerics import MAD_TO_STD, FitWarning, kept_warnings, minimise, weighted_quantile
 from mace_bounds.head.pops_fit import fit_pops, fit_robust, huber_weights
 from mace_bounds.head.pops_head import PopsFit, PopsHead, PopsPrediction, Ridge, predict
 from mace_bounds.head.posteriors import POSTERIORS, Posterior, PosteriorRows

@@ -21,7 +21,7 @@ from mace_bounds.errors import HeadError
 from mace_bounds.head.chunks import Array, Chunks, TsqrFactor, checked_rows
 from mace_bounds.head.config import PopsConfig
 from mace_bounds.head.folder import read_tensor
-from mace_bounds.head.minimise import FitWarning
+from mace_bounds.head.numerics import FitWarning
 
 _FLAT = 1e-12  # a column that varies by less than this fraction of its size is constant up to round-off
 

@@ -26,7 +26,7 @@ from mace_bounds.head.chunks import (
 )
 from mace_bounds.head.config import PopsConfig
 from mace_bounds.head.linear import LinearFit, fit_linear
-from mace_bounds.head.minimise import MAD_TO_STD
+from mace_bounds.head.numerics import MAD_TO_STD
 from mace_bounds.head.pops_head import PopsFit, PopsHead, Ridge
 from mace_bounds.head.posteriors import POSTERIORS, PosteriorRows
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_bounds.benchmark.baselines.interface import BaselineRows, Widths, array_bytes
-from mace_bounds.benchmark.baselines.training import nll_scale, training_rows
+from mace_bounds.benchmark.baselines.interface import nll_scale, training_rows
 
 
 @dataclass(frozen=True)

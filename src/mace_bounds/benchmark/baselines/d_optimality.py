@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2, vq
 
 from mace_bounds.benchmark.baselines.interface import BaselineRows, Widths, array_bytes
-from mace_bounds.benchmark.baselines.training import (
+from mace_bounds.benchmark.baselines.interface import (
     FLOOR_SHARE,
     composition_folds,
     floor_of,

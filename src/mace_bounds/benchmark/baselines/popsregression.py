@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mace_bounds.benchmark.baselines.interface import BaselineRows, Widths, array_bytes
-from mace_bounds.benchmark.baselines.training import SMALLEST_EV_PER_ATOM, training_rows
+from mace_bounds.benchmark.baselines.interface import SMALLEST_EV_PER_ATOM, training_rows
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from mace_bounds.benchmark.baselines.interface import BaselineRows, Widths, array_bytes
-from mace_bounds.benchmark.baselines.training import (
+from mace_bounds.benchmark.baselines.interface import (
     N_FOLDS,
     SMALLEST_EV_PER_ATOM,
     Columns,

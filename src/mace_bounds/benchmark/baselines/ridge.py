@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.benchmark.baselines.interface import BaselineRows, Widths, array_bytes
-from mace_bounds.benchmark.baselines.training import SMALLEST_EV_PER_ATOM, training_rows
+from mace_bounds.benchmark.baselines.interface import SMALLEST_EV_PER_ATOM, training_rows
 from mace_bounds.head import Design, PopsConfig, array_chunks, fit_linear
 
 

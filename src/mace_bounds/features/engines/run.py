@@ -1,4 +1,4 @@
-"""What every engine shares: the seam, a bounded window of shards, care for workers that die; and this process as one."""
+"""What every engine shares: the seam, a bounded window of shards, care for workers that die; and this very process."""
 
 from __future__ import annotations
 

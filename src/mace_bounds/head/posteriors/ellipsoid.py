@@ -23,7 +23,7 @@ from scipy.special import gammaln
 
 from mace_bounds.head.chunks import Array
 from mace_bounds.head.folder import read_tensor
-from mace_bounds.head.minimise import minimise, weighted_quantile
+from mace_bounds.head.numerics import minimise, weighted_quantile
 from mace_bounds.head.posteriors.interface import stratified_rows
 
 if TYPE_CHECKING:

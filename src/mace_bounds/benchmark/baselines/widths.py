@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.benchmark.baselines.interface import BaselineRows, Widths, array_bytes
-from mace_bounds.benchmark.baselines.training import (
+from mace_bounds.benchmark.baselines.interface import (
     Columns,
     columns_of,
     composition_folds,
