@@ -6,9 +6,9 @@ from sklearn import linear_model
 
 from helpers.baseline_rows import planted, rows_of
 from mace_bounds.benchmark import BASELINES
+from mace_bounds.benchmark.baselines.interface import composition_folds, nll_scale, training_rows
 from mace_bounds.benchmark.baselines.regressions import N_MEMBERS, composition_bootstrap
 from mace_bounds.benchmark.baselines.widths import REGULARISERS
-from mace_bounds.benchmark.baselines.interface import composition_folds, nll_scale, training_rows
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 5)) @ RNG.standard_normal((5, 5)) + 2.0

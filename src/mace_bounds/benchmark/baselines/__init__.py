@@ -22,14 +22,11 @@ learn from y - centre; the others predict y with a mean of their own.
 
 from importlib.util import find_spec
 
-from mace_bounds.benchmark.baselines.regressions import Committee
-from mace_bounds.benchmark.baselines.constant import Constant
 from mace_bounds.benchmark.baselines.d_optimality import DOptimality
 from mace_bounds.benchmark.baselines.interface import Baseline, BaselineRows, FittedBaseline, Widths
-from mace_bounds.benchmark.baselines.widths import Llpr
-from mace_bounds.benchmark.baselines.popsregression import PopsRegression
 from mace_bounds.benchmark.baselines.quantile import Quantile
-from mace_bounds.benchmark.baselines.ridge import BayesianRidge
+from mace_bounds.benchmark.baselines.regressions import BayesianRidge, Committee, PopsRegression
+from mace_bounds.benchmark.baselines.widths import Constant, Llpr
 
 _ALL: tuple[Baseline, ...] = (
     Constant(),

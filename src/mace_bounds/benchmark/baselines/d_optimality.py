@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2, vq
 
-from mace_bounds.benchmark.baselines.interface import BaselineRows, Widths, array_bytes
 from mace_bounds.benchmark.baselines.interface import (
     FLOOR_SHARE,
+    BaselineRows,
+    Widths,
+    array_bytes,
     composition_folds,
     floor_of,
     nll_scale,

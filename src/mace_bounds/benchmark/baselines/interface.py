@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from dataclasses import fields
-from dataclasses import is_dataclass
-from dataclasses import replace
-from typing import Protocol
-from typing import runtime_checkable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import reduce
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 from numpy.typing import NDArray
+
 from mace_bounds.errors import HeadError
-from functools import reduce
-from mace_bounds.head import Design
-from mace_bounds.head import PopsConfig
-from mace_bounds.head import TsqrFactor
-from mace_bounds.head import make_design
+from mace_bounds.head import Design, PopsConfig, TsqrFactor, make_design
 from mace_bounds.structures import composition_key
 
 _PER_ROW = ("y", "centre", "groups", "weights", "n_atoms")

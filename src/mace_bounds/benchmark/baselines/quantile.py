@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from mace_bounds.benchmark.baselines.interface import BaselineRows, Widths, array_bytes
 from mace_bounds.benchmark.baselines.interface import (
     N_FOLDS,
     SMALLEST_EV_PER_ATOM,
+    BaselineRows,
     Columns,
+    Widths,
+    array_bytes,
     columns_of,
     composition_folds,
     fold_factors,

@@ -1,15 +1,20 @@
-"""A bootstrap committee of linear heads."""
+"""Linear regressions with a mean of their own: a bootstrap committee, Bayesian ridge, the authors' POPS package."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.benchmark.baselines.interface import BaselineRows, Widths, array_bytes
 from mace_bounds.benchmark.baselines.interface import (
     SMALLEST_EV_PER_ATOM,
+    BaselineRows,
+    Widths,
+    array_bytes,
     floor_of,
     nll_scale,
     training_rows,
@@ -112,3 +117,103 @@ class FittedCommittee:
     def n_bytes(self) -> int:
         """Bytes of design and members."""
         return array_bytes(self)
+
+
+@dataclass(frozen=True)
+class BayesianRidge:
+    """Posterior predictive of a linear model with Gaussian noise; its own mean, nothing calibrated.
+
+    σ² = zᵀ Σ z, plus 1/α with ``noise``: α Σ = (ZᵀWZ + (λ/α) I)⁻¹, z the standardised columns with a constant
+    that shares the prior, α and λ by evidence (D. J. C. MacKay, Neural Comput. 4, 415 (1992), equations
+    2.19–2.21; C. M. Bishop, *Pattern Recognition and Machine Learning* (2006), equations 3.58–3.59; the
+    fixed point of scikit-learn's ``BayesianRidge``). Without noise the width is only epistemic and falls as
+    1/√n: what is left out is what POPS is about. Weights multiply squared errors; the noise is that of a row of
+    weight 1. The fit sees y, not the centre.
+    """
+
+    name: str
+    noise: bool
+
+    def fit(self, rows: BaselineRows, seed: int) -> FittedRidge:  # noqa: ARG002 - nothing is drawn
+        """Fit mean, noise and prior precision to the labels."""
+        kept = training_rows(rows)
+        linear = fit_linear(array_chunks(kept.x, kept.y, kept.weights), PopsConfig())
+        evidence, unit = linear.evidence, linear.y_scale
+        return FittedRidge(
+            design=linear.design,
+            coefficients=evidence.coefficients * unit,
+            whitening=evidence.basis * evidence.spread,
+            noise_variance=unit**2 / evidence.alpha,
+            adds_noise=self.noise,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FittedRidge:
+    """Coefficients (m,) in eV/atom, whitening F (m, m) with α Σ = F Fᵀ, and 1/α in (eV/atom)²."""
+
+    design: Design
+    coefficients: NDArray[np.float64]
+    whitening: NDArray[np.float64]
+    noise_variance: float
+    adds_noise: bool
+
+    def predict(self, rows: BaselineRows) -> Widths:
+        """Mean and standard deviation of the posterior predictive."""
+        z = self.design.transform(rows.x)
+        u = z @ self.whitening
+        variance = self.noise_variance * (np.einsum("ij,ij->i", u, u) + float(self.adds_noise))
+        return Widths(z @ self.coefficients, np.maximum(np.sqrt(variance), SMALLEST_EV_PER_ATOM))
+
+    def n_bytes(self) -> int:
+        """Bytes of design, coefficients and covariance factor."""
+        return array_bytes(self)
+
+
+@dataclass(frozen=True)
+class PopsRegression:
+    """``popsregression.POPSRegression(fit_intercept=True)``, otherwise with its defaults, on the raw columns.
+
+    T. D. Swinburne and D. Perez, Mach. Learn.: Sci. Technol. 6, 015008 (2025), doi:10.1088/2632-2153/ad9fce. Its
+    own mean is the centre, σ its ``return_std``: misspecification (from random draws in the hypercube)
+    and epistemic variance added. Nothing is calibrated. Weights are passed on as ``sample_weight``. Needs the
+    package ``popsregression``, and memory for about 3 n m float64. Unit eV/atom.
+    """
+
+    name: str = "popsregression"
+
+    def fit(self, rows: BaselineRows, seed: int) -> FittedPopsRegression:
+        """Fit it; its draws come from numpy's global generator, which is seeded and put back."""
+        from popsregression import POPSRegression
+
+        kept = training_rows(rows)
+        with _global_seed(seed):
+            model = POPSRegression(fit_intercept=True).fit(kept.x, kept.y, sample_weight=kept.weights)
+        return FittedPopsRegression(model)
+
+
+@contextmanager
+def _global_seed(seed: int) -> Iterator[None]:
+    """Seed numpy's global generator for a while: the reference has no seed of its own."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+@dataclass(frozen=True, eq=False)
+class FittedPopsRegression:
+    """The fitted model of the other package."""
+
+    model: Any
+
+    def predict(self, rows: BaselineRows) -> Widths:
+        """Return its mean and its ``return_std``."""
+        mean, std = self.model.predict(rows.x, return_std=True)
+        return Widths(np.asarray(mean), np.maximum(std, SMALLEST_EV_PER_ATOM))
+
+    def n_bytes(self) -> int:
+        """Bytes of its coefficients and two covariances; its samples are not needed for mean and σ."""
+        return array_bytes([self.model.coef_, self.model.sigma_, self.model.misspecification_sigma_])
