@@ -83,26 +83,16 @@ def range_bins(values: Array, unit: str, n_bins: int = 4) -> list[str | None]:
 def atlas_table(rows: Measured, *, minimum: int = MIN_ROWS_PER_GROUP) -> pd.DataFrame:
     """Coverage, width and bias by group at every level.
 
-    Parameters
-    ----------
-    rows : Measured
-        Labelled rows; columns of :data:`mace_bounds.columns.GEOMETRY` that are not empty join the groupings.
-    minimum : int
-        Groups with fewer rows are left out.
+    ``rows``: labelled rows; columns of :data:`mace_bounds.columns.GEOMETRY` that are not empty join the
+    groupings; ``minimum``: groups with fewer rows are left out.
+    Returns :func:`mace_bounds.metrics.coverage_table` with ``n_compositions``; ``p_value``, two-sided, of the
+    coverage against the level (Clopper–Pearson at the effective number of rows); ``significant`` after
+    Benjamini and Hochberg over all groups of a level, of which at most 5 % are then expected to be chance;
+    ``bias_mev_per_atom``, the mean signed error E_DFT - E_model, its standard error by the jackknife over
+    compositions, and ``bias_significant`` in the same sense.
 
-    Returns
-    -------
-    DataFrame
-        :func:`mace_bounds.metrics.coverage_table` with ``n_compositions``; ``p_value``, two-sided, of the
-        coverage against the level (Clopper–Pearson at the effective number of rows); ``significant`` after
-        Benjamini and Hochberg over all groups of a level, of which at most 5 % are then expected to be chance;
-        ``bias_mev_per_atom``, the mean signed error E_DFT - E_model, its standard error by the jackknife
-        over compositions, and ``bias_significant`` in the same sense.
-
-    References
-    ----------
-    Benjamini & Hochberg, J. R. Stat. Soc. B 57, 289 (1995); under positive dependence Benjamini & Yekutieli, Ann.
-    Stat. 29, 1165 (2001).
+    References: Benjamini & Hochberg, J. R. Stat. Soc. B 57, 289 (1995); under positive dependence Benjamini &
+    Yekutieli, Ann. Stat. 29, 1165 (2001).
     """
     by = groupings(rows.table)
     low, high = rows.bounds()
@@ -188,25 +178,13 @@ def worst_slab(rows: Measured, level: float) -> float | None:
 def element_bias(formulas: Sequence[str], error: Array, *, seed: int = 0) -> pd.DataFrame:
     """Expected error of each element, so that a structure's is the mean over its atoms.
 
-    Parameters
-    ----------
-    formulas : sequence of str, shape (n,)
-        Formulas of the labelled rows.
-    error : ndarray, shape (n,)
-        E_DFT - E_model per atom, eV/atom.
-    seed : int
-        Of the bootstrap over compositions.
+    ``formulas`` (n,): formulas of the labelled rows; ``error`` (n,): E_DFT - E_model per atom, eV/atom;
+    ``seed``: of the bootstrap over compositions.
+    Returns ``element, n, n_compositions, bias_mev_per_atom, standard_error_mev_per_atom, p_value,
+    significant``; elements with little data are shrunk to zero by the penalty, which generalised
+    cross-validation chooses; ``significant`` after Benjamini and Hochberg over the elements.
 
-    Returns
-    -------
-    DataFrame
-        ``element, n, n_compositions, bias_mev_per_atom, standard_error_mev_per_atom, p_value, significant``;
-        elements with little data are shrunk to zero by the penalty, which generalised cross-validation chooses;
-        ``significant`` after Benjamini and Hochberg over the elements.
-
-    References
-    ----------
-    Golub, Heath, Wahba, Technometrics 21, 215 (1979).
+    References: Golub, Heath, Wahba, Technometrics 21, 215 (1979).
     """
     import pandas as pd
     from pymatgen.core import Composition

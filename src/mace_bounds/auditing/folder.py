@@ -89,20 +89,12 @@ _GROUP_ROWS = 8192
 
 @dataclass(frozen=True)
 class AuditFolder:
-    """Tables of an audit.
+    """Tables of an audit."""
 
-    Attributes
-    ----------
-    path : Path
-        The folder.
-    provenance : mapping
-        Values of :data:`mace_bounds.columns.PROVENANCE` that go into every table that is written.
-    metadata : mapping of str to str
-        The same with whole digests, for the footer of the Parquet file.
-    """
-
-    path: Path
+    path: Path  # the folder
+    # values of :data:`mace_bounds.columns.PROVENANCE` that go into every table that is written
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    # the same with whole digests, for the footer of the Parquet file
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, name: str, table: pd.DataFrame) -> None:
@@ -171,13 +163,7 @@ def _flush(writer: Any, waiting: list[pa.Table]) -> None:
 
 @contextmanager
 def held(out: Path) -> Iterator[None]:
-    """Hold the folder of an audit: a new one, or one that an earlier run began; no second run gets in.
-
-    Raises
-    ------
-    StoreError
-        If it is a file, holds something else, or another run holds it.
-    """
+    """Hold the folder of an audit: a new one, or one that an earlier run began; no second run gets in."""
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out} is a file; choose a folder for the audit.")
     present = visible(out)

@@ -32,46 +32,25 @@ _WRONG_LABEL_EV = 1.0  # eV/atom, the typical size of a wrong label's shift
 
 @dataclass(frozen=True, eq=False)
 class FeatureMetric:
-    """Where rows lie, in single precision, so that distances compare.
+    """Where rows lie, in single precision, so that distances compare."""
 
-    Attributes
-    ----------
-    features : ndarray of float32, shape (n, p)
-        Standardised, in typical distances to the fifth neighbour.
-    fractions : ndarray of float32, shape (n, e)
-        Atomic fractions of the elements that occur.
-    features_squared, fractions_squared : ndarray of float32, shape (n,)
-        Squared lengths of the rows of both, which every distance needs.
-    """
-
-    features: NDArray[np.float32]
-    fractions: NDArray[np.float32]
+    features: NDArray[np.float32]  # shape (n, p): standardised, in typical distances to the fifth neighbour
+    fractions: NDArray[np.float32]  # shape (n, e): atomic fractions of the elements that occur
+    # features_squared, fractions_squared, shape (n,): squared lengths of the rows of both, which every
+    # distance needs
     features_squared: NDArray[np.float32]
     fractions_squared: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class NeighbourPrediction:
-    """What the neighbours of some rows lead to expect; energies in the unit of the deviations given.
+    """What the neighbours of some rows lead to expect; energies in the unit of the deviations given."""
 
-    Attributes
-    ----------
-    expected : ndarray, shape (m,)
-        Expected deviation.
-    std : ndarray, shape (m,)
-        Its standard deviation, that of a single label included.
-    nearest : ndarray of int64, shape (m,)
-        The nearest row among the known ones.
-    distance : ndarray, shape (m,)
-        Distance to it in features, in typical distances to the fifth neighbour.
-    blind : ndarray of bool, shape (m,)
-        Whether another composition has the same features: the model sees no neighbours of any atom.
-    """
-
-    expected: Array
-    std: Array
-    nearest: NDArray[np.int64]
-    distance: Array
+    expected: Array  # shape (m,): expected deviation
+    std: Array  # shape (m,): its standard deviation, that of a single label included
+    nearest: NDArray[np.int64]  # shape (m,): the nearest row among the known ones
+    distance: Array  # shape (m,): distance to it in features, in typical distances to the fifth neighbour
+    # shape (m,): whether another composition has the same features: the model sees no neighbours of any atom
     blind: NDArray[np.bool_]
 
 
@@ -100,23 +79,10 @@ def predict_from_neighbours(
 ) -> NeighbourPrediction:
     """Predict the deviations of some rows from those of their neighbours.
 
-    Parameters
-    ----------
-    metric : FeatureMetric
-        Of rows whose deviation is known.
-    deviation : ndarray, shape (n,)
-        Error less what is expected of it.
-    scale : float
-        Typical size of a deviation, same unit.
-    rows : ndarray of int64, shape (m,)
-        The rows to predict, each without itself.
+    ``metric``: of rows whose deviation is known; ``deviation`` (n,): error less what is expected of it;
+    ``scale``: typical size of a deviation, same unit; ``rows`` (m,): the rows to predict, each without
+    itself.
 
-    Returns
-    -------
-    NeighbourPrediction
-
-    Notes
-    -----
     Simple kriging on the nearest 50 rows with the product of an exponential kernel of features and one of atomic
     fractions: prior standard deviation of two scales, half a scale of noise. Errors are clipped at five scales, so
     that one wrong label does not make its neighbours suspect.
@@ -190,17 +156,10 @@ def _typical_distance(x: NDArray[np.float32], seed: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class UsualError:
-    """Scale s of a Student distribution of surprises: log s = b0 + b·z, with z the standardised covariates.
+    """Scale s of a Student distribution of surprises: log s = b0 + b·z, with z the standardised covariates."""
 
-    Attributes
-    ----------
-    coefficients : ndarray, shape (1 + c,)
-        b0 and the slopes, which are not negative.
-    mean, spread : ndarray, shape (c,)
-        Of the covariates.
-    """
-
-    coefficients: Array
+    coefficients: Array  # shape (1 + c,): b0 and the slopes, which are not negative
+    # mean, spread, shape (c,): of the covariates
     mean: Array
     spread: Array
 
@@ -212,24 +171,9 @@ class UsualError:
 def fit_usual_error(surprise: Array, covariates: Array) -> UsualError:
     """Fit what surprises usually are: log s = b0 + b·z, where s is the scale of a Student distribution.
 
-    Parameters
-    ----------
-    surprise : ndarray, shape (n,)
-        Errors less what was expected of them; wrong labels among them are outvoted.
-    covariates : ndarray, shape (n, c)
-        What the scale grows with; standardised inside to z.
+    ``surprise`` (n,): errors less what was expected of them; wrong labels among them are outvoted;
+    ``covariates`` (n, c): what the scale grows with; standardised inside to z.
 
-    Returns
-    -------
-    UsualError
-
-    Warns
-    -----
-    FitWarning
-        If the search did not converge.
-
-    Notes
-    -----
     Maximum likelihood with three degrees of freedom and a small ridge on the slopes.
     """
     from scipy.optimize import minimize
@@ -258,8 +202,6 @@ def fit_usual_error(surprise: Array, covariates: Array) -> UsualError:
 def evidence(surprise: Array, usual: Array) -> Array:
     """How many powers of ten likelier a wrong label makes surprises, shape (n,); energies in eV/atom.
 
-    Notes
-    -----
     The decimal logarithm of a ratio of two densities: a Cauchy distribution of 1 eV/atom and the usual error, for a
     shifted label; and the Student distribution of the usual error, for the model's own.
     """

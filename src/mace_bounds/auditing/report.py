@@ -62,19 +62,9 @@ def template(name: str) -> Template:
 def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ()) -> Path:
     """Write ``report.html`` from a summary and the files beside it.
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the audit.
-    summary : dict
-        What ``summary.json`` will hold.
-    plots : sequence of Path
-        PNG and SVG files to show, named after what they are.
-
-    Returns
-    -------
-    Path
-        The page; it needs no other file.
+    ``out``: folder of the audit; ``summary``: what ``summary.json`` will hold; ``plots``: PNG and SVG files
+    to show, named after what they are.
+    Returns the page; it needs no other file.
     """
     tables = {name: AuditFolder(out).read(name) if (out / name).is_file() else None for name in _TABLES}
     coverage, atlas = (

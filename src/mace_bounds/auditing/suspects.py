@@ -208,12 +208,7 @@ def _excess(rows: Measured, level: float) -> Array:
 class Reasons:
     """Looks up the reasons for single rows.
 
-    Parameters
-    ----------
-    rows : Measured
-        Every labelled row.
-    scale : float
-        Typical size of a deviation, eV/atom.
+    ``rows``: every labelled row; ``scale``: typical size of a deviation, eV/atom.
     """
 
     def __init__(self, rows: Measured, scale: float) -> None:
@@ -230,23 +225,10 @@ class Reasons:
     ) -> tuple[str, list[str]]:
         """What a row is likely to be, and the sentences for it.
 
-        Parameters
-        ----------
-        at : int
-            The row.
-        prediction : NeighbourPrediction
-            Among other rows, of this one.
-        place : int
-            The row's place in the prediction.
-        usual : float
-            The usual error there, eV/atom.
-        evidence : float
-            For a wrong label, in powers of ten.
-
-        Returns
-        -------
-        likely : {"label", "model", "unclear"}
-        reasons : list of str
+        ``at``: the row; ``prediction``: among other rows, of this one; ``place``: the row's place in the
+        prediction; ``usual``: the usual error there, eV/atom; ``evidence``: for a wrong label, in powers of
+        ten.
+        Returns ``likely`` {"label", "model", "unclear"}.
         """
         flags, expected = flag_names(self._flags[at]), float(prediction.expected[place])
         nearest, distance = int(prediction.nearest[place]), float(prediction.distance[place])

@@ -119,18 +119,10 @@ class Backbone(Protocol):
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that :func:`mace_bounds.backbones.load_model` knows by name.
-
-    Attributes
-    ----------
-    name : str
-    here : bool
-        Whether its weights are on this machine.
-    description : str
-    """
+    """A model that :func:`mace_bounds.backbones.load_model` knows by name."""
 
     name: str
-    here: bool
+    here: bool  # whether its weights are on this machine
     description: str
 
 

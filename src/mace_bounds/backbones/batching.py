@@ -22,12 +22,7 @@ GRAPH_BYTES_PER_EDGE = 40
 
 @dataclass(frozen=True)
 class MemoryCost:
-    """What a forward takes for a batch: the base, and so much for every atom and every edge.
-
-    Attributes
-    ----------
-    per_atom_bytes, per_edge_bytes, base_bytes : float
-    """
+    """What a forward takes for a batch: the base, and so much for every atom and every edge."""
 
     per_atom_bytes: float
     per_edge_bytes: float
@@ -92,16 +87,8 @@ def fast_cost(module: torch.nn.Module, edges_per_chunk: int) -> MemoryCost:
 def pack(sizes: Sequence[float], capacity: float) -> list[list[int]]:
     """Place things in bins, the largest first, each in the first bin with room for it.
 
-    Parameters
-    ----------
-    sizes : sequence of float
-    capacity : float
-        Of every bin; what is larger gets a bin of its own.
-
-    Returns
-    -------
-    list of list of int
-        The things in every bin, in increasing order.
+    ``capacity``: of every bin; what is larger gets a bin of its own.
+    Returns the things in every bin, in increasing order.
     """
     bins: list[list[int]] = []
     room: list[float] = []
@@ -122,19 +109,10 @@ def batches(
 ) -> Iterator[tuple[list[int], list[Graph]]]:
     """Cut a stream of graphs into batches that fit into memory.
 
-    Parameters
-    ----------
-    graphs : iterable of Graph
-        Taken until a quarter of the memory is full of them; these share batches.
-    cost : MemoryCost
-        Of the forward.
-    memory_bytes : float
-        For waiting graphs and the forward together. A graph that needs more is a batch of its own.
-
-    Yields
-    ------
-    (list of int, list of Graph)
-        Places in the stream, and the graphs.
+    ``graphs``: taken until a quarter of the memory is full of them; these share batches; ``cost``: of the
+    forward; ``memory_bytes``: for waiting graphs and the forward together. A graph that needs more is a batch
+    of its own.
+    Yields places in the stream, and the graphs.
     """
     capacity = (1 - WAITING_SHARE) * memory_bytes - cost.base_bytes
     waiting: dict[int, Graph] = {}

@@ -24,23 +24,12 @@ class Graph:
 
     The vector of a pair is ``positions[first] - positions[second] + shift``; the first atom is never the one that
     comes earlier in the crystal. A model that passes messages both ways has two edges for every pair.
-
-    Attributes
-    ----------
-    numbers : ndarray of int64, shape (n_atoms,)
-        Atomic numbers.
-    positions : ndarray of float64, shape (n_atoms, 3)
-        Å, inside of a cell.
-    pairs : ndarray of int64, shape (2, n_pairs)
-        First and second atom of each pair.
-    shifts : ndarray of float64, shape (n_pairs, 3)
-        Lattice translation in each pair's vector, Å.
     """
 
-    numbers: NDArray[np.int64]
-    positions: NDArray[np.float64]
-    pairs: NDArray[np.int64]
-    shifts: NDArray[np.float64]
+    numbers: NDArray[np.int64]  # shape (n_atoms,): atomic numbers
+    positions: NDArray[np.float64]  # shape (n_atoms, 3): Å, inside of a cell
+    pairs: NDArray[np.int64]  # shape (2, n_pairs): first and second atom of each pair
+    shifts: NDArray[np.float64]  # shape (n_pairs, 3): lattice translation in each pair's vector, Å
 
     @property
     def n_atoms(self) -> int:
@@ -55,28 +44,17 @@ class Graph:
 
 @dataclass(frozen=True, eq=False)
 class GraphBatch:
-    """Several graphs joined into one without pairs between them, as tensors on one device.
+    """Several graphs joined into one without pairs between them, as tensors on one device."""
 
-    Attributes
-    ----------
-    elements : tensor of int64, shape (n_atoms,)
-        Place of each atom's element in the model's list.
-    positions : tensor of float64, shape (n_atoms, 3)
-        Å.
-    first, second : tensor of int64, shape (n_pairs,)
-        Atoms of each pair, in the order of the first.
-    shifts : tensor of float64, shape (n_pairs, 3)
-        Lattice translation of each pair, Å: its vector is ``positions[first] - positions[second] + shift``.
-    crystal_of_atom : tensor of int64, shape (n_atoms,)
-    n_crystals : int
-    """
-
-    elements: torch.Tensor
-    positions: torch.Tensor
+    elements: torch.Tensor  # shape (n_atoms,): place of each atom's element in the model's list
+    positions: torch.Tensor  # shape (n_atoms, 3): Å
+    # first, second, shape (n_pairs,): atoms of each pair, in the order of the first
     first: torch.Tensor
     second: torch.Tensor
+    # shape (n_pairs, 3): lattice translation of each pair, Å: its vector is ``positions[first] -
+    # positions[second] + shift``
     shifts: torch.Tensor
-    crystal_of_atom: torch.Tensor
+    crystal_of_atom: torch.Tensor  # shape (n_atoms,)
     n_crystals: int
 
 

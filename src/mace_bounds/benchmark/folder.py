@@ -61,13 +61,7 @@ READING = {
 
 
 def check_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Refuse a folder that is not new and was not begun by the same comparison.
-
-    Raises
-    ------
-    StoreError
-        If ``out`` is something else, or was begun with other data or settings.
-    """
+    """Refuse a folder that is not new and was not begun by the same comparison."""
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out} is a file, and a comparison needs a folder; choose another place.")
     if not (out / SETTINGS).is_file():

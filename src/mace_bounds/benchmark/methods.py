@@ -55,34 +55,24 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class SplitData:
-    """What the methods of one split share.
-
-    Attributes
-    ----------
-    split : Split
-    fit, calibration, test : Part
-        ``plain.y`` is NaN in the test rows; ``plain.centre`` is the product's, in the fit rows that of heads
-        which have not seen the row's composition.
-    head : CalibratedHead
-        The product with the conformal layer that all methods get: fitted on the fit rows alone.
-    intervals : Intervals
-        Its intervals of the test rows; their flags are those by which the test rows are grouped.
-    left_out : ScaleInputs
-        What the scales see of the fit rows, from heads that have not seen the composition.
-    shipped : callable
-        Fits the product as it ships: settings as given, on the fit and the calibration rows.
-    head_seconds, pops_seconds, cross_seconds : float
-        What the head's fit, its POPS fit alone, and the cross-fit took.
-    """
+    """What the methods of one split share."""
 
     split: Split
+    # fit, calibration, test: ``plain.y`` is NaN in the test rows; ``plain.centre`` is the product's, in the
+    # fit rows that of heads which have not seen the row's composition
     fit: Part
     calibration: Part
     test: Part
+    # the product with the conformal layer that all methods get: fitted on the fit rows alone
     head: CalibratedHead
+    # its intervals of the test rows; their flags are those by which the test rows are grouped
     intervals: Intervals
+    # what the scales see of the fit rows, from heads that have not seen the composition
     left_out: ScaleInputs
+    # fits the product as it ships: settings as given, on the fit and the calibration rows
     shipped: Callable[[], CalibratedHead]
+    # head_seconds, pops_seconds, cross_seconds: what the head's fit, its POPS fit alone, and the cross-fit
+    # took
     head_seconds: float
     pops_seconds: float
     cross_seconds: float
@@ -90,25 +80,16 @@ class SplitData:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Centres and widths of a method for the calibration and the test rows, and what they cost.
+    """Centres and widths of a method for the calibration and the test rows, and what they cost."""
 
-    Attributes
-    ----------
-    calibration, test : Widths
-        Centres and widths, eV/atom.
-    fit_seconds, predict_seconds : float
-        Processor time to fit, and to predict the calibration and test rows.
-    n_bytes : int
-        What must be kept to predict.
-    bounds : callable, optional
-        Lower and upper bounds of the test rows at a level, from a conformal layer of the method's own.
-    """
-
+    # calibration, test: centres and widths, eV/atom
     calibration: Widths
     test: Widths
+    # fit_seconds, predict_seconds: processor time to fit, and to predict the calibration and test rows
     fit_seconds: float
     predict_seconds: float
-    n_bytes: int
+    n_bytes: int  # what must be kept to predict
+    # lower and upper bounds of the test rows at a level, from a conformal layer of the method's own
     bounds: Callable[[float], Bounds] | None = None
 
 
@@ -126,13 +107,7 @@ def method_names(config: FitConfig) -> tuple[str, ...]:
 
 
 def chosen_methods(names: Sequence[str] | None, config: FitConfig) -> tuple[str, ...]:
-    """The named methods in the order of :func:`method_names`, the constant always among them.
-
-    Raises
-    ------
-    HeadError
-        If a name is unknown.
-    """
+    """The named methods in the order of :func:`method_names`, the constant always among them."""
     known = method_names(config)
     unknown = sorted(set(names or ()) - set(known))
     if unknown:
@@ -141,13 +116,7 @@ def chosen_methods(names: Sequence[str] | None, config: FitConfig) -> tuple[str,
 
 
 def prepare(rows: FeatureRows, manifest: Manifest, split: Split) -> SplitData:
-    """Fit the product on a split, and bring its rows into the form that every method takes.
-
-    Raises
-    ------
-    HeadError
-        If there are too few rows to fit or to calibrate.
-    """
+    """Fit the product on a split, and bring its rows into the form that every method takes."""
     used = rows.take(split.fit | split.calibration)
     head, head_seconds = timed(lambda: fit_head(used, manifest, common_config(split.config)).head)
     fit, calibration, test = (rows.take(mask) for mask in (split.fit, split.calibration, split.test))

@@ -60,26 +60,12 @@ def measure(
 ) -> tuple[dict[str, float | None], NDArray[np.float64]]:
     """Measure one method on the test rows.
 
-    Parameters
-    ----------
-    y : ndarray, shape (n,)
-        E_DFT - E_MACE, eV/atom.
-    widths : Widths
-        Centres and σ of the rows, eV/atom.
-    bounds : callable
-        From :func:`calibrated`.
-    levels : sequence of float
-        Nominal coverages.
-
-    Returns
-    -------
-    metrics : dict
-        One number each; None where a level asks for more calibration groups than there are. NLL,
-        miscalibration area and ENCE take the half-width of the 68.3 % interval for a standard deviation;
-        CRPS is that of the conformal quantiles.
-    per_row : ndarray, shape (n, n_levels + 2)
-        Whether each level's interval holds y, then width and interval score at 95 %, meV/atom; NaN where
-        there is no interval.
+    ``y`` (n,): E_DFT - E_MACE, eV/atom; ``widths``: centres and σ of the rows, eV/atom; ``bounds``: from
+    :func:`calibrated`; ``levels``: nominal coverages.
+    Returns ``metrics``: one number each; None where a level asks for more calibration groups than there are.
+    NLL, miscalibration area and ENCE take the half-width of the 68.3 % interval for a standard deviation;
+    CRPS is that of the conformal quantiles; ``per_row`` (n, n_levels + 2): whether each level's interval
+    holds y, then width and interval score at 95 %, meV/atom; NaN where there is no interval.
     """
     deviation = y - widths.centre
     inside = [_inside(y, *bounds(level)) for level in levels]
@@ -177,21 +163,11 @@ def group_table(
 ) -> pd.DataFrame:
     """Coverage, width and interval score of every group, pooled over the splits of one kind.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        Of finished splits.
-    distinct : mapping of (kind, by, group) to int
-        Different structures among the test rows of all splits; a structure that was tested in three splits
-        counts three times in the pooled numbers, and once here. Flags depend on the split and have none.
-    levels : sequence of float
-        Nominal coverages.
-
-    Returns
-    -------
-    DataFrame
-        ``kind, by, group, method, n_tested, n_structures, coverage_…, mean_width_95_mev_per_atom,
-        interval_score_95_mev_per_atom, interval_score_ratio``; sums over splits divided by sums.
+    ``records``: of finished splits; ``distinct``: different structures among the test rows of all splits; a
+    structure that was tested in three splits counts three times in the pooled numbers, and once here. Flags
+    depend on the split and have none; ``levels``: nominal coverages.
+    Returns ``kind, by, group, method, n_tested, n_structures, coverage_…, mean_width_95_mev_per_atom,
+    interval_score_95_mev_per_atom, interval_score_ratio``; sums over splits divided by sums.
     """
     import pandas as pd
 
@@ -247,11 +223,8 @@ def method_table(splits: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
 def flag_table(groups: pd.DataFrame) -> pd.DataFrame:
     """What the product's flags catch: coverage at 95 % with and without them, share of rows and of misses.
 
-    Returns
-    -------
-    DataFrame
-        ``kind, method, flag, share_flagged, share_of_misses_flagged, coverage_95, coverage_95_unflagged,
-        coverage_95_flagged``: a useful flag holds a larger share of the misses than of the rows.
+    Returns ``kind, method, flag, share_flagged, share_of_misses_flagged, coverage_95, coverage_95_unflagged,
+    coverage_95_flagged``: a useful flag holds a larger share of the misses than of the rows.
     """
     import pandas as pd
 

@@ -159,12 +159,8 @@ def run_split(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fit and measure every method on one split.
 
-    Returns
-    -------
-    record : dict
-        Sizes, and of each method its metrics, its sums by group, or the reason why it could not be fitted.
-    seconds : dict
-        Of each method, what fitting and predicting took.
+    Returns ``record``: sizes, and of each method its metrics, its sums by group, or the reason why it could
+    not be fitted; ``seconds``: of each method, what fitting and predicting took.
     """
     data = prepare(rows, manifest, split)
     y = residual_ev_per_atom(data.test.rows)

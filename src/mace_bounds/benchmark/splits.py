@@ -27,23 +27,14 @@ COMPOSITION, SYSTEM = "composition", "system"
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One way to fit, calibrate and test.
+    """One way to fit, calibrate and test."""
 
-    Attributes
-    ----------
-    name : str
-        Names its file: ``"composition-0003"`` (the seed) or ``"system-02-of-10"``.
-    kind : {"composition", "system"}
-        What is new in the test rows: compositions, or whole chemical systems.
-    config : FitConfig
-        Settings with which :func:`mace_bounds.calibration.fit_head` divides ``fit | calibration`` likewise.
-    fit, calibration, test : ndarray of bool, shape (n,)
-        Disjoint; rows in none of them are not used.
-    """
-
-    name: str
+    name: str  # names its file: ``"composition-0003"`` (the seed) or ``"system-02-of-10"``
+    # {"composition", "system"}: what is new in the test rows: compositions, or whole chemical systems
     kind: str
+    # settings with which :func:`mace_bounds.calibration.fit_head` divides ``fit | calibration`` likewise
     config: FitConfig
+    # fit, calibration, test, shape (n,): disjoint; rows in none of them are not used
     fit: NDArray[np.bool_]
     calibration: NDArray[np.bool_]
     test: NDArray[np.bool_]
@@ -54,25 +45,12 @@ def make_splits(
 ) -> list[Split]:
     """Every split of a comparison that has test rows.
 
-    Parameters
-    ----------
-    table : DataFrame
-        ``formula`` and ``chemical_system`` of the n rows.
-    config : CompareConfig
-        Numbers of splits and folds; shares, groups and the first seed are those of its ``fit``.
-    test_keys : ndarray of uint64, optional
-        Compositions to which the test rows are restricted.
-
-    Returns
-    -------
-    list of Split
-        Composition splits of the seeds ``config.fit.seed`` onwards, which are those of :func:`mace_bounds.fit`; then
-        folds of chemical systems. With at most as many systems as folds every system is a fold of its own.
-
-    Raises
-    ------
-    HeadError
-        If no split has rows to test on.
+    ``table``: ``formula`` and ``chemical_system`` of the n rows; ``config``: numbers of splits and folds;
+    shares, groups and the first seed are those of its ``fit``; ``test_keys``: compositions to which the test
+    rows are restricted.
+    Returns composition splits of the seeds ``config.fit.seed`` onwards, which are those of
+    :func:`mace_bounds.fit`; then folds of chemical systems. With at most as many systems as folds every
+    system is a fold of its own.
     """
     splits = [*_by_composition(table, config.fit, config.n_splits), *_by_system(table, config)]
     if test_keys is not None:

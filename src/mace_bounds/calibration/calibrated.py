@@ -39,43 +39,25 @@ _COMPOSITIONS = ("fit_compositions", "calibration_compositions")
 
 @dataclass(frozen=True)
 class HeadIdentity:
-    """What a head belongs to.
+    """What a head belongs to."""
 
-    Attributes
-    ----------
-    model, model_digest, model_head : str
-        Name of the frozen model, SHA-256 of its tensors, and which of its heads.
-    kind : str
-        Kind of the features.
-    columns : tuple of str
-        Their names.
-    composition : bool
-        Whether atomic fractions join them.
-    """
-
+    # model, model_digest, model_head: name of the frozen model, SHA-256 of its tensors, and which of its
+    # heads
     model: str
     model_digest: str
     model_head: str
-    kind: str
-    columns: tuple[str, ...]
-    composition: bool
+    kind: str  # kind of the features
+    columns: tuple[str, ...]  # their names
+    composition: bool  # whether atomic fractions join them
 
 
 @dataclass(frozen=True, eq=False)
 class FoldHead:
-    """The head of all folds but one, which gives the left-out scores of that fold.
-
-    Attributes
-    ----------
-    pops : PopsHead
-    centre : Centre
-    scale : ScaleModel
-        As in :class:`CalibratedHead`.
-    """
+    """The head of all folds but one, which gives the left-out scores of that fold."""
 
     pops: PopsHead
     centre: Centre
-    scale: ScaleModel
+    scale: ScaleModel  # as in :class:`CalibratedHead`
 
     def centre_and_sigma(self, rows: DesignRows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Centre and σ of rows, shape (n,) each, eV/atom."""

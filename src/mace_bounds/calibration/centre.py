@@ -149,18 +149,9 @@ def select_centre(
 def element_shifts(y: _FloatArray, fractions: _FloatArray, w: _FloatArray) -> _FloatArray:
     """Fit a shift per element, eV, robustly and shrunk toward the shift that is common to all.
 
-    Parameters
-    ----------
-    y, w : ndarray, shape (n,)
-        Residuals, eV/atom, and row weights.
-    fractions : ndarray, shape (n, n_elements)
-        Atomic fractions.
-
-    Returns
-    -------
-    ndarray, shape (n_elements,)
-        Common shift plus that of the element. Huber regression by iteratively re-weighted ridge regression
-        (P. J. Huber, Ann. Math. Stat. 35, 73 (1964)).
+    ``y``, ``w`` (n,): residuals, eV/atom, and row weights; ``fractions`` (n, n_elements): atomic fractions.
+    Returns (n_elements,): common shift plus that of the element. Huber regression by iteratively re-weighted
+    ridge regression (P. J. Huber, Ann. Math. Stat. 35, 73 (1964)).
     """
     weights = w
     shift: _FloatArray = np.zeros(fractions.shape[1])

@@ -116,27 +116,16 @@ def weighted_conformal_quantile(
 
 @dataclass(frozen=True, eq=False)
 class LeftOutScores:
-    """Scores of labelled rows, each by a head that has not seen it.
+    """Scores of labelled rows, each by a head that has not seen it."""
 
-    Attributes
-    ----------
-    scores : array_like, shape (n,)
-        z_i = (y_i - c_k) / σ_k; their sizes where bounds are symmetric.
-    folds : array_like of int, shape (n,), optional
-        Which of the K heads left row i out, 0 to K - 1; one head by default.
-    signed : bool
-        Lower and upper bounds from quantiles of their own, (1 - level) / 2 outside each, for which a level needs twice
-        the rows; by default both come from the size of z.
-    weights : array_like, shape (n,), optional
-        Row weights, not negative; equal by default.
-    test_weight : float, optional
-        Weight for which room is kept; the mean of ``weights`` by default, more where rows come in clusters.
-    """
-
-    scores: ArrayLike
+    scores: ArrayLike  # shape (n,): z_i = (y_i - c_k) / σ_k; their sizes where bounds are symmetric
+    # shape (n,): which of the K heads left row i out, 0 to K - 1; one head by default
     folds: ArrayLike | None = None
+    # lower and upper bounds from quantiles of their own, (1 - level) / 2 outside each, for which a level
+    # needs twice the rows; by default both come from the size of z
     signed: bool = False
-    weights: ArrayLike | None = None
+    weights: ArrayLike | None = None  # shape (n,): row weights, not negative; equal by default
+    # weight for which room is kept; the mean of ``weights`` by default, more where rows come in clusters
     test_weight: float | None = None
 
     def arrays(self) -> tuple[Array, NDArray[np.int64], Array]:

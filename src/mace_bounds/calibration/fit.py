@@ -50,23 +50,14 @@ SEEN_IN_TRAINING = "composition in the model's training"
 
 @dataclass(frozen=True, eq=False)
 class FitResult:
-    """A fitted head and what it was made from.
-
-    Attributes
-    ----------
-    head : CalibratedHead
-    rows : FeatureRows
-        The labelled rows that took part.
-    splits : ndarray of str, shape (n,)
-        ``"fit"``, ``"calibration"`` or ``"test"`` for each of them; no ``"calibration"`` with cross-conformal scores.
-    left_out : dict of str to int
-        How many rows were left out, by reason.
-    """
+    """A fitted head and what it was made from."""
 
     head: CalibratedHead
-    rows: FeatureRows
+    rows: FeatureRows  # the labelled rows that took part
+    # shape (n,): ``"fit"``, ``"calibration"`` or ``"test"`` for each of them; no ``"calibration"`` with
+    # cross-conformal scores
     splits: NDArray[np.str_]
-    left_out: dict[str, int]
+    left_out: dict[str, int]  # how many rows were left out, by reason
 
 
 def residual_ev_per_atom(rows: FeatureRows) -> NDArray[np.float64]:

@@ -34,35 +34,19 @@ _OPTIONAL = ("features", "ellipsoid_std")
 
 @dataclass(frozen=True, eq=False)
 class ScaleInputs:
-    """Quantities of n rows from which σ(x) is predicted.
+    """Quantities of n rows from which σ(x) is predicted."""
 
-    Attributes
-    ----------
-    support_width : ndarray, shape (n,)
-        Half-width of the POPS support, eV/atom.
-    box_std : ndarray, shape (n,)
-        Misspecification standard deviation of the hypercube, eV/atom.
-    leverage : ndarray, shape (n,)
-        Leverage of the row against the training rows; leave-one-out values for training rows.
-    epistemic_std : ndarray, shape (n,)
-        Standard deviation from the weights' posterior, eV/atom.
-    fractions : ndarray, shape (n, n_elements)
-        Atomic fractions in the order of the model's elements; rows sum to one.
-    n_atoms : ndarray, shape (n,)
-        Atoms in the cell.
-    features : ndarray, shape (n, p), optional
-        The model's features per atom, as they are; no columns if not given.
-    ellipsoid_std : ndarray, shape (n,), optional
-        Standard deviation of the ellipsoid posterior, eV/atom, where the head has one.
-    """
-
-    support_width: NDArray[np.float64]
-    box_std: NDArray[np.float64]
+    support_width: NDArray[np.float64]  # shape (n,): half-width of the POPS support, eV/atom
+    box_std: NDArray[np.float64]  # shape (n,): misspecification standard deviation of the hypercube, eV/atom
+    # shape (n,): leverage of the row against the training rows; leave-one-out values for training rows
     leverage: NDArray[np.float64]
-    epistemic_std: NDArray[np.float64]
+    epistemic_std: NDArray[np.float64]  # shape (n,): standard deviation from the weights' posterior, eV/atom
+    # shape (n, n_elements): atomic fractions in the order of the model's elements; rows sum to one
     fractions: NDArray[np.float64]
-    n_atoms: NDArray[np.float64]
+    n_atoms: NDArray[np.float64]  # shape (n,): atoms in the cell
+    # shape (n, p): the model's features per atom, as they are; no columns if not given
     features: NDArray[np.float64] | None = None
+    # shape (n,): standard deviation of the ellipsoid posterior, eV/atom, where the head has one
     ellipsoid_std: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
@@ -120,22 +104,16 @@ class ScaleInputs:
 
 @dataclass(frozen=True, eq=False)
 class KernelSpace:
-    """Standardised columns of the training rows and the metric of their correlation.
+    """Standardised columns of the training rows and the metric of their correlation."""
 
-    Attributes
-    ----------
-    centre, spread : ndarray, shape (c,)
-        Mean and standard deviation of features and fractions; spread ``inf`` for a constant column.
-    metric : ndarray, shape (c, c)
-        W such that |(x - centre) / spread · W|² + ``offset`` is the leverage of a row: LLPR's xᵀC⁻¹x with an intercept.
-    offset : ndarray, shape ()
-        One over the number of training rows.
-    """
-
+    # centre, spread, shape (c,): mean and standard deviation of features and fractions; spread ``inf`` for a
+    # constant column
     centre: NDArray[np.float64]
     spread: NDArray[np.float64]
+    # shape (c, c): W such that |(x - centre) / spread · W|² + ``offset`` is the leverage of a row: LLPR's
+    # xᵀC⁻¹x with an intercept
     metric: NDArray[np.float64]
-    offset: NDArray[np.float64]
+    offset: NDArray[np.float64]  # shape (): one over the number of training rows
 
     @classmethod
     def fit(cls, inputs: ScaleInputs) -> KernelSpace:
@@ -184,23 +162,12 @@ class KernelSpace:
 def landmarks(points: NDArray[np.float64], order: NDArray[np.int64]) -> tuple[Arrays, NDArray[np.float64]]:
     """Place kernels exp(-|x - z|²/2ℓ²) on rows, and return their whitened modes (Nyström).
 
-    Parameters
-    ----------
-    points : ndarray, shape (n, p)
-        Standardised features of the training rows.
-    order : ndarray of int64, shape (n,)
-        The rows in the order in which they may become landmarks.
+    ``points`` (n, p): standardised features of the training rows; ``order`` (n,): the rows in the order in
+    which they may become landmarks.
+    Returns ``arrays``: ``landmarks`` (k, p) and ``kernel_width`` (); ``modes`` (k, m): ``kernel(points) @
+    modes`` are columns whose ridge is the norm of the kernel's function space.
 
-    Returns
-    -------
-    arrays : dict
-        ``landmarks`` (k, p) and ``kernel_width`` ().
-    modes : ndarray, shape (k, m)
-        ``kernel(points) @ modes`` are columns whose ridge is the norm of the kernel's function space.
-
-    References
-    ----------
-    C. Williams and M. Seeger, "Using the Nyström method to speed up kernel machines", NIPS 2000.
+    References: C. Williams and M. Seeger, "Using the Nyström method to speed up kernel machines", NIPS 2000.
     """
     chosen = points[order[:N_LANDMARKS]]
     square = _square_distances(chosen, chosen)
@@ -225,24 +192,14 @@ def _square_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray
 
 @dataclass(frozen=True, eq=False)
 class DesignRows:
-    """Rows in the form that a head takes.
+    """Rows in the form that a head takes."""
 
-    Attributes
-    ----------
-    x : ndarray, shape (n, P)
-        Design matrix: features per atom, and behind them the atomic fractions where ``composition``.
-    fractions : ndarray, shape (n, 118)
-        Atomic fractions.
-    n_atoms : ndarray, shape (n,)
-        Atoms in the cell.
-    composition : bool
-        Whether the fractions are columns of ``x``.
-    """
-
+    # shape (n, P): design matrix: features per atom, and behind them the atomic fractions where
+    # ``composition``
     x: NDArray[np.float64]
-    fractions: NDArray[np.float64]
-    n_atoms: NDArray[np.float64]
-    composition: bool
+    fractions: NDArray[np.float64]  # shape (n, 118): atomic fractions
+    n_atoms: NDArray[np.float64]  # shape (n,): atoms in the cell
+    composition: bool  # whether the fractions are columns of ``x``
 
     @property
     def features(self) -> NDArray[np.float64]:

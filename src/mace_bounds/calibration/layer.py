@@ -38,35 +38,18 @@ class ConformalLayer:
     that are exchangeable with the cell's (Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World* (2005),
     section 4.5; the largest bound of overlapping groups: Foygel Barber et al., Inf. Inference 10, 455 (2021)); with
     K folds the 1 - 2α of CV+.
-
-    Attributes
-    ----------
-    levels : Levels
-        Nominal coverages that there are enough compositions for.
-    scores : ndarray, shape (n,)
-        (y - c) / σ of the left-out rows, or their sizes.
-    folds : ndarray of int64, shape (n,)
-        Fold of each; all 0 in split conformal.
-    weights : ndarray, shape (n,)
-        Row weights.
-    members : ndarray of bool, shape (n, 1 + n_cells)
-        Which scores count for everyone (first column) and for each cell.
-    test_weights : ndarray, shape (1 + n_cells,)
-        Room kept for what is new: the mean weight of a composition there.
-    cells : tuple of str
-        Names of the cells.
-    signed : bool
-        Whether lower and upper bounds have quantiles of their own.
     """
 
-    levels: Levels
-    scores: Array
-    folds: NDArray[np.int64]
-    weights: Array
+    levels: Levels  # nominal coverages that there are enough compositions for
+    scores: Array  # shape (n,): (y - c) / σ of the left-out rows, or their sizes
+    folds: NDArray[np.int64]  # shape (n,): fold of each; all 0 in split conformal
+    weights: Array  # shape (n,): row weights
+    # shape (n, 1 + n_cells): which scores count for everyone (first column) and for each cell
     members: NDArray[np.bool_]
+    # shape (1 + n_cells,): room kept for what is new: the mean weight of a composition there
     test_weights: Array
-    cells: tuple[str, ...] = ()
-    signed: bool = False
+    cells: tuple[str, ...] = ()  # names of the cells
+    signed: bool = False  # whether lower and upper bounds have quantiles of their own
 
     def __repr__(self) -> str:
         return f"ConformalLayer({len(self.scores)} scores, levels {self.levels}, {len(self.cells)} cells)"
@@ -225,50 +208,29 @@ GROUP_KINDS = ("chemistry", "element", "size")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Intervals:
-    """What a calibrated head says about rows; energies in eV/atom, relative to the model's own energy.
+    """What a calibrated head says about rows; energies in eV/atom, relative to the model's own energy."""
 
-    Attributes
-    ----------
-    centre : ndarray, shape (n,)
-        Middle of the intervals: the expected residual, or 0 where the frozen mean is kept.
-    refit : ndarray, shape (n,)
-        Expected residual of the refit head, whether it is used or not.
-    sigma : ndarray, shape (n,)
-        The scale σ(x).
-    levels : Levels
-        Nominal coverages.
-    lower, upper : ndarray, shape (n, n_levels)
-        Bounds of the residual. CV+ and signed intervals need not have ``centre`` in their middle.
-    pops : PopsPrediction
-        Everything the POPS head says.
-    extrapolation_grade : ndarray, shape (n,)
-        Leverage over the largest leverage among compositions left out in cross-fitting; > 1 is outside.
-    unseen : ndarray of bool, shape (n,)
-        Whether a row holds an element that no row of the fit had.
-    cells : ndarray of str, shape (n,)
-        Chemistry class.
-    groups : Membership
-        Every cell a row may have quantiles of: chemistry class, elements, size bin.
-    fold_centre, fold_sigma : ndarray, shape (K, n)
-        What the heads of the folds say, from which the bounds are made; one line where nothing was left out by folds.
-    novelty : NoveltyGrades or None
-        How new the rows are; None where the head was made without it.
-    """
-
+    # shape (n,): middle of the intervals: the expected residual, or 0 where the frozen mean is kept
     centre: NDArray[np.float64]
-    refit: NDArray[np.float64]
-    sigma: NDArray[np.float64]
-    levels: Levels
+    refit: NDArray[np.float64]  # shape (n,): expected residual of the refit head, whether it is used or not
+    sigma: NDArray[np.float64]  # shape (n,): the scale σ(x)
+    levels: Levels  # nominal coverages
+    # lower, upper, shape (n, n_levels): bounds of the residual. CV+ and signed intervals need not have
+    # ``centre`` in their middle.
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
-    pops: PopsPrediction
+    pops: PopsPrediction  # everything the POPS head says
+    # shape (n,): leverage over the largest leverage among compositions left out in cross-fitting; > 1 is
+    # outside
     extrapolation_grade: NDArray[np.float64]
-    unseen: NDArray[np.bool_]
-    cells: NDArray[np.str_]
-    groups: Membership
+    unseen: NDArray[np.bool_]  # shape (n,): whether a row holds an element that no row of the fit had
+    cells: NDArray[np.str_]  # shape (n,): chemistry class
+    groups: Membership  # every cell a row may have quantiles of: chemistry class, elements, size bin
+    # fold_centre, fold_sigma, shape (K, n): what the heads of the folds say, from which the bounds are made;
+    # one line where nothing was left out by folds
     fold_centre: NDArray[np.float64]
     fold_sigma: NDArray[np.float64]
-    novelty: NoveltyGrades | None = None
+    novelty: NoveltyGrades | None = None  # how new the rows are; None where the head was made without it
 
     def __repr__(self) -> str:
         return f"Intervals({len(self.sigma)} rows, levels {self.levels})"

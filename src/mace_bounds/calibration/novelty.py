@@ -40,46 +40,27 @@ _BLOCK_ROWS = 65_536
 
 @dataclass(frozen=True, eq=False)
 class NoveltyGrades:
-    """How new structures are; NaN where a grade needs atoms that are not there.
+    """How new structures are; NaN where a grade needs atoms that are not there."""
 
-    Attributes
-    ----------
-    grades : ndarray, shape (n, 4)
-        :data:`GRADES`.
-    atom : ndarray of int64, shape (n,)
-        The atom of largest local grade, counted from 0 in the order of the structure's sites; -1 without atoms.
-    novelty : ndarray, shape (n,)
-        Largest grade in units of its threshold; 1 % of held-out structures exceed 1.
-    unseen_pair : ndarray of bool, shape (n,)
-        Whether two elements of the structure never met in one structure of the fit. Nowhere true where that is
-        common, as with few training structures: where it holds for over 5 % of the compositions kept from the fit.
-    """
-
-    grades: Array
+    grades: Array  # shape (n, 4): :data:`GRADES`
+    # shape (n,): the atom of largest local grade, counted from 0 in the order of the structure's sites; -1
+    # without atoms
     atom: NDArray[np.int64]
-    novelty: Array
+    novelty: Array  # shape (n,): largest grade in units of its threshold; 1 % of held-out structures exceed 1
+    # shape (n,): whether two elements of the structure never met in one structure of the fit. Nowhere true
+    # where that is common, as with few training structures: where it holds for over 5 % of the compositions
+    # kept from the fit.
     unseen_pair: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class LocalSets:
-    """One active set per cluster of training rows, in the leading principal components of all.
+    """One active set per cluster of training rows, in the leading principal components of all."""
 
-    Attributes
-    ----------
-    center : ndarray, shape (P,)
-        Mean of the rows.
-    axes : ndarray, shape (P, d)
-        Principal components of the standardised rows, as columns.
-    clusters : ndarray, shape (k, d)
-        Centres of the clusters.
-    sets : tuple of ActiveSet
-        Those of the clusters, in d + 1 columns: components relative to the centre, and 1.
-    """
-
-    center: Array
-    axes: Array
-    clusters: Array
+    center: Array  # shape (P,): mean of the rows
+    axes: Array  # shape (P, d): principal components of the standardised rows, as columns
+    clusters: Array  # shape (k, d): centres of the clusters
+    # those of the clusters, in d + 1 columns: components relative to the centre, and 1
     sets: tuple[ActiveSet, ...]
 
     def grade(self, b: NDArray[Any]) -> Array:
@@ -142,34 +123,19 @@ class NoveltySets:
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
-    """What a head remembers of its training structures in order to tell new ones; see :func:`fit_novelty`.
+    """What a head remembers of its training structures in order to tell new ones; see :func:`fit_novelty`."""
 
-    Attributes
-    ----------
-    sets : active sets
-        Global and local, of structures and, where the feature store kept them, of atoms.
-    thresholds : ndarray, shape (2, 4)
-        Of :data:`GRADES`, for structures of a composition that the fit has seen and of a new one; infinite where
-        there were no atoms.
-    joint_thresholds : ndarray, shape (2, 2)
-        Largest grade in units of its threshold, that few held-out structures exceed: seen and new compositions;
-        without and with atoms.
-    seen_pairs : ndarray of bool, shape (118, 118)
-        Pairs of elements that met in a structure of the fit.
-    compositions : ndarray of uint64
-        Keys of the compositions among them, sorted.
-    n_features : int
-        Feature columns, without the composition.
-    rates : dict
-        Rates of false alarm as measured on compositions that the fit has not seen, and sizes of the samples.
-    """
-
-    sets: NoveltySets
+    sets: NoveltySets  # global and local, of structures and, where the feature store kept them, of atoms
+    # shape (2, 4): of :data:`GRADES`, for structures of a composition that the fit has seen and of a new one;
+    # infinite where there were no atoms
     thresholds: Array
+    # shape (2, 2): largest grade in units of its threshold, that few held-out structures exceed: seen and new
+    # compositions; without and with atoms
     joint_thresholds: Array
-    seen_pairs: NDArray[np.bool_]
-    compositions: NDArray[np.uint64]
-    n_features: int
+    seen_pairs: NDArray[np.bool_]  # shape (118, 118): pairs of elements that met in a structure of the fit
+    compositions: NDArray[np.uint64]  # keys of the compositions among them, sorted
+    n_features: int  # feature columns, without the composition
+    # rates of false alarm as measured on compositions that the fit has not seen, and sizes of the samples
     rates: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -273,18 +239,10 @@ def ratio(grades: Array, thresholds: Array) -> Array:
 def fit_local_sets(x: NDArray[Any], seed: int) -> LocalSets:
     """Cluster training rows by k-means and find the active set of each cluster.
 
-    Parameters
-    ----------
-    x : ndarray, shape (n, P)
-        Training rows, n ≥ 1. Their order matters for the start of k-means: bring them into a definite one.
-    seed : int
-        Of that start.
-
-    Returns
-    -------
-    LocalSets
-        About one cluster per 100 rows, 64 at most; the 12 leading components. A cluster of fewer rows than twice its
-        columns is given to its neighbours.
+    ``x`` (n, P): training rows, n ≥ 1. Their order matters for the start of k-means: bring them into a
+    definite one; ``seed``: of that start.
+    Returns about one cluster per 100 rows, 64 at most; the 12 leading components. A cluster of fewer rows
+    than twice its columns is given to its neighbours.
     """
     center = x.mean(axis=0, dtype=np.float64)
     spread = x.std(axis=0, dtype=np.float64)

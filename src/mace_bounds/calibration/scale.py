@@ -42,31 +42,18 @@ class ScaleModel:
     residuals. Outside the training range the columns are clamped (a factor of two beyond it), so that
     neither a huge leverage nor a tiny support can make σ explode or vanish; elements never seen count as an
     average element, at the largest distance.
-
-    Attributes
-    ----------
-    kind : str
-        A name in :data:`KINDS`: ``"constant"``; ``"pops"``: c0 + c1·support; ``"log_ridge"``: log-linear in log widths,
-        log distance to the training rows and atomic fractions; ``"kernel"``: the same with the model's features and
-        Gaussian kernels around training rows.
-    parameters : dict of str to ndarray
-        Arrays of the kind.
-    seen_elements : ndarray of bool, shape (n_elements,)
-        Elements present in the training rows.
-    factor : ndarray, shape ()
-        Normalisation.
-    bounds : ndarray, shape (2,)
-        Floor and ceiling of σ, eV/atom.
-    scores : dict of str to float
-        Weighted interval score (68, 90, 95 %) on unseen groups of each kind that was tried, eV/atom; empty if
-        none were compared.
     """
 
+    # A name in :data:`KINDS`: ``"constant"``; ``"pops"``: c0 + c1·support; ``"log_ridge"``: log-linear in log
+    # widths, log distance to the training rows and atomic fractions; ``"kernel"``: the same with the model's
+    # features and Gaussian kernels around training rows
     kind: str
-    parameters: dict[str, NDArray[np.float64]]
-    seen_elements: NDArray[np.bool_]
-    factor: NDArray[np.float64]
-    bounds: NDArray[np.float64]
+    parameters: dict[str, NDArray[np.float64]]  # arrays of the kind
+    seen_elements: NDArray[np.bool_]  # shape (n_elements,): elements present in the training rows
+    factor: NDArray[np.float64]  # shape (): Normalisation
+    bounds: NDArray[np.float64]  # shape (2,): floor and ceiling of σ, eV/atom
+    # weighted interval score (68, 90, 95 %) on unseen groups of each kind that was tried, eV/atom; empty if
+    # none were compared
     scores: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:

@@ -109,17 +109,11 @@ class LogLinear:
     The logarithms have unit variance and the features together too, so that one ridge serves all. log σ is the mean
     over a path of ridge strengths, 1 to 300 rows times the candidate's: folds on a few hundred rows with heavy tails
     cannot tell strengths apart, and on left-out crystals the mean was up to 8 % sharper than the strength they chose.
-
-    Attributes
-    ----------
-    with_kernel : bool
-        Whether the model's features, and Gaussian kernels around training rows in them, join the rest.
-    minimum : int
-        Fewest rows for which it is tried.
     """
 
+    # whether the model's features, and Gaussian kernels around training rows in them, join the rest
     with_kernel: bool
-    minimum: int
+    minimum: int  # fewest rows for which it is tried
     strengths: ClassVar[tuple[float, ...]] = (1.0, 0.3, 0.1, 0.03)
 
     @property
@@ -203,24 +197,12 @@ def laplace_path(
     has a closed form: b0 = log of the mean of |r| exp(-design·b). Laplace, because residuals of crystals have
     heavy tails: a Gaussian likelihood follows the few largest, a regression of log|r| the luck of the smallest.
 
-    Parameters
-    ----------
-    design : ndarray, shape (n, p)
-        Columns of comparable unit.
-    size, w : ndarray, shape (n,)
-        |r|, not all zero, and row weights of mean 1.
-    strengths : sequence of float
-        Ridge strengths λ, in rows.
+    ``design`` (n, p): columns of comparable unit; ``size``, ``w`` (n,): |r|, not all zero, and row weights of
+    mean 1; ``strengths``: ridge strengths λ, in rows.
+    Returns (n_strengths, 1 + p): intercept and slopes for every strength.
 
-    Returns
-    -------
-    ndarray, shape (n_strengths, 1 + p)
-        Intercept and slopes for every strength.
-
-    References
-    ----------
-    P. McCullagh and J. Nelder, *Generalized Linear Models*, 1989, chapter 8 (the same equations: exponential
-    noise, log link); L-BFGS as in scipy, in the eigenbasis of the Hessian at its mean.
+    References: P. McCullagh and J. Nelder, *Generalized Linear Models*, 1989, chapter 8 (the same equations:
+    exponential noise, log link); L-BFGS as in scipy, in the eigenbasis of the Hessian at its mean.
     """
     total = float(w.sum())
     level = float(w @ size) / total
@@ -269,23 +251,12 @@ def gamma_nnls(
     Minimises the gamma deviance Σ w (y/μ + log μ), μ = design·θ, θ ≥ 0: the noise of a squared residual is
     proportional to its mean, so plain least squares would only see the largest rows.
 
-    Parameters
-    ----------
-    design : ndarray, shape (n, p)
-        Columns, not negative.
-    target, w : ndarray, shape (n,)
-        Non-negative sizes (|r| or r²), and row weights.
-    max_iterations, tolerance
-        Of the iteratively reweighted least squares; stop on the relative change of the deviance.
+    ``design`` (n, p): columns, not negative; ``target``, ``w`` (n,): non-negative sizes (|r| or r²), and row
+    weights; ``max_iterations``, ``tolerance``: of the iteratively reweighted least squares; stop on the
+    relative change of the deviance.
+    Returns (p,): coefficients, not negative.
 
-    Returns
-    -------
-    ndarray, shape (p,)
-        Coefficients, not negative.
-
-    References
-    ----------
-    McCullagh & Nelder, *Generalized Linear Models*, 1989, chapter 8; Lawson & Hanson, NNLS.
+    References: McCullagh & Nelder, *Generalized Linear Models*, 1989, chapter 8; Lawson & Hanson, NNLS.
     """
     from scipy.optimize import nnls
 

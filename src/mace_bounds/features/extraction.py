@@ -32,31 +32,16 @@ _N_PARTS = "mace_bounds.n_parts"
 
 @dataclass(frozen=True)
 class PlannedShard:
-    """What a shard must hold.
-
-    Attributes
-    ----------
-    index : int
-    keys : str
-        Hash of its records (:func:`mace_bounds.features.shard.keys_hash`).
-    ids : tuple of str
-        Their ids, in order.
-    """
+    """What a shard must hold."""
 
     index: int
-    keys: str
-    ids: tuple[str, ...]
+    keys: str  # hash of its records (:func:`mace_bounds.features.shard.keys_hash`)
+    ids: tuple[str, ...]  # their ids, in order
 
 
 @contextmanager
 def writing_plan(folder: Path, n_parts: int) -> Iterator[PlanWriter]:
-    """Write the plan of a store in ``n_parts``, which is put into its place when the block ends well.
-
-    Raises
-    ------
-    StoreError
-        If another part has put a plan of other records there.
-    """
+    """Write the plan of a store in ``n_parts``, which is put into its place when the block ends well."""
     path = folder / PLAN
     with atomic(path) as temporary:
         with PlanWriter(temporary, n_parts) as plan:
@@ -104,13 +89,7 @@ def same_plan(one: Path, other: Path) -> bool:
 
 
 def read_plan(path: Path) -> Iterator[PlannedShard]:
-    """Read a plan shard by shard, in order.
-
-    Raises
-    ------
-    StoreError
-        If it is damaged.
-    """
+    """Read a plan shard by shard, in order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

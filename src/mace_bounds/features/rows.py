@@ -16,18 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class AtomRows:
-    """Features of single atoms of some structures, one structure after the other.
+    """Features of single atoms of some structures, one structure after the other."""
 
-    Attributes
-    ----------
-    values : ndarray of float32, shape (n_atoms, n_features)
-        In the order of the structures and of the atoms in each.
-    counts : ndarray of int64, shape (n_structures,)
-        Atoms of each structure; 0 where its atoms are not kept.
-    """
-
+    # shape (n_atoms, n_features): in the order of the structures and of the atoms in each
     values: NDArray[np.float32]
-    counts: NDArray[np.int64]
+    counts: NDArray[
+        np.int64
+    ]  # shape (n_structures,): atoms of each structure; 0 where its atoms are not kept
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> AtomRows:
         """The atoms of the structures that a mask or indices choose, in their order."""

@@ -104,10 +104,7 @@ _PANEL = 24  # columns that tpqrt eliminates at a time; 16 to 32 are equally fas
 class QrAccumulator:
     """R factor of a tall matrix that arrives in pieces; its diagonal is non-negative.
 
-    Parameters
-    ----------
-    columns : int
-        Number of columns.
+    ``columns``: number of columns.
     """
 
     def __init__(self, columns: int) -> None:

@@ -28,28 +28,15 @@ _FLAT = 1e-12  # a column that varies by less than this fraction of its size is 
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """How raw columns become fitted ones.
+    """How raw columns become fitted ones."""
 
-    Attributes
-    ----------
-    active : ndarray of bool, shape (P,)
-        Columns that take part in the fit.
-    constant : ndarray of bool, shape (P,)
-        Columns that had one value in all training rows.
-    reference : ndarray, shape (P,)
-        That value; 0 for columns that vary.
-    center, scale : ndarray, shape (k,)
-        Of the active columns: subtracted, then divided by.
-    intercept : bool
-        A constant 1 is the last fitted column.
-    """
-
-    active: NDArray[np.bool_]
-    constant: NDArray[np.bool_]
-    reference: Array
+    active: NDArray[np.bool_]  # shape (P,): columns that take part in the fit
+    constant: NDArray[np.bool_]  # shape (P,): columns that had one value in all training rows
+    reference: Array  # shape (P,): that value; 0 for columns that vary
+    # center, scale, shape (k,): of the active columns: subtracted, then divided by
     center: Array
     scale: Array
-    intercept: bool
+    intercept: bool  # A constant 1 is the last fitted column
 
     @property
     def size(self) -> int:
@@ -124,65 +111,30 @@ _MIN_REST = 1e-8  # smallest 1 - h: below it the row fits itself and its LOO res
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """A Bayesian ridge fit.
+    """A Bayesian ridge fit."""
 
-    Attributes
-    ----------
-    coefficients : ndarray, shape (m,)
-        Posterior mean.
-    basis : ndarray, shape (m, m)
-        Right singular vectors V of the design as columns, stiffest first.
-    spread : ndarray, shape (m,)
-        D = (s² + λ/α)^-½, so that the whitening is F = V D and α Σ = F Fᵀ.
-    alpha, lambda_ : float
-        Precision of noise and of weights.
-    effective_parameters : float
-        γ, the number of well-determined parameters.
-    n_iter : int
-        Steps taken.
-    converged : bool
-        Whether the stop was reached within the allowed steps.
-    """
-
-    coefficients: Array
-    basis: Array
-    spread: Array
+    coefficients: Array  # shape (m,): posterior mean
+    basis: Array  # shape (m, m): right singular vectors V of the design as columns, stiffest first
+    spread: Array  # shape (m,): D = (s² + λ/α)^-½, so that the whitening is F = V D and α Σ = F Fᵀ
+    # alpha, lambda_: precision of noise and of weights
     alpha: float
     lambda_: float
-    effective_parameters: float
-    n_iter: int
-    converged: bool
+    effective_parameters: float  # γ, the number of well-determined parameters
+    n_iter: int  # steps taken
+    converged: bool  # whether the stop was reached within the allowed steps
 
 
 @dataclass(frozen=True, eq=False)
 class LinearFit:
-    """The mean and the per-row quantities, before any posterior.
+    """The mean and the per-row quantities, before any posterior."""
 
-    Attributes
-    ----------
-    design : Design
-        Raw to fitted columns.
-    evidence : Evidence
-        The ridge fit of y / y_scale.
-    y_scale : float
-        Root mean square of y, eV/atom; 1 where every y is zero.
-    n_rows : int
-        Rows of positive weight.
-    unweighted_leverage : ndarray, shape (n,)
-        xᵀAx of each row: its leverage but for its weight.
-    residual : ndarray, shape (n,)
-        y minus the mean, in units of y_scale.
-    weight : ndarray, shape (n,)
-        Weights as used.
-    """
-
-    design: Design
-    evidence: Evidence
-    y_scale: float
-    n_rows: int
-    unweighted_leverage: Array
-    residual: Array
-    weight: Array
+    design: Design  # raw to fitted columns
+    evidence: Evidence  # the ridge fit of y / y_scale
+    y_scale: float  # root mean square of y, eV/atom; 1 where every y is zero
+    n_rows: int  # rows of positive weight
+    unweighted_leverage: Array  # shape (n,): xᵀAx of each row: its leverage but for its weight
+    residual: Array  # shape (n,): y minus the mean, in units of y_scale
+    weight: Array  # shape (n,): weights as used
 
     @property
     def whitening(self) -> Array:
@@ -247,16 +199,9 @@ def factorise(chunks: Chunks) -> TsqrFactor:
 def maximise_evidence(zy: Array, sample_count: float, y_variance: float, config: PopsConfig) -> Evidence:
     """Fit weights, α and λ by MacKay's fixed point.
 
-    Parameters
-    ----------
-    zy : ndarray, shape (rows, m + 1)
-        Design and target up to an orthogonal transformation, rows ≥ m + 1.
-    sample_count : float
-        Number of rows of positive weight.
-    y_variance : float
-        Weighted variance of the target: 1/α at the start.
-    config : PopsConfig
-        Hyperpriors and stop.
+    ``zy`` (rows, m + 1): design and target up to an orthogonal transformation, rows ≥ m + 1;
+    ``sample_count``: number of rows of positive weight; ``y_variance``: weighted variance of the target: 1/α
+    at the start; ``config``: hyperpriors and stop.
     """
     z, y = zy[:, :-1], zy[:, -1]
     u, s, vt = linalg.svd(z, full_matrices=False, check_finite=False)

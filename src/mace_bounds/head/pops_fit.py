@@ -124,23 +124,11 @@ def principal_axes(corrections: Corrections, basis: Array, spread: Array) -> tup
 
     The corrections are never formed from α Σ twice, which would lose the square of the condition number.
 
-    Parameters
-    ----------
-    corrections : callable
-        Yields blocks (n, k) of the whitened corrections, as rows, times the matrix (m, k) it is given.
-    basis : ndarray, shape (m, m)
-        V, orthonormal.
-    spread : ndarray, shape (m,)
-        D; the corrections are (whitened) · (V D)ᵀ.
-
-    Returns
-    -------
-    axes : ndarray, shape (m, m)
-        W, as columns, widest first; the largest component of each is positive.
-    to_axes : ndarray, shape (m, m)
-        Turns whitened corrections into principal coordinates.
-    singular : ndarray, shape (m,)
-        Square roots of the eigenvalues of the sum of second moments.
+    ``corrections``: yields blocks (n, k) of the whitened corrections, as rows, times the matrix (m, k) it is
+    given; ``basis`` (m, m): V, orthonormal; ``spread`` (m,): D; the corrections are (whitened) · (V D)ᵀ.
+    Returns ``axes`` (m, m): W, as columns, widest first; the largest component of each is positive;
+    ``to_axes`` (m, m): turns whitened corrections into principal coordinates; ``singular`` (m,): square roots
+    of the eigenvalues of the sum of second moments.
     """
     m = len(spread)
     accumulator = QrAccumulator(m)

@@ -28,34 +28,17 @@ _RIDGE_SCALARS = {
 
 @dataclass(frozen=True, eq=False)
 class Ridge:
-    """The Bayesian ridge regression that gives the mean; m fitted columns, the constant last.
+    """The Bayesian ridge regression that gives the mean; m fitted columns, the constant last."""
 
-    Attributes
-    ----------
-    coefficients : ndarray, shape (m,)
-        Posterior mean, eV/atom.
-    whitening : ndarray, shape (m, m)
-        F, with α Σ = F Fᵀ and Σ the covariance of the coefficients.
-    alpha, lambda_ : float
-        Noise precision, (eV/atom)⁻², and weight precision.
-    effective_parameters : float
-        γ, the number of well-determined parameters.
-    n_rows : int
-        Rows of positive weight.
-    n_iter : int
-        Steps of the evidence iteration.
-    converged : bool
-        Whether it met its stop.
-    """
-
-    coefficients: Array
-    whitening: Array
+    coefficients: Array  # shape (m,): posterior mean, eV/atom
+    whitening: Array  # shape (m, m): F, with α Σ = F Fᵀ and Σ the covariance of the coefficients
+    # alpha, lambda_: noise precision, (eV/atom)⁻², and weight precision
     alpha: float
     lambda_: float
-    effective_parameters: float
-    n_rows: int
-    n_iter: int
-    converged: bool
+    effective_parameters: float  # γ, the number of well-determined parameters
+    n_rows: int  # rows of positive weight
+    n_iter: int  # steps of the evidence iteration
+    converged: bool  # whether it met its stop
 
     @property
     def covariance(self) -> Array:
@@ -78,30 +61,16 @@ class Ridge:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PopsHead:
-    """A linear correction and its uncertainty.
+    """A linear correction and its uncertainty."""
 
-    Attributes
-    ----------
-    config : PopsConfig
-        The settings of the fit.
-    design : Design
-        From P raw columns to m fitted ones.
-    ridge : Ridge
-        The mean and its epistemic covariance.
-    axes : ndarray, shape (m, m)
-        Principal axes W of the pointwise corrections, as columns: the coordinates of the posteriors.
-    posteriors : dict of str to Posterior
-        Those of the config, by name, in principal coordinates.
-    n_selected : int
-        Rows whose corrections made them.
-    """
-
-    config: PopsConfig
-    design: Design
-    ridge: Ridge
+    config: PopsConfig  # the settings of the fit
+    design: Design  # from P raw columns to m fitted ones
+    ridge: Ridge  # the mean and its epistemic covariance
+    # shape (m, m): principal axes W of the pointwise corrections, as columns: the coordinates of the
+    # posteriors
     axes: Array
-    posteriors: Mapping[str, Posterior]
-    n_selected: int
+    posteriors: Mapping[str, Posterior]  # those of the config, by name, in principal coordinates
+    n_selected: int  # rows whose corrections made them
 
     def __repr__(self) -> str:
         return f"PopsHead({self.design.size} columns from {self.ridge.n_rows} rows, {', '.join(self.posteriors)})"
@@ -155,30 +124,15 @@ class PopsHead:
 
 @dataclass(frozen=True, eq=False)
 class PopsFit:
-    """A head and the training rows it came from, in the order of the chunks (rows of zero weight included).
+    """A head and the training rows it came from, in the order of the chunks (rows of zero weight included)."""
 
-    Attributes
-    ----------
-    head : PopsHead
-        The head.
-    leverage : ndarray, shape (n,)
-        Regularised hat values w·xᵀAx in [0, 1); 0 for rows of zero weight.
-    residual : ndarray, shape (n,)
-        y minus the fitted mean, eV/atom.
-    loo_residual : ndarray, shape (n,)
-        y minus the mean that a fit without this row would give (at the same α, λ, columns), eV/atom.
-    selected : ndarray of bool, shape (n,)
-        Rows that made the posterior.
-    weight : ndarray, shape (n,)
-        Weights as used: mean 1 over rows of positive weight.
-    """
-
-    head: PopsHead
-    leverage: Array
-    residual: Array
+    head: PopsHead  # the head
+    leverage: Array  # shape (n,): regularised hat values w·xᵀAx in [0, 1); 0 for rows of zero weight
+    residual: Array  # shape (n,): y minus the fitted mean, eV/atom
+    # shape (n,): y minus the mean that a fit without this row would give (at the same α, λ, columns), eV/atom
     loo_residual: Array
-    selected: NDArray[np.bool_]
-    weight: Array
+    selected: NDArray[np.bool_]  # shape (n,): rows that made the posterior
+    weight: Array  # shape (n,): weights as used: mean 1 over rows of positive weight
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,17 +51,8 @@ def check_folder(out: Path) -> None:
 class State:
     """Settings and finished stages of a build, kept in ``build.json`` and written after every stage.
 
-    Parameters
-    ----------
-    out : Path
-        The folder of the build; nothing is written before :meth:`finish`.
-    config : BuildConfig
-        Resolved settings of this run.
-
-    Raises
-    ------
-    StoreError
-        If the folder was built, or is being built, with other settings, or holds something else.
+    ``out``: the folder of the build; nothing is written before :meth:`finish`; ``config``: resolved settings
+    of this run.
     """
 
     def __init__(self, out: Path, config: BuildConfig) -> None:

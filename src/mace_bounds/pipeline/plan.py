@@ -38,26 +38,16 @@ FRACTION_COLUMNS = 118
 
 @dataclass(frozen=True)
 class SourceSize:
-    """How much a source holds.
+    """How much a source holds."""
 
-    Attributes
-    ----------
-    name, kind : str
-        As :class:`mace_bounds.pipeline.sources.Source` has them.
-    structures, labelled : int
-        In all; estimated where only a first page was seen.
-    atoms : float
-        In all structures.
-    preview : QueryPreview or None
-        The first page of what is still to be downloaded.
-    """
-
+    # name, kind: as :class:`mace_bounds.pipeline.sources.Source` has them
     name: str
     kind: str
+    # structures, labelled: in all; estimated where only a first page was seen
     structures: int
     labelled: int
-    atoms: float
-    preview: QueryPreview | None = None
+    atoms: float  # in all structures
+    preview: QueryPreview | None = None  # the first page of what is still to be downloaded
 
     @property
     def counted(self) -> bool:
@@ -67,48 +57,24 @@ class SourceSize:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Disk of a stage.
-
-    Attributes
-    ----------
-    stage : str
-    done : bool
-        Whether it is done already.
-    disk_bytes : int
-        That it will need in OUT.
-    basis : str
-        Where the number is from.
-    """
+    """Disk of a stage."""
 
     stage: str
-    done: bool
-    disk_bytes: int
-    basis: str
+    done: bool  # whether it is done already
+    disk_bytes: int  # that it will need in OUT
+    basis: str  # where the number is from
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a build would do.
-
-    Attributes
-    ----------
-    out : Path
-    sources : tuple of SourceSize
-    weights : WeightsFile
-        The model's file.
-    stages : tuple of Estimate
-    free_bytes : int
-        Free disk at ``out``.
-    notes : tuple of str
-        What a user should know before starting.
-    """
+    """What a build would do."""
 
     out: Path
     sources: tuple[SourceSize, ...]
-    weights: WeightsFile
+    weights: WeightsFile  # the model's file
     stages: tuple[Estimate, ...]
-    free_bytes: int
-    notes: tuple[str, ...]
+    free_bytes: int  # free disk at ``out``
+    notes: tuple[str, ...]  # what a user should know before starting
 
     @property
     def needed_bytes(self) -> int:

@@ -140,12 +140,8 @@ def fit_the_head(
 ) -> tuple[Path, str]:
     """Fit, calibrate and measure the head.
 
-    Returns
-    -------
-    store : Path
-        The features of all sources.
-    training : str
-        A sentence on what the labels have to do with the model's own training.
+    Returns ``store``: the features of all sources; ``training``: A sentence on what the labels have to do
+    with the model's own training.
     """
     out, head = state.out, state.out / HEAD
     stores = [FeatureStore(source.store) for source in sources]

@@ -29,29 +29,14 @@ ADD_MORE = "Join labels that it has not seen (--with SOURCE): WBM, Alexandria ou
 
 @dataclass(frozen=True)
 class Source:
-    """A source that is here.
+    """A source that is here."""
 
-    Attributes
-    ----------
-    name : str
-        A canonical query or an absolute path.
-    kind : {"query", "files", "store"}
-    path : Path
-        What is read: the downloaded file, a path or pattern, or a feature store.
-    digest : str
-        SHA-256 of it.
-    store : Path
-        Where its features are, or will be.
-    about : dict
-        Plain values for ``build.json``: counts, version of the database, licence.
-    """
-
-    name: str
-    kind: str
-    path: Path
-    digest: str
-    store: Path
-    about: dict[str, Any]
+    name: str  # A canonical query or an absolute path
+    kind: str  # {"query", "files", "store"}
+    path: Path  # what is read: the downloaded file, a path or pattern, or a feature store
+    digest: str  # SHA-256 of it
+    store: Path  # where its features are, or will be
+    about: dict[str, Any]  # plain values for ``build.json``: counts, version of the database, licence
 
     def summary(self) -> dict[str, Any]:
         """Plain values, as ``build.json`` keeps them."""
@@ -73,16 +58,7 @@ def resolve_sources(
     progress: Callable[[int, int | None], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> list[Source]:
-    """Download the queries that are not here yet, and describe every source.
-
-    Raises
-    ------
-    SourceError
-        As :func:`mace_bounds.materials_project.download`, or if a path has gone, or if the downloads hold no label and
-        there is nothing else.
-    StoreError
-        If a feature store is unfinished or of another model.
-    """
+    """Download the queries that are not here yet, and describe every source."""
     sources = []
     for place, name in enumerate(config.sources):
         kind, store = kind_of(name), features_path(out, place)

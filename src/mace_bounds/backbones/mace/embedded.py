@@ -76,13 +76,7 @@ def folder_of(model: str | Path) -> Path | None:
 
 
 def load(folder: Path) -> EmbeddedModel:
-    """Read a model folder: rebuild the network from the configuration, fill in the weights.
-
-    Raises
-    ------
-    ModelError
-        If the folder does not hold such a model, or weights and configuration disagree.
-    """
+    """Read a model folder: rebuild the network from the configuration, fill in the weights."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -22,27 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ReadoutSplit:
-    """Where one readout finds its features, and the weights it applies to them.
+    """Where one readout finds its features, and the weights it applies to them."""
 
-    Attributes
-    ----------
-    layer : int
-        The layer whose scalars it reads.
-    weights : Tensor of float64, shape (n_features,)
-        Effective weights, path normalisation included, before the model's scale.
-    inner : Tensor of float64, shape (n_scalars, n_hidden), or None
-        Effective matrix before the activation; None where the readout is linear in the scalars themselves.
-    activation : torch.nn.Module or None
-        mace's activation of the hidden values of all heads.
-    columns : slice
-        The head's own among the hidden values.
-    """
-
-    layer: int
+    layer: int  # the layer whose scalars it reads
+    # shape (n_features,): effective weights, path normalisation included, before the model's scale
     weights: torch.Tensor
+    # shape (n_scalars, n_hidden): effective matrix before the activation; None where the readout is linear in
+    # the scalars themselves
     inner: torch.Tensor | None = None
-    activation: Any = None
-    columns: slice = field(default_factory=lambda: slice(None))
+    activation: Any = None  # mace's activation of the hidden values of all heads
+    columns: slice = field(default_factory=lambda: slice(None))  # the head's own among the hidden values
 
     @property
     def linear(self) -> bool:
@@ -60,23 +49,14 @@ class ReadoutSplit:
 
 @dataclass(frozen=True, eq=False)
 class LastLayer:
-    """The exact split of one head of a model.
-
-    Attributes
-    ----------
-    readouts : tuple of ReadoutSplit
-    scalars : tuple of slice
-        The invariant (0e) columns of each layer in ``node_feats``: the descriptors.
-    scale, shift : float
-        The head's scale and its shift per atom, eV.
-    atomic_energies_ev : Tensor of float64, shape (n_elements,)
-        The head's isolated-atom energies in the order of the model's elements.
-    """
+    """The exact split of one head of a model."""
 
     readouts: tuple[ReadoutSplit, ...]
-    scalars: tuple[slice, ...]
+    scalars: tuple[slice, ...]  # the invariant (0e) columns of each layer in ``node_feats``: the descriptors
+    # scale, shift: the head's scale and its shift per atom, eV
     scale: float
     shift: float
+    # shape (n_elements,): the head's isolated-atom energies in the order of the model's elements
     atomic_energies_ev: torch.Tensor
 
     @property
@@ -152,17 +132,7 @@ def _split_nonlinear(
 def split_last_layer(model: Any, head: int) -> LastLayer:
     """Split one head of a ``ScaleShiftMACE`` (on the CPU) at its last linear layer.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The model, in any float dtype.
-    head : int
-        Index of the head.
-
-    Raises
-    ------
-    ModelError
-        If the model's class or readouts are not of the supported family.
+    ``model``: the model, in any float dtype; ``head``: index of the head.
     """
     name = _mace.class_name(model)
     if name != "ScaleShiftMACE":

@@ -144,11 +144,6 @@ def training_rows(rows: BaselineRows) -> BaselineRows:
 
     The order follows from the values alone, so that no choice in a fit (a pivot, a first cluster, a
     bootstrap draw) depends on how the rows came.
-
-    Raises
-    ------
-    HeadError
-        If a label is missing, or fewer than 10 rows or 5 compositions are left.
     """
     kept = rows.take(rows.weights > 0.0)
     n_groups = len(np.unique(kept.groups))
@@ -177,21 +172,11 @@ def composition_folds(groups: NDArray[np.str_], seed: int, n_folds: int = N_FOLD
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Standardised columns with a constant, and the eigenbasis of their second moment.
+    """Standardised columns with a constant, and the eigenbasis of their second moment."""
 
-    Attributes
-    ----------
-    design : Design
-        Raw columns (P) to standardised ones with the constant last (m).
-    basis : ndarray, shape (m, m)
-        Eigenvectors V of C = Σ w z zᵀ / Σ w, stiffest first.
-    eigenvalues : ndarray, shape (m,)
-        Their eigenvalues, not negative; dimensionless, mean 1.
-    """
-
-    design: Design
-    basis: NDArray[np.float64]
-    eigenvalues: NDArray[np.float64]
+    design: Design  # raw columns (P) to standardised ones with the constant last (m)
+    basis: NDArray[np.float64]  # shape (m, m): eigenvectors V of C = Σ w z zᵀ / Σ w, stiffest first
+    eigenvalues: NDArray[np.float64]  # shape (m,): their eigenvalues, not negative; dimensionless, mean 1
 
     def rotate(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Raw rows (n, P) in the eigenbasis, Vᵀz, shape (n, m)."""
@@ -227,20 +212,10 @@ def nll_scale(
     log-likelihood is log α + mean(log s), up to a constant (for a committee: F. Musil et al., J. Chem. Theory
     Comput. 15, 906 (2019)).
 
-    Parameters
-    ----------
-    error : ndarray, shape (n,)
-        Errors of rows that were left out where the shapes were made, eV/atom.
-    shapes : ndarray, shape (n, k)
-        k candidate shapes, positive, any unit.
-    weights : ndarray, shape (n,)
-
-    Returns
-    -------
-    index : int
-        The best shape; the first of equal ones.
-    alpha : float
-        Its factor: eV/atom over the unit of the shape. Positive.
+    ``error`` (n,): errors of rows that were left out where the shapes were made, eV/atom; ``shapes`` (n, k):
+    k candidate shapes, positive, any unit; ``weights`` (n,).
+    Returns ``index``: the best shape; the first of equal ones; ``alpha``: its factor: eV/atom over the unit
+    of the shape. Positive.
     """
     share = weights / weights.sum()
     scale = max(float(np.sqrt(share @ error**2)), SMALLEST_EV_PER_ATOM)

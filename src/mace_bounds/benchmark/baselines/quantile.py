@@ -110,30 +110,10 @@ def linear_quantile(
     (S. Zheng, Int. J. Mach. Learn. Cybern. 2, 191 (2011)). Scaled by (eigenvalue + ridge)^-½ the columns are
     nearly orthonormal, so that tens of steps are enough whatever their condition.
 
-    Parameters
-    ----------
-    u : ndarray, shape (n, m)
-        Columns, one of which (or a combination) is constant.
-    eigenvalues : ndarray, shape (m,)
-        Their mean squares.
-    target, weights : ndarray, shape (n,)
-    level : float
-        τ, between 0 and 1.
-    ridge : float
-        Strength, positive.
-    smoothing : float
-        h, in the unit of the target.
-
-    Returns
-    -------
-    intercept : float
-        The quantile of all targets, from which the ridge measures.
-    slopes : ndarray, shape (m,)
-
-    Raises
-    ------
-    HeadError
-        If the minimiser does not converge.
+    ``u`` (n, m): columns, one of which (or a combination) is constant; ``eigenvalues`` (m,): their mean
+    squares; ``target``, ``weights`` (n,); ``level``: τ, between 0 and 1; ``ridge``: strength, positive;
+    ``smoothing``: h, in the unit of the target.
+    Returns ``intercept``: the quantile of all targets, from which the ridge measures; ``slopes`` (m,).
     """
     share = weights / weights.sum()
     intercept = float(np.quantile(target, level, weights=weights, method="inverted_cdf"))

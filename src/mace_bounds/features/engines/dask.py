@@ -53,17 +53,7 @@ _one_at_a_time = threading.Lock()  # a forward may set things of the whole proce
 class Dask:
     """Tasks on the workers of a Dask scheduler.
 
-    Parameters
-    ----------
-    model : bytes
-        From :func:`pack_model`.
-    address : str
-        Of the scheduler: ``"tcp://HOST:8786"``.
-
-    Raises
-    ------
-    EngineError
-        If the scheduler does not answer, or its workers lack this package.
+    ``model``: from :func:`pack_model`; ``address``: of the scheduler: ``"tcp://HOST:8786"``.
     """
 
     max_deaths = 1  # the scheduler itself tries a task on several workers before it gives up
@@ -138,13 +128,7 @@ class _Kept(WorkerPlugin):  # type: ignore[misc]
         self.model: Backbone | None = None
 
     def open(self) -> Backbone:
-        """Load the model once.
-
-        Raises
-        ------
-        EngineError
-            If this worker's packages are others than the client's: its numbers might differ.
-        """
+        """Load the model once; EngineError if this worker's packages are others, whose numbers might differ."""
         if self.model is None:
             for name, wanted in self.versions.items():
                 if _version(name) != wanted:

@@ -64,14 +64,8 @@ class _Worker:
 class Processes:
     """Worker processes, started as tasks come and replaced when they die.
 
-    Parameters
-    ----------
-    model : bytes
-        From :func:`pack_model`.
-    workers : int
-        How many processes at most.
-    imports : sequence of str
-        Modules that they all import: done once, where they are forked.
+    ``model``: from :func:`pack_model`; ``workers``: how many processes at most; ``imports``: modules that
+    they all import: done once, where they are forked.
     """
 
     max_deaths = 2

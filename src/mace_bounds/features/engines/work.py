@@ -28,13 +28,9 @@ def extract_batch(
 ) -> tuple[list[str | None], Arrays]:
     """Features of records in memory.
 
-    Returns
-    -------
-    reasons : list of str or None
-        Why a record has no features; None where it has.
-    arrays : dict
-        ``features`` (n_good, n_features), ``energy_model_ev`` and ``fixed_energy_ev`` (n_good,); with
-        ``atoms`` also ``atom_features`` (n_atoms, n_features).
+    Returns ``reasons``: why a record has no features; None where it has; ``arrays``: ``features`` (n_good,
+    n_features), ``energy_model_ev`` and ``fixed_energy_ev`` (n_good,); with ``atoms`` also ``atom_features``
+    (n_atoms, n_features).
     """
     reasons = [_reason(record, frozenset(model.atomic_numbers)) for record in records]
     good = [r.crystal for r, reason in zip(records, reasons, strict=True) if reason is None and r.crystal]
@@ -75,29 +71,16 @@ CRASHED = "the worker process died twice on this structure alone; check its geom
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Records on their way to one file of the store.
+    """Records on their way to one file of the store."""
 
-    Attributes
-    ----------
-    index : int
-        Its place in the store.
-    path : Path
-        Where it is written.
-    records : list of Record
-        All its rows.
-    crashing_rows : tuple of int
-        Positions of the records that kill the process that runs them: they get a reason unseen.
-    kind : {"readout", "descriptors"}
-        Which features.
-    atoms, symmetry : bool
-        Whether the features of single atoms are kept, and the space groups of labelled structures.
-    """
-
-    index: int
-    path: Path
-    records: list[Record]
+    index: int  # its place in the store
+    path: Path  # where it is written
+    records: list[Record]  # all its rows
+    # positions of the records that kill the process that runs them: they get a reason unseen
     crashing_rows: tuple[int, ...] = ()
-    kind: FeatureKind = "readout"
+    kind: FeatureKind = "readout"  # {"readout", "descriptors"}: which features
+    # atoms, symmetry: whether the features of single atoms are kept, and the space groups of labelled
+    # structures
     atoms: bool = False
     symmetry: bool = False
 
@@ -137,12 +120,8 @@ def compute(records: Sequence[Record], model: Backbone, kind: FeatureKind, *, at
     """Features of records; where the model fails on them together, those on which it fails alone get a reason.
 
     The others are then computed together, as if the failures had come with their reasons: the rows do not
-    depend on how the failures were found.
-
-    Raises
-    ------
-    Exception
-        What the model raised, if it fails on a small cell too: then no structure is to blame.
+    depend on how the failures were found. If the model fails on a small cell too, no structure is to blame, and what it
+    raised is raised.
     """
     try:
         return extract_batch(records, model, kind, atoms=atoms)
@@ -185,13 +164,7 @@ def _joined(parts: list[Rows]) -> Rows:
 
 
 def pack_model(model: Backbone) -> bytes:
-    """The model as bytes for other processes: the same numbers there.
-
-    Raises
-    ------
-    EngineError
-        If the model holds something that cannot be sent.
-    """
+    """The model as bytes for other processes: the same numbers there."""
     try:
         return pickle.dumps(model, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:

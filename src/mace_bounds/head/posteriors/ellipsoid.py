@@ -112,26 +112,11 @@ def log_ball_normaliser(rank: int) -> float:
 def fit_ellipsoid(u: Array, residual: Array, weight: Array, rank: int, outside: float) -> Array:
     """Fit M, so that the half-width of a row of whitened coordinates u is |Mᵀu|.
 
-    Parameters
-    ----------
-    u : ndarray, shape (n, m)
-        Whitened coordinates.
-    residual : ndarray, shape (n,)
-        Leave-one-out residuals, eV/atom.
-    weight : ndarray, shape (n,)
-        Non-negative weights.
-    rank : int
-        q ≥ 2, dimensions of the ellipsoid.
-    outside : float
-        Largest share of the weight beyond t0 half-widths, 1/K, in (0, 1).
+    ``u`` (n, m): whitened coordinates; ``residual`` (n,): leave-one-out residuals, eV/atom; ``weight`` (n,):
+    non-negative weights; ``rank``: q ≥ 2, dimensions of the ellipsoid; ``outside``: largest share of the
+    weight beyond t0 half-widths, 1/K, in (0, 1).
+    Returns (m, rank): M, eV/atom; zero where the residuals or the coordinates are.
 
-    Returns
-    -------
-    ndarray, shape (m, rank)
-        M, eV/atom; zero where the residuals or the coordinates are.
-
-    Notes
-    -----
     A Gaussian prior, worth a few rows, pulls M towards the column that gives all rows one width. The squared
     median of the residuals is added to their squares: how small a residual is says little about its scale, and
     wells at zeros go away. The start is that constant and the largest axes of Σ w r² u uᵀ; the
@@ -180,25 +165,10 @@ def generalisation_error(
 ) -> tuple[float, Array]:
     """Mean of -log p over rows, in nats, and its gradient.
 
-    Parameters
-    ----------
-    widths : ndarray, shape (m, q)
-        M.
-    u : ndarray, shape (n, m)
-        Whitened coordinates.
-    squared : ndarray, shape (n,)
-        Squared residuals.
-    weight : ndarray, shape (n,)
-        Weights of sum 1.
-    outside : float
-        1/K, see the module.
-
-    Returns
-    -------
-    value : float
-        The exact mean of -log p where all rows are within t0 half-widths.
-    gradient : ndarray, shape (m, q)
-        Its derivative by M.
+    ``widths`` (m, q): M; ``u`` (n, m): whitened coordinates; ``squared`` (n,): squared residuals; ``weight``
+    (n,): weights of sum 1; ``outside``: 1/K, see the module.
+    Returns ``value``: the exact mean of -log p where all rows are within t0 half-widths; ``gradient`` (m, q):
+    its derivative by M.
     """
     rank = widths.shape[1]
     projected = u @ widths

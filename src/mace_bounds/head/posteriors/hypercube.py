@@ -79,14 +79,8 @@ class Hypercube:
 class StreamingPercentiles:
     """Exact percentiles of columns that arrive in pieces, holding only their tails.
 
-    Parameters
-    ----------
-    count : int
-        Number of values per column in all.
-    percent : float
-        The percentiles wanted are ``percent`` and ``100 - percent``, in [0, 50].
-    columns : int
-        Number of columns.
+    ``count``: number of values per column in all; ``percent``: the percentiles wanted are ``percent`` and
+    ``100 - percent``, in [0, 50]; ``columns``: number of columns.
     """
 
     def __init__(self, count: int, percent: float, columns: int) -> None:

@@ -39,12 +39,7 @@ class _Block:
 class SymmetricContraction:
     """Polynomials of one layer; call it with atoms of one element.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        mace's ``SymmetricContraction`` in float64.
-    dtype, device
-        Of the evaluation.
+    ``module``: mace's ``SymmetricContraction`` in float64; ``dtype``, ``device``: of the evaluation.
 
     Attributes
     ----------
@@ -123,17 +118,9 @@ class SymmetricContraction:
     def __call__(self, x: torch.Tensor, element: int) -> list[torch.Tensor]:
         """Contract messages of atoms of one element.
 
-        Parameters
-        ----------
-        x : Tensor, shape (channels, components, n_atoms)
-            Components in the order of :attr:`order`.
-        element : int
-            Its index in the model's list.
-
-        Returns
-        -------
-        list of Tensor, each (2 l + 1, n_atoms, channels)
-            One for each degree l of :attr:`degrees`.
+        ``x`` (channels, components, n_atoms): components in the order of :attr:`order`; ``element``: its
+        index in the model's list.
+        Returns one for each degree l of :attr:`degrees`.
         """
         import torch
 

@@ -34,12 +34,7 @@ INTERACTIONS = {
 class Convolution:
     """The radial network and tensor product of one interaction block, up to and with the linear map after it.
 
-    Parameters
-    ----------
-    block : torch.nn.Module
-        mace's interaction block in float64.
-    dtype, device
-        Of the evaluation.
+    ``block``: mace's interaction block in float64; ``dtype``, ``device``: of the evaluation.
     """
 
     def __init__(self, block: Any, dtype: torch.dtype, device: str) -> None:
@@ -107,19 +102,10 @@ class Convolution:
         The sum over neighbours of one element of (radial hidden values x spherical harmonics) is taken
         before the radial network's last and widest layer and before the channels.
 
-        Parameters
-        ----------
-        table : Tensor, shape (n_elements, width)
-            Scalars of each element after the block's first linear map.
-        edges, chunks, n_atoms
-            The batch.
-        reduction : module
-            :mod:`~mace_bounds.backbones.mace.fast.sums` or its compiled twin.
-
-        Returns
-        -------
-        list of Tensor, each (2 l + 1, n_atoms, width)
-            Sums of messages by degree, after the linear map, before the norm.
+        ``table`` (n_elements, width): scalars of each element after the block's first linear map; ``edges``,
+        ``chunks``, ``n_atoms``: the batch; ``reduction``: :mod:`~mace_bounds.backbones.mace.fast.sums` or its
+        compiled twin.
+        Returns sums of messages by degree, after the linear map, before the norm.
         """
         import torch
 
@@ -144,12 +130,8 @@ class Convolution:
     ) -> list[torch.Tensor]:
         """Messages of a later layer.
 
-        Parameters
-        ----------
-        features : list of Tensor, each (2 l + 1, n_atoms, width)
-            Features of the layer before, after the block's first linear map.
-        edges, chunks, n_atoms, reduction
-            As for :meth:`from_elements`; the result as well.
+        ``features``: features of the layer before, after the block's first linear map; ``edges``, ``chunks``,
+        ``n_atoms``, ``reduction``: as for :meth:`from_elements`; the result as well.
         """
         import torch
 

@@ -17,61 +17,38 @@ HASH = -7046029254386353131  # 2^64 / golden ratio, odd: spreads the bits of a l
 
 @dataclass(frozen=True, eq=False)
 class Edges:
-    """Undirected edges of a batch, in the order of their first atoms.
+    """Undirected edges of a batch, in the order of their first atoms."""
 
-    Attributes
-    ----------
-    first, second : Tensor of int64, shape (n_edges,)
-        The two atoms; the vector points from ``second`` to ``first``.
-    lengths : Tensor, shape (n_edges,)
-        Å.
-    harmonics : Tensor, shape (n_edges, (max_ell + 1)^2)
-        Spherical harmonics of the vector, as mace evaluates them.
-    radial : Tensor, shape (n_edges, n_basis)
-        Radial functions; they carry the cutoff unless it is kept apart.
-    cutoff : Tensor, shape (n_edges, 1), or None
-        The cutoff, where the model applies it after its radial network.
-    """
-
+    # first, second, shape (n_edges,): the two atoms; the vector points from ``second`` to ``first``
     first: torch.Tensor
     second: torch.Tensor
-    lengths: torch.Tensor
+    lengths: torch.Tensor  # shape (n_edges,): Å
+    # shape (n_edges, (max_ell + 1)^2): spherical harmonics of the vector, as mace evaluates them
     harmonics: torch.Tensor
+    # shape (n_edges, n_basis): radial functions; they carry the cutoff unless it is kept apart
     radial: torch.Tensor
+    # shape (n_edges, 1): the cutoff, where the model applies it after its radial network
     cutoff: torch.Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """A run of undirected edges, and both their directions sorted by receiver and element of the sender.
+    """A run of undirected edges, and both their directions sorted by receiver and element of the sender."""
 
-    Attributes
-    ----------
-    edges : slice
-        The run.
-    atoms : slice
-        The atoms of all crystals it touches.
-    kinds : Tensor of int64, shape (n_kinds,)
-        One edge of each length and pair of elements: all that the radial networks can tell apart.
-    kind : Tensor of int64, shape (n,)
-        Which of them each edge of the run is.
-    order : Tensor of int64, shape (2 n,)
-        Directions in sorted order: k < n is edge k towards its first atom, k >= n edge k - n towards its second.
-    offsets : Tensor of int64, shape (n_atoms + 1,)
-        Where the directions of each receiver begin.
-    group_offsets : Tensor of int64, shape (n_groups + 1,)
-        Where each group of one receiver and one element begins.
-    group_atom, group_element : Tensor of int64, shape (n_groups,)
-        Receiver (counted from ``atoms.start``) and element of each group.
-    """
-
-    edges: slice
-    atoms: slice
+    edges: slice  # the run
+    atoms: slice  # the atoms of all crystals it touches
+    # shape (n_kinds,): one edge of each length and pair of elements: all that the radial networks can tell
+    # apart
     kinds: torch.Tensor
-    kind: torch.Tensor
+    kind: torch.Tensor  # shape (n,): which of them each edge of the run is
+    # shape (2 n,): directions in sorted order: k < n is edge k towards its first atom, k >= n edge k - n
+    # towards its second
     order: torch.Tensor
-    offsets: torch.Tensor
+    offsets: torch.Tensor  # shape (n_atoms + 1,): where the directions of each receiver begin
+    # shape (n_groups + 1,): where each group of one receiver and one element begins
     group_offsets: torch.Tensor
+    # group_atom, group_element, shape (n_groups,): receiver (counted from ``atoms.start``) and element of
+    # each group
     group_atom: torch.Tensor
     group_element: torch.Tensor
 
@@ -79,11 +56,8 @@ class Chunk:
 def build_edges(module: Any, batch: GraphBatch, dtype: torch.dtype) -> tuple[Edges, torch.Tensor | None]:
     """Evaluate mace's own spherical harmonics, radial functions and pair repulsion on undirected edges.
 
-    Returns
-    -------
-    Edges
-    Tensor of shape (n_atoms,), or None
-        Pair repulsion of each atom, eV, before the model's scale; None where the model has none.
+    Returns (n_atoms,): pair repulsion of each atom, eV, before the model's scale; None where the model has
+    none.
     """
     import torch
 

@@ -17,21 +17,10 @@ def weighted_segment_sum(
 ) -> torch.Tensor:
     """Sum rows[columns[k]] * weights[k] over the k of each segment.
 
-    Parameters
-    ----------
-    rows : Tensor of float32 or float64, shape (n_rows, width)
-        What is gathered.
-    columns : Tensor of int64, shape (n,)
-        The row of each term.
-    offsets : Tensor of int64, shape (n_segments + 1,)
-        Where each segment begins among the terms.
-    weights : Tensor, shape (n,)
-        A factor for each term.
-
-    Returns
-    -------
-    Tensor, shape (n_segments, width)
-        By torch's ``embedding_bag``, which is fastest in float32, or its sparse product, which is in float64.
+    ``rows`` (n_rows, width): what is gathered; ``columns`` (n,): the row of each term; ``offsets``
+    (n_segments + 1,): where each segment begins among the terms; ``weights`` (n,): A factor for each term.
+    Returns (n_segments, width): by torch's ``embedding_bag``, which is fastest in float32, or its sparse
+    product, which is in float64.
     """
     import torch
 
@@ -50,19 +39,10 @@ def weighted_segment_sum(
 def sum_groups(path: Path, hidden: torch.Tensor, couplings: torch.Tensor, chunk: Chunk) -> torch.Tensor:
     """Sum radial values over the neighbours of each group.
 
-    Parameters
-    ----------
-    path : Path
-        One whose neighbours are scalars.
-    hidden : Tensor, shape (n_kinds, width)
-        Values of each kind of edge of the chunk.
-    couplings : Tensor, shape (n_edges, n_terms)
-        Coupled spherical harmonics of each edge towards its first atom, of all paths.
-    chunk : Chunk
-
-    Returns
-    -------
-    Tensor, shape (2 l3 + 1, n_groups, width)
+    ``path``: one whose neighbours are scalars; ``hidden`` (n_kinds, width): values of each kind of edge of
+    the chunk; ``couplings`` (n_edges, n_terms): coupled spherical harmonics of each edge towards its first
+    atom, of all paths.
+    Returns (2 l3 + 1, n_groups, width).
     """
     import torch
 
@@ -87,13 +67,8 @@ def _sorted_couplings(path: Path, couplings: torch.Tensor, chunk: Chunk) -> torc
 class MessageSums:
     """Adds the messages of one chunk, path by path.
 
-    Parameters
-    ----------
-    features : list of Tensor, each (2 l + 1, n_atoms, width)
-        Features of the neighbours by degree.
-    senders : Tensor of int64, shape (2 n_edges,)
-        The neighbour at the end of each direction (not sorted).
-    chunk : Chunk
+    ``features``: features of the neighbours by degree; ``senders`` (2 n_edges,): the neighbour at the end of
+    each direction (not sorted).
     """
 
     def __init__(self, features: list[torch.Tensor], senders: torch.Tensor, chunk: Chunk) -> None:
@@ -111,17 +86,9 @@ class MessageSums:
     ) -> None:
         """Add Σ_neighbours radial · Σ_m1 coupling · feature to ``sums``.
 
-        Parameters
-        ----------
-        path : Path
-        radial : Tensor, shape (n_kinds, width)
-            Radial weights of the path for each kind of edge.
-        couplings : Tensor, shape (n_edges, n_terms)
-            Coupled spherical harmonics of each edge towards its first atom, of all paths.
-        sums : Tensor, shape (2 l3 + 1, n_atoms, n_paths, width)
-            Changed in place.
-        place : int
-            Of the path among those of its degree.
+        ``radial`` (n_kinds, width): radial weights of the path for each kind of edge; ``couplings`` (n_edges,
+        n_terms): coupled spherical harmonics of each edge towards its first atom, of all paths; ``sums`` (2
+        l3 + 1, n_atoms, n_paths, width): changed in place; ``place``: of the path among those of its degree.
         """
         import torch
 
