@@ -12,7 +12,6 @@ from mace_bounds.calibration import (
     conformal_layer,
     conformal_quantile,
     conformal_scores,
-    weighted_conformal_quantile,
 )
 from mace_bounds.errors import HeadError
 from mace_bounds.levels import LEVELS
@@ -63,15 +62,15 @@ def test_quantiles_do_not_decrease_with_the_level(scores):
 
 @given(SCORES, st.sampled_from(LEVELS), st.floats(0.01, 100))
 def test_equal_weights_change_nothing(scores, level, weight):
-    weighted = weighted_conformal_quantile(scores, np.full(len(scores), weight), level)
+    weighted = conformal_quantile(scores, level, np.full(len(scores), weight))
     assert weighted == conformal_quantile(scores, level)
 
 
 def test_weights_by_hand():
     # cumulated (1, 3, 4) of 4 + 1: 0.2, 0.6, 0.8
-    assert weighted_conformal_quantile([3.0, 1.0, 2.0], [1.0, 1.0, 2.0], 0.5, test_weight=1.0) == 2.0
-    assert weighted_conformal_quantile([3.0, 1.0, 2.0], [1.0, 1.0, 2.0], 0.7, test_weight=1.0) == 3.0
-    assert weighted_conformal_quantile([3.0, 1.0, 2.0], [1.0, 1.0, 2.0], 0.9, test_weight=1.0) == math.inf
+    assert conformal_quantile([3.0, 1.0, 2.0], 0.5, [1.0, 1.0, 2.0], test_weight=1.0) == 2.0
+    assert conformal_quantile([3.0, 1.0, 2.0], 0.7, [1.0, 1.0, 2.0], test_weight=1.0) == 3.0
+    assert conformal_quantile([3.0, 1.0, 2.0], 0.9, [1.0, 1.0, 2.0], test_weight=1.0) == math.inf
 
 
 def test_faults_are_named():
@@ -84,7 +83,7 @@ def test_faults_are_named():
     with pytest.raises(HeadError, match="one length"):
         conformal_scores([1.0], [1.0, 2.0])
     with pytest.raises(HeadError, match="non-negative weight"):
-        weighted_conformal_quantile([1.0], [-1.0], 0.9)
+        conformal_quantile([1.0], 0.9, [-1.0])
 
 
 def test_scores_are_residuals_in_units_of_width():

@@ -15,7 +15,6 @@ from mace_bounds.calibration import (
     conformal_quantile,
     cv_plus_bounds,
     cv_plus_level,
-    weighted_conformal_quantile,
 )
 from mace_bounds.errors import HeadError
 
@@ -85,8 +84,8 @@ def test_weights_of_one_fold():
     rng = np.random.default_rng(1)
     z, w, zeros = rng.normal(size=50), rng.uniform(0, 2, 50), np.zeros(50, int)
     low, high = cv_plus_bounds([[0.0]], [[1.0]], LeftOutScores(z, zeros, True, w, 3.0), 0.8)
-    assert high[0] == weighted_conformal_quantile(z, w, 0.9, 3.0)
-    assert low[0] == -weighted_conformal_quantile(-z, w, 0.9, 3.0)
+    assert high[0] == conformal_quantile(z, 0.9, w, 3.0)
+    assert low[0] == -conformal_quantile(-z, 0.9, w, 3.0)
 
 
 def test_whole_weights_are_repeated_rows():

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.head_rows import correlated, mace_like
+from helpers.posterior_draws import with_posterior
 from mace_bounds.errors import HeadError
 from mace_bounds.head import PopsConfig, TsqrFactor, array_chunks, factorise, fit_pops, predict
 
@@ -63,7 +64,7 @@ def test_agrees_with_the_formulas_written_with_inverses():
     half, middle = np.abs(z @ vectors) @ (high - low) / 2, z @ vectors @ (high + low) / 2
     assert np.allclose(p.support_upper, z @ theta + middle + half, rtol=1e-9, atol=1e-11)
     assert np.allclose(p.support_lower, z @ theta + middle - half, rtol=1e-9, atol=1e-11)
-    ensemble = predict(fit.head.with_posterior("ensemble"), x)
+    ensemble = predict(with_posterior(fit.head, "ensemble"), x)
     rms = np.sqrt(np.mean((z @ corrections.T) ** 2, axis=1))
     assert np.allclose(ensemble.misspecification_std, rms, rtol=1e-9)
     assert np.allclose(p.epistemic_std, np.sqrt(gain / head.ridge.alpha), rtol=1e-9)

@@ -1,5 +1,7 @@
 """Draws from posteriors, by their definitions: another way to their widths than the closed forms."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from mace_bounds.head.posteriors import Ellipsoid, Ensemble, Hypercube
@@ -22,3 +24,9 @@ def draw(posterior, n, seed):
 def whitened(head, x):
     """Whitened rows u = Fᵀz, shape (n, m)."""
     return head.design.transform(x) @ head.ridge.whitening
+
+
+def with_posterior(head, name):
+    """The same head with another of its posteriors as the one that counts."""
+    others = tuple(other for other in head.posteriors if other != name)
+    return replace(head, config=replace(head.config, posterior=name, also=others))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.benchmark.config import REFERENCE
-from mace_bounds.calibration import conformal_scores, weighted_conformal_quantile
+from mace_bounds.calibration import conformal_quantile, conformal_scores
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.metrics import crps_from_quantiles, interval_score, width_metrics
 
@@ -49,7 +49,7 @@ def calibrated(outcome: Outcome, data: SplitData) -> Callable[[float], Bounds]:
     centre, sigma = outcome.test.centre, outcome.test.sigma
 
     def bounds(level: float) -> Bounds:
-        half = weighted_conformal_quantile(scores, rows.weights, level, new_weight) * sigma
+        half = conformal_quantile(scores, level, rows.weights, new_weight) * sigma
         return centre - half, centre + half
 
     return bounds

@@ -9,7 +9,6 @@ from mace_bounds.calibration.conformal import (
     conformal_scores,
     cv_plus_bounds,
     cv_plus_level,
-    weighted_conformal_quantile,
 )
 from mace_bounds.calibration.fit import (
     FitResult,
@@ -63,5 +62,4 @@ __all__ = [
     "select_centre",
     "select_scale",
     "usable_rows",
-    "weighted_conformal_quantile",
 ]

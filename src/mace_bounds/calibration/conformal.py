@@ -40,17 +40,10 @@ def conformal_scores(residual: ArrayLike, sigma: ArrayLike) -> NDArray[np.float6
     return np.abs(r) / s
 
 
-def _checked(scores: ArrayLike, level: float) -> NDArray[np.float64]:
-    s = np.asarray(scores, dtype=np.float64)
-    if s.ndim != 1 or np.any(np.isnan(s)):
-        raise HeadError("scores must be a 1-D array without NaN; drop rows without a label first.")
-    if not 0.0 < level < 1.0:
-        raise HeadError(f"the level {level:g} is not between 0 and 1; write 95 per cent as 0.95.")
-    return s
-
-
-def conformal_quantile(scores: ArrayLike, level: float) -> float:
-    """Return the ⌈(n+1)·level⌉-th smallest score, or ``inf`` if there are too few.
+def conformal_quantile(
+    scores: ArrayLike, level: float, weights: ArrayLike | None = None, test_weight: float | None = None
+) -> float:
+    """Return the conformal quantile of calibration rows: with equal weights the ⌈(n+1)·level⌉-th smallest score.
 
     Parameters
     ----------
@@ -58,51 +51,35 @@ def conformal_quantile(scores: ArrayLike, level: float) -> float:
         Scores |r|/σ of the calibration rows, any order.
     level : float
         Nominal coverage, between 0 and 1.
+    weights : array_like, shape (n,), optional
+        Not negative: a likelihood ratio under covariate shift, or 1 / (rows of the composition) where every composition
+        shall count once.
+    test_weight : float, optional
+        Weight of the new row; the mean of ``weights`` by default.
 
     Returns
     -------
     float
-        The conformal quantile; ``inf`` if n < level / (1 - level) (n < 19 at 95 %, n < 99 at 99 %).
+        Smallest score whose cumulated weight reaches ``level`` of the total (new row included), or ``inf`` if there are
+        too few: without weights if n < level / (1 - level) (n < 19 at 95 %, n < 99 at 99 %).
 
     Raises
     ------
     HeadError
-        If a score is NaN or the level is outside (0, 1).
-    """
-    s = _checked(scores, level)
-    rank = math.ceil((s.size + 1) * level - _ROUND_OFF)
-    if rank > s.size:
-        return math.inf
-    return float(np.partition(s, rank - 1)[rank - 1])
-
-
-def weighted_conformal_quantile(
-    scores: ArrayLike, weights: ArrayLike, level: float, test_weight: float | None = None
-) -> float:
-    """Return the conformal quantile of weighted calibration rows.
-
-    Parameters
-    ----------
-    scores, weights : array_like, shape (n,)
-        Scores, and weights not negative: a likelihood ratio under covariate shift, or 1 / (rows of the
-        composition) where every composition shall count once.
-    level : float
-        Nominal coverage, between 0 and 1.
-    test_weight : float, optional
-        Weight of the new row; the mean of ``weights`` by default. Equal weights give
-        :func:`conformal_quantile`.
-
-    Returns
-    -------
-    float
-        Smallest score whose cumulated weight reaches ``level`` of the total (new row included), or ``inf``.
+        If a score is NaN, the level is outside (0, 1), or weights are negative or sum to zero.
 
     References
     ----------
     Tibshirani, Barber, Candès, Ramdas, NeurIPS 2019, equation 7.
     """
-    s = _checked(scores, level)
-    w = np.asarray(weights, dtype=np.float64)
+    s = np.asarray(scores, dtype=np.float64)
+    if s.ndim != 1 or np.any(np.isnan(s)):
+        raise HeadError("scores must be a 1-D array without NaN; drop rows without a label first.")
+    if not 0.0 < level < 1.0:
+        raise HeadError(f"the level {level:g} is not between 0 and 1; write 95 per cent as 0.95.")
+    if weights is None and not s.size:
+        return math.inf
+    w = np.ones(s.size) if weights is None else np.asarray(weights, dtype=np.float64)
     if w.shape != s.shape or not np.all(w >= 0) or not w.sum() > 0:
         raise HeadError(
             "each score needs a non-negative weight, and their sum must be positive; correct the weights."

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from mace_bounds.calibration.conformal import (
     Array,
     LeftOutScores,
+    conformal_quantile,
     cv_plus_bounds,
     cv_plus_level,
-    weighted_conformal_quantile,
 )
 from mace_bounds.calibration.novelty import NoveltyGrades
 from mace_bounds.errors import HeadError
@@ -80,9 +80,9 @@ class ConformalLayer:
         (scores, _, weights), new = everyone.arrays(), everyone.test_weight
         if self.signed:
             tail = 0.5 * (1.0 + level)
-            upper = weighted_conformal_quantile(scores, weights, tail, new)
-            return 0.5 * (upper + weighted_conformal_quantile(-scores, weights, tail, new))
-        return weighted_conformal_quantile(np.abs(scores), weights, level, new)
+            upper = conformal_quantile(scores, tail, weights, new)
+            return 0.5 * (upper + conformal_quantile(-scores, tail, weights, new))
+        return conformal_quantile(np.abs(scores), level, weights, new)
 
     def _column(self, column: int) -> LeftOutScores:
         """Scores of everyone (0) or of a cell."""
@@ -180,7 +180,7 @@ def conformal_layer(
 
     def reaches(rows: NDArray[np.bool_], level: float) -> bool:
         tail = 0.5 * (1.0 + level) if signed else level
-        return bool(np.isfinite(weighted_conformal_quantile(z[rows], w[rows], tail, room(rows))))
+        return bool(np.isfinite(conformal_quantile(z[rows], tail, w[rows], room(rows))))
 
     everyone = np.ones(z.size, dtype=np.bool_)
     reached = [float(level) for level in levels if reaches(everyone, level)]

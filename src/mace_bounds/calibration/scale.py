@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.calibration.conformal import weighted_conformal_quantile
+from mace_bounds.calibration.conformal import conformal_quantile
 from mace_bounds.calibration.inputs import ScaleInputs
 from mace_bounds.calibration.scale_kinds import KINDS, TrainingRows
 from mace_bounds.calibration.splits import group_folds, hashed_order
@@ -311,7 +311,7 @@ def interval_loss(
     for fold in np.unique(folds):
         test = folds == fold
         for level in _SCORE_LEVELS:
-            q = weighted_conformal_quantile(ratio[~test], w[~test], level)
+            q = conformal_quantile(ratio[~test], level, w[~test])
             half = min(q, float(ratio[~test].max())) * sigma[test]
             loss[test] += (1.0 - level) * half + np.maximum(np.abs(r[test]) - half, 0.0)
     return loss / len(_SCORE_LEVELS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -79,15 +79,6 @@ class PopsHead:
     def posterior(self) -> Posterior:
         """The posterior that the config names."""
         return self.posteriors[self.config.posterior]
-
-    def with_posterior(self, name: str) -> PopsHead:
-        """The same head with another of its posteriors as the one that counts; HeadError if it was not fitted."""
-        if name not in self.posteriors:
-            raise HeadError(
-                f"the head was fitted without the posterior {name!r}; fit it again with this one."
-            )
-        others = tuple(other for other in self.posteriors if other != name)
-        return replace(self, config=replace(self.config, posterior=name, also=others))
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Return every number of the head as named arrays (settings apart: ``config.to_dict()``)."""
