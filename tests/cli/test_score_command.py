@@ -71,7 +71,7 @@ def test_nothing_scored_is_exit_code_1_and_nothing_there_is_2(run, pair, tmp_pat
 
 
 def test_bad_options_are_told_before_the_model_is_loaded(run, crystal_file, pair, tmp_path, monkeypatch):
-    monkeypatch.setattr("mace_bounds.bounds.predictor.load_model", None)
+    monkeypatch.setattr("mace_bounds.features.settings.load_model", None)
     assert "calibrated for the levels" in run("score", crystal_file, *pair, "--level", "0.5").stderr
     assert "make it first" in run("score", crystal_file, *pair, "--output", tmp_path / "no" / "x.csv").stderr
     assert run("score", crystal_file, *pair, "--format", "xml").exit_code == 2

@@ -14,13 +14,12 @@ from mace_bounds.auditing.drawing import draw_plots
 from mace_bounds.auditing.findings import atlas, counts, failures, flag_counts, measure
 from mace_bounds.auditing.folder import AuditFolder
 from mace_bounds.auditing.suspects import suspects
-from mace_bounds.backbones import DEFAULT_MODEL, load_model, training_compositions
+from mace_bounds.backbones import DEFAULT_MODEL, training_compositions
 from mace_bounds.bounds import BoundsPredictor, detailed_table, find_head, load_head, provenance
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.errors import HeadError, StoreError
 from mace_bounds.features import FeatureRows, FeatureStore, extract, is_store
 from mace_bounds.fitting import FULL, PublishedEnergies, cross_fit_store
-from mace_bounds.structures import read
 from mace_bounds.versions import now, versions
 
 if TYPE_CHECKING:
@@ -199,12 +198,7 @@ def _open_model(model: Any, head: str | Path | CalibratedHead | None, config: Au
     """The backbone that makes the features, and the head for it; nothing is written before both are there."""
     extract = replace(config.extract, symmetry=True)
     if config.cross_fit or config.predictions is not None:
-        backbone = load_model(
-            model or DEFAULT_MODEL,
-            device=extract.device,
-            dtype=extract.dtype,
-            memory_bytes=extract.memory_bytes,
-        )
+        backbone = extract.load(model or DEFAULT_MODEL)
         return _Opened(None, backbone, None, backbone.training_compositions, extract)
     predictor = BoundsPredictor(model, head, level=config.level, settings=extract)
     extract = replace(extract, kind=predictor.kind, atoms=predictor.head.wants_atoms)
@@ -215,14 +209,8 @@ def _extracted(source: Any, out: Path, opened: _Opened, progress: Progress) -> F
     """The store of features in the audit's folder, finished."""
     backbone, settings = opened.backbone, opened.extract
     assert backbone is not None
-    records = read(
-        source,
-        energy_key=settings.energy_key,
-        max_atoms=settings.max_atoms,
-        elements=frozenset(backbone.atomic_numbers),
-    )
     return extract(
-        records,
+        settings.read(source, backbone),
         out / _folder.FEATURES,
         backbone,
         settings,

@@ -22,23 +22,17 @@ FeatureKind = Literal["readout", "descriptors"]
 
 @dataclass(frozen=True, eq=False)
 class FeatureBlock:
-    """Features and energies of some crystals, in their order.
+    """Features and energies of some crystals, in their order."""
 
-    Attributes
-    ----------
-    features : ndarray of float64, shape (n_crystals, n_features)
-        Sums over atoms; without the count of atoms.
-    fixed_energy_ev : ndarray of float64, shape (n_crystals,)
-        The part of the energy that no readout weight changes (isolated atoms, pair repulsion).
-    energy_ev : ndarray of float64, shape (n_crystals,)
-        The model's total energy, θ0 · [features, n_atoms] + fixed_energy_ev.
-    atoms : ndarray of float32, shape (n_atoms, n_features), or None
-        Features of every single atom, crystal after crystal, where they were asked for.
-    """
-
+    # shape (n_crystals, n_features): sums over atoms; without the count of atoms
     features: NDArray[np.float64]
+    # shape (n_crystals,): the part of the energy that no readout weight changes (isolated atoms, pair
+    # repulsion)
     fixed_energy_ev: NDArray[np.float64]
+    # shape (n_crystals,): the model's total energy, θ0 · [features, n_atoms] + fixed_energy_ev
     energy_ev: NDArray[np.float64]
+    # shape (n_atoms, n_features): features of every single atom, crystal after crystal, where they were asked
+    # for
     atoms: NDArray[np.float32] | None = None
 
 
@@ -128,27 +122,13 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The file of a model's weights.
+    """The file of a model's weights."""
 
-    Attributes
-    ----------
-    model : str
-        What the user called it: a name, or a path.
-    path : Path
-        Where the file is, or where its family will put it.
-    here : bool
-        Whether it is there.
-    url : str or None
-        Where it is fetched from; None for what is never fetched.
-    size_bytes : int or None
-        Of the file; where it is not here, what is known of it.
-    """
-
-    model: str
-    path: Path
-    here: bool
-    url: str | None
-    size_bytes: int | None
+    model: str  # what the user called it: a name, or a path
+    path: Path  # where the file is, or where its family will put it
+    here: bool  # whether it is there
+    url: str | None  # where it is fetched from; None for what is never fetched
+    size_bytes: int | None  # of the file; where it is not here, what is known of it
 
 
 class Family(Protocol):

@@ -7,14 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mace_bounds.backbones import Backbone, list_models, load_model
+from mace_bounds.backbones import Backbone, list_models
 from mace_bounds.bounds.library import find_head, load_head
 from mace_bounds.bounds.table import bounds_table, detailed_table
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.columns import FLAGS, flag_names, records
 from mace_bounds.errors import HeadError, StructureError
 from mace_bounds.features import ExtractSettings, extract_rows
-from mace_bounds.structures import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,28 +143,18 @@ class BoundsPredictor:
         # a checkpoint, whose tensors are known only when it is loaded, comes before its head; a name comes after it,
         # so that nothing is downloaded or loaded where no head fits
         name = model if isinstance(model, (str, Path)) and not Path(model).is_file() else None
-        loaded = None if model is None or name is not None else self._loaded(model, settings)
+        loaded = None if model is None or name is not None else settings.load(model)
         self.head = head if isinstance(head, CalibratedHead) else self._head(name, head, loaded)
         self.head.levels.index(level)
         self.head.check_energies()
         identity = self.head.identity
         if loaded is None:
             named = _named_by_the_head(self.head) if name is None else name
-            loaded = self._loaded(named, settings, identity.model_head)
+            loaded = settings.load(named, identity.model_head)
         self.model: Backbone = loaded
         self.head.check_fits(self.model.name, self.model.digest, self.model.head, identity.kind)
         self.level = level
         self.settings = settings
-
-    @staticmethod
-    def _loaded(model: ModelLike, settings: ExtractSettings, head: str | None = None) -> Backbone:
-        return load_model(
-            model,
-            head=head,
-            dtype=settings.dtype,
-            device=settings.device,
-            memory_bytes=settings.memory_bytes,
-        )
 
     @staticmethod
     def _head(model: str | Path | None, head: str | Path | None, loaded: Backbone | None) -> CalibratedHead:
@@ -242,12 +231,7 @@ class BoundsPredictor:
         return bounds_table(rows, self.head, level, training_keys=keys)
 
     def _rows(self, structures: Source) -> Iterator[FeatureRows]:
-        source = read(
-            structures,
-            energy_key=self.settings.energy_key,
-            max_atoms=self.settings.max_atoms,
-            elements=frozenset(self.model.atomic_numbers),
-        )
+        source = self.settings.read(structures, self.model)
         while batch := list(islice(source, _BATCH)):
             yield extract_rows(batch, self.model, self.kind, atoms=self.head.wants_atoms)
 

@@ -29,17 +29,10 @@ _FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Centre:
-    """Where intervals are centred, as a correction to the model's own energy.
+    """Where intervals are centred, as a correction to the model's own energy."""
 
-    Attributes
-    ----------
-    share : float
-        Share of the refit mean that is added, 0 to 1.
-    shifts : ndarray, shape (n_elements,)
-        Shift per atom of each element, eV; zeros where shifts did not earn their place.
-    """
-
-    share: float
+    share: float  # share of the refit mean that is added, 0 to 1
+    # shape (n_elements,): shift per atom of each element, eV; zeros where shifts did not earn their place
     shifts: _FloatArray
 
     @classmethod

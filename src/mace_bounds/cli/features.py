@@ -52,7 +52,7 @@ def features(
     The run can be stopped at any time; the same command finishes it. Structures that cannot be used are
     rows with a reason. The store is the same to the byte however many workers, machines or parts made it.
     """
-    from mace_bounds.backbones import DEFAULT_MODEL, load_model
+    from mace_bounds.backbones import DEFAULT_MODEL
     from mace_bounds.features import extract as run
     from mace_bounds.structures import read
     from mace_bounds.versions import now, versions
@@ -61,18 +61,10 @@ def features(
     fetch_query(source)
     if source != "-":
         read(source, energy_key=extract.energy_key)  # a wrong path is an error before the model is loaded
-    backbone = load_model(
-        model or DEFAULT_MODEL,
-        head=head_name,
-        device=extract.device,
-        dtype=extract.dtype,
-        memory_bytes=extract.memory_bytes,
-    )
+    backbone = extract.load(model or DEFAULT_MODEL, head_name)
     for warning in backbone.warnings:
         console.note(f"note: {warning}")
-    elements = frozenset(backbone.atomic_numbers)
-    records = read(source, energy_key=extract.energy_key, max_atoms=extract.max_atoms, elements=elements)
-    records, total = count(records)
+    records, total = count(extract.read(source, backbone))
     n_done = n_failed = 0
     with console.progress("structures", None if part else total) as update:
 

@@ -16,7 +16,7 @@ from mace_bounds.cli.views import print_bounds
 from mace_bounds.columns import write_table
 from mace_bounds.errors import SourceError
 from mace_bounds.features import ExtractSettings
-from mace_bounds.structures import help_text, read
+from mace_bounds.structures import help_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,9 +55,7 @@ def score(
 
     kind = _format(output_format, output)
     # a source that names nothing is an error before the model is loaded
-    records = read(
-        files[0] if len(files) == 1 else files, energy_key=extract.energy_key, max_atoms=extract.max_atoms
-    )
+    records = extract.read(files[0] if len(files) == 1 else files)
     predictor = BoundsPredictor(model, head, level=level, settings=extract)
     for warning in predictor.model.warnings:
         console.note(f"note: {warning}")

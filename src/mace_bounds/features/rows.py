@@ -40,23 +40,14 @@ class AtomRows:
 
 @dataclass(frozen=True, eq=False)
 class FeatureRows:
-    """Some rows of a store: a table of plain columns and the arrays beside it.
+    """Some rows of a store: a table of plain columns and the arrays beside it."""
 
-    Attributes
-    ----------
-    table : pandas.DataFrame
-        id, source, formula, chemical_system, n_atoms, run_type, flags, reason, label_reason,
-        structure_hash, energy_ev, label_kind, energy_model_ev, fixed_energy_ev, elements, counts, volume_a3,
-        space_group, hull_distance_ev_per_atom. The last three are empty where a store does not know them.
-    features : ndarray of float64, shape (n_rows, n_features)
-        Sums over atoms; NaN where a row has a reason.
-    atoms : AtomRows or None
-        Features of single atoms, where they are kept and were asked for.
-    """
-
+    # id, source, formula, chemical_system, n_atoms, run_type, flags, reason, label_reason, structure_hash,
+    # energy_ev, label_kind, energy_model_ev, fixed_energy_ev, elements, counts, volume_a3, space_group,
+    # hull_distance_ev_per_atom. The last three are empty where a store does not know them.
     table: pd.DataFrame
-    features: NDArray[np.float64]
-    atoms: AtomRows | None = None
+    features: NDArray[np.float64]  # shape (n_rows, n_features): sums over atoms; NaN where a row has a reason
+    atoms: AtomRows | None = None  # features of single atoms, where they are kept and were asked for
 
     def scored(self) -> FeatureRows:
         """The rows that have features."""

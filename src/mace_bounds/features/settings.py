@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from mace_bounds.backbones import load_model
 from mace_bounds.errors import StoreError
 from mace_bounds.settings import check_settings, setting
+from mace_bounds.structures import read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mace_bounds.backbones import Backbone
+    from mace_bounds.structures import Record, Source
 
 
 def parse_memory(text: str) -> float:
@@ -108,3 +116,14 @@ class ExtractSettings:
 
     def __post_init__(self) -> None:
         check_settings(self, StoreError)
+
+    def load(self, model: Any, head: str | None = None) -> Backbone:
+        """Load a model as :func:`mace_bounds.load_model` does: on this device, in this precision and memory."""
+        return load_model(
+            model, head=head, dtype=self.dtype, device=self.device, memory_bytes=self.memory_bytes
+        )
+
+    def read(self, source: Source, backbone: Backbone | None = None) -> Iterator[Record]:
+        """Read a source as :func:`mace_bounds.read` does, with these labels and limits, for a model's elements."""
+        elements = None if backbone is None else frozenset(backbone.atomic_numbers)
+        return read(source, energy_key=self.energy_key, max_atoms=self.max_atoms, elements=elements)

@@ -12,68 +12,43 @@ from mace_bounds.head.posteriors import POSTERIORS
 
 @dataclass(frozen=True)
 class PopsConfig:
-    """Settings of a POPS fit; the defaults are the ones the project measured.
+    """Settings of a POPS fit; the defaults are the ones the project measured."""
 
-    Attributes
-    ----------
-    leverage_percentile : float
-        Rows at or above this percentile of leverage make the posterior, in [0, 100).
-    clip_percent : float
-        Percentage cut from each end of the corrections along every principal axis, in [0, 50].
-    mode_threshold : float
-        Principal axes whose second moment is not above this fraction of the largest get no width.
-    posterior : str
-        What ``misspecification_std`` and support mean, a name in :data:`~mace_bounds.head.POSTERIORS`: uniform on the
-        clipped box (``hypercube``), the corrections themselves (``ensemble``), or uniform on an ellipsoid fitted to
-        leave-one-out residuals (``ellipsoid``).
-    also : tuple of str
-        Further posteriors that are fitted beside it.
-    standardize : bool
-        Centre (with ``fit_intercept``) and scale the columns before the fit.
-    fit_intercept : bool
-        Append a constant column, which takes part in prior and posterior like any other.
-    alpha_1, alpha_2, lambda_1, lambda_2 : float
-        Gamma hyperpriors of noise and weight precision, as in scikit-learn's ``BayesianRidge``.
-    max_iter : int
-        Largest number of steps of the evidence iteration.
-    relative_tolerance : float
-        The evidence iteration stops when both precisions change by less than this, relatively.
-    ellipsoid_rank : int
-        Dimensions q of the ellipsoid, in [2, 64].
-    ellipsoid_outside_percent : float
-        Percentage of the rows whose leave-one-out residual may be outside the reach of its barrier, in
-        (0, 50]; see :mod:`mace_bounds.head.posteriors.ellipsoid`.
-    huber : bool
-        True in a head fitted by :func:`fit_robust`: rows were down-weighted by Huber's rule on leave-one-out
-        residuals.
-    huber_threshold : float
-        Residuals beyond this many robust standard deviations lose weight (1.345: 95 % efficiency for Gaussian
-        noise).
-    huber_max_iter : int
-        Largest number of re-weighting steps.
-    huber_tolerance : float
-        Re-weighting stops when no weight changes by more than this.
-    """
-
+    # rows at or above this percentile of leverage make the posterior, in [0, 100)
     leverage_percentile: float = 50.0
+    # percentage cut from each end of the corrections along every principal axis, in [0, 50]
     clip_percent: float = 0.5
+    # principal axes whose second moment is not above this fraction of the largest get no width
     mode_threshold: float = 1e-8
+    # what ``misspecification_std`` and support mean, a name in :data:`~mace_bounds.head.POSTERIORS`: uniform
+    # on the clipped box (``hypercube``), the corrections themselves (``ensemble``), or uniform on an
+    # ellipsoid fitted to leave-one-out residuals (``ellipsoid``)
     posterior: str = "hypercube"
-    also: tuple[str, ...] = ()
-    ellipsoid_rank: int = 8
+    also: tuple[str, ...] = ()  # further posteriors that are fitted beside it
+    ellipsoid_rank: int = 8  # dimensions q of the ellipsoid, in [2, 64]
+    # percentage of the rows whose leave-one-out residual may be outside the reach of its barrier, in (0, 50];
+    # see :mod:`mace_bounds.head.posteriors.ellipsoid`
     ellipsoid_outside_percent: float = 10.0
-    standardize: bool = True
+    standardize: bool = True  # centre (with ``fit_intercept``) and scale the columns before the fit
+    # append a constant column, which takes part in prior and posterior like any other
     fit_intercept: bool = True
+    # alpha_1, alpha_2, lambda_1, lambda_2: gamma hyperpriors of noise and weight precision, as in scikit-
+    # learn's ``BayesianRidge``
     alpha_1: float = 1e-6
     alpha_2: float = 1e-6
     lambda_1: float = 1e-6
     lambda_2: float = 1e-6
-    max_iter: int = 20_000
+    max_iter: int = 20_000  # largest number of steps of the evidence iteration
+    # the evidence iteration stops when both precisions change by less than this, relatively
     relative_tolerance: float = 1e-12
+    # true in a head fitted by :func:`fit_robust`: rows were down-weighted by Huber's rule on leave-one-out
+    # residuals
     huber: bool = False
+    # residuals beyond this many robust standard deviations lose weight (1.345: 95 % efficiency for Gaussian
+    # noise)
     huber_threshold: float = 1.345
-    huber_max_iter: int = 30
-    huber_tolerance: float = 1e-3
+    huber_max_iter: int = 30  # largest number of re-weighting steps
+    huber_tolerance: float = 1e-3  # re-weighting stops when no weight changes by more than this
 
     def __post_init__(self) -> None:
         """Refuse settings outside their range."""

@@ -32,22 +32,13 @@ _TIE = 1e-10  # relative; above round-off
 
 @dataclass(frozen=True, eq=False)
 class ActiveSet:
-    """A maximum-volume set of rows: r of them span the numerical row space of P columns.
+    """A maximum-volume set of rows: r of them span the numerical row space of P columns."""
 
-    Attributes
-    ----------
-    rows : ndarray of int64, shape (r,)
-        Their places among the rows it was made from.
-    projection : ndarray, shape (P, P)
-        To whitened coordinates of the row space (the first r), and to the directions that the rows hardly
-        have, in units of the rank tolerance (the rest).
-    inverse : ndarray, shape (r, r)
-        Inverse of the set in whitened coordinates.
-    """
-
-    rows: NDArray[np.int64]
+    rows: NDArray[np.int64]  # shape (r,): their places among the rows it was made from
+    # shape (P, P): to whitened coordinates of the row space (the first r), and to the directions that the
+    # rows hardly have, in units of the rank tolerance (the rest)
     projection: Array
-    inverse: Array
+    inverse: Array  # shape (r, r): inverse of the set in whitened coordinates
 
     @property
     def rank(self) -> int:

@@ -128,34 +128,17 @@ class PopsFit:
 
 @dataclass(frozen=True, eq=False)
 class PopsPrediction:
-    """What a head says about rows; all arrays have shape (n,), all energies are eV/atom.
+    """What a head says about rows; all arrays have shape (n,), all energies are eV/atom."""
 
-    Attributes
-    ----------
-    mean : ndarray
-        Expected residual.
-    epistemic_std : ndarray
-        Standard deviation from the finite number of rows, |Fᵀx|/√α.
-    misspecification_std : ndarray
-        Standard deviation of x·θ under the posterior named in the config.
-    support_lower, support_upper : ndarray
-        Range of x·θ under that posterior.
-    leverage : ndarray
-        |Fᵀx|², dimensionless: near 0 inside the training data, large outside.
-    ellipsoid_std : ndarray
-        Standard deviation of x·θ over the ellipsoid; NaN where the head has none.
-    unseen_columns : ndarray of int64
-        Number of columns that were constant in training and differ here (for element counts: unseen
-        elements).
-    """
-
-    mean: Array
-    epistemic_std: Array
-    misspecification_std: Array
+    mean: Array  # expected residual
+    epistemic_std: Array  # standard deviation from the finite number of rows, |Fᵀx|/√α
+    misspecification_std: Array  # standard deviation of x·θ under the posterior named in the config
+    # support_lower, support_upper: range of x·θ under that posterior
     support_lower: Array
     support_upper: Array
-    leverage: Array
-    ellipsoid_std: Array
+    leverage: Array  # |Fᵀx|², dimensionless: near 0 inside the training data, large outside
+    ellipsoid_std: Array  # standard deviation of x·θ over the ellipsoid; NaN where the head has none
+    # number of columns that were constant in training and differ here (for element counts: unseen elements)
     unseen_columns: NDArray[np.int64]
 
 

@@ -18,18 +18,10 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, eq=False)
 class Membership:
-    """Overlapping groups as a boolean matrix.
+    """Overlapping groups as a boolean matrix."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        One per column.
-    matrix : ndarray of bool, shape (n, n_groups)
-        True where the row belongs to the group.
-    """
-
-    names: tuple[str, ...]
-    matrix: NDArray[np.bool_]
+    names: tuple[str, ...]  # one per column
+    matrix: NDArray[np.bool_]  # shape (n, n_groups): true where the row belongs to the group
 
     def __post_init__(self) -> None:
         if self.matrix.ndim != 2 or self.matrix.shape[1] != len(self.names):
@@ -44,21 +36,11 @@ Labels = Membership | Sequence[object] | NDArray[np.generic]
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Overlapping groups as lists of rows: thousands of small groups take no more than their members.
+    """Overlapping groups as lists of rows: thousands of small groups take no more than their members."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        One per group.
-    rows : tuple of ndarray of int64
-        Rows of each group, in increasing order.
-    n_rows : int
-        How many rows there are in all.
-    """
-
-    names: tuple[str, ...]
-    rows: tuple[NDArray[np.int64], ...]
-    n_rows: int
+    names: tuple[str, ...]  # one per group
+    rows: tuple[NDArray[np.int64], ...]  # rows of each group, in increasing order
+    n_rows: int  # how many rows there are in all
 
 
 def groups_of(labels: Labels | Groups) -> Groups:

@@ -16,7 +16,6 @@ from mace_bounds.materials_project import finished, parse_query, preview
 from mace_bounds.pipeline.config import AUDIT, DOWNLOAD, FEATURES, FIT, BuildConfig
 from mace_bounds.pipeline.folder import State, entries_path, features_path
 from mace_bounds.pipeline.sources import QUERY, STORE, kind_of, training_is_known, training_text
-from mace_bounds.structures import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -162,12 +161,12 @@ def _measure(
         labelled = int(good["energy_ev"].notna().sum())
         return SourceSize(name, kind, len(table), labelled, float(good["n_atoms"].sum()))
     if kind != QUERY:
-        return _count(name, kind, read(name, energy_key=settings.energy_key, max_atoms=settings.max_atoms))
+        return _count(name, kind, settings.read(name))
     path = entries_path(out, place)
     if finished(parse_query(name), path) is not None:
-        return _count(name, kind, read(path, max_atoms=settings.max_atoms))
+        return _count(name, kind, settings.read(path))
     first = preview(name, folder / path.name, note=note)
-    page = _count(name, kind, read(first.file, max_atoms=settings.max_atoms))
+    page = _count(name, kind, settings.read(first.file))
     scale = first.documents / first.page
     return replace(
         page,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_bounds._io import file_sha256, heads_folder, locked, remove_temporaries
 from mace_bounds.auditing import AuditConfig, audit
-from mace_bounds.backbones import fetch_weights, find_weights, load_model
+from mace_bounds.backbones import fetch_weights, find_weights
 from mace_bounds.bounds import read_card
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, extract, is_store, join
@@ -28,7 +28,6 @@ from mace_bounds.pipeline.sources import (
     training_is_known,
     training_text,
 )
-from mace_bounds.structures import read
 from mace_bounds.versions import now, versions
 
 if TYPE_CHECKING:
@@ -81,20 +80,14 @@ def extract_features(
     if not todo:
         return
     settings = config.extract
-    backbone = load_model(
-        config.model, dtype=settings.dtype, device=settings.device, memory_bytes=settings.memory_bytes
-    )
+    backbone = settings.load(config.model)
     for warning in backbone.warnings:
         note(f"note: {warning}")
-    elements = frozenset(backbone.atomic_numbers)
     for source in todo:
         since = time.perf_counter()
-        records = read(
-            source.path, energy_key=settings.energy_key, max_atoms=settings.max_atoms, elements=elements
-        )
         total = source.about.get("counts", {}).get("structures")
         store = extract(
-            records,
+            settings.read(source.path, backbone),
             source.store,
             backbone,
             _as_begun(settings, source.store, note),

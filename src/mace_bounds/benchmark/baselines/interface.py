@@ -20,36 +20,21 @@ _PER_ROW = ("y", "centre", "groups", "weights", "n_atoms")
 class BaselineRows:
     """What every baseline may see of n structures.
 
-    Attributes
-    ----------
-    x : ndarray of float64, shape (n, P)
-        Design matrix of the head: features per atom and atomic fractions.
-    y : ndarray of float64, shape (n,)
-        E_DFT - E_MACE, eV/atom; NaN where it is to be predicted.
-    centre : ndarray of float64, shape (n,)
-        Middle of the interval that width-only baselines are put around, eV/atom (0 is MACE's own energy).
-    groups : ndarray of str, shape (n,)
-        Compositions: rows that must not be split between folds.
-    weights : ndarray of float64, shape (n,)
-        Not negative; rows of weight zero take no part in a fit.
-    n_atoms : ndarray of float64, shape (n,)
-        Sizes.
-    fractions : ndarray of float64, shape (n, 118)
-        Atomic fractions.
-
     Raises
     ------
     HeadError
         If lengths differ, or features, centres or weights are not finite.
     """
 
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
+    x: NDArray[np.float64]  # shape (n, P): design matrix of the head: features per atom and atomic fractions
+    y: NDArray[np.float64]  # shape (n,): E_DFT - E_MACE, eV/atom; NaN where it is to be predicted
+    # shape (n,): middle of the interval that width-only baselines are put around, eV/atom (0 is MACE's own
+    # energy)
     centre: NDArray[np.float64]
-    groups: NDArray[np.str_]
-    weights: NDArray[np.float64]
-    n_atoms: NDArray[np.float64]
-    fractions: NDArray[np.float64]
+    groups: NDArray[np.str_]  # shape (n,): compositions: rows that must not be split between folds
+    weights: NDArray[np.float64]  # shape (n,): not negative; rows of weight zero take no part in a fit
+    n_atoms: NDArray[np.float64]  # shape (n,): Sizes
+    fractions: NDArray[np.float64]  # shape (n, 118): atomic fractions
 
     def __post_init__(self) -> None:
         """Refuse rows that do not match."""
@@ -82,18 +67,10 @@ class BaselineRows:
 
 @dataclass(frozen=True, eq=False)
 class Widths:
-    """A prediction; both arrays have shape (n,) and unit eV/atom.
+    """A prediction; both arrays have shape (n,) and unit eV/atom."""
 
-    Attributes
-    ----------
-    centre : ndarray of float64
-        Middle of the interval for E_DFT - E_MACE.
-    sigma : ndarray of float64
-        Its width as a standard deviation; finite and positive.
-    """
-
-    centre: NDArray[np.float64]
-    sigma: NDArray[np.float64]
+    centre: NDArray[np.float64]  # middle of the interval for E_DFT - E_MACE
+    sigma: NDArray[np.float64]  # its width as a standard deviation; finite and positive
 
 
 @runtime_checkable

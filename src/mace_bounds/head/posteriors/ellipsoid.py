@@ -47,18 +47,13 @@ class Ellipsoid:
     A projection a · b is s t with half-width s = |Lᵀa| and t one coordinate of v, whose density
     Γ(q/2 + 1) / (√π Γ((q + 1)/2)) · (1 - t²)^((q - 1)/2) has variance 1/(q + 2).
 
-    Attributes
-    ----------
-    axes : ndarray, shape (m, q)
-        L in principal coordinates, eV/atom.
-
     References
     ----------
     K.-T. Fang, S. Kotz and K. W. Ng, "Symmetric multivariate and related distributions" (1990), section 3.4:
     the marginal of the uniform distribution in the ball (Pearson type II).
     """
 
-    axes: Array
+    axes: Array  # shape (m, q): L in principal coordinates, eV/atom
 
     @classmethod
     def fit(cls, rows: PosteriorRows, config: PopsConfig) -> Self:

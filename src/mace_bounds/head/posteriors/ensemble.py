@@ -28,17 +28,13 @@ _BLOCK_MEMBERS = 128
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Uniform on the kept corrections; its second moment is that of all corrections.
+    """Uniform on the kept corrections; its second moment is that of all corrections."""
 
-    Attributes
-    ----------
-    rms : ndarray, shape (m,)
-        Root mean square of all corrections along each principal axis, along which they are uncorrelated, eV/atom.
-    members : ndarray, shape (k, m)
-        The kept corrections in principal coordinates, eV/atom: all of them, or 1000 that are stratified by leverage.
-    """
-
+    # shape (m,): root mean square of all corrections along each principal axis, along which they are
+    # uncorrelated, eV/atom
     rms: Array
+    # shape (k, m): the kept corrections in principal coordinates, eV/atom: all of them, or 1000 that are
+    # stratified by leverage
     members: Array
 
     @classmethod

@@ -25,14 +25,9 @@ _MIN_WAITING_ROWS = 2048  # waiting rows are worth a partition from here on
 
 @dataclass(frozen=True, eq=False)
 class Hypercube:
-    """Uniform on a box in principal coordinates: the clipped range of the corrections along each axis.
+    """Uniform on a box in principal coordinates: the clipped range of the corrections along each axis."""
 
-    Attributes
-    ----------
-    lower, upper : ndarray, shape (m,)
-        Its sides, eV/atom; 0 along axes below the mode threshold.
-    """
-
+    # lower, upper, shape (m,): its sides, eV/atom; 0 along axes below the mode threshold
     lower: Array
     upper: Array
 

@@ -24,39 +24,20 @@ class PosteriorRows:
     The coefficients are w + W b: the mean w, and principal coordinates b along the axes W of the pointwise
     corrections. Energies are in units of ``y_scale``, in which they are of order one; what a posterior keeps is in
     eV/atom, so multiply by ``y_scale`` once, at the end.
-
-    Attributes
-    ----------
-    y_scale : float
-        Root mean square of the residuals, eV/atom.
-    selected : ndarray of bool, shape (n,)
-        Rows of high leverage, whose corrections make a POPS posterior.
-    leverage : ndarray, shape (n,)
-        Regularised hat values, weights included.
-    weight : ndarray, shape (n,)
-        Row weights, mean 1 over rows of positive weight.
-    loo_residual : ndarray, shape (n,)
-        Leave-one-out residuals.
-    rms : ndarray, shape (m,)
-        Root mean square of the corrections along each axis.
-    to_axes : ndarray, shape (m, m)
-        Turns whitened corrections (as rows) into principal coordinates.
-    corrections : callable
-        From a mask (n,) to blocks (k, m) of the corrections b of its rows, in order: with w + W b the model is right
-        on the row.
-    whitened : callable
-        From a mask (n,) to blocks of whitened rows u (k, m), |u|² being the leverage without weight, and their weights
-        (k,) before robust re-weighting.
     """
 
-    y_scale: float
-    selected: Mask
-    leverage: Array
-    weight: Array
-    loo_residual: Array
-    rms: Array
-    to_axes: Array
+    y_scale: float  # root mean square of the residuals, eV/atom
+    selected: Mask  # shape (n,): rows of high leverage, whose corrections make a POPS posterior
+    leverage: Array  # shape (n,): regularised hat values, weights included
+    weight: Array  # shape (n,): row weights, mean 1 over rows of positive weight
+    loo_residual: Array  # shape (n,): leave-one-out residuals
+    rms: Array  # shape (m,): root mean square of the corrections along each axis
+    to_axes: Array  # shape (m, m): turns whitened corrections (as rows) into principal coordinates
+    # from a mask (n,) to blocks (k, m) of the corrections b of its rows, in order: with w + W b the model is
+    # right on the row
     corrections: Callable[[Mask], Iterable[Array]]
+    # from a mask (n,) to blocks of whitened rows u (k, m), |u|² being the leverage without weight, and their
+    # weights (k,) before robust re-weighting
     whitened: Callable[[Mask], Iterable[tuple[Array, Array]]]
 
 
