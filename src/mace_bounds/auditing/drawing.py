@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.auditing.folder import (
-    ATLAS,
-    COVERAGE,
-    CURVE,
-    ELEMENT_BIAS,
-    PLOTS,
-    AuditFolder,
-    read_summary,
-)
+from mace_bounds.auditing.folder import ATLAS, COVERAGE, CURVE, ELEMENT_BIAS, PLOTS, AuditFolder, read_summary
 from mace_bounds.columns import MEV_PER_EV, bound_columns
 from mace_bounds.errors import StoreError
 from mace_bounds.fitting import MIN_ROWS_PER_GROUP, Measured, labelled

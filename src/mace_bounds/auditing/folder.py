@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds._io import atomic, locked, remove_temporaries, visible, write_json
-from mace_bounds.columns import (
-    BOUNDS as BOUNDS_COLUMNS,
-)
+from mace_bounds.columns import BOUNDS as BOUNDS_COLUMNS
 from mace_bounds.columns import (
     GEOMETRY,
     MEASURED,

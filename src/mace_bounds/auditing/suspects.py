@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.auditing import folder as _folder
-from mace_bounds.auditing.neighbours import (
-    evidence,
-    feature_metric,
-    fit_usual_error,
-    predict_from_neighbours,
-)
+from mace_bounds.auditing.neighbours import evidence, feature_metric, fit_usual_error, predict_from_neighbours
 from mace_bounds.bounds import SUSPECT
 from mace_bounds.columns import MEV_PER_EV, flag_names
 from mace_bounds.features import atomic_fractions

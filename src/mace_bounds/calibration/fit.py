@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.calibration.calibrated import (
-    CalibratedHead,
-    FoldHead,
-    HeadIdentity,
-)
+from mace_bounds.calibration.calibrated import CalibratedHead, FoldHead, HeadIdentity
 from mace_bounds.calibration.centre import Centre, select_centre
 from mace_bounds.calibration.config import GROUPS, FitConfig
 from mace_bounds.calibration.conformal import LeftOutScores

@@ -44,23 +44,14 @@ _SOURCE = "dcdft"
 class EquationOfState:
     """A third-order Birch-Murnaghan equation of state, per atom.
 
-    Attributes
-    ----------
-    volume_a3_per_atom : float
-        Equilibrium volume V0, Å³/atom.
-    bulk_modulus_gpa : float
-        B0, GPa.
-    bulk_modulus_derivative : float
-        B1 = dB/dP at V0.
-
     References
     ----------
     F. Birch, Phys. Rev. 71, 809 (1947); as used by K. Lejaeghere et al., Crit. Rev. Solid State 39, 1 (2014).
     """
 
-    volume_a3_per_atom: float
-    bulk_modulus_gpa: float
-    bulk_modulus_derivative: float
+    volume_a3_per_atom: float  # equilibrium volume V0, Å³/atom
+    bulk_modulus_gpa: float  # B0, GPa
+    bulk_modulus_derivative: float  # B1 = dB/dP at V0
 
     def energy_ev_per_atom(self, scale: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """E(V) - E(V0), eV/atom, at V = ``scale`` · V0."""

@@ -44,12 +44,8 @@ class RetryAdapter(HTTPAdapter):
     paging. How often and how late comes from :class:`urllib3.util.Retry`, which follows ``Retry-After``; the loop is
     here because an answer counts as good only when its body has arrived and :meth:`incomplete` finds nothing missing.
 
-    Parameters
-    ----------
-    connection : Connection
-        Its ``tries``, ``backoff_s`` and ``timeout_s`` are used.
-    note : callable, optional
-        Given a sentence before each wait.
+    ``connection``: its ``tries``, ``backoff_s`` and ``timeout_s`` are used; ``note``: given a sentence before
+    each wait.
     """
 
     def __init__(self, connection: Connection, note: Callable[[str], None] | None = None) -> None:
@@ -134,28 +130,14 @@ def _wait_s(retry: Retry, response: Response | None) -> float:
 
 @dataclass(frozen=True)
 class ServerVersion:
-    """What the server says of itself.
+    """What the server says of itself."""
 
-    Attributes
-    ----------
-    database : str
-        Version of the database, for example ``"2025.09.25"``.
-    software : str
-        Version of the server's software.
-    """
-
-    database: str
-    software: str
+    database: str  # version of the database, for example ``"2025.09.25"``
+    software: str  # version of the server's software
 
 
 def server_version(endpoint: str, adapter: RetryAdapter) -> ServerVersion:
-    """Ask the server for its versions.
-
-    Raises
-    ------
-    SourceError
-        If there is no Materials Project at the address.
-    """
+    """Ask the server for its versions."""
     with requests.Session() as session:
         session.mount(endpoint, adapter)
         address = endpoint + "heartbeat"

@@ -16,30 +16,15 @@ MISSING = 'downloads from the Materials Project need its client; run pip install
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach the Materials Project.
+    """How to reach the Materials Project."""
 
-    Attributes
-    ----------
-    api_key : str or None
-        Else ``MP_API_KEY``, else pymatgen's ``PMG_MAPI_KEY``.
-    endpoint : str or None
-        Address of the interface; else ``MP_API_ENDPOINT``, else the public one.
-    page_size : int
-        Documents in one request, at most 1,000.
-    tries : int
-        How often one request is sent at most.
-    backoff_s : float
-        The waits before the third try, the fourth, ... are 2, 4, ... times as long, s; the second is at once.
-    timeout_s : float
-        Longest silence of the server, s.
-    """
-
-    api_key: str | None = None
-    endpoint: str | None = None
-    page_size: int = 500
-    tries: int = 8
+    api_key: str | None = None  # else ``MP_API_KEY``, else pymatgen's ``PMG_MAPI_KEY``
+    endpoint: str | None = None  # address of the interface; else ``MP_API_ENDPOINT``, else the public one
+    page_size: int = 500  # documents in one request, at most 1,000
+    tries: int = 8  # how often one request is sent at most
+    # the waits before the third try, the fourth, ... are 2, 4, ... times as long, s; the second is at once.
     backoff_s: float = 1.0
-    timeout_s: float = 60.0
+    timeout_s: float = 60.0  # longest silence of the server, s
 
     def address(self) -> str:
         """Return the address of the interface, with a slash at its end; SourceError if it is none."""

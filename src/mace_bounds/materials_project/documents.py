@@ -41,14 +41,8 @@ class CachingAdapter(RetryAdapter):
     it is asked for again. The client gets back the ids only, as the documents are on disk: memory does not grow
     with the size of a search.
 
-    Parameters
-    ----------
-    folder : Path
-        Where pages are kept.
-    connection, note
-        As for :class:`RetryAdapter`.
-    on_page : callable, optional
-        Called with the number of documents so far and the number there will be of the searches begun.
+    ``folder``: where pages are kept; ``connection``, ``note``: as for :class:`RetryAdapter`; ``on_page``:
+    called with the number of documents so far and the number there will be of the searches begun.
     """
 
     def __init__(
@@ -162,13 +156,7 @@ def search(client: Any, query: Query, page_size: int, num_chunks: int | None = N
 
 
 def documents_of(folder: Path, pages: list[str]) -> Iterator[Mapping[str, Any]]:
-    """Yield the documents of the pages in a folder.
-
-    Raises
-    ------
-    DatabaseChanged
-        If a page is not there any more, or an id is on two of them: then they are of two states of the database.
-    """
+    """Yield the documents of the pages in a folder."""
     seen: set[str] = set()
     for name in pages:
         page = read_page(folder / name)
@@ -191,19 +179,8 @@ def bulk_documents(
     into ``MPRESTER_LOCAL_DATASET_CACHE`` (``~/mp_datasets``) as a Delta table of Parquet files, and later runs
     find it there. The copy holds all kinds of hulls and maybe several versions of the database.
 
-    Parameters
-    ----------
-    client : mp_api.client.MPRester
-        Open client.
-    database_version : str
-        The version to take, if the table tells versions apart; else its newest.
-    progress : callable
-        Called with (documents so far, documents in all).
-
-    Raises
-    ------
-    SourceError
-        If the bucket cannot be read, or the table is no table of thermodynamic documents.
+    ``client``: open client; ``database_version``: the version to take, if the table tells versions apart;
+    else its newest; ``progress``: called with (documents so far, documents in all).
     """
     import pyarrow.dataset as ds
 

@@ -14,14 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds._io import (
-    cache_folder,
-    file_sha256,
-    locked,
-    remove_temporaries,
-    visible,
-    write_json,
-)
+from mace_bounds._io import cache_folder, file_sha256, locked, remove_temporaries, visible, write_json
 from mace_bounds.errors import DatabaseChanged, NothingFound, SourceError
 from mace_bounds.materials_project.connection import Connection, require_client, silent
 from mace_bounds.materials_project.entries_file import Tally, entries_file
@@ -45,25 +38,14 @@ _SETTINGS = "query.json"
 
 @dataclass(frozen=True)
 class Download:
-    """The result of a download.
+    """The result of a download."""
 
-    Attributes
-    ----------
-    path : Path
-        The file of entries, for every command that takes a SOURCE.
-    summary_path : Path
-        Its provenance.
-    summary : dict
-        Query, database version, licence, counts, refused labels, versions, SHA-256, and when the first page was asked
-        for (``started``, in this run or the one that it resumed) and the file was complete (``finished``).
-    fresh : bool
-        False if it was there already.
-    """
-
-    path: Path
-    summary_path: Path
+    path: Path  # the file of entries, for every command that takes a SOURCE
+    summary_path: Path  # its provenance
+    # query, database version, licence, counts, refused labels, versions, SHA-256, and when the first page was
+    # asked for (``started``, in this run or the one that it resumed) and the file was complete (``finished``)
     summary: dict[str, Any]
-    fresh: bool
+    fresh: bool  # false if it was there already
 
 
 def download(

@@ -49,12 +49,7 @@ def dump_line(entry: dict[str, Any]) -> bytes:
 class Tally:
     """Decides which entries are kept, and counts them for the summary.
 
-    Parameters
-    ----------
-    nsites : (float or None, float or None), optional
-        Least and largest number of atoms.
-    ids : set of str
-        Ids that the query names.
+    ``nsites``: least and largest number of atoms; ``ids``: ids that the query names.
     """
 
     def __init__(self, nsites: Range | None = None, ids: frozenset[str] = frozenset()) -> None:

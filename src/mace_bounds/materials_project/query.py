@@ -39,32 +39,17 @@ class Query:
 
     At most one of ``chemsys``, ``within``, ``elements``, ``formula`` and ``ids`` is set; ``hull`` and ``nsites``
     narrow it. With nothing set it is the whole database.
-
-    Attributes
-    ----------
-    chemsys : tuple of str
-        Chemical systems, each with exactly these elements (``"Fe-Li-O-P"``); one may hold ``*``.
-    within : tuple of str
-        Elements of which a material holds some, and no others: a system with all its subsystems.
-    elements : tuple of str
-        Elements of which a material holds all, and maybe others.
-    formula : tuple of str
-        Formulas (``"LiFePO4"``).
-    ids : tuple of str
-        Material ids (``"mp-149"``).
-    hull : (float or None, float or None), optional
-        Least and largest distance from the GGA/GGA+U hull, eV/atom.
-    nsites : (float or None, float or None), optional
-        Least and largest number of atoms in the cell.
     """
 
+    # chemical systems, each with exactly these elements (``"Fe-Li-O-P"``); one may hold ``*``
     chemsys: tuple[str, ...] = ()
+    # elements of which a material holds some, and no others: a system with all its subsystems
     within: tuple[str, ...] = ()
-    elements: tuple[str, ...] = ()
-    formula: tuple[str, ...] = ()
-    ids: tuple[str, ...] = ()
-    hull: Range | None = None
-    nsites: Range | None = None
+    elements: tuple[str, ...] = ()  # elements of which a material holds all, and maybe others
+    formula: tuple[str, ...] = ()  # formulas (``"LiFePO4"``)
+    ids: tuple[str, ...] = ()  # material ids (``"mp-149"``)
+    hull: Range | None = None  # least and largest distance from the GGA/GGA+U hull, eV/atom
+    nsites: Range | None = None  # least and largest number of atoms in the cell
 
     @property
     def everything(self) -> bool:

@@ -17,31 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QueryPreview:
-    """What a query would bring, judged by its first page.
-
-    Attributes
-    ----------
-    database_version : str
-    documents : int
-        Documents that the searches find.
-    page : int
-        Documents of the first page (of each search) that were fetched.
-    structures, labelled : int
-        Of these documents, how many the file would hold, and how many of them have a label.
-    file_bytes, page_bytes : int
-        Size of the page as lines of the file, and as it is kept while a download runs.
-    file : Path
-        The page as a file of entries.
-    """
+    """What a query would bring, judged by its first page."""
 
     database_version: str
-    documents: int
-    page: int
+    documents: int  # documents that the searches find
+    page: int  # documents of the first page (of each search) that were fetched
+    # structures, labelled: of these documents, how many the file would hold, and how many of them have a
+    # label
     structures: int
     labelled: int
+    # file_bytes, page_bytes: size of the page as lines of the file, and as it is kept while a download runs
     file_bytes: int
     page_bytes: int
-    file: Path
+    file: Path  # the page as a file of entries
 
 
 def preview(

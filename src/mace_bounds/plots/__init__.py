@@ -9,15 +9,9 @@ from mace_bounds.plots.calibration import (
     plot_residuals,
     plot_widths,
 )
-from mace_bounds.plots.periodic_table import (
-    plot_periodic_map,
-)
-from mace_bounds.plots.style import (
-    save,
-)
-from mace_bounds.plots.style import (
-    save as save_plot,
-)
+from mace_bounds.plots.periodic_table import plot_periodic_map
+from mace_bounds.plots.style import save
+from mace_bounds.plots.style import save as save_plot
 
 __all__ = [
     "plot_calibration",
