@@ -14,6 +14,22 @@
 Every message is one sentence: what came, what is wanted, what to do.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean X?"`` for the known name that is most like a given one; empty where none is.
+
+    Examples
+    --------
+    >>> nearest("scroe", ["score", "fit"])
+    "; did you mean 'score'?"
+    """
+    names = {name.lower(): name for name in known}
+    found = get_close_matches(given.lower(), names, n=1)
+    return f"; did you mean {names[found[0]]!r}?" if found else ""
+
 
 class MaceBoundsError(Exception):
     """Base class of every error that mace-bounds raises on purpose."""

@@ -1,7 +1,11 @@
 """Help that costs nothing; errors in one sentence; exit codes."""
 
+import contextlib
 import os
+import re
+import shlex
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -10,7 +14,7 @@ from importlib import import_module
 import pytest
 
 from mace_bounds.cli.app import COMMANDS as REGISTERED
-from mace_bounds.cli.app import DEBUG
+from mace_bounds.cli.app import DEBUG, load_command
 from mace_bounds.errors import HeadError
 
 COMMANDS = (
@@ -21,8 +25,8 @@ COMMANDS = (
 def test_help_names_every_command(run):
     result = run("--help")
     assert result.exit_code == 0
-    listed = result.stdout.split(" Commands ")[1].splitlines()
-    rows = [line.split()[1] for line in listed if line.startswith("│ ") and line[2].isalpha()]
+    listed = result.stdout.split("Commands:")[1].split("Examples:")[0].splitlines()
+    rows = [line.split()[0] for line in listed if line.startswith("  ") and line[2].isalpha()]
     assert rows == list(COMMANDS)
 
 
@@ -36,15 +40,69 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(run, command):
-    result = run(command, "--help")
-    assert result.exit_code == 0
-    assert "Usage:" in result.stdout
+    assert run(command, "-h").stdout == run(command, "--help").stdout != ""
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_every_option_whole_and_an_example(command, columns):
+    made = load_command(command)
+    context = made.make_context(command, [], resilient_parsing=True, terminal_width=columns)
+    help_text, examples = made.get_help(context).split("\nExamples:\n")
+    assert max(map(len, help_text.splitlines())) <= columns
+    for parameter in made.params:
+        for option in (*parameter.opts, *parameter.secondary_opts):
+            if option.startswith("-"):
+                assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", help_text)
+    assert "…" not in help_text
+    assert examples.splitlines()[0].startswith(f"  mace-bounds {command}")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_name_options_that_are_there(command):
+    known = {option for p in load_command(command).params for option in (*p.opts, *p.secondary_opts)}
+    for example in REGISTERED[command].examples:
+        words = shlex.split(example)
+        assert words[0] == command
+        assert {word for word in words if word.startswith("--")} <= known
 
 
 def test_the_list_of_commands_has_the_first_sentence_of_each():
-    for name, (module, sentence) in REGISTERED.items():
-        function = getattr(import_module(f"mace_bounds.cli.{module}"), name)
-        assert function.__doc__.splitlines()[0] == sentence
+    for name, about in REGISTERED.items():
+        function = getattr(import_module(f"mace_bounds.cli.{about.module}"), name)
+        assert function.__doc__.splitlines()[0] == about.sentence
+
+
+def test_no_arguments_are_answered_with_the_help(run):
+    result = run()
+    assert result.exit_code == 2
+    assert result.stdout == run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["scroe"], "error: there is no command 'scroe'; did you mean 'score'?; see mace-bounds --help\n"),
+        (["score"], "error: missing argument 'FILE...'; see mace-bounds score --help\n"),
+        (["score", "x", "--\x1b[2J"], "error: no such option: --\\x1b[2J; see mace-bounds score --help\n"),
+        (["fit", "s", "h", "--seed", "[/x]"], "error: invalid value for '--seed': "),
+    ],
+)
+def test_wrong_use_is_one_sentence(run, words, told):
+    result = run(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(told)
+    assert result.stderr.count("\n") == 1
+
+
+def test_completion_is_offered(shell):
+    environment = {
+        "_MACE_BOUNDS_COMPLETE": "complete_bash",
+        "COMP_WORDS": "mace-bounds sc",
+        "COMP_CWORD": "1",
+    }
+    assert shell(env=environment).stdout.split() == ["score"]
 
 
 def test_version(run):
@@ -91,12 +149,54 @@ def test_errors_become_one_line_and_a_code(run, monkeypatch, error, code, text):
         assert run("heads").exception is error
 
 
-def test_a_reader_that_leaves_is_no_fault():
-    program = f'"{sys.executable}" -c "from mace_bounds.cli import main; main()"'
-    command = f'{program} --help | true; echo "${{PIPESTATUS[0]}}"'
-    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(
+    ("line", "codes", "told"),
+    [
+        ("heads | true", ("0", "1", "141"), ""),
+        ("heads >&-", ("0",), None),
+        ("heads 2>&-", ("0",), ""),
+        ("score - --model mini <&-", ("1",), "stdin: "),
+        ("heads > /dev/full", ("2",), None),
+    ],
+)
+def test_streams_that_are_closed_or_full_are_no_fault(line, codes, told):
+    command, *pipe = line.split(" | ")
+    program = f'"{sys.executable}" -m mace_bounds'
+    whole = " | ".join([f"{program} {command}", *pipe])
+    result = subprocess.run(
+        ["bash", "-c", f'{whole}; echo "${{PIPESTATUS[0]}}"'], capture_output=True, text=True, check=True
+    )
     assert "Traceback" not in result.stderr
-    assert result.stdout.strip() in ("0", "1", "141")
+    assert "fault" not in result.stderr
+    assert result.stdout.splitlines()[-1] in codes
+    if told:
+        assert result.stderr.startswith(told)
+
+
+def test_a_real_terminal_of_80_columns_gets_two_lines_a_crystal(pair, labelled_file):
+    """Sizes come from the terminal itself, not from the environment."""
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "mace_bounds", "score", str(labelled_file), *pair],
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        env={**environment, "TERM": "xterm", "NO_COLOR": "1"},
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux ends the reading side
+            while part := os.read(ours, 65536):
+                shown += part
+        assert process.wait(timeout=60) == 0
+    os.close(ours)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+    assert max(map(len, lines)) <= 80
+    at = next(k for k, line in enumerate(lines) if line.startswith("made-0007"))
+    assert re.fullmatch(r" +\d+ +-?\d+\.\d{3} +\S+ to \S+ +[+-]\d+ to [+-]\d+ +[+-]\d+", lines[at + 1])
 
 
 def test_ctrl_c_stops_a_run_with_one_sentence(labelled_file, pair, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from mace_bounds.errors import MaceBoundsError
+from mace_bounds.errors import MaceBoundsError, nearest
+from mace_bounds.screen import prepare_streams, spell, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,26 +21,95 @@ if TYPE_CHECKING:
 DEBUG = "MACE_BOUNDS_DEBUG"
 FAILED, BROKEN, INTERRUPTED, PIPE_CLOSED = 2, 70, 130, 141
 
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a command before it is imported: its module, the first sentence of its help, and examples."""
+
+    module: str
+    sentence: str
+    examples: tuple[str, ...]
+
+
 COMMANDS = {
-    "score": ("score", "Bound the DFT energy of crystals: the model's energy and an interval."),
-    "download": ("download", "Download a Materials Project subset with its uncorrected PBE(+U) energies."),
-    "features": ("features", "Extract the frozen model's features of many structures into a feature store."),
-    "merge": ("features", "Join the parts of a feature store that features --shard I/N left."),
-    "fit": ("heads", "Fit and calibrate a head on labelled features, and measure its coverage."),
-    "audit": ("audit", "Bound every structure of a source and measure coverage where it has labels."),
-    "build": ("build", "Build a head for a model: download, features, fit and audit in one command."),
-    "compare": ("compare", "Compare mace-bounds with other error bars on the same splits."),
-    "plot": ("audit", "Draw the plots of an audit again."),
-    "models": ("heads", "List the models that can be loaded."),
-    "heads": ("heads", "List the installed heads and their measured coverage."),
+    "score": About(
+        "score",
+        "Bound the DFT energy of crystals: the model's energy and an interval.",
+        ("score NaCl.cif --model mini", "score crystals.extxyz --model mini --output bounds.csv"),
+    ),
+    "download": About(
+        "download",
+        "Download a Materials Project subset with its uncorrected PBE(+U) energies.",
+        ("download mp:Li-Fe-P-O lifepo.jsonl.gz",),
+    ),
+    "features": About(
+        "features",
+        "Extract the frozen model's features of many structures into a feature store.",
+        ("features crystals.extxyz store --model my.model", "features mp:all part-1 --shard 1/8"),
+    ),
+    "merge": About(
+        "features",
+        "Join the parts of a feature store that features --shard I/N left.",
+        ("merge store part-1 part-2",),
+    ),
+    "fit": About(
+        "heads",
+        "Fit and calibrate a head on labelled features, and measure its coverage.",
+        ("fit store my-head", 'fit store my-head --licence "CC BY 4.0" --repeats 10'),
+    ),
+    "audit": About(
+        "audit",
+        "Bound every structure of a source and measure coverage where it has labels.",
+        ("audit crystals.extxyz report --model mini", "audit store report --head my-head --cross-fit"),
+    ),
+    "build": About(
+        "build",
+        "Build a head for a model: download, features, fit and audit in one command.",
+        ("build out --model medium-mpa-0 --dry-run", "build out --source crystals.extxyz --model my.model"),
+    ),
+    "compare": About(
+        "compare",
+        "Compare mace-bounds with other error bars on the same splits.",
+        ("compare store comparison --n-splits 10",),
+    ),
+    "plot": About("audit", "Draw the plots of an audit again.", ("plot report --format pdf",)),
+    "models": About("heads", "List the models that can be loaded.", ("models --json",)),
+    "heads": About(
+        "heads",
+        "List the installed heads and their measured coverage.",
+        ("heads",),
+    ),
 }
-"""Command to the module of this package that has it as a function, and the first sentence of its help.
-
-A module is imported when its command runs, so that ``--help`` costs nothing.
-"""
+"""Every command by its name. Its module is imported when it runs, so that ``--help`` costs nothing."""
 
 
-class LazyGroup(TyperGroup):
+class _Help:
+    """Help in plain text, which needs no width: names of options are never cut, and examples stand at the end."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options, those of settings under headings of their own."""
+        sections: dict[str, list[Any]] = {}
+        for param in self.get_params(ctx):  # type: ignore[attr-defined]
+            kind = "Arguments" if param.param_type_name == "argument" else "Options"
+            if (record := param.get_help_record(ctx)) is not None:
+                sections.setdefault(getattr(param, "rich_help_panel", None) or kind, []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Write the examples, one to a line, to be copied."""
+        about = COMMANDS.get(self.name or "")  # type: ignore[attr-defined]
+        with formatter.section("Examples"):
+            for line in about.examples if about else FIRST_STEPS:
+                formatter.write(f"  mace-bounds {line}\n")
+
+
+class PlainCommand(_Help, TyperCommand):
+    """A command with its examples."""
+
+
+class LazyGroup(_Help, TyperGroup):
     """Commands of :data:`COMMANDS`, imported when they run or are asked for their own help."""
 
     _listing = False
@@ -52,8 +123,20 @@ class LazyGroup(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         if self._listing:
-            return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
+            return TyperCommand(cmd_name, help=COMMANDS[cmd_name].sentence)
         return load_command(cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that is meant; one that does not exist is an error with the nearest name."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"there is no command {args[0]!r}{nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write options, then the commands with their sentences whole."""
+        super().format_options(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about.sentence) for name, about in COMMANDS.items()])
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of the program without importing its commands."""
@@ -63,24 +146,46 @@ class LazyGroup(TyperGroup):
         finally:
             self._listing = False
 
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run; wrong use is one sentence with the help that explains it, and exit code 2."""
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except Exception as error:
+            if not standalone_mode or not hasattr(error, "format_message"):  # an error of click
+                raise
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context else "mace-bounds"
+            text = error.format_message().strip().rstrip(".")
+            _tell(f"error: {text[:1].lower()}{text[1:]}; see {path} --help")
+            code = FAILED
+        if standalone_mode:
+            sys.exit(code or 0)
+        return code
+
 
 def load_command(name: str) -> Any:
     """Import a command."""
-    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    function = getattr(import_module(f"mace_bounds.cli.{COMMANDS[name][0]}"), name)
-    single.command(name)(_guarded(function))
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    function = getattr(import_module(f"mace_bounds.cli.{COMMANDS[name].module}"), name)
+    single.command(name, cls=PlainCommand, context_settings=HELP_NAMES)(_guarded(function))
     return typer.main.get_command(single)
 
+
+FIRST_STEPS = (
+    "score NaCl.cif --model mini",
+    "score --help",
+    "--install-completion",
+)
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="mace-bounds",
     cls=LazyGroup,
     help="Honest error bounds for MACE energies.",
-    epilog="Start with: mace-bounds score FILE.cif --model mini",
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    context_settings=HELP_NAMES,
 )
 
 
@@ -94,11 +199,15 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     _: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Honest error bounds for MACE energies: frozen features, a POPS head, measured coverage."""
+    if context.invoked_subcommand is None:  # no arguments: the help, and the code of wrong use
+        typer.echo(context.get_help())
+        raise typer.Exit(FAILED)
 
 
 def _guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -108,17 +217,25 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **options: Any) -> None:
         try:
             command(*args, **options)
-        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+        except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
+        except BrokenPipeError as error:
+            raise typer.Exit(_reader_gone(error)) from None
         except (Exception, KeyboardInterrupt) as error:
             if os.environ.get(DEBUG):
                 raise
             code, text = explain(error)
             sys.stdout.flush()
-            sys.stderr.write(" ".join(text.split()) + "\n")
+            _tell(text)
             raise typer.Exit(code) from None
 
     return run
+
+
+def _tell(text: str) -> None:
+    """Write one line to standard error, with nothing in it that acts on the terminal."""
+    line = visible(" ".join(text.split()))
+    sys.stderr.write(spell(line, (sys.stderr.encoding or "utf-8").lower()) + "\n")
 
 
 def explain(error: BaseException) -> tuple[int, str]:
@@ -143,16 +260,24 @@ def main() -> None:
     Exit codes: 0 done; 1 no structure could be scored; 2 wrong use or input, with one sentence on standard
     error; 70 a fault of this program; 130 interrupted. With ``MACE_BOUNDS_DEBUG`` set, tracebacks are shown.
     """
+    prepare_streams()
     try:
         app(prog_name="mace-bounds")
     except SystemExit as stop:
         code = stop.code
         try:
             sys.stdout.flush()
-        except BrokenPipeError:  # the reader went away (``| head``): no fault
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = PIPE_CLOSED
+        except OSError as error:
+            code = _reader_gone(error)
         sys.exit(code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(PIPE_CLOSED)
+    except OSError as error:
+        sys.exit(_reader_gone(error))
+
+
+def _reader_gone(error: OSError) -> int:
+    """Exit code where standard output cannot be written: silence where its reader left (``| head``)."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's own flush does not fail too
+    if isinstance(error, BrokenPipeError):
+        return PIPE_CLOSED
+    _tell(f"error: standard output cannot be written: {error}.")
+    return FAILED

@@ -81,4 +81,4 @@ def plot(
     from mace_bounds.auditing import plot as run
 
     for path in run(out, level=level, formats=list(formats or ("png", "svg")), folder=folder):
-        console.out().print(str(path), markup=False, soft_wrap=True)
+        console.say(str(path))

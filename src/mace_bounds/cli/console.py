@@ -1,21 +1,33 @@
-"""What commands write to the screen: results to standard output, everything else to standard error."""
+"""What commands write to the screen: results to standard output, everything else to standard error.
+
+All text goes through :func:`as_text`: it is never read as markup, and nothing in it acts on the terminal.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from rich.console import Console
+from mace_bounds.screen import spell, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from rich.table import Table
+    from rich.console import Console
+    from rich.text import Text
+
+    from mace_bounds.cli.sheet import Sheet
 
 SECONDS_BETWEEN_LINES = 5.0
+UNLIMITED = 10_000
+"""Cells of a line that goes to a file or a program, where nothing is folded."""
+
+Part: TypeAlias = "str | tuple[str, str]"
+"""A piece of text, or (text, style of rich)."""
 
 
 class Update(Protocol):
@@ -26,50 +38,67 @@ class Update(Protocol):
         ...
 
 
-def out() -> Console:
-    """Console of standard output, as it is now; wide where it goes to a file."""
-    return _console(stderr=False)
+def as_text(part: Part, encoding: str = "utf-8") -> Text:
+    """Return a piece of text for rich, in signs that the encoding has."""
+    from rich.text import Text
+
+    text, style = part if isinstance(part, tuple) else (part, "")
+    return Text(spell(visible(text), encoding), style, overflow="fold")
 
 
-def err() -> Console:
-    """Console of standard error, as it is now."""
-    return _console(stderr=True)
+def say(*parts: Part, wrap: bool = False) -> None:
+    """Write a line to standard output.
+
+    Parameters
+    ----------
+    *parts : str or (str, str)
+        Plain text, or text with its style.
+    wrap : bool
+        Fold it at blanks on a terminal: for sentences. Lines with paths and commands stay whole, to be copied.
+    """
+    _line(_console(sys.stdout), parts, wrap=wrap)
 
 
-def _console(*, stderr: bool) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 120
-    return Console(stderr=stderr, highlight=False, soft_wrap=False, width=width)
+def show(sheet: Sheet) -> None:
+    """Write a table to standard output, in a shape that fits the screen."""
+    screen = _console(sys.stdout)
+    for line in sheet.lines(screen.width, screen.encoding):
+        screen.print(line, soft_wrap=True)
 
 
 def note(text: str) -> None:
     """Write a line to standard error."""
-    err().print(text, markup=False, soft_wrap=True)
+    _line(_console(sys.stderr), (text,))
 
 
 def write_json(values: Any) -> None:
-    """Write JSON to standard output."""
-    sys.stdout.write(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write JSON to standard output, in UTF-8."""
+    write_data((json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def plain_table(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:
-    """Return a table in the house style: no box, headers dim, numbers to the right."""
-    from rich import box
-    from rich.table import Table
+def write_data(data: bytes) -> None:
+    """Write bytes to standard output: what programs read does not depend on the locale."""
+    sys.stdout.flush()
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is not None:
+        binary.write(data)
+        binary.flush()
+    else:
+        sys.stdout.write(data.decode())
 
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        header_style="dim",
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        pad_edge=False,
-        show_edge=False,
-    )
-    numbers = set(right)
-    for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
-    return table
+
+def _line(screen: Console, parts: tuple[Part, ...], *, wrap: bool = False) -> None:
+    from rich.text import Text
+
+    text = Text.assemble(*(as_text(part, screen.encoding) for part in parts))
+    screen.print(text, soft_wrap=not wrap)
+
+
+def _console(stream: Any) -> Console:
+    from rich.console import Console
+
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else UNLIMITED
+    return Console(file=stream, markup=False, emoji=False, highlight=False, width=width)
 
 
 @contextmanager
@@ -107,7 +136,7 @@ def _bar(what: str, total: int | None) -> Iterator[Update]:
     )
 
     columns = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=32),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}", style="dim"),
@@ -116,8 +145,8 @@ def _bar(what: str, total: int | None) -> Iterator[Update]:
     if total is not None:
         columns.append(TimeRemainingColumn())
     clock = _Rate()
-    with Progress(*columns, console=err(), transient=True) as bar:
-        task = bar.add_task(what, total=total, rate="")
+    with Progress(*columns, console=_console(sys.stderr), transient=True) as bar:
+        task = bar.add_task(visible(what), total=total, rate="")
 
         def update(done: int, failed: int, total: int | None = total) -> None:
             tail = f", {failed:,} failed" if failed else ""

@@ -75,12 +75,10 @@ def fetch_query(source: Any) -> None:
 
 def _print(result: Download) -> None:
     summary, counts = result.summary, result.summary["counts"]
-    console.out().print(
+    console.say(
         f"{counts['structures']:,} structures, {counts['labelled']:,} with a label, of {summary['query']} in "
         f"{result.path}, Materials Project {summary['database_version']}"
-        + ("." if result.fresh else ", downloaded before; delete the file to download it again."),
-        soft_wrap=True,
-        markup=False,
+        + ("." if result.fresh else ", downloaded before; delete the file to download it again.")
     )
     for refused in summary["label_refused"][:3]:
         console.note(f"{refused['id']}: {refused['reason']}")

@@ -116,10 +116,8 @@ def merge(out: WholeArgument, parts: PartsArgument = None) -> None:
 
 def _print_store(manifest: Manifest, out: Path, n_done: int, n_failed: int) -> None:
     failed = f", {n_failed:,} with a reason instead" if n_failed else ""
-    console.out().print(
-        f"{n_done - n_failed:,} structures with {len(manifest.columns)} features of {manifest.model} in {out}{failed}.",
-        soft_wrap=True,
-        markup=False,
+    console.say(
+        f"{n_done - n_failed:,} structures with {len(manifest.columns)} features of {manifest.model} in {out}{failed}."
     )
 
 

@@ -107,7 +107,10 @@ def heads(as_json: JsonOption = False) -> None:
             [{**card.__dict__, "path": str(card.path), "levels": list(card.levels)} for card in cards]
         )
         return
-    console.out().print(heads_view(cards) if cards else "No heads found.")
+    if cards:
+        console.show(heads_view(cards))
+    else:
+        console.say("No heads found.")
     console.note(f"your own heads are looked for in {heads_folder()} (or in $MACE_BOUNDS_HEADS)")
 
 
@@ -127,7 +130,7 @@ def models(as_json: JsonOption = False) -> None:
     if as_json:
         console.write_json(rows)
         return
-    console.out().print(models_view(rows))
+    console.show(models_view(rows))
     console.note(
         "any other MACE model: --model PATH; a head for a model: mace-bounds features, then mace-bounds fit"
     )

@@ -99,10 +99,4 @@ def _write(table: pd.DataFrame, kind: str, output: Path | None) -> None:
         with atomic(output) as temporary:
             temporary.write_bytes(data)
         return
-    sys.stdout.flush()
-    binary = getattr(sys.stdout, "buffer", None)
-    if binary is not None:
-        binary.write(data)
-        binary.flush()
-    else:
-        sys.stdout.write(data.decode())
+    console.write_data(data)
