@@ -170,15 +170,15 @@ def test_a_bad_entry_does_not_stop_the_list(tmp_path):
 
 
 def test_a_file_of_frames_is_read_as_it_comes(tmp_path, monkeypatch):
-    from mace_bounds.structures import files
+    from mace_bounds.structures import containers
 
     path = tmp_path / "f.extxyz.gz"
     buffer = io.StringIO()
     ase_write(buffer, [bulk("NaCl", "rocksalt", a=5.64)] * 500, format="extxyz")
     path.write_bytes(gzip.compress(buffer.getvalue().encode()))
-    lines, plain = [], files.open_lines
+    lines, plain = [], containers.open_lines
     monkeypatch.setattr(
-        files, "open_lines", lambda stream: (lines.append(1) or line for line in plain(stream))
+        containers, "open_lines", lambda *stream: (lines.append(1) or line for line in plain(*stream))
     )
     records = read(path)
     assert next(records).reason is None

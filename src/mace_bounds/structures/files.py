@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import os
-import sys
-import zlib
 from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds.errors import SourceError, StructureError
 from mace_bounds.structures.formats import format_of, help_text
-from mace_bounds.structures.formats.base import SNIFFED_BYTES
 from mace_bounds.structures.text import clean, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-READ_ERRORS = (OSError, EOFError, zlib.error)
 EMPTY_FILE = "the file is empty; check the source."
 
 
@@ -104,34 +98,9 @@ def _expand_one(text: str, *, strict: bool) -> list[Path]:
     raise SourceError(f"{clean(text)} does not exist; check the path.")
 
 
-def open_lines(stream: io.BufferedReader) -> Iterator[str]:
-    """Yield the lines of a binary stream, decompressed if it is gzip, decoded leniently."""
-    raw = gzip.GzipFile(fileobj=stream) if stream.peek(2)[:2] == b"\x1f\x8b" else stream
-    with io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace") as text:
-        yield from text
-
-
-def decompressed(data: bytes, limit: int) -> bytes:
-    """Return content decompressed if it is gzip; at most one byte more than the limit, so that bombs stay small."""
-    if data[:2] != b"\x1f\x8b":
-        return data
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as handle:
-        return handle.read(limit + 1)
-
-
 def check_size(data: bytes, limit: int) -> None:
     """Refuse content that is empty or larger than the limit in bytes, by :class:`StructureError`."""
     if len(data) > limit:
-        raise StructureError(f"the file has more than {limit} bytes; split it.")
+        raise StructureError(f"the file has more than {limit:,} bytes; split it.")
     if not data.strip():
         raise StructureError(EMPTY_FILE)
-
-
-def is_binary(data: bytes) -> bool:
-    """Tell by its beginning whether content is no text."""
-    return b"\0" in data[:SNIFFED_BYTES]
-
-
-def read_stdin() -> bytes:
-    """Return all bytes of standard input."""
-    return sys.stdin.buffer.read()

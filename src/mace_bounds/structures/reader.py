@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_bounds.errors import SourceError, StructureError
-from mace_bounds.structures import files
+from mace_bounds.structures import containers, files
 from mace_bounds.structures.check import check, structure_flags
+from mace_bounds.structures.containers import Part, on_disk, parts_of
 from mace_bounds.structures.formats import ReadOptions, format_of, help_text, sniff
+from mace_bounds.structures.formats.foreign import refuse_foreign_content, refuse_foreign_name
 from mace_bounds.structures.formats.objects import CONVERT, is_object, records_of_object
 from mace_bounds.structures.labels import guard_energy_key
 from mace_bounds.structures.record import Record
@@ -31,7 +32,6 @@ SCHEMES = "mace_bounds.sources"
 
 DUPLICATE_FLAG = "duplicate_id"
 NO_STRUCTURE = "the source holds no structure; check it."
-MAX_UNNAMED_BYTES = 4_000_000_000
 
 Named: TypeAlias = "tuple[str, str, Record]"
 """The id and source that a record gets if it brings none, and the record."""
@@ -49,7 +49,8 @@ def read(
     Parameters
     ----------
     source : path, str, object or iterable
-        A file of one of :data:`~mace_bounds.structures.formats.FORMATS` (plain or ``.gz``), a folder (recursive), a
+        A file of one of :data:`~mace_bounds.structures.formats.FORMATS` (plain or packed, also in
+        ``.zip`` and ``.tar``), a folder (recursive), a
         glob pattern, ``"-"`` (standard input), a query of the Materials Project (``"mp:Li-Fe-P-O"``, downloaded
         into a cache once), a pymatgen ``Structure`` or ``ComputedStructureEntry``, an ase ``Atoms``, a dictionary of
         an entry or a structure, a :class:`Crystal`, a :class:`Record`, or an iterable of any of these.
@@ -116,8 +117,7 @@ def _named_records(source: Any, options: ReadOptions) -> Iterator[Named]:
     if isinstance(source, (str, os.PathLike)):
         source = _local(source)
         if os.fspath(source) == "-":
-            data = files.read_stdin()
-            return _numbered("stdin", "stdin", _safely(_records_of_bytes(data, None, options)))
+            return _from_file(None, "stdin", "stdin", options)
         return _from_files(files.expand([source]), options)
     if is_object(source):
         return _from_object("structure", source, options)
@@ -156,10 +156,29 @@ def _from_object(label: str, item: Any, options: ReadOptions) -> Iterator[Named]
 
 
 def _from_files(paths: list[tuple[Path, str]], options: ReadOptions) -> Iterator[Named]:
-    return chain.from_iterable(
-        _numbered(clean(label), clean(path.name), _safely(_records_of_file(path, options)))
-        for path, label in paths
-    )
+    return chain.from_iterable(_from_file(path, label, path.name, options) for path, label in paths)
+
+
+def _from_file(path: Path | None, label: str, source: str, options: ReadOptions) -> Iterator[Named]:
+    """Yield what a file holds, or what the files of an archive hold."""
+    label, source = clean(label), clean(source)
+    parts = _parts(path, options)
+    while True:
+        try:
+            part = next(parts, None)
+        except (StructureError, OSError) as error:
+            yield label, source, Record.failed(_trouble(error))
+            return
+        if part is None:
+            return
+        name = f"{label}/{clean(part.member)}" if part.member else label
+        yield from _numbered(name, source, _safely(_records_of_part(part, options), options))
+
+
+def _parts(path: Path | None, options: ReadOptions) -> Iterator[Part]:
+    if path is not None and path.is_dir():
+        raise StructureError(files.empty_folder(path.name))
+    yield from parts_of(path, options.max_bytes)
 
 
 def _numbered(label: str, source: str, records: Iterator[Record]) -> Iterator[Named]:
@@ -176,63 +195,62 @@ def _numbered(label: str, source: str, records: Iterator[Record]) -> Iterator[Na
         yield f"{label}#{index}", source, record
 
 
-def _safely(records: Iterator[Record]) -> Iterator[Record]:
-    """Turn what goes wrong while a file is read into a last record with the reason."""
+def _safely(records: Iterator[Record], options: ReadOptions) -> Iterator[Record]:
+    """Turn what goes wrong while a file is read into a last record with the reason, and give up where nothing comes."""
+    n_failed: int | None = 0  # None as soon as one structure is good
+    first = ""
     try:
-        yield from records
-    except StructureError as error:
-        yield Record.failed(str(error))
-    except files.READ_ERRORS as error:
-        yield Record.failed(_read_trouble(error))
+        for record in records:
+            yield record
+            if n_failed is None:
+                continue
+            if record.reason is None:
+                n_failed = None
+                continue
+            n_failed, first = n_failed + 1, first or record.reason
+            if n_failed >= options.max_failures:
+                yield Record.failed(
+                    f"none of the first {n_failed:,} structures can be used, and the rest was not read; the "
+                    f"first one says: {first}"
+                )
+                return
+    except (StructureError, OSError) as error:
+        yield Record.failed(_trouble(error))
     except (MemoryError, RecursionError) as error:
         yield Record.failed(f"the file is too large to be read at once ({one_line(error)}); split it.")
 
 
-def _read_trouble(error: Exception) -> str:
-    """Return the sentence for what :data:`files.READ_ERRORS` lists: of the file system, or of gzip."""
-    if isinstance(error, EOFError):
-        return "the gzip file is cut off; fetch it again."
+def _trouble(error: Exception) -> str:
+    """Return the sentence for a file that cannot be opened or read."""
+    if isinstance(error, StructureError):
+        return str(error)
     if isinstance(error, FileNotFoundError):
         return "the file does not exist; check the path."
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"the file cannot be read ({error.strerror}); check its permissions."
-    return f"the gzip file is damaged ({one_line(error)}); fetch it again."
+    reason = (isinstance(error, OSError) and error.strerror) or one_line(error)
+    return f"the file cannot be read ({reason}); check its permissions."
 
 
-def _records_of_file(path: Path, options: ReadOptions) -> Iterator[Record]:
-    if path.is_dir():
-        raise StructureError(files.empty_folder(path.name))
-    format = format_of(path)
-    if format is not None and format.takes == "lines":
-        yield from _records_of_stream(path, format, options)
-    else:
-        yield from _records_of_bytes(path.read_bytes(), format, options)
-
-
-def _records_of_stream(path: Path, format: Format, options: ReadOptions) -> Iterator[Record]:
-    """Read a file as it comes, without holding it."""
-    with path.open("rb") as handle:
-        empty = True
-        for record in format.parse(files.open_lines(handle), options):
-            empty = False
-            yield record
-        if empty:
-            yield Record.failed(files.EMPTY_FILE)
-
-
-def _records_of_bytes(data: bytes, by_name: Format | None, options: ReadOptions) -> Iterator[Record]:
-    """Parse a whole content by the format of its file name, else by the format that it looks like."""
-    limit = by_name.max_bytes if by_name else MAX_UNNAMED_BYTES
-    data = files.decompressed(data, limit)
-    files.check_size(data, limit)
-    looks_like = sniff(data)
+def _records_of_part(part: Part, options: ReadOptions) -> Iterator[Record]:
+    """Parse a content by the format of its file name, else by the format that its beginning looks like."""
+    head = part.stream.peek()
+    if not head:
+        raise StructureError(files.EMPTY_FILE)
+    by_name = format_of(Path(part.name))
+    refuse_foreign_content(head, part.name, named=by_name is not None)
+    looks_like = sniff(head)
     format = by_name or looks_like
-    if files.is_binary(data) and (format is None or format.takes != "bytes"):
+    if format is None:
+        refuse_foreign_name(part.name)
+    if b"\0" in head and (format is None or format.takes not in ("bytes", "file")):
         raise StructureError("the file is binary, not text; check the source.")
     if format is None:
+        if not head.strip():
+            raise StructureError(files.EMPTY_FILE)
         raise StructureError(f"the format is unknown; use {help_text()}, or correct the suffix.")
-    records = _parsed(data, format, options)
+    records = _parsed(part, format, options)
     first = next(records, None)
+    if first is None and format.takes == "lines":
+        raise StructureError(files.EMPTY_FILE)
     if first is not None and first.reason is not None and looks_like not in (None, format):
         other = (looks_like or format).name
         raise StructureError(
@@ -243,9 +261,17 @@ def _records_of_bytes(data: bytes, by_name: Format | None, options: ReadOptions)
     yield from records
 
 
-def _parsed(data: bytes, format: Format, options: ReadOptions) -> Iterator[Record]:
-    if format.takes == "bytes":
-        return format.parse(data, options)
-    if format.takes == "text":
-        return format.parse(data.decode("utf-8-sig", errors="replace"), options)
-    return format.parse(files.open_lines(io.BufferedReader(io.BytesIO(data))), options)
+def _parsed(part: Part, format: Format, options: ReadOptions) -> Iterator[Record]:
+    if format.takes == "file":
+        with on_disk(part, min(options.max_bytes, format.max_bytes)) as path:
+            yield from format.parse(path, options)
+    elif format.takes == "stream":
+        yield from format.parse(part.stream, options)
+    elif format.takes == "lines":
+        yield from format.parse(containers.open_lines(part.stream, options.max_value), options)
+    else:
+        limit = min(options.max_bytes, format.max_bytes)
+        data = part.stream.read(limit + 1)
+        files.check_size(data, limit)
+        text = format.takes == "text"
+        yield from format.parse(data.decode("utf-8-sig", errors="replace") if text else data, options)

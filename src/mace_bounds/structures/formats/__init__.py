@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mace_bounds.structures.formats import cif, entries, extxyz, poscar
+from mace_bounds.structures.formats import ase_rows, cif, documents, extxyz, poscar
 from mace_bounds.structures.formats.base import Format, ReadOptions
 from mace_bounds.structures.formats.entries import cell_of, load_json
 
@@ -17,15 +17,33 @@ FORMATS: dict[str, Format] = {
     "cif": cif.CIF,
     "extxyz": extxyz.EXTXYZ,  # before POSCAR: rows of atomic numbers and positions look like lattice vectors
     "poscar": poscar.POSCAR,
-    "json": entries.JSON,
-    "jsonl": entries.JSON_LINES,
+    "json": documents.JSON,
+    "jsonl": documents.JSON_LINES,
+    "traj": ase_rows.TRAJECTORY,
+    "db": ase_rows.DATABASE,
 }
 """Every format by a short key; a content without a telling name is of the first whose ``sniff`` says so."""
 
 
+CONTAINERS = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".lz4", ".zip", ".tar", ".tgz", ".tbz2", ".txz")
+"""Ends of file names that say how a file is packed and not what it holds."""
+
+
+def bare_name(name: str) -> str:
+    """Return a file's name without the suffixes of containers."""
+    while (end := container_of(name)) and len(end) < len(name):
+        name = name[: -len(end)]
+    return name
+
+
+def container_of(name: str) -> str:
+    """Return the last suffix of a file's name if it is that of a container, else nothing."""
+    return next((end for end in CONTAINERS if name.lower().endswith(end)), "")
+
+
 def format_of(path: Path) -> Format | None:
-    """Return the format that a file's name says (``.gz`` apart), else None."""
-    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    """Return the format that a file's name says (``.gz`` and the like apart), else None."""
+    name = bare_name(path.name)
     suffix = Path(name).suffix.lower()
     by_suffix = (format for format in FORMATS.values() if suffix in format.suffixes)
     by_name = (
@@ -36,13 +54,26 @@ def format_of(path: Path) -> Format | None:
 
 def sniff(data: bytes) -> Format | None:
     """Return the format that the beginning of a content looks like, else None."""
+    data = re.sub(rb"\s{200,}", b"\n", data)  # so that expressions that look for the first word stay quick
     return next((format for format in FORMATS.values() if format.sniff(data)), None)
 
 
 def help_text() -> str:
-    """Return the formats for help texts and messages: ``"CIF, extxyz, ... or JSON lines (.gz too)"``."""
+    """Return the formats for help texts and messages: ``"CIF, extxyz, ... or JSON lines (packed too)"``."""
     *names, last = [format.help or format.name for format in FORMATS.values()]
-    return f"{', '.join(names)} or {last} (.gz too)"
+    return f"{', '.join(names)} or {last} (packed too)"
 
 
-__all__ = ["FORMATS", "Format", "ReadOptions", "cell_of", "format_of", "help_text", "load_json", "sniff"]
+__all__ = [
+    "CONTAINERS",
+    "FORMATS",
+    "Format",
+    "ReadOptions",
+    "bare_name",
+    "cell_of",
+    "container_of",
+    "format_of",
+    "help_text",
+    "load_json",
+    "sniff",
+]

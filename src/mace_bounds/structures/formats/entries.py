@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ import orjson
 
 from mace_bounds.errors import LabelError, StructureError
 from mace_bounds.structures.crystal import crystal_of, numbers_of, require_periodic
-from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
 from mace_bounds.structures.labels import (
     REFUSED,
     Label,
@@ -29,21 +27,22 @@ from mace_bounds.structures.record import Record
 from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from mace_bounds.structures.crystal import Crystal
 
-_LIST_KEYS = ("entries", "data", "structures")
-_ID_KEYS = ("entry_id", "id", "material_id", "name")
+_ID_KEYS = ("entry_id", "id", "material_id", "name", "task_id", "jid")
+MPTRJ_ENERGY = "uncorrected_total_energy"
+"""Key of the label in the public file of MPtrj."""
+
 _DERIVED_KEYS = ("uncorrected_energy_per_atom", "energy_per_atom", "energy_above_hull", "corrected_energy")
 _OCCUPANCY_TOLERANCE = 1e-6
 _DERIVED_ONLY = (
     "the document holds derived energies only, as summary documents do, and not the total energy; take structure and "
     "uncorrected energy of the same GGA_GGA+U entry."
 )
-_SEVERAL_LINES = re.compile(r"\s*\{[^\n]*\}\s*\n\s*\{")
 PARTIAL_OCCUPANCIES = (
     "some sites are only partly occupied; order the structure first (e.g. with pymatgen's "
     "OrderDisorderedStructureTransformation)."
@@ -68,63 +67,9 @@ def load_json(data: bytes) -> Any:
         ) from None
 
 
-def parse_lines(lines: Iterable[str], options: ReadOptions = DEFAULTS) -> Iterator[Record]:
-    """Yield one record per line of JSON; a damaged line is a record with a reason.
-
-    Parameters
-    ----------
-    lines : iterable of str
-        One entry or structure a line.
-    options : ReadOptions
-        As for :func:`parse_entries`.
-    """
-    for line in lines:
-        if not line.strip():
-            continue
-        try:
-            entry = load_json(line.encode())
-        except StructureError as error:
-            yield Record.failed(str(error))
-        else:
-            yield parse_entry(entry, options.energy_key)
-
-
-def parse_json(data: bytes, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
-    """Yield one record per entry or structure in a JSON file; raises :class:`StructureError` if it is no JSON."""
-    yield from parse_entries(load_json(data), options.energy_key)
-
-
-def parse_entries(data: Any, energy_key: str | None = None) -> Iterator[Record]:
-    """Yield one record per entry or structure in parsed JSON.
-
-    Parameters
-    ----------
-    data : list or dict
-        A list of entries, one entry, one structure, ``{"entries": [...]}``, or a mapping from ids to either.
-    energy_key : str, optional
-        Key of the label in the entry or its ``data``; None takes the entry's uncorrected energy.
-    """
-    if isinstance(data, list):
-        for item in data:
-            yield parse_entry(item, energy_key)
-        if not data:
-            yield Record.failed("the list of entries is empty; check the source.")
-        return
-    if isinstance(data, dict) and not _is_entry(data):
-        for key in _LIST_KEYS:
-            if isinstance(data.get(key), list):
-                yield from parse_entries(data[key], energy_key)
-                return
-        if data and all(isinstance(value, dict) and _is_entry(value) for value in data.values()):
-            for key, value in data.items():
-                yield parse_entry(value, energy_key, name=str(key))
-            return
-    yield parse_entry(data, energy_key)
-
-
 def parse_entry(entry: Any, energy_key: str | None = None, *, name: str = "") -> Record:
     """Return the record of one ``ComputedStructureEntry`` or ``Structure`` dictionary."""
-    if not isinstance(entry, dict) or not _is_entry(entry):
+    if not isinstance(entry, dict) or not is_entry(entry):
         has_energy = isinstance(entry, dict) and "energy" in entry
         what = (
             "an entry without structure" if has_energy else "neither a ComputedStructureEntry nor a Structure"
@@ -135,7 +80,7 @@ def parse_entry(entry: Any, energy_key: str | None = None, *, name: str = "") ->
     name = name_of(entry) or name
     structure = entry.get("structure", entry)
     try:
-        crystal, flags = _parse_structure(structure)
+        crystal, flags = parse_structure(structure)
     except StructureError as error:
         return Record.failed(str(error), id=name)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
@@ -208,6 +153,8 @@ def _label_of(entry: Mapping[str, Any], run_type: str | None, energy_key: str | 
         return find_label({**data, **entry}, energy_key, run_type=run_type, thermo_type=thermo_type)
     if data.get(REFUSED):  # the guard refused it when the entry was downloaded
         return Label(reason=str(data[REFUSED]))
+    if entry.get("energy") is None and entry.get(MPTRJ_ENERGY) is not None:
+        entry = {**entry, "energy": entry[MPTRJ_ENERGY]}
     if entry.get("energy") is None:
         derived = any(key in entry for key in _DERIVED_KEYS)
         return Label(reason=_DERIVED_ONLY if derived else None)
@@ -220,7 +167,8 @@ def _label_of(entry: Mapping[str, Any], run_type: str | None, energy_key: str | 
     return Label(energy, kind)
 
 
-def _is_entry(item: Mapping[str, Any]) -> bool:
+def is_entry(item: Mapping[str, Any]) -> bool:
+    """Tell whether a dictionary is an entry with its structure, or a structure."""
     return isinstance(item.get("structure"), dict) or ("lattice" in item and "sites" in item)
 
 
@@ -231,7 +179,8 @@ def name_of(entry: Mapping[str, Any]) -> str:
     return next((str(value) for value in values if isinstance(value, (str, int)) and str(value)), "")
 
 
-def _parse_structure(structure: Mapping[str, Any]) -> tuple[Crystal, tuple[str, ...]]:
+def parse_structure(structure: Mapping[str, Any]) -> tuple[Crystal, tuple[str, ...]]:
+    """Return crystal and flags of a pymatgen ``Structure`` dictionary."""
     lattice, sites = structure["lattice"], structure["sites"]
     require_periodic(lattice.get("pbc", (True, True, True)), has_cell=True)
     cell = cell_of(lattice)
@@ -262,24 +211,3 @@ def _symbol_of(site: Mapping[str, Any]) -> str:
     if len(species) != 1 or abs(float(species[0].get("occu", 1.0)) - 1.0) > _OCCUPANCY_TOLERANCE:
         raise StructureError(PARTIAL_OCCUPANCIES)
     return str(species[0]["element"])
-
-
-def _looks_like_lines(data: bytes) -> bool:
-    return _SEVERAL_LINES.match(beginning(data)) is not None
-
-
-def _looks_like_json(data: bytes) -> bool:
-    return beginning(data).lstrip()[:1] in ("[", "{") and not _looks_like_lines(data)
-
-
-JSON = Format(
-    name="JSON",
-    suffixes=(".json",),
-    sniff=_looks_like_json,
-    parse=parse_json,
-    takes="bytes",
-    help="JSON entries",
-)
-JSON_LINES = Format(
-    name="JSON lines", suffixes=(".jsonl",), sniff=_looks_like_lines, parse=parse_lines, takes="lines"
-)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.crystal import Crystal, crystal_of, numbers_of, require_periodic
+from mace_bounds.structures.formats.documents import records_of
 from mace_bounds.structures.formats.entries import (
     PARTIAL_OCCUPANCIES,
     name_of,
-    parse_entries,
     record_of_bare,
     record_of_entry,
 )
@@ -36,7 +36,7 @@ def records_of_object(item: Any, energy_key: str | None = None) -> Iterator[Reco
     elif isinstance(item, Crystal):
         yield Record(crystal=item)
     elif isinstance(item, dict):
-        yield from parse_entries(item, energy_key)
+        yield from records_of(item, energy_key)
     elif _is_entry(item):
         yield _record_of_entry(item, energy_key)
     elif _is_structure(item):
