@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1_000_000
 _MAX_BLANKS = 10_000_000
+_NUMBER = re.compile(r"[0-9.eE+-]*")
 _MAX_GROWTH = 10  # bytes in memory per character; structures take 3 to 5
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
@@ -68,7 +69,9 @@ class JsonReader:
                 if self._ended or isinstance(error, RecursionError):
                     raise self._damage(error) from None
             else:
-                if end < len(self._text) or self._ended:  # a number may go on
+                rest_of_number = _NUMBER.match(self._text, end)
+                cut = rest_of_number is not None and rest_of_number.end() == len(self._text)
+                if self._ended or not cut:
                     self._at = end
                     return value
             rest = len(self._text) - self._at
