@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from helpers.mace_builds import MPA_0, TINY, build, real_crystals
 from mace_bounds.backbones import load_model
-from mace_bounds.backbones.batching import WAITING_SHARE, MemoryCost, ahead, batches, mace_cost, pack
-from mace_bounds.backbones.graph import Graph
+from mace_bounds.backbones.graph import WAITING_SHARE, Graph, MemoryCost, ahead, batches, mace_cost, pack
 
 
 def graph(n_atoms: int, n_edges: int) -> Graph:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
-from scipy.cluster.vq import kmeans2
+from scipy.cluster.vq import kmeans2, vq
 
 from mace_bounds.head import ActiveSet, active_set, tensors_named, tensors_under
 from mace_bounds.structures import compositions_in
@@ -252,7 +252,7 @@ def fit_local_sets(x: NDArray[Any], seed: int) -> LocalSets:
     axes = vectors[:, ::-1][:, :DIRECTIONS] / scale[:, None]
     components = (x - center) @ axes
     clusters = _clusters(components, seed)
-    label = _nearest(components, clusters)
+    label, _ = vq(components, clusters)
     sets = tuple(active_set(_local(components[label == k], cluster)) for k, cluster in enumerate(clusters))
     return LocalSets(center, axes, clusters, sets)
 
@@ -273,8 +273,3 @@ def _clusters(components: Array, seed: int) -> Array:
         )
     large = np.bincount(label, minlength=wanted) >= 2 * (components.shape[1] + 1)
     return np.asarray(centres[large] if large.any() else components.mean(axis=0)[None, :])
-
-
-def _nearest(components: Array, clusters: Array) -> NDArray[np.intp]:
-    squared = -2.0 * components @ clusters.T + np.einsum("ij,ij->i", clusters, clusters)
-    return np.asarray(squared.argmin(axis=1))

@@ -6,15 +6,16 @@ Importing it needs nothing but this package; the client (extra ``mp``) is import
 from mace_bounds.materials_project.connection import Connection
 from mace_bounds.materials_project.downloading import (
     Download,
+    QueryPreview,
     cache_path,
     cached,
     cached_path,
     download,
     finished,
+    preview,
 )
 from mace_bounds.materials_project.guard import check_entry, entry_of
 from mace_bounds.materials_project.query import Query, is_query, parse_query
-from mace_bounds.materials_project.query_preview import QueryPreview, preview
 
 __all__ = [
     "Connection",

@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mace_bounds.backbones.base import FeatureBlock, FeatureKind
-from mace_bounds.backbones.batching import (
+from mace_bounds.backbones.graph import (
     DEFAULT_MEMORY_BYTES,
+    Graph,
+    GraphBatch,
     MemoryCost,
     ahead,
+    batch_graphs,
     batches,
+    build_graph,
     fast_cost,
     mace_cost,
+    mace_data,
 )
-from mace_bounds.backbones.graph import Graph, GraphBatch, batch_graphs, build_graph, mace_data
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.backbones.mace import embedded as _embedded
 from mace_bounds.backbones.mace import identity
