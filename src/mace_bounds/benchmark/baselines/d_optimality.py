@@ -12,8 +12,8 @@ from scipy.cluster.vq import kmeans2, vq
 from mace_bounds.benchmark.baselines.interface import (
     FLOOR_SHARE,
     BaselineRows,
+    FittedBaseline,
     Widths,
-    array_bytes,
     composition_folds,
     floor_of,
     nll_scale,
@@ -126,7 +126,7 @@ class Regions:
 
 
 @dataclass(frozen=True, eq=False)
-class FittedDOptimality:
+class FittedDOptimality(FittedBaseline):
     """Regions, a and b in eV/atom, the largest γ that counts, and the smallest width in eV/atom."""
 
     regions: Regions
@@ -143,7 +143,3 @@ class FittedDOptimality:
         """Evaluate a + b·log(1 + γ); the centre is that of the rows."""
         size = np.log1p(np.minimum(self.grade(rows), self.largest))
         return Widths(rows.centre, np.maximum(self.constant + self.slope * size, self.floor))
-
-    def n_bytes(self) -> int:
-        """Bytes of design, centres and active sets."""
-        return array_bytes(self)

@@ -81,7 +81,8 @@ class FittedBaseline(Protocol):
         """Return centre and width of every row; ``rows.y`` and ``rows.weights`` are not looked at."""
 
     def n_bytes(self) -> int:
-        """Bytes of the arrays that must be kept to predict."""
+        """Bytes of what must be kept to predict: by default all arrays and numbers of the dataclass."""
+        return array_bytes(self)
 
 
 @runtime_checkable

@@ -14,8 +14,8 @@ from mace_bounds.benchmark.baselines.interface import (
     SMALLEST_EV_PER_ATOM,
     BaselineRows,
     Columns,
+    FittedBaseline,
     Widths,
-    array_bytes,
     columns_of,
     composition_folds,
     fold_factors,
@@ -133,7 +133,7 @@ def linear_quantile(
 
 
 @dataclass(frozen=True, eq=False)
-class FittedQuantile:
+class FittedQuantile(FittedBaseline):
     """Columns, coefficients and limits of q (logarithms of eV/atom), and α (a number)."""
 
     columns: Columns
@@ -147,7 +147,3 @@ class FittedQuantile:
         """Evaluate α·exp(q); the centre is that of the rows."""
         q = np.clip(self.intercept + self.columns.rotate(rows.x) @ self.slopes, self.low, self.high)
         return Widths(rows.centre, np.maximum(self.alpha * np.exp(q), SMALLEST_EV_PER_ATOM))
-
-    def n_bytes(self) -> int:
-        """Bytes of columns and coefficients."""
-        return array_bytes(self)

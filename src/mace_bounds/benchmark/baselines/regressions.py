@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mace_bounds.benchmark.baselines.interface import (
     SMALLEST_EV_PER_ATOM,
     BaselineRows,
+    FittedBaseline,
     Widths,
     array_bytes,
     floor_of,
@@ -101,7 +102,7 @@ def _scale(
 
 
 @dataclass(frozen=True, eq=False)
-class FittedCommittee:
+class FittedCommittee(FittedBaseline):
     """Coefficients (m, members) in eV/atom, the factor α, and the smallest width (eV/atom)."""
 
     design: Design
@@ -113,10 +114,6 @@ class FittedCommittee:
         """Mean of the members, and α times their standard deviation."""
         members = self.design.transform(rows.x) @ self.coefficients
         return Widths(members.mean(axis=1), np.maximum(self.alpha * members.std(axis=1, ddof=1), self.floor))
-
-    def n_bytes(self) -> int:
-        """Bytes of design and members."""
-        return array_bytes(self)
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,7 @@ class BayesianRidge:
 
 
 @dataclass(frozen=True, eq=False)
-class FittedRidge:
+class FittedRidge(FittedBaseline):
     """Coefficients (m,) in eV/atom, whitening F (m, m) with α Σ = F Fᵀ, and 1/α in (eV/atom)²."""
 
     design: Design
@@ -164,10 +161,6 @@ class FittedRidge:
         u = z @ self.whitening
         variance = self.noise_variance * (np.einsum("ij,ij->i", u, u) + float(self.adds_noise))
         return Widths(z @ self.coefficients, np.maximum(np.sqrt(variance), SMALLEST_EV_PER_ATOM))
-
-    def n_bytes(self) -> int:
-        """Bytes of design, coefficients and covariance factor."""
-        return array_bytes(self)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from mace_bounds.benchmark.baselines.interface import (
     BaselineRows,
     Columns,
+    FittedBaseline,
     Widths,
-    array_bytes,
     columns_of,
     composition_folds,
     floor_of,
@@ -38,7 +38,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class FittedConstant:
+class FittedConstant(FittedBaseline):
     """One width, ``sigma`` in eV/atom."""
 
     sigma: float
@@ -46,10 +46,6 @@ class FittedConstant:
     def predict(self, rows: BaselineRows) -> Widths:
         """Give it to every row."""
         return Widths(rows.centre, np.full(len(rows), self.sigma))
-
-    def n_bytes(self) -> int:
-        """Bytes of one number."""
-        return array_bytes(self)
 
 
 REGULARISERS: NDArray[np.float64] = np.logspace(-10.0, 2.0, 25)
@@ -92,7 +88,7 @@ def _rigidity(columns: Columns, x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, eq=False)
-class FittedLlpr:
+class FittedLlpr(FittedBaseline):
     """Eigenbasis of C, ς² (dimensionless), α and the smallest width (eV/atom)."""
 
     columns: Columns
@@ -105,7 +101,3 @@ class FittedLlpr:
         squares = self.columns.rotate(rows.x) ** 2
         shape = np.sqrt(squares @ (1.0 / (self.columns.eigenvalues + self.regulariser)))
         return Widths(rows.centre, np.maximum(self.alpha * shape, self.floor))
-
-    def n_bytes(self) -> int:
-        """Bytes of design and eigenbasis."""
-        return array_bytes(self)
