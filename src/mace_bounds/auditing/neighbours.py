@@ -5,13 +5,12 @@ Local kriging over features and composition, without the row itself; then a Stud
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.head import FitWarning
+from mace_bounds.head import minimise
 
 Array = NDArray[np.float64]
 
@@ -176,8 +175,6 @@ def fit_usual_error(surprise: Array, covariates: Array) -> UsualError:
 
     Maximum likelihood with three degrees of freedom and a small ridge on the slopes.
     """
-    from scipy.optimize import minimize
-
     mean, spread = covariates.mean(axis=0), covariates.std(axis=0)
     z = _design(covariates, mean, spread)
     penalty = np.where(np.arange(z.shape[1]) > 0, _RIDGE, 0.0)
@@ -192,11 +189,7 @@ def fit_usual_error(surprise: Array, covariates: Array) -> UsualError:
     start = np.zeros(z.shape[1])
     start[0] = np.log(max(1.4826 * float(np.median(np.abs(surprise))), 1e-6))
     bounds = [(None, None)] + [(0.0, None)] * covariates.shape[1]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    if not found.success:
-        reason = " ".join(str(found.message).split()).rstrip(".").lower()
-        warnings.warn(f"the fit of usual errors did not converge ({reason})", FitWarning, stacklevel=2)
-    return UsualError(np.asarray(found.x), mean, spread)
+    return UsualError(minimise(loss, start, name="usual errors", bounds=bounds), mean, spread)
 
 
 def evidence(surprise: Array, usual: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -37,9 +37,10 @@ def minimise(
     start: Array,
     *,
     name: str,
-    max_iter: int,
-    ftol: float,
-    gtol: float,
+    max_iter: int = 15_000,
+    ftol: float = 1e7 * np.finfo(np.float64).eps,
+    gtol: float = 1e-5,
+    bounds: Sequence[tuple[float | None, float | None]] | None = None,
     **options: float,
 ) -> Array:
     """Minimise a smooth function by L-BFGS-B, which is deterministic.
@@ -56,7 +57,9 @@ def minimise(
         Most steps.
     ftol, gtol : float
         The search ends where a step changes the value by less than ``ftol``, relatively, or no component of the
-        gradient is above ``gtol``.
+        gradient is above ``gtol``; scipy's by default.
+    bounds : sequence of pairs, optional
+        Least and largest value of each parameter.
     **options
         Further options of scipy's ``L-BFGS-B``.
 
@@ -78,7 +81,7 @@ def minimise(
     from scipy.optimize import minimize
 
     stop = {"maxiter": max_iter, "ftol": ftol, "gtol": gtol, **options}
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options=stop)  # type: ignore[call-overload]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=stop)  # type: ignore[call-overload]
     if not np.isfinite(found.x).all():
         raise HeadError(f"the fit of {name} has no finite result; look for extreme values among the labels.")
     if not found.success:
