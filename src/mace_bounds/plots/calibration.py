@@ -1,4 +1,8 @@
-"""Calibration plots: arrays and optional axes in, axes out. Arrays in eV/atom, axes in meV/atom."""
+"""Calibration plots: arrays and optional axes in, axes out. Arrays in eV/atom, axes in meV/atom.
+
+In all of them ``split`` says for the title what the rows are, as "unseen compositions"; ``ax`` is where to draw, a new
+figure by default.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +39,7 @@ _HEXBIN_FROM = 2000  # rows above which points become a density
 
 
 def plot_calibration(curve: CalibrationCurve, *, split: str = "", ax: Axes | None = None) -> Axes:
-    """Plot the measured coverage against the level with its confidence band and the diagonal.
-
-    Parameters
-    ----------
-    curve : CalibrationCurve
-        From :func:`calibration_curve`.
-    split : str
-        What the rows are, for the title: "unseen compositions".
-    ax : Axes, optional
-        Where to draw; a new figure by default.
-    """
+    """Plot the measured coverage against the level with its confidence band and the diagonal."""
     ax = new_axes(4.0, 4.1) if ax is None else ax
     ax.fill_between(curve.level, curve.low, curve.high, color=SKY, alpha=0.35, lw=0, label="95 % confidence")
     ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=(0, (4, 3)), label="ideal")
@@ -63,20 +57,9 @@ def plot_coverage_by_group(
 ) -> Axes:
     """Plot the coverage of each group with its confidence interval, lowest first.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`coverage_table`.
-    by : str
-        Which grouping of the table.
-    level : float
-        Which level of the table.
-    split : str
-        What the rows are, for the title.
-    most : int
-        With more groups, only this many with the lowest coverage are drawn, and the title says so.
-    ax : Axes, optional
-        Where to draw; a new figure, as tall as the number of groups asks for, by default.
+    ``table``: from :func:`coverage_table`; ``by``: which grouping of the table; ``level``: which level of the
+    table; ``most``: with more groups, only this many with the lowest coverage are drawn, and the title says
+    so.
     """
     rows = table[(table["by"] == by) & np.isclose(table["level"], level, rtol=0, atol=TOLERANCE)]
     rows = rows.sort_values(["coverage", "n"], kind="stable")
@@ -115,16 +98,8 @@ def plot_reliability(
 ) -> Axes:
     """Plot the size of errors, binned by σ, against σ: on the diagonal the widths mean what they say.
 
-    Parameters
-    ----------
-    residual, sigma : array_like, shape (n,)
-        eV/atom. Drawn per equal-count bin: RMSE, and the 68.3 % quantile of |residual| (robust to outliers).
-    n_bins : int
-        Number of bins.
-    split : str
-        What the rows are, for the title.
-    ax : Axes, optional
-        Where to draw.
+    ``residual``, ``sigma`` (n,): eV/atom. Drawn per equal-count bin: RMSE, and the 68.3 % quantile of
+    |residual| (robust to outliers); ``n_bins``: number of bins.
     """
     ax = new_axes() if ax is None else ax
     r, s = 1e3 * np.asarray(residual, dtype=np.float64), 1e3 * np.asarray(sigma, dtype=np.float64)
@@ -156,16 +131,8 @@ def plot_error_against_width(
 ) -> Axes:
     """Plot |residual| against σ, with the half-width q·σ of each level as a line.
 
-    Parameters
-    ----------
-    residual, sigma : array_like, shape (n,)
-        eV/atom.
-    quantiles : mapping of float to float
-        Level to conformal quantile; infinite ones are left out.
-    split : str
-        What the rows are, for the title.
-    ax : Axes, optional
-        Where to draw.
+    ``residual``, ``sigma`` (n,): eV/atom; ``quantiles``: level to conformal quantile; infinite ones are left
+    out.
     """
     ax = new_axes(5.0, 4.0) if ax is None else ax
     s, r = 1e3 * np.asarray(sigma, dtype=np.float64), 1e3 * np.abs(np.asarray(residual, dtype=np.float64))
@@ -223,16 +190,7 @@ def plot_parity(
 ) -> Axes:
     """Plot DFT against model energies, with the residuals as an inset.
 
-    Parameters
-    ----------
-    energy_dft, energy_model : array_like, shape (n,)
-        eV/atom.
-    model : str
-        Name of the model, for the axis.
-    split : str
-        What the rows are, for the title.
-    ax : Axes, optional
-        Where to draw.
+    ``energy_dft``, ``energy_model`` (n,): eV/atom; ``model``: name of the model, for the axis.
     """
     ax = new_axes() if ax is None else ax
     dft, model_energy = np.asarray(energy_dft, dtype=np.float64), np.asarray(energy_model, dtype=np.float64)
@@ -269,14 +227,7 @@ def plot_parity(
 def plot_widths(half_widths: Mapping[float, ArrayLike], *, split: str = "", ax: Axes | None = None) -> Axes:
     """Plot the distribution of interval half-widths per level: how sharp the bounds are.
 
-    Parameters
-    ----------
-    half_widths : mapping of float to array_like, shape (n,)
-        Level to half-widths, eV/atom; infinite ones are left out.
-    split : str
-        What the rows are, for the title.
-    ax : Axes, optional
-        Where to draw.
+    ``half_widths`` (n,): level to half-widths, eV/atom; infinite ones are left out.
     """
     ax = new_axes(4.6, 3.4) if ax is None else ax
     data = {level: 1e3 * np.asarray(h, dtype=np.float64) for level, h in sorted(half_widths.items())}
@@ -318,14 +269,7 @@ def plot_widths(half_widths: Mapping[float, ArrayLike], *, split: str = "", ax: 
 def plot_residuals(residual: ArrayLike, *, split: str = "", ax: Axes | None = None) -> Axes:
     """Plot the distribution of residuals; what lies outside the central 99 % is counted in the last bars.
 
-    Parameters
-    ----------
-    residual : array_like, shape (n,)
-        E_DFT - E_model, eV/atom.
-    split : str
-        What the rows are, for the title.
-    ax : Axes, optional
-        Where to draw.
+    ``residual`` (n,): E_DFT - E_model, eV/atom.
     """
     ax = new_axes(4.6, 3.4) if ax is None else ax
     r = 1e3 * np.asarray(residual, dtype=np.float64)

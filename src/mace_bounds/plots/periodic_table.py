@@ -39,25 +39,9 @@ def plot_periodic_map(
 ) -> Axes:
     """Colour elements by a number.
 
-    Parameters
-    ----------
-    values : mapping of str to float
-        By element symbol; others stay empty.
-    label : str
-        What the colour is, with its unit.
-    limits : (float, float, float)
-        Values at the low end, the middle and the high end of the colour scale.
-    bold : collection of str
-        Elements with a frame.
-    colours : str
-        A colour map of matplotlib.
-    text : str
-        Format of the numbers.
-    ax : Axes, optional
-
-    Returns
-    -------
-    Axes
+    ``values``: by element symbol; others stay empty; ``label``: what the colour is, with its unit;
+    ``limits``: values at the low end, the middle and the high end of the colour scale; ``bold``: elements
+    with a frame; ``colours``: A colour map of matplotlib; ``text``: format of the numbers.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import TwoSlopeNorm
