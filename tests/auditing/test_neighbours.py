@@ -183,7 +183,7 @@ def test_a_search_that_does_not_converge_is_a_warning(surprises, monkeypatch):
     covariates, _, surprise = surprises
     plain = scipy.optimize.minimize
     monkeypatch.setattr(
-        scipy.optimize, "minimize", lambda *args, **kwargs: plain(*args, **kwargs, options={"maxiter": 1})
+        scipy.optimize, "minimize", lambda *args, **known: plain(*args, **known | {"options": {"maxiter": 1}})
     )
     with pytest.warns(UserWarning, match="usual errors did not converge"):
         fit_usual_error(surprise, covariates)
