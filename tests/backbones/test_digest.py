@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import struct
 import subprocess
@@ -18,7 +19,7 @@ from mace_bounds.errors import ModelError
 
 def test_the_hash_is_the_documented_one():
     tensors = {"w": np.array([[1, 2]], dtype=np.int32), "b": np.float32(0.5)}
-    wanted = b"b\0" + b"\0" + struct.pack("<d", 0.5) + b"w\0" + b"1,2\0" + struct.pack("<2d", 1, 2)
+    wanted = b"b\0" + b"\0" + struct.pack("<f", 0.5) + b"w\0" + b"1,2\0" + struct.pack("<2f", 1, 2)
     assert tensor_digest(tensors, tensors.get) == hashlib.sha256(wanted).hexdigest()
     assert tensor_digest(["w"], lambda _: np.ones((2, 1))) != tensor_digest(["w"], lambda _: np.ones(2))
 
@@ -28,15 +29,28 @@ def model(tiny_model_folder):
     return load_model(tiny_model_folder, dtype="float64", device="cpu")
 
 
-def test_it_is_the_same_for_a_folder_an_object_and_a_pickle(model, tiny_model_folder, tmp_path):
+def energies(module):
+    return module.atomic_energies_fn.atomic_energies.numpy()
+
+
+def test_it_is_the_same_for_a_folder_an_object_a_pickle_and_in_single_precision(
+    model, tiny_model_folder, tmp_path
+):
     assert digest_of(tiny_model_folder) == model.digest
     path = tmp_path / "tiny.model"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns when it packs e3nn's compiled parts
         torch.save(model.module, path)
+        single = copy.deepcopy(model.module).float()  # what people do before they save or send a model
     assert digest_of(path) is None  # nobody has loaded it yet
     assert load_model(path, device="cpu").digest == model.digest == digest_of(path)
     assert load_model(model.module, device="cpu").digest == model.digest
+    assert not np.array_equal(energies(single), energies(model.module))
+    assert (
+        load_model(single, device="cpu").digest
+        == load_model(single.double(), device="cpu").digest
+        == model.digest
+    )
     assert next(model.module.parameters()).dtype == torch.float64  # the user's own is left as it is
     path.write_bytes(path.read_bytes() + b" ")
     assert digest_of(path) is None  # another file now
@@ -48,7 +62,8 @@ def test_it_is_the_same_for_a_folder_an_object_and_a_pickle(model, tiny_model_fo
 def test_it_changes_with_every_part(model, name):
     module = load_model(model.module, dtype="float64", device="cpu").module
     tensor = next(module.parameters()) if name == "a weight" else dict(module.named_buffers())[name]
-    tensor.data.view(-1)[0] += 1e-6
+    tensor.data.view(-1)[0] *= 1 + 1e-6
+    tensor.data.view(-1)[0] += 1e-6 * (tensor.data.view(-1)[0] == 0)
     assert load_model(module, device="cpu").digest != model.digest
 
 

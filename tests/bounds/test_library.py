@@ -29,10 +29,10 @@ def test_the_default_model_without_a_head_names_both_ways_out():
 
 def test_a_head_is_found_by_the_weights_of_a_local_model(own_heads, tiny_fit, tiny_model_folder, tmp_path):
     shutil.copytree(tiny_fit.folder, own_heads / "mine")
-    assert find_head(tiny_model_folder) == (str(tiny_model_folder), own_heads / "mine")
+    assert find_head(tiny_model_folder) == own_heads / "mine"
     assert [card.name for card in list_heads()] == ["mine"]
     renamed = shutil.copytree(tiny_model_folder, tmp_path / "another-name")
-    assert find_head(renamed)[1] == own_heads / "mine"
+    assert find_head(renamed) == own_heads / "mine"
     weights = renamed / "weights.safetensors"
     tensors = load_file(weights)
     name = next(name for name in tensors if name != "training_compositions")
@@ -45,10 +45,10 @@ def test_a_head_is_found_by_the_weights_of_a_local_model(own_heads, tiny_fit, ti
         find_head(renamed)
 
 
-def test_a_head_alone_brings_its_model(own_heads, tiny_fit):
-    assert find_head(None, tiny_fit.folder) == ("tiny", tiny_fit.folder)
+def test_a_head_is_found_by_its_folder_and_its_name(own_heads, tiny_fit):
+    assert find_head(None, tiny_fit.folder) == tiny_fit.folder
     shutil.copytree(tiny_fit.folder, own_heads / "mine")
-    assert find_head(None, "mine") == ("tiny", own_heads / "mine")
+    assert find_head(None, "mine") == own_heads / "mine"
     with pytest.raises(HeadError, match="'other' is neither"):
         find_head(None, "other")
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from mace_bounds import BoundsPredictor, load_model, score
+from mace_bounds.backbones import find_weights
 from mace_bounds.columns import BOUNDS, FLAGS, names
 from mace_bounds.errors import HeadError, SourceError, StructureError
 from mace_bounds.structures import composition_key
@@ -155,6 +157,33 @@ def test_a_head_cannot_make_a_file_be_loaded(tiny_fit, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights.model").write_bytes(b"cos\nsystem\n(S'touch harmed'\ntR.")
     head = replace(tiny_fit.head, identity=replace(tiny_fit.head.identity, model="weights.model"))
-    with pytest.raises(HeadError, match="not known by this name"):
+    with pytest.raises(
+        HeadError, match=r"made for the checkpoint 'weights.model' .digest .*; name it with --model"
+    ):
         BoundsPredictor(head=head)
     assert not (tmp_path / "harmed").exists()
+
+
+def test_a_file_that_is_not_the_one_of_the_head_is_not_unpickled(tiny_fit, tmp_path, monkeypatch):
+    """The cache of downloads holds other bytes under the name of a known model than the head was made with."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    cached = find_weights("small").path
+    assert cached.is_relative_to(tmp_path)
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"cos\nsystem\n(S'touch harmed'\ntR.")
+    named = replace(tiny_fit.head.identity, model="small", model_file_sha256="0" * 64)
+    for model in (None, "small"):
+        with pytest.raises(
+            HeadError, match="the file of small, is not the one that the head .* it was not loaded"
+        ):
+            BoundsPredictor(model, replace(tiny_fit.head, identity=named))
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_a_known_name_is_never_a_file_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "small").write_bytes(b"anything")
+    assert not find_weights("small").here
+    assert find_weights("./small").path == Path("small")

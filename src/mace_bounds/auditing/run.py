@@ -188,7 +188,7 @@ def _open_store(
     if config.cross_fit or config.predictions is not None:
         return _Opened(store, None, None, keys, config.extract)
     if not isinstance(head, CalibratedHead):
-        head = load_head(find_head(model or manifest.model, head, manifest.model_digest)[1])
+        head = load_head(find_head(model or manifest.model, head, manifest.model_digest))
     head.levels.index(config.level)
     head.check_fits(manifest.model, manifest.model_digest, manifest.model_head, manifest.kind)
     return _Opened(store, None, head, keys, config.extract)

@@ -46,7 +46,8 @@ class Backbone(Protocol):
     ``docs/dev/add-a-backbone.md`` makes one in fifty lines.
 
     Worker processes get it by :mod:`pickle`. One whose process has to import much first may name modules in a tuple
-    ``worker_imports``: the server that worker processes are forked from imports them once.
+    ``worker_imports``: the server that worker processes are forked from imports them once. One that was read from a
+    file which can run code has the hash of its bytes in ``file_sha256``, so that a head can ask for this file.
     Gradients of features are no part of this: bounds of energies do not need them.
     """
 
@@ -169,19 +170,20 @@ def tensor_digest(names: Iterable[str], tensor: Callable[[str], Any]) -> str:
     """SHA-256 of named tensors, hex.
 
     For every name in sorted order (by code point) the hash takes the name in UTF-8, a zero byte, the shape as decimal
-    numbers with commas between them, a zero byte, and the values in C order as little-endian float64. Precision,
-    device, format and order in the file have no part in it: float32 weights have the same digest as the same values
-    kept in float64.
+    numbers with commas between them, a zero byte, and the values in C order as little-endian float32. Precision,
+    device, format and order in the file have no part in it: a model in float64, its copy in float32 and that copy cast
+    back have one digest.
 
     Parameters
     ----------
     names : iterable of str
     tensor : callable
-        Gives the array of a name; called once for each, so that one float64 copy is in memory at a time.
+        Gives the array of a name; called once for each, so that one copy is in memory at a time.
     """
     sha = hashlib.sha256()
     for name in sorted(names):
-        values = np.asarray(tensor(name), dtype="<f8", order="C")
+        with np.errstate(over="ignore"):  # infinity is a value like others here
+            values = np.asarray(tensor(name)).astype("<f4", order="C")
         sha.update(f"{name}\0{','.join(map(str, values.shape))}\0".encode())
         sha.update(values.data)
     return sha.hexdigest()

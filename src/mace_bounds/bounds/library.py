@@ -98,15 +98,13 @@ def load_head(head: str | Path) -> CalibratedHead:
     return load_head_folder(named_head(head))
 
 
-def find_head(
-    model: str | Path | None, head: str | Path | None = None, digest: str | None = None
-) -> tuple[str, Path]:
-    """Settle which model and which head belong together, before either is loaded.
+def find_head(model: str | Path | None, head: str | Path | None = None, digest: str | None = None) -> Path:
+    """Find the head for a model, before either is loaded.
 
     Parameters
     ----------
     model : str or path, optional
-        A name or a path; None means the head's model, or the default model without a head.
+        A name or a path; None means the default model where no head is given.
     head : str or path, optional
         A head folder, or the name of one that :func:`list_heads` shows; None looks for one that fits.
     digest : str, optional
@@ -114,9 +112,7 @@ def find_head(
 
     Returns
     -------
-    model : str
-        What to load.
-    folder : Path
+    Path
         The head folder; whether it fits the weights is checked again when they are loaded.
 
     Raises
@@ -125,13 +121,12 @@ def find_head(
         If the head does not exist, or none fits the model.
     """
     if head is not None:
-        folder = named_head(head)
-        return str(model if model is not None else read_card(folder).model), folder
+        return named_head(head)
     wanted = str(model if model is not None else DEFAULT_MODEL)
     digest = digest or digest_of(wanted)
     for card in list_heads():
         if card.model_digest == digest or (digest is None and card.model == wanted):
-            return wanted, card.path
+            return card.path
     raise HeadError(
         f"no installed head fits the model {wanted}; build one (mace-bounds build OUT --model {wanted}; --dry-run says "
         "what that takes) and pass --head OUT/head, or use --model mini, whose head ships with the package."

@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mace_bounds.backbones import Backbone, list_models
+from mace_bounds._io import file_sha256
+from mace_bounds.backbones import Backbone, fetch_weights, list_models
 from mace_bounds.bounds.library import find_head, load_head
 from mace_bounds.bounds.table import bounds_table, detailed_table
 from mace_bounds.calibration import CalibratedHead
@@ -150,6 +151,7 @@ class BoundsPredictor:
         identity = self.head.identity
         if loaded is None:
             named = _named_by_the_head(self.head) if name is None else name
+            _check_file(self.head, named)
             loaded = settings.load(named, identity.model_head)
         self.model: Backbone = loaded
         self.head.check_fits(self.model.name, self.model.digest, self.model.head, identity.kind)
@@ -159,8 +161,8 @@ class BoundsPredictor:
     @staticmethod
     def _head(model: str | Path | None, head: str | Path | None, loaded: Backbone | None) -> CalibratedHead:
         if loaded is not None:
-            return load_head(find_head(loaded.name, head, loaded.digest)[1])
-        return load_head(find_head(model, head)[1])
+            return load_head(find_head(loaded.name, head, loaded.digest))
+        return load_head(find_head(model, head))
 
     @property
     def kind(self) -> FeatureKind:
@@ -242,12 +244,29 @@ class BoundsPredictor:
 def _named_by_the_head(head: CalibratedHead) -> str:
     """The model that a head names; a head must not make this program load a file that the user has not named."""
     name = head.identity.model
-    if name not in {model.name for model in list_models()}:
+    if name not in _known_names():
         raise HeadError(
-            f"the head {head.name} belongs to the model {name!r}, which is not known by this name; "
-            "say where that model is (--model)."
+            f"the head {head.name} was made for the checkpoint {name!r} (digest {head.identity.model_digest[:12]}), "
+            "which is no model that is known by its name; name it with --model."
         )
     return name
+
+
+def _check_file(head: CalibratedHead, name: str | Path) -> None:
+    """Compare the file of a model that was not given by its path with the one the head was made with: unread."""
+    wanted = head.identity.model_file_sha256
+    if wanted and str(name) in _known_names():
+        path = fetch_weights(name).path
+        if file_sha256(path) != wanted:
+            raise HeadError(
+                f"{path}, the file of {name}, is not the one that the head {head.name} was made with (SHA-256 "
+                f"{wanted[:12]}), and it was not loaded; fetch it again, or give the path of a file that you trust "
+                "with --model."
+            )
+
+
+def _known_names() -> set[str]:
+    return {model.name for model in list_models()}
 
 
 def score(

@@ -49,6 +49,7 @@ class HeadIdentity:
     kind: str  # kind of the features
     columns: tuple[str, ...]  # their names
     composition: bool  # whether atomic fractions join them
+    model_file_sha256: str = ""  # SHA-256 of the checkpoint that the features came from; empty where it was none
 
 
 @dataclass(frozen=True, eq=False)

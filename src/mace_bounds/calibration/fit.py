@@ -154,6 +154,7 @@ def fit_head(
         kind=manifest.kind,
         columns=manifest.columns,
         composition=config.composition,
+        model_file_sha256=manifest.model_file_sha256,
     )
     head = CalibratedHead(
         identity=identity,

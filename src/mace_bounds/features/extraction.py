@@ -267,4 +267,5 @@ def _manifest(model: Backbone, settings: ExtractSettings) -> Manifest:
         versions={name: version(name) for name in ("mace-bounds", "mace-torch", "torch")},
         atoms=settings.atoms,
         symmetry=settings.symmetry,
+        model_file_sha256=getattr(model, "file_sha256", ""),
     )

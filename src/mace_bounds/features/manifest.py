@@ -12,6 +12,7 @@ from mace_bounds.errors import StoreError
 
 FORMAT = "mace-bounds feature store 1"
 MANIFEST = "manifest.json"
+_OF_THE_FILE = ("model_file_sha256",)  # a model that was saved again is the same model
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Manifest:
         Rows of all shards, and those with a reason instead of features; 0 until complete.
     ids_sha256 : str
         Hash of all ids in order; empty until complete.
+    model_file_sha256 : str
+        SHA-256 of the checkpoint that the model was loaded from; empty where it was none.
     """
 
     model: str
@@ -58,6 +61,7 @@ class Manifest:
     n_records: int = 0
     n_failed: int = 0
     ids_sha256: str = ""
+    model_file_sha256: str = ""
 
     @property
     def complete(self) -> bool:
@@ -121,7 +125,7 @@ def check_free(folder: Path) -> None:
 def check_settings(folder: Path, before: Manifest, now: Manifest) -> None:
     """Raise :class:`StoreError` if the settings of the store in ``folder`` are not those of ``now``."""
     there, here = before.settings(), now.settings()
-    different = sorted(key for key in here if there.get(key) != here[key])
+    different = sorted(key for key in here if there.get(key) != here[key] and key not in _OF_THE_FILE)
     if different:
         raise StoreError(
             f"from the settings that {folder} was begun with, {', '.join(different)} differ; use the same settings, "

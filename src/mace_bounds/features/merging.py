@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 NAMED = 5  # ids that a message names
-_OF_EACH = ("shard_rows", "symmetry", "versions")  # may differ between stores
+_OF_EACH = ("shard_rows", "symmetry", "versions", "model_file_sha256")  # may differ between stores
 
 
 def merge(folder: str | Path, parts: Sequence[str | Path] = ()) -> FeatureStore:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mace_bounds._io import file_sha256
 from mace_bounds.backbones.base import FeatureBlock, FeatureKind
 from mace_bounds.backbones.graph import (
     DEFAULT_MEMORY_BYTES,
@@ -28,7 +29,7 @@ from mace_bounds.backbones.mace import embedded as _embedded
 from mace_bounds.backbones.mace import identity
 from mace_bounds.backbones.mace.checkpoint import head_names
 from mace_bounds.backbones.mace.fast import EDGES_PER_CHUNK, FastForward, Unsupported
-from mace_bounds.backbones.mace.files import MPA_0_BYTES, fetch_weights
+from mace_bounds.backbones.mace.files import MPA_0_BYTES, fetch_weights, is_known_name
 from mace_bounds.backbones.mace.pickling import pickled, unpickled
 from mace_bounds.backbones.mace.split import LastLayer, split_last_layer
 from mace_bounds.errors import ModelError
@@ -80,6 +81,8 @@ class MaceBackbone:
         The re-arranged forward; None where mace's own is used.
     memory_bytes : float or None
         Memory for a batch beside the model; None for the default of the device.
+    file_sha256 : str
+        SHA-256 of the checkpoint that it was loaded from; empty for an object or a folder.
     """
 
     name: str
@@ -96,6 +99,7 @@ class MaceBackbone:
     warnings: tuple[str, ...] = ()
     fast: FastForward | None = None
     memory_bytes: float | None = None
+    file_sha256: str = ""
 
     worker_imports: ClassVar[tuple[str, ...]] = ("mace_bounds.backbones.mace.preload",)
 
@@ -225,7 +229,8 @@ def load_mace(
     if dtype not in DTYPES:
         raise ModelError(f"the dtype {dtype!r} is neither float32 nor float64; choose one of the two.")
     device = _choose_device(device)
-    name, module, notes, seen = _open(model)
+    opened = _open(model)
+    name, module, notes = opened.name, opened.module, list(opened.notes)
     module = module.to("cpu", torch.float64).eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
@@ -244,8 +249,9 @@ def load_mace(
         cutoff_a=float(module.r_max),
         dtype="float64",
         device="cpu",
-        training_compositions=seen,
+        training_compositions=opened.training_compositions,
         warnings=tuple(notes),
+        file_sha256=opened.file_sha256,
     )
     _check_split(frozen)
     precision = getattr(torch, dtype)
@@ -290,24 +296,31 @@ def _choose_head(heads: tuple[str, ...], wanted: str | None) -> str:
     raise ModelError(f"the model has several heads, {', '.join(heads)}; name one of them (--head-name).")
 
 
-def _open(
-    model: str | Path | torch.nn.Module,
-) -> tuple[str, Any, list[str], NDArray[np.uint64] | None]:
-    """Name, module, notes and seen compositions of whatever the user means by ``model``."""
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """What was found under a name: the module, and what is known of it beside."""
+
+    name: str
+    module: Any
+    notes: tuple[str, ...] = ()
+    training_compositions: NDArray[np.uint64] | None = None
+    file_sha256: str = ""
+
+
+def _open(model: str | Path | torch.nn.Module) -> _Opened:
+    """Open whatever the user means by ``model``."""
     if not isinstance(model, (str, Path)):
         with _mace.quiet():  # a copy, as what follows would change the user's own
-            return "object", copy.deepcopy(model), [], None
-    if str(model) == _embedded.MINI:
-        embedded = _embedded.load(_embedded.MINI_FOLDER)
-        return _embedded.MINI, embedded.module, [], embedded.training_compositions
-    path = Path(model)
-    if path.is_dir():
+            return _Opened("object", copy.deepcopy(model))
+    path = _embedded.MINI_FOLDER if str(model) == _embedded.MINI else Path(model)
+    named = is_known_name(model)
+    if path.is_dir() and not named:
         embedded = _embedded.load(path)
-        return path.name, embedded.module, [], embedded.training_compositions
-    name, path = (path.name, path) if path.is_file() else (str(model), fetch_weights(model).path)
+        return _Opened(path.name, embedded.module, (), embedded.training_compositions)
+    name, path = (str(model), fetch_weights(model).path) if named or not path.is_file() else (path.name, path)
     module = _mace.load_checkpoint(path)
-    notes = _mpa_0_notes(path, module) if name == _mace.MPA_0 else []
-    return name, module, notes, None
+    notes = _mpa_0_notes(path, module) if named and name == _mace.MPA_0 else ()
+    return _Opened(name, module, tuple(notes), file_sha256=file_sha256(path))
 
 
 def _mpa_0_notes(path: Path, module: torch.nn.Module) -> list[str]:

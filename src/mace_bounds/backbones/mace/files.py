@@ -31,14 +31,19 @@ def _described(name: str) -> str:
     return "MACE-MPA-0, the default" if name == _mace.MPA_0 else "foundation model of mace"
 
 
+def is_known_name(model: str | Path) -> bool:
+    """Whether mace downloads a model of this name; such a name never stands for a file that happens to be called so."""
+    # A path is never tried as a name: mace would fall back to its default model.
+    return re.fullmatch(r"[\w-]+", str(model)) is not None and str(model) in _mace.names()
+
+
 def find_weights(model: str | Path) -> WeightsFile:
     """As :func:`mace_bounds.backbones.find_weights`."""
     path = _embedded.MINI_FOLDER if str(model) == _embedded.MINI else Path(model)
     path = path / _embedded.WEIGHTS if path.is_dir() else path
-    if path.is_file():
-        return WeightsFile(str(model), path, True, None, path.stat().st_size)
-    # A path is never tried as a name: mace would fall back to its default model.
-    if re.fullmatch(r"[\w-]+", str(model)) is None or str(model) not in _mace.names():
+    if not is_known_name(model):
+        if path.is_file():
+            return WeightsFile(str(model), path, True, None, path.stat().st_size)
         raise ModelError(
             f"{str(model)!r} is neither mini, nor a name that mace knows, nor an existing file; "
             "mace-bounds models lists what there is."

@@ -38,7 +38,7 @@ def module_digest(module: Any) -> str:
         "shift_ev": module.scale_shift.shift.reshape(-1),
         "cutoff_a": module.r_max.reshape(()),
     }
-    return tensor_digest(tensors, lambda name: tensors[name].detach().to("cpu", torch.float64).numpy())
+    return tensor_digest(tensors, lambda name: tensors[name].detach().to("cpu", torch.float32).numpy())
 
 
 def digest_of(model: str | Path) -> str | None:
