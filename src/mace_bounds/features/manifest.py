@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mace_bounds._io import remove_temporaries, visible, write_json
 from mace_bounds.errors import StoreError
+from mace_bounds.schema import parsed
+from mace_bounds.structures import one_line
 
-FORMAT = "mace-bounds feature store 1"
+FORMAT = "mace-bounds feature store 2"
 MANIFEST = "manifest.json"
 _OF_THE_FILE = ("model_file_sha256",)  # a model that was saved again is the same model
 
@@ -50,10 +54,10 @@ class Manifest:
     model: str
     model_digest: str
     model_head: str
-    kind: str
+    kind: Literal["readout", "descriptors"]
     columns: tuple[str, ...]
     theta0_ev: tuple[float, ...]
-    dtype: str
+    dtype: Literal["float32", "float64"]
     shard_rows: int
     versions: dict[str, str]
     atoms: bool = False
@@ -82,18 +86,27 @@ def is_store(folder: str | Path) -> bool:
 def read_manifest(folder: Path) -> Manifest:
     """Read a store's manifest; raises :class:`StoreError` if there is none."""
     try:
-        values = json.loads((folder / MANIFEST).read_text())
-        if values.pop("format") != FORMAT:
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        values = json.loads(text)
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise ValueError("another format")
-        values.pop("complete")
-        return Manifest(
-            **{**values, "columns": tuple(values["columns"]), "theta0_ev": tuple(values["theta0_ev"])}
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if values.pop("digest", None) != _digest(values):
+            raise ValueError("it was changed after it was written")
+        manifest = parsed(Manifest, text)
+        if not all(map(math.isfinite, manifest.theta0_ev)):
+            raise ValueError("theta0_ev is not finite")
+        if manifest.theta0_ev and len(manifest.theta0_ev) != len(manifest.columns) + 1:
+            raise ValueError("theta0_ev does not fit the columns")
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
-            f"{folder} is no feature store, or its {MANIFEST} cannot be used ({type(error).__name__}); make one with "
+            f"{folder} is no feature store, or its {MANIFEST} cannot be used ({one_line(error)}); make one with "
             "mace-bounds features SOURCE OUT."
         ) from error
+    return manifest
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -104,7 +117,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "n_failed": manifest.n_failed,
         "ids_sha256": manifest.ids_sha256,
     }
-    write_json(folder / MANIFEST, dict(sorted(values.items())))
+    write_json(folder / MANIFEST, {**dict(sorted(values.items())), "digest": _digest(values)})
 
 
 def open_folder(folder: Path, manifest: Manifest) -> None:

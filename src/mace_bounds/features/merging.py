@@ -23,7 +23,7 @@ from mace_bounds.features.manifest import (
     read_manifest,
     write_manifest,
 )
-from mace_bounds.features.shard import shard_ids, shard_info, shard_path
+from mace_bounds.features.shard import check_bytes, shard_ids, shard_info, shard_path
 from mace_bounds.features.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def _compare(plan: Path, shards: dict[int, Path]) -> tuple[int, int, str]:
             wanting.append(shard.index)
             continue
         info = shard_info(shards[shard.index])
+        check_bytes(shards[shard.index])
         n_failed += info.n_failed
         if info.keys != shard.keys:
             lacking, others = _difference(shard, shards[shard.index])

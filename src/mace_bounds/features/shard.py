@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,12 +17,19 @@ from mace_bounds.features.rows import AtomRows, FeatureRows
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from mace_bounds.structures import Record
 
+_SEAL = "mace_bounds.seal"
+_SEALED = re.compile(
+    rb"mace_bounds\.seal\x18\x80\x01([0-9a-f]{64})([0-9a-f]{64})"
+)  # as Thrift writes a text of 128
+_MAX_FOOTER_BYTES = 64 << 20
+_AGAIN = "delete it and run the same command again"
 FEATURES, ATOMS = "features", "atom_features"
 HULL = "hull_distance_ev_per_atom"
 Arrays: TypeAlias = "dict[str, NDArray[Any]]"
@@ -67,15 +76,12 @@ def shard_info(shard: Path) -> ShardInfo:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    _check_footer(shard)
     try:
         footer = pq.read_metadata(shard)
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(
-            f"the shard {shard} cannot be read; delete it and run the same command again."
-        ) from error
-    keys = (footer.metadata or {}).get(b"mace_bounds.keys", b"").decode()
-    if not keys:
-        raise StoreError(f"{shard} is no shard of a feature store; delete it.")
+        raise StoreError(f"the shard {shard} cannot be read; {_AGAIN}.") from error
+    keys = footer.metadata[b"mace_bounds.keys"].decode()
     reason = footer.schema.names.index("reason")
     groups = [footer.row_group(k) for k in range(footer.num_row_groups)]
     good = sum(group.column(reason).statistics.null_count for group in groups)
@@ -83,11 +89,77 @@ def shard_info(shard: Path) -> ShardInfo:
 
 
 def shard_ids(shard: Path) -> list[str]:
-    """Ids of a finished shard, in order."""
+    """Ids of a finished shard, in order; raises :class:`StoreError` if it is damaged."""
+    ids: list[str] = _read(shard, ["id"]).column("id").to_pylist()
+    return ids
+
+
+def check_bytes(shard: Path) -> None:
+    """Compare every byte of a shard with its seal; raises :class:`StoreError` if one has changed."""
+    seal, start = _check_footer(shard)
+    with shard.open("rb") as file:
+        if _sha256(file.read(start)) != seal:
+            raise StoreError(f"the shard {shard} is damaged or was changed after it was written; {_AGAIN}.")
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
+
+
+def _seal(path: Path) -> None:
+    """Put into the footer the hash of all before it, and that of the footer itself: one flipped bit is noticed."""
+    with path.open("rb+") as file:
+        start, tail = _tail(file)
+        file.seek(0)
+        data = _sha256(file.read(start))
+        place = _SEALED.search(tail)
+        assert place is not None
+        tail = tail[: place.start(1)] + data + tail[place.end(1) :]
+        file.seek(start)
+        file.write(tail[: place.start(2)] + _sha256(tail) + tail[place.end(2) :])
+
+
+def _tail(file: BinaryIO) -> tuple[int, bytes]:
+    """Where the footer of a Parquet file begins, and all from there on; ValueError where there is none."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - 8, 0))
+    length = int.from_bytes(file.read(4), "little") + 8
+    if file.read(4) != b"PAR1" or not 8 < length <= min(size, _MAX_FOOTER_BYTES):
+        raise ValueError("no footer")
+    file.seek(size - length)
+    return size - length, file.read(length)
+
+
+def _check_footer(shard: Path) -> tuple[bytes, int]:
+    """Hash that the bytes before the footer must have, and their number; StoreError if the footer has changed."""
+    try:
+        with shard.open("rb") as file:
+            start, tail = _tail(file)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the shard {shard} cannot be read; {_AGAIN}.") from error
+    place = _SEALED.search(tail)
+    if place is None:
+        raise StoreError(
+            f"{shard} is no shard of a feature store, or one of an older version; make the store again."
+        )
+    if _sha256(tail[: place.start(2)] + b"0" * 64 + tail[place.end(2) :]) != place[2]:
+        raise StoreError(f"the shard {shard} is damaged or was changed after it was written; {_AGAIN}.")
+    return place[1], start
+
+
+def _read(shard: Path, columns: list[str]) -> pa.Table:
+    """Some columns of a shard, whose pages are compared with their checksums; StoreError if it is damaged."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    ids: list[str] = pq.read_table(shard, columns=["id"]).column("id").to_pylist()
-    return ids
+    _check_footer(shard)
+    try:
+        with pq.ParquetFile(shard, page_checksum_verification=True) as file:
+            return file.read(columns=columns)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise StoreError(
+            f"the shard {shard} is damaged or was changed after it was written; {_AGAIN}."
+        ) from error
 
 
 def write_shard(
@@ -131,7 +203,12 @@ def write_shard(
         table = table.append_column(ATOMS, _atom_column(_atom_counts(records, reasons), arrays[ATOMS]))
     table = table.replace_schema_metadata({"mace_bounds.keys": keys})
     with atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", version="2.6")
+        with pq.ParquetWriter(
+            temporary, table.schema, compression="zstd", version="2.6", write_page_checksum=True
+        ) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata({_SEAL: "0" * 128})
+        _seal(temporary)
 
 
 def memory_rows(records: Sequence[Record], reasons: Sequence[str | None], arrays: Arrays) -> FeatureRows:
@@ -241,23 +318,30 @@ def read_shard(path: Path, n_features: int, *, atoms: bool = False) -> FeatureRo
     StoreError
         If it is damaged.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    plain = _plain_schema().names
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read(columns=[*plain, FEATURES, *[ATOMS] * atoms])
-        column = table.column(FEATURES).combine_chunks()
-        kept = _read_atoms(table.column(ATOMS), n_features) if atoms else None
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise StoreError(
-            f"the shard {path} cannot be read; delete it and run the same command again."
-        ) from error
+    table = _read(path, [*_plain_schema().names, FEATURES, *[ATOMS] * atoms])
+    missing = _foreign(table.schema, n_features, atoms=atoms)
+    if missing:
+        raise StoreError(f"the shard {path} has no column {missing} of the type of this format; {_AGAIN}.")
+    column = table.column(FEATURES).combine_chunks()
+    kept = _read_atoms(table.column(ATOMS), n_features) if atoms else None
     features = np.full((table.num_rows, n_features), np.nan)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     features[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, n_features)
-    return FeatureRows(table.select(plain).to_pandas(), features, kept)
+    return FeatureRows(table.select(_plain_schema().names).to_pandas(), features, kept)
+
+
+def _foreign(schema: pa.Schema, n_features: int, *, atoms: bool) -> str | None:
+    """The first column that is not there or of another type than :func:`write_shard` gives it."""
+    import pyarrow as pa
+
+    wanted = {field.name: (field.type,) for field in _plain_schema()}
+    wanted[FEATURES] = tuple(pa.list_(value, n_features) for value in (pa.float32(), pa.float64()))
+    if atoms:
+        wanted[ATOMS] = (pa.large_list(pa.float32()),)
+    for name, types in wanted.items():
+        if name not in schema.names or schema.field(name).type not in types:
+            return name
+    return None
 
 
 def _read_atoms(column: pa.ChunkedArray, n_features: int) -> AtomRows:

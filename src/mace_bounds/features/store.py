@@ -53,9 +53,22 @@ class FeatureStore:
         ----------
         atoms : bool
             Read the features of single atoms too, where the store keeps them.
+
+        Raises
+        ------
+        StoreError
+            If a shard is damaged, or one of a finished store is missing.
         """
+        n = 0
         for shard in self.shards():
-            yield read_shard(shard, len(self.manifest.columns), atoms=atoms and self.manifest.atoms)
+            rows = read_shard(shard, len(self.manifest.columns), atoms=atoms and self.manifest.atoms)
+            n += len(rows.table)
+            yield rows
+        if self.manifest.complete and n != self.manifest.n_records:
+            raise StoreError(
+                f"the shards in {self.folder} hold {n:,} records, and its manifest says {self.manifest.n_records:,}; "
+                "copy the whole folder again, or extract the features again."
+            )
 
     def read(self, *, max_atoms: int = 0) -> FeatureRows:
         """Read everything at once, but features of single atoms only of a sample.
