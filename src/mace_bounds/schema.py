@@ -6,6 +6,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
@@ -42,15 +44,16 @@ def parsed(kind: type[T], text: str | bytes) -> T:
     from pydantic import ValidationError
 
     try:
-        return _adapter(kind).validate_json(text, strict=True)
+        value: T = _adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"])) or "the file"
         raise ValueError(f"{place}: {first['msg']}") from None
+    return value
 
 
 @lru_cache
-def _adapter(kind: type[T]) -> TypeAdapter[Any]:
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mace_bounds._io import heads_folder
 from mace_bounds.backbones import DEFAULT_MODEL, digest_of
-from mace_bounds.calibration import CalibratedHead
+from mace_bounds.calibration import CalibratedHead, read_config
 from mace_bounds.calibration import load_head as load_head_folder
 from mace_bounds.errors import HeadError
-from mace_bounds.head import is_head_folder
+from mace_bounds.head import CONFIG, TENSORS, is_head_folder
 from mace_bounds.levels import Levels
 
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ class HeadCard:
         Nominal level to coverage measured when it was made, on compositions of its test split.
     shipped : bool
         Whether it came with the package.
+    reason : str
+        Why it cannot be used; empty where it can.
     """
 
     name: str
@@ -55,10 +56,14 @@ class HeadCard:
     rows: dict[str, int]
     coverage: dict[str, float]
     shipped: bool
+    reason: str = ""
 
 
 def list_heads() -> list[HeadCard]:
-    """Describe every head that is found by itself: the user's first, then those of the package."""
+    """Describe every head that is found by itself: the user's first, then those of the package.
+
+    A damaged one has a ``reason``, so that it does not hide the others.
+    """
     return [*_cards(heads_folder(), shipped=False), *_cards(SHIPPED, shipped=True)]
 
 
@@ -67,24 +72,22 @@ def read_card(folder: Path, *, shipped: bool = False) -> HeadCard:
     if not is_head_folder(folder):
         raise HeadError(f"{folder} is no head folder; fit a head with mace-bounds fit STORE HEAD.")
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        identity, provenance = config["identity"], config["provenance"]
-        return HeadCard(
-            name=folder.name,
-            path=folder,
-            model=str(identity["model"]),
-            model_digest=str(identity["model_digest"]),
-            model_head=str(identity["model_head"]),
-            digest=str(config["digest"]),
-            levels=Levels.of(provenance.get("levels", provenance["settings"]["levels"])),
-            rows={str(k): int(v) for k, v in provenance["rows"].items()},
-            coverage={str(row["level"]): float(row["coverage"]) for row in provenance.get("coverage", [])},
-            shipped=shipped,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HeadError(
-            f"the head in {folder} cannot be used: its config.json is damaged ({type(error).__name__}); fit it again."
-        ) from error
+        config = read_config((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, HeadError) as error:
+        raise HeadError(f"the head in {folder} is damaged: {error}") from error
+    identity, provenance = config.identity, config.provenance
+    return HeadCard(
+        name=folder.name,
+        path=folder,
+        model=identity.model,
+        model_digest=identity.model_digest,
+        model_head=identity.model_head,
+        digest=config.digest,
+        levels=Levels.of(provenance.settings.levels if provenance.levels is None else provenance.levels),
+        rows=provenance.rows,
+        coverage={str(row.level): row.coverage for row in provenance.coverage},
+        shipped=shipped,
+    )
 
 
 def load_head(head: str | Path) -> CalibratedHead:
@@ -125,6 +128,8 @@ def find_head(model: str | Path | None, head: str | Path | None = None, digest: 
     wanted = str(model if model is not None else DEFAULT_MODEL)
     digest = digest or digest_of(wanted)
     for card in list_heads():
+        if card.reason:
+            continue
         if card.model_digest == digest or (digest is None and card.model == wanted):
             return card.path
     raise HeadError(
@@ -149,5 +154,9 @@ def _cards(folder: Path, *, shipped: bool) -> Iterator[HeadCard]:
     if not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):
-        if is_head_folder(path):
+        if not any((path / name).is_file() for name in (CONFIG, TENSORS)):
+            continue
+        try:
             yield read_card(path, shipped=shipped)
+        except HeadError as error:
+            yield HeadCard(path.name, path, "", "", "", "", Levels(()), {}, {}, shipped, str(error))

@@ -1,6 +1,6 @@
 """Residuals to intervals with stated coverage: centre, scale, conformal layer, novelty."""
 
-from mace_bounds.calibration.calibrated import CalibratedHead, FoldHead, HeadIdentity, load_head
+from mace_bounds.calibration.calibrated import CalibratedHead, FoldHead, load_head
 from mace_bounds.calibration.centre import Centre, select_centre
 from mace_bounds.calibration.config import FitConfig
 from mace_bounds.calibration.conformal import (
@@ -24,6 +24,7 @@ from mace_bounds.calibration.novelty import GRADES, Novelty, NoveltyGrades
 from mace_bounds.calibration.novelty_fit import fit_novelty
 from mace_bounds.calibration.scale import ScaleModel, fit_scale, select_scale
 from mace_bounds.calibration.scale_kinds import KINDS
+from mace_bounds.calibration.schema import HeadIdentity, read_config
 from mace_bounds.calibration.splits import assign_splits, group_folds
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "group_folds",
     "head_inputs",
     "load_head",
+    "read_config",
     "residual_ev_per_atom",
     "row_weights",
     "scale_inputs",

@@ -13,6 +13,7 @@ from mace_bounds.calibration.inputs import DesignRows, head_inputs, scale_inputs
 from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_groups
 from mace_bounds.calibration.novelty import Novelty
 from mace_bounds.calibration.scale import ScaleModel
+from mace_bounds.calibration.schema import HeadIdentity, check_tensors, read_config
 from mace_bounds.errors import HeadError
 from mace_bounds.head import (
     PopsConfig,
@@ -35,21 +36,6 @@ if TYPE_CHECKING:
     from mace_bounds.levels import Levels
 
 _COMPOSITIONS = ("fit_compositions", "calibration_compositions")
-
-
-@dataclass(frozen=True)
-class HeadIdentity:
-    """What a head belongs to."""
-
-    # model, model_digest, model_head: name of the frozen model, SHA-256 of its tensors, and which of its
-    # heads
-    model: str
-    model_digest: str
-    model_head: str
-    kind: str  # kind of the features
-    columns: tuple[str, ...]  # their names
-    composition: bool  # whether atomic fractions join them
-    model_file_sha256: str = ""  # SHA-256 of the checkpoint that the features came from; empty where it was none
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,12 +267,13 @@ def load_head(folder: str | Path) -> CalibratedHead:
         If the folder is no head, damaged, or of another format.
     """
     tensors, config = read_head_folder(folder)
+    checked = read_config(config)
+    check_tensors(tensors, checked)
     try:
-        identity = dict(config["identity"])
         settings = PopsConfig.from_dict(config["pops"])
         full = FoldHead.from_tensors(tensors, config, settings)
         return CalibratedHead(
-            identity=HeadIdentity(**{**identity, "columns": tuple(identity["columns"])}),
+            identity=checked.identity,
             pops=full.pops,
             centre=full.centre,
             scale=full.scale,
@@ -295,15 +282,15 @@ def load_head(folder: str | Path) -> CalibratedHead:
                 FoldHead.from_tensors(tensors_under(tensors, f"fold{i}"), fold, settings)
                 for i, fold in enumerate(config["folds"])
             ),
-            leverage_limit=float(config["leverage_limit"]),
+            leverage_limit=checked.leverage_limit,
             fit_compositions=tensors["fit_compositions"].view(np.uint64),
             calibration_compositions=tensors["calibration_compositions"].view(np.uint64),
             provenance=dict(config["provenance"]),
             novelty=Novelty.from_tensors(tensors_under(tensors, "novelty"), config["novelty"])
-            if "novelty" in config
+            if config.get("novelty") is not None
             else None,
             name=Path(folder).resolve().name,
-            digest=str(config["digest"]),
+            digest=checked.digest,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise HeadError(

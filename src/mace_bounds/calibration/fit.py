@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.calibration.calibrated import CalibratedHead, FoldHead, HeadIdentity
+from mace_bounds.calibration.calibrated import CalibratedHead, FoldHead
 from mace_bounds.calibration.centre import Centre, select_centre
 from mace_bounds.calibration.config import GROUPS, FitConfig
 from mace_bounds.calibration.conformal import LeftOutScores
@@ -16,6 +16,7 @@ from mace_bounds.calibration.inputs import head_inputs, scale_inputs
 from mace_bounds.calibration.layer import ConformalLayer, conformal_groups, conformal_layer
 from mace_bounds.calibration.novelty_fit import measured_novelty
 from mace_bounds.calibration.scale import select_scale
+from mace_bounds.calibration.schema import HeadIdentity
 from mace_bounds.calibration.splits import assign_splits, group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +15,28 @@ from numpy.typing import NDArray
 from mace_bounds.calibration.inputs import Arrays, KernelSpace, ScaleInputs, kernel, landmarks
 from mace_bounds.head import minimise
 
+Shapes: TypeAlias = Mapping[str, tuple[int | str, ...]]
+"""Shapes of arrays by name: a length, a word for one that is the same wherever it stands, or ``"word+1"``."""
+
 _PATH = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # ridge strengths, in units of a candidate's
 _MARGIN = np.log(2.0)  # by which a logarithm may leave its training range
-_LOG_LINEAR = (
-    "coefficients",
-    "element_coefficients",
-    "floors",
-    "low",
-    "high",
-    "space_centre",
-    "space_spread",
-    "space_metric",
-    "space_offset",
-)
-_KERNEL = ("landmarks", "kernel_width", "feature_coefficients", "kernel_coefficients")
+_LOG_LINEAR: Shapes = {
+    "floors": ("widths",),
+    "low": ("widths+1",),
+    "high": ("widths+1",),
+    "coefficients": ("widths+2",),
+    "element_coefficients": ("elements",),
+    "space_centre": ("columns",),
+    "space_spread": ("columns",),
+    "space_metric": ("columns", "columns"),
+    "space_offset": (),
+}
+_KERNEL: Shapes = {
+    "landmarks": ("landmarks", "features"),
+    "kernel_width": (),
+    "feature_coefficients": ("features",),
+    "kernel_coefficients": ("landmarks",),
+}
 _LARGEST_LOG = 300.0  # the ceiling of the scale cuts long before; this only keeps exp finite
 
 
@@ -50,8 +58,8 @@ class Kind(Protocol):
         """Strengths of its ridge or prior that are worth comparing, the safest first; one if it has none."""
 
     @property
-    def arrays(self) -> Sequence[str]:
-        """Names of the arrays without which it cannot be evaluated."""
+    def arrays(self) -> Shapes:
+        """The arrays without which it cannot be evaluated."""
 
     @property
     def minimum(self) -> int:
@@ -69,7 +77,7 @@ class Constant:
     """One size for all."""
 
     strengths: ClassVar[tuple[float, ...]] = (1.0,)
-    arrays: ClassVar[tuple[str, ...]] = ()
+    arrays: ClassVar[Shapes] = {}
     minimum: ClassVar[int] = 0
 
     def fit(self, rows: TrainingRows, strengths: Sequence[float]) -> list[Arrays]:  # noqa: ARG002
@@ -96,9 +104,9 @@ class LogLinear:
     strengths: ClassVar[tuple[float, ...]] = (1.0, 0.3, 0.1, 0.03)
 
     @property
-    def arrays(self) -> tuple[str, ...]:
+    def arrays(self) -> Shapes:
         """Coefficients, the training range, the space and, with kernels, where these sit."""
-        return (*_LOG_LINEAR, *_KERNEL) if self.with_kernel else _LOG_LINEAR
+        return {**_LOG_LINEAR, **_KERNEL} if self.with_kernel else _LOG_LINEAR
 
     def fit(self, rows: TrainingRows, strengths: Sequence[float]) -> list[Arrays]:
         """Laplace likelihood with a ridge, see :func:`laplace_path`."""

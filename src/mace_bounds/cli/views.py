@@ -208,6 +208,8 @@ def heads_view(cards: Sequence[HeadCard]) -> Sheet:
         )
         where = "shipped" if card.shipped else str(card.path)
         rows = f"{sum(card.rows.values()):,}"
+        if card.reason:
+            rows, covered = "", card.reason
         view.add(card.name, card.model, card.model_digest[:12], rows, covered, where)
     return view
 

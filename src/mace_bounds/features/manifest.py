@@ -57,7 +57,7 @@ class Manifest:
     kind: Literal["readout", "descriptors"]
     columns: tuple[str, ...]
     theta0_ev: tuple[float, ...]
-    dtype: Literal["float32", "float64"]
+    dtype: str
     shard_rows: int
     versions: dict[str, str]
     atoms: bool = False
@@ -93,6 +93,8 @@ def read_manifest(folder: Path) -> Manifest:
         if values.pop("digest", None) != _digest(values):
             raise ValueError("it was changed after it was written")
         manifest = parsed(Manifest, text)
+        if manifest.dtype not in ("float32", "float64"):
+            raise ValueError("dtype is neither float32 nor float64")
         if not all(map(math.isfinite, manifest.theta0_ev)):
             raise ValueError("theta0_ev is not finite")
         if manifest.theta0_ev and len(manifest.theta0_ev) != len(manifest.columns) + 1:

@@ -330,7 +330,7 @@ def read_shard(path: Path, n_features: int, *, atoms: bool = False) -> FeatureRo
     return FeatureRows(table.select(_plain_schema().names).to_pandas(), features, kept)
 
 
-def _foreign(schema: pa.Schema, n_features: int, *, atoms: bool) -> str | None:
+def _foreign(schema: pa.Schema, n_features: int, *, atoms: bool) -> str:
     """The first column that is not there or of another type than :func:`write_shard` gives it."""
     import pyarrow as pa
 
@@ -340,8 +340,8 @@ def _foreign(schema: pa.Schema, n_features: int, *, atoms: bool) -> str | None:
         wanted[ATOMS] = (pa.large_list(pa.float32()),)
     for name, types in wanted.items():
         if name not in schema.names or schema.field(name).type not in types:
-            return name
-    return None
+            return str(name)
+    return ""
 
 
 def _read_atoms(column: pa.ChunkedArray, n_features: int) -> AtomRows:

@@ -3,6 +3,8 @@
 from mace_bounds.head.chunks import Chunks, TsqrFactor, array_chunks
 from mace_bounds.head.config import PopsConfig
 from mace_bounds.head.folder import (
+    CONFIG,
+    TENSORS,
     check_head_target,
     is_head_folder,
     read_head_folder,
@@ -19,9 +21,11 @@ from mace_bounds.head.pops_head import PopsFit, PopsHead, PopsPrediction, Ridge,
 from mace_bounds.head.posteriors import POSTERIORS, Posterior, PosteriorRows
 
 __all__ = [
+    "CONFIG",
     "DOMINANT",
     "MAD_TO_STD",
     "POSTERIORS",
+    "TENSORS",
     "ActiveSet",
     "Chunks",
     "Design",

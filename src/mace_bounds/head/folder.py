@@ -168,7 +168,12 @@ def check_head_target(folder: str | os.PathLike[str], *, overwrite: bool = False
 
 
 def read_tensor(
-    tensors: Mapping[str, NDArray[Any]], name: str, shape: tuple[int | None, ...], kind: str = "f"
+    tensors: Mapping[str, NDArray[Any]],
+    name: str,
+    shape: tuple[int | None, ...],
+    kind: str = "f",
+    *,
+    infinite: bool = False,
 ) -> NDArray[Any]:
     """One tensor of a head, checked.
 
@@ -181,7 +186,9 @@ def read_tensor(
     shape : tuple
         Its shape, None for a length that may be any.
     kind : str
-        Kind of its dtype, as numpy abbreviates it: floating point by default.
+        Kind of its dtype, as numpy abbreviates it: floating point by default. Numbers have 64 bits.
+    infinite : bool
+        Whether its values may be infinite.
 
     Raises
     ------
@@ -192,7 +199,8 @@ def read_tensor(
         raise HeadError(f"the head holds no tensor {name!r}; fit or download it again.")
     array = np.asarray(tensors[name])
     fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
-    if not fits or array.dtype.kind != kind or not np.isfinite(array).all():
+    wrong = array.dtype.kind != kind or array.dtype.itemsize != (1 if kind == "b" else 8)
+    if not fits or wrong or not (infinite or np.isfinite(array).all()):
         raise HeadError(
             f"the head's tensor {name!r} is not finite, or of another shape or type than {shape} {kind!r} "
             f"({array.shape} {array.dtype}); fit or download it again."
