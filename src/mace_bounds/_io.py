@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mace_bounds.errors import StoreError
 from mace_bounds.versions import now
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pandas as pd
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
 
 CACHE_VARIABLE = "MACE_BOUNDS_CACHE"
 HEADS_VARIABLE = "MACE_BOUNDS_HEADS"
@@ -99,6 +102,52 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table as CSV atomically, without its index."""
     with atomic(path) as temporary:
         table.to_csv(temporary, index=False)
+
+
+def parsed_json(kind: type[T], text: str | bytes) -> T:
+    """Read JSON as ``kind``, where a number is no text, 3.5 no integer and 1 no truth value.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass with types for all fields; keys that it does not know are left out.
+    text : str or bytes
+        JSON.
+
+    Raises
+    ------
+    ValueError
+        With the first place that is wrong, and what is wanted there.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Point:
+    ...     x: int
+    >>> parsed_json(Point, '{"x": 1}')
+    Point(x=1)
+    >>> parsed_json(Point, '{"x": 3.5}')
+    Traceback (most recent call last):
+        ...
+    ValueError: x: Input should be a valid integer
+    """
+    from pydantic import ValidationError
+
+    try:
+        value: T = _adapter(kind).validate_json(text, strict=True)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise ValueError(f"{place}: {first['msg']}") from None
+    return value
+
+
+@lru_cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 @contextmanager

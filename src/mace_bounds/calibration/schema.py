@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_bounds._io import parsed_json
 from mace_bounds.calibration.scale_kinds import KINDS, Shapes
 from mace_bounds.errors import HeadError
 from mace_bounds.head import read_tensor, tensors_under
-from mace_bounds.schema import parsed
 
 N_ELEMENTS = 118
 _MAY_BE_INFINITE = ("space_spread", "thresholds", "joint_thresholds")
@@ -151,7 +151,7 @@ def read_config(config: Mapping[str, Any] | str) -> HeadConfig:
     """Read a head's configuration; HeadError, with the place, if a value is missing or of another type."""
     text = config if isinstance(config, str) else json.dumps(config)
     try:
-        return parsed(HeadConfig, text)
+        return parsed_json(HeadConfig, text)
     except ValueError as error:
         raise HeadError(
             f"the head's config.json cannot be used ({error}); fit or download it again."

@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mace_bounds._io import remove_temporaries, visible, write_json
+from mace_bounds._io import parsed_json, remove_temporaries, visible, write_json
 from mace_bounds.errors import StoreError
-from mace_bounds.schema import parsed
 from mace_bounds.structures import one_line
 
 FORMAT = "mace-bounds feature store 2"
@@ -92,7 +91,7 @@ def read_manifest(folder: Path) -> Manifest:
             raise ValueError("another format")
         if values.pop("digest", None) != _digest(values):
             raise ValueError("it was changed after it was written")
-        manifest = parsed(Manifest, text)
+        manifest = parsed_json(Manifest, text)
         if manifest.dtype not in ("float32", "float64"):
             raise ValueError("dtype is neither float32 nor float64")
         if not all(map(math.isfinite, manifest.theta0_ev)):

@@ -190,7 +190,6 @@ def write_shard(
         Of every record, where they are to be kept.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     schema = _schema(arrays[FEATURES].shape[1], dtype)
     keys = keys_hash(records)
@@ -203,12 +202,19 @@ def write_shard(
         table = table.append_column(ATOMS, _atom_column(_atom_counts(records, reasons), arrays[ATOMS]))
     table = table.replace_schema_metadata({"mace_bounds.keys": keys})
     with atomic(path) as temporary:
-        with pq.ParquetWriter(
-            temporary, table.schema, compression="zstd", version="2.6", write_page_checksum=True
-        ) as writer:
-            writer.write_table(table)
-            writer.add_key_value_metadata({_SEAL: "0" * 128})
-        _seal(temporary)
+        _write_sealed(table, temporary)
+
+
+def _write_sealed(table: pa.Table, path: Path) -> None:
+    """Write a Parquet file whose pages have checksums and whose footer has the hash of all bytes."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(
+        path, table.schema, compression="zstd", version="2.6", write_page_checksum=True
+    ) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_SEAL: "0" * 128})
+    _seal(path)
 
 
 def memory_rows(records: Sequence[Record], reasons: Sequence[str | None], arrays: Arrays) -> FeatureRows:
