@@ -174,7 +174,7 @@ def mutated_store(source: Path, target: Path, rng: random.Random) -> str:
 def use_head(folder: Path, rows: FeatureRows) -> None:
     """What score and audit do with a head."""
     head = load_head(folder)
-    detailed_table(rows, head, head.levels[0])
+    detailed_table(rows, head, head.levels[0], None)
 
 
 def use_store(folder: Path, head: Any) -> None:
@@ -185,7 +185,7 @@ def use_store(folder: Path, head: Any) -> None:
     head.check_fits(
         store.manifest.model, store.manifest.model_digest, store.manifest.model_head, store.manifest.kind
     )
-    detailed_table(rows, head, head.levels[0])
+    detailed_table(rows, head, head.levels[0], None)
 
 
 def run(
