@@ -42,6 +42,7 @@ _BINNED = {
     "volume_per_atom_a3": ("volume_per_atom", "Å³"),
     "hull_distance_ev_per_atom": ("hull_distance", "eV/atom"),
 }
+_N_BINS = 4
 _MIN_ROWS_SLAB = 100
 N_BOOTSTRAP = 300
 _PENALTIES = np.logspace(-3, 3, 25)
@@ -60,7 +61,7 @@ def groupings(table: pd.DataFrame) -> dict[str, Groups]:
     return {name: groups_of(labels) for name, labels in by.items()}
 
 
-def range_bins(values: Array, unit: str, n_bins: int = 4) -> list[str | None]:
+def range_bins(values: Array, unit: str) -> list[str | None]:
     """Bins of about equal counts, named by their place and range: ``"1/4: 0.5 to 2.3 g/cm³"``; None without a value.
 
     Equal values share a bin, so that there are fewer bins where one value is frequent: of distances from the hull, half
@@ -68,7 +69,7 @@ def range_bins(values: Array, unit: str, n_bins: int = 4) -> list[str | None]:
     """
     finite = np.isfinite(values)
     known = values[finite]
-    cuts = np.unique(np.quantile(known, np.linspace(0, 1, n_bins + 1)[1:-1]))
+    cuts = np.unique(np.quantile(known, np.linspace(0, 1, _N_BINS + 1)[1:-1]))
     filled, place = np.unique(np.searchsorted(cuts, known, side="left"), return_inverse=True)
     names = []
     for i in range(len(filled)):

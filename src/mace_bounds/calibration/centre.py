@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.calibration.scale import group_standard_error, interval_loss
+from mace_bounds.calibration.scale import N_FOLDS, group_standard_error, interval_loss
 from mace_bounds.calibration.splits import group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.head import MAD_TO_STD
@@ -81,8 +81,6 @@ def select_centre(
     groups: Sequence[str] | NDArray[np.str_],
     seed: int,
     weights: ArrayLike | None = None,
-    *,
-    n_folds: int = 5,
 ) -> tuple[Centre, _FloatArray]:
     """Choose the middle of the intervals by left-out predictions; the model's own energy wins ties.
 
@@ -100,8 +98,6 @@ def select_centre(
         Of the folds.
     weights : array_like, shape (n,), optional
         Row weights.
-    n_folds : int
-        Folds by group for the element shifts.
 
     Returns
     -------
@@ -115,10 +111,10 @@ def select_centre(
     r, m = np.asarray(y, dtype=np.float64), np.asarray(mean, dtype=np.float64)
     w = np.ones(len(r)) if weights is None else np.asarray(weights, dtype=np.float64)
     labels = np.array([str(group) for group in groups], dtype=np.str_)
-    folds = group_folds(labels, n_folds, seed)
+    folds = group_folds(labels, N_FOLDS, seed)
     own = Centre.own(fractions.shape[1])
     best: _FloatArray = np.zeros(len(r))
-    if np.unique(labels).size < 2 * n_folds:
+    if np.unique(labels).size < 2 * N_FOLDS:
         return own, best
     shifted = np.zeros(len(r))
     for fold in np.unique(folds):

@@ -17,6 +17,8 @@ from mace_bounds.head import weighted_quantile
 
 MAX_ROWS = 20_000
 """Above it, a scale is fitted to this many rows of compositions drawn by their hash."""
+N_FOLDS = 5
+"""Folds by group on which kinds and strengths are compared."""
 FLOOR_SHARE = 1e-3
 """σ never falls below this share of its mean over the training rows."""
 CEILING_SHARE = 3.0
@@ -160,7 +162,7 @@ def fit_scale(
         raise HeadError(f"the kind of scale {kind!r} is none of {', '.join(KINDS)}; choose one of these.")
     if strength is None:
         rows = _Rows(inputs, r, labels, w, seed)
-        strength = rows.strength(kind, 5) if np.unique(labels).size > 1 else KINDS[kind].strengths[0]
+        strength = rows.strength(kind) if np.unique(labels).size > 1 else KINDS[kind].strengths[0]
     return _fit_one(kind, strength, inputs, r, labels, w, seed)
 
 
@@ -170,9 +172,6 @@ def select_scale(
     groups: Groups,
     seed: int,
     weights: ArrayLike | None = None,
-    *,
-    kinds: Sequence[str] | None = None,
-    n_folds: int = 5,
 ) -> ScaleModel:
     """Fit the kind of scale that makes the best intervals for compositions it has not seen.
 
@@ -180,10 +179,6 @@ def select_scale(
     ----------
     inputs, residual, groups, seed, weights
         As in :func:`fit_scale`.
-    kinds : sequence of str, optional
-        Kinds to compare; by default all that the number of rows allows. The constant always takes part.
-    n_folds : int
-        Number of folds by group.
 
     Returns
     -------
@@ -200,17 +195,15 @@ def select_scale(
     from the other folds. Up to 2,000 rows the folds are drawn twice.
     """
     inputs, r, labels, w = _checked(inputs, residual, groups, weights, seed)
-    if kinds is None:
-        kinds = [kind for kind in KINDS if len(r) >= KINDS[kind].minimum]
-    tried = ["constant", *(kind for kind in kinds if kind != "constant")]
-    if len(tried) == 1 or np.unique(labels).size < 2 * n_folds:
+    tried = [kind for kind in KINDS if len(r) >= KINDS[kind].minimum]
+    if len(tried) == 1 or np.unique(labels).size < 2 * N_FOLDS:
         return _fit_one("constant", 1.0, inputs, r, labels, w, seed)
     rows = _Rows(inputs, r, labels, w, seed)
-    losses = rows.losses({kind: KINDS[kind].strengths[:1] for kind in tried}, n_folds)
+    losses = rows.losses({kind: KINDS[kind].strengths[:1] for kind in tried})
     scores = {kind: float(np.average(loss.interval, weights=w)) for (kind, _), loss in losses.items()}
     surprise = {kind: float(np.average(loss.surprise, weights=w)) for (kind, _), loss in losses.items()}
     best = min(tried, key=lambda kind: surprise[kind])  # ties go to the constant, then to the simpler kind
-    model = _fit_one(best, rows.strength(best, n_folds), inputs, r, labels, w, seed)
+    model = _fit_one(best, rows.strength(best), inputs, r, labels, w, seed)
     return replace(model, scores=scores)
 
 
@@ -232,11 +225,11 @@ class _Rows:
     w: _FloatArray
     seed: int
 
-    def losses(self, strengths: Mapping[str, Sequence[float]], n_folds: int) -> dict[_Candidate, _Loss]:
+    def losses(self, strengths: Mapping[str, Sequence[float]]) -> dict[_Candidate, _Loss]:
         """Losses of every kind and strength from fits without the row's fold, a mean over drawings of the folds."""
         drawn: dict[_Candidate, list[_Loss]] = {}
         for k in range(2 if len(self.r) <= _REPEAT_UP_TO else 1):
-            folds = group_folds(self.labels, n_folds, self.seed + _NEXT_DRAW * k)
+            folds = group_folds(self.labels, N_FOLDS, self.seed + _NEXT_DRAW * k)
             sigmas = left_out_sigma(strengths, self.inputs, self.r, self.labels, self.w, self.seed, folds)
             for candidate, sigma in sigmas.items():
                 loss = _Loss(interval_loss(self.r, sigma, self.w, folds), laplace_loss(self.r, sigma, self.w))
@@ -249,12 +242,12 @@ class _Rows:
             for candidate, repeats in drawn.items()
         }
 
-    def strength(self, kind: str, n_folds: int) -> float:
+    def strength(self, kind: str) -> float:
         """Return the safest strength of a kind that no other beats by a standard error."""
         best, *others = KINDS[kind].strengths
         if not others:
             return best
-        losses = self.losses({kind: KINDS[kind].strengths}, n_folds)
+        losses = self.losses({kind: KINDS[kind].strengths})
         for other in others:
             gain = self.w * (losses[kind, best].interval - losses[kind, other].interval)
             best = other if gain.sum() > group_standard_error(gain, self.labels) else best

@@ -50,10 +50,8 @@ def clopper_pearson(
     return low, high
 
 
-def clustered_interval(
-    hit: ArrayLike, clusters: Sequence[str] | NDArray[np.generic], confidence: float = 0.95
-) -> tuple[float, float]:
-    """Confidence interval of a coverage whose rows come in clusters (several crystals of one composition).
+def clustered_interval(hit: ArrayLike, clusters: Sequence[str] | NDArray[np.generic]) -> tuple[float, float]:
+    """95 % confidence interval of a coverage whose rows come in clusters (several crystals of one composition).
 
     The number of rows is replaced by the effective number n / deff, deff = Var_clustered / Var_binomial >=
     1, and Clopper–Pearson is taken there.
@@ -64,8 +62,6 @@ def clustered_interval(
         Whether the row lies in its interval.
     clusters : sequence, shape (n,)
         Cluster of each row.
-    confidence : float
-        Two-sided confidence.
 
     Returns
     -------
@@ -79,7 +75,7 @@ def clustered_interval(
     if inside.size == 0:
         return 0.0, 1.0
     effective = effective_number(inside, clusters)
-    low, high = clopper_pearson(float(inside.mean()) * effective, effective, confidence)
+    low, high = clopper_pearson(float(inside.mean()) * effective, effective)
     return float(low), float(high)
 
 

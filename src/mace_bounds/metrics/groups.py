@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.errors import HeadError
 
-SIZE_EDGES: tuple[int, ...] = (5, 11, 21, 51, 101)
+SIZE_EDGES = (5, 11, 21, 51, 101)  # first size of every bin but the lowest
 UNKNOWN = "unknown"
 
 
@@ -104,24 +104,12 @@ def fraction_membership(fractions: ArrayLike, symbols: Sequence[str]) -> Members
     return Membership(tuple(s for s, keep in zip(symbols, used, strict=True) if keep), present[:, used])
 
 
-def size_bins(n_atoms: ArrayLike, edges: Sequence[int] = SIZE_EDGES) -> NDArray[np.str_]:
-    """Label cells by size, ``"001-004 atoms"`` and so on: zero-padded, so that sorting by name sorts by size.
-
-    Parameters
-    ----------
-    n_atoms : array_like of int, shape (n,)
-        Atoms per cell.
-    edges : sequence of int
-        First size of every bin but the lowest, increasing.
-
-    Returns
-    -------
-    ndarray of str, shape (n,)
-    """
-    starts = [1, *edges]
+def size_bins(n_atoms: ArrayLike) -> NDArray[np.str_]:
+    """Label cells of some atoms (n,) by size, ``"001-004 atoms"`` and so on: sorting by name sorts by size."""
+    starts = [1, *SIZE_EDGES]
     names = [f"{a:03d}-{b - 1:03d} atoms" for a, b in pairwise(starts)]
     names.append(f"{starts[-1]:03d}+ atoms")
-    index = np.searchsorted(np.asarray(edges), np.asarray(n_atoms), side="right")
+    index = np.searchsorted(np.asarray(SIZE_EDGES), np.asarray(n_atoms), side="right")
     labelled: NDArray[np.str_] = np.array(names, dtype=np.str_)[index]
     return labelled
 
