@@ -31,14 +31,18 @@ def columns(group: str) -> str:
     """Table of a group of columns of :mod:`mace_bounds.columns`, such as ``BOUNDS``."""
     from mace_bounds import columns as schema
 
-    return schema.markdown(getattr(schema, group))
+    lines = ["| column | unit | type | meaning |", "|---|---|---|---|"]
+    lines += [f"| `{c.name}` | {c.unit} | {c.dtype} | {c.meaning} |" for c in getattr(schema, group)]
+    return "\n".join(lines)
 
 
 def flags(_: str) -> str:
     """Table of all flags."""
     from mace_bounds import columns as schema
 
-    return schema.flags_markdown()
+    lines = ["| flag | meaning |", "|---|---|"]
+    lines += [f"| `{flag.name}` | {flag.meaning} |" for flag in schema.FLAGS.values()]
+    return "\n".join(lines)
 
 
 def commands(_: str) -> str:

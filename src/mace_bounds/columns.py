@@ -134,6 +134,13 @@ BOUNDS = (
 )
 """The bounds table: one row for every structure, whether it could be scored or not."""
 
+BASIC = (
+    "id", "formula", "n_atoms", "energy_model_ev", "energy_lower_ev", "energy_upper_ev", "expected_error_mev_per_atom",
+    "std_mev_per_atom", "lower_mev_per_atom", "upper_mev_per_atom", "novelty", "seen_in", "error_mev_per_atom", "flags",
+    "reason", "model", "head", "level",
+)  # fmt: skip
+"""Names of the columns of :data:`BOUNDS` that a person reads."""
+
 GEOMETRY = (
     _text("space_group", "International symbol (spglib, 0.01 Å), of labelled structures."),
     _number("density_g_per_cm3", "g/cm³", "Mass density."),
@@ -293,14 +300,14 @@ def _cast(values: Any, kind: DType | None) -> Any:
 
 
 def write_table(table: pd.DataFrame, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a table as Parquet, CSV or JSON, by the suffix of ``path``, whole or not at all.
+    """Write a table, by the suffix of ``path``, whole or not at all.
 
     Parameters
     ----------
     table : DataFrame
         Columns of the schema get its types; others are written as they are.
     path : path
-        ``.parquet``, ``.csv`` or ``.json``.
+        ``.parquet``, ``.csv``, ``.tsv`` or ``.json``.
     metadata : mapping of str to str, optional
         For the footer of a Parquet file.
 
@@ -313,12 +320,12 @@ def write_table(table: pd.DataFrame, path: str | Path, metadata: Mapping[str, st
     with atomic(path) as temporary:
         if path.suffix == ".parquet":
             _write_parquet(typed(table), temporary, metadata)
-        elif path.suffix == ".csv":
-            typed(table).to_csv(temporary, index=False)
+        elif path.suffix in (".csv", ".tsv"):
+            typed(table).to_csv(temporary, index=False, sep="," if path.suffix == ".csv" else "\t")
         elif path.suffix == ".json":
             temporary.write_text(to_json(table), encoding="utf-8")
         else:
-            raise StoreError(f"cannot write a table as {path.name}; use .parquet, .csv or .json.")
+            raise StoreError(f"cannot write a table as {path.name}; use .parquet, .csv, .tsv or .json.")
 
 
 def _write_parquet(table: pd.DataFrame, path: Path, metadata: Mapping[str, str] | None) -> None:
@@ -380,17 +387,3 @@ def read_table(path: str | Path, columns: list[str] | None = None) -> pd.DataFra
         raise StoreError(
             f"{path} cannot be read as a table ({type(error).__name__}); make it again."
         ) from error
-
-
-def markdown(columns: Iterable[Column]) -> str:
-    """Return a Markdown table of columns, for the documentation."""
-    lines = ["| column | unit | type | meaning |", "|---|---|---|---|"]
-    lines += [f"| `{c.name}` | {c.unit} | {c.dtype} | {c.meaning} |" for c in columns]
-    return "\n".join(lines)
-
-
-def flags_markdown() -> str:
-    """Return a Markdown table of the flags, for the documentation."""
-    lines = ["| flag | meaning |", "|---|---|"]
-    lines += [f"| `{flag.name}` | {flag.meaning} |" for flag in FLAGS.values()]
-    return "\n".join(lines)

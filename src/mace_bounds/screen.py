@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import sys
 from typing import TextIO
 
 SPELLED = "mace_bounds.spelled"
 """Name of the error handler of codecs that spells signs out which an encoding does not have."""
+
+_MARKDOWN = re.compile(r"[\\`*|\[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+"""Signs with a meaning in Markdown, but for underscores inside of words, which have none."""
 
 _SIGNS = {
     "±": "+/-", "…": "...", "−": "-", "–": "-", "—": "-", "─": "-", "≤": "<=", "≥": ">=", "·": "*", "×": "x", "→": "->",
@@ -31,6 +35,11 @@ def visible(text: object) -> str:
     if raw.isprintable():
         return raw
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in raw)
+
+
+def markdown_text(text: object) -> str:
+    """Return text that stands for itself in Markdown and in tables of it: no HTML, link or emphasis, one line."""
+    return _MARKDOWN.sub(r"\\\g<0>", visible(text)).replace("<", "&lt;")
 
 
 def spell(text: str, encoding: str) -> str:

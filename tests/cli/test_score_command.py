@@ -3,10 +3,11 @@
 import io
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from mace_bounds.columns import read_table
+from mace_bounds.columns import BASIC, read_table
 
 
 def test_one_structure_is_a_card(run, crystal_file, pair, labelled_crystals):
@@ -45,6 +46,41 @@ def test_machine_formats_agree_and_stand_alone_on_stdout(run, labelled_file, pai
     path = tmp_path / "bounds.parquet"
     assert run("score", labelled_file, *pair, "--output", path).stdout == ""
     assert len(pd.read_parquet(path)) == 200
+
+
+def test_extxyz_is_read_by_ase_and_markdown_and_tsv_hold_the_same(
+    run, crystal_file, labelled_crystals, pair, tmp_path
+):
+    from ase.io import read
+
+    written = {}
+    for name in ("b.xyz", "b.extxyz", "b.md", "b.tsv", "b.json"):
+        assert run("score", crystal_file, *pair, "--output", tmp_path / name).exit_code == 0
+        written[name] = (tmp_path / name).read_text(encoding="utf-8")
+    (row,) = json.loads(written["b.json"])
+    atoms = read(tmp_path / "b.extxyz")
+    assert written["b.xyz"] == written["b.extxyz"]
+    assert atoms.get_chemical_symbols() == labelled_crystals[0].get_chemical_symbols()
+    np.testing.assert_allclose(atoms.cell, labelled_crystals[0].cell, atol=1e-4)
+    assert atoms.get_potential_energy() == pytest.approx(row["energy_model_ev"], rel=1e-9)
+    assert set(atoms.info) == {f"mace_bounds_{name}" for name, value in row.items() if value is not None}
+    for name in ("energy_lower_ev", "upper_mev_per_atom", "novelty", "level"):
+        assert atoms.info[f"mace_bounds_{name}"] == pytest.approx(row[name], rel=1e-7)
+    tsv = pd.read_csv(io.StringIO(written["b.tsv"]), sep="\t")
+    assert list(tsv.columns) == list(row)
+    assert tsv["energy_lower_ev"].tolist() == pytest.approx([row["energy_lower_ev"]], rel=1e-12)
+    header, _, line = (entry.strip("| ").split(" | ") for entry in written["b.md"].splitlines())
+    assert tuple(header) == BASIC
+    assert line[BASIC.index("energy_lower_ev")] == f"{row['energy_lower_ev']:.4f}"
+
+
+def test_basic_columns_are_asked_for_and_the_screen_has_its_own(run, crystal_file, pair, tmp_path):
+    (row,) = json.loads(run("score", crystal_file, *pair, "--format", "json", "--columns", "basic").stdout)
+    assert tuple(row) == BASIC
+    assert run("score", crystal_file, *pair, "--columns", "all").exit_code == 2
+    refused = run("score", crystal_file, *pair, "--output", tmp_path)
+    assert refused.exit_code == 2
+    assert "cannot be written; name a file" in refused.stderr
 
 
 def test_standard_input_in_a_process_of_its_own(shell, crystal_file, pair):

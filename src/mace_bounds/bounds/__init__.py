@@ -1,6 +1,13 @@
 """A model and its head together: one predictor, its bounds, the library of heads."""
 
-from mace_bounds.bounds.geometry import DENSITY, HULL, SPACE_GROUP, VOLUME, geometry_columns
+from mace_bounds.bounds.geometry import (
+    DENSITY,
+    HULL,
+    SPACE_GROUP,
+    VOLUME,
+    atoms_with_bounds,
+    geometry_columns,
+)
 from mace_bounds.bounds.library import HeadCard, find_head, list_heads, load_head, named_head, read_card
 from mace_bounds.bounds.predictor import Bounds, BoundsPredictor, score
 from mace_bounds.bounds.table import IN_TRAINING, SUSPECT, bounds_table, detailed_table, provenance
@@ -15,6 +22,7 @@ __all__ = [
     "Bounds",
     "BoundsPredictor",
     "HeadCard",
+    "atoms_with_bounds",
     "bounds_table",
     "detailed_table",
     "find_head",

@@ -1,4 +1,4 @@
-"""What is known of a structure beside its energy: symmetry, density, volume and hull distance, from the store."""
+"""Structures beside their bounds: symmetry, density, volume and hull distance; crystals that carry their bounds."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mace_bounds.columns import records
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
+    from ase import Atoms
     from numpy.typing import NDArray
+
+    from mace_bounds.structures import Crystal
 
 SPACE_GROUP, DENSITY, VOLUME = "space_group", "density_g_per_cm3", "volume_per_atom_a3"
 HULL = "hull_distance_ev_per_atom"
@@ -45,3 +52,33 @@ def geometry_columns(table: pd.DataFrame) -> dict[str, NDArray[np.generic]]:
         VOLUME: volume / size,
         HULL: table[HULL].to_numpy(dtype=np.float64),
     }
+
+
+def atoms_with_bounds(table: pd.DataFrame, crystals: Iterable[Crystal | None]) -> list[Atoms]:
+    """Crystals as ase objects that carry their rows of a bounds table; those without bounds are left out.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A bounds table, or some of its columns, with ``energy_model_ev``.
+    crystals : iterable of Crystal or None
+        Of its rows, in order.
+
+    Returns
+    -------
+    list of Atoms
+        ``get_potential_energy()`` is the *model's* energy, eV, as of any calculator; everything else is in ``info``,
+        ``mace_bounds_`` before the name of the column.
+    """
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    made = []
+    for row, crystal in zip(records(table), crystals, strict=True):
+        if crystal is None or row["energy_model_ev"] is None:
+            continue
+        atoms = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
+        atoms.info = {f"mace_bounds_{name}": value for name, value in row.items() if value is not None}
+        atoms.calc = SinglePointCalculator(atoms, energy=row["energy_model_ev"])
+        made.append(atoms)
+    return made

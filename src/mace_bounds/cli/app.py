@@ -149,7 +149,7 @@ class LazyGroup(_Help, TyperGroup):
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run; wrong use is one sentence with the help that explains it, and exit code 2."""
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(*args, **{**extra, "standalone_mode": False})
         except Exception as error:
             if not standalone_mode or not hasattr(error, "format_message"):  # an error of click
                 raise

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,22 +15,45 @@ from mace_bounds._io import atomic
 from mace_bounds.cli import console
 from mace_bounds.cli.options import HeadOption, LevelOption, ModelOption, only, takes
 from mace_bounds.cli.views import print_bounds
-from mace_bounds.columns import write_table
+from mace_bounds.columns import BASIC, records, write_table
 from mace_bounds.errors import SourceError
 from mace_bounds.features import ExtractSettings
+from mace_bounds.screen import markdown_text
 from mace_bounds.structures import help_text
 
 if TYPE_CHECKING:
     import pandas as pd
+    from ase import Atoms
 
-FORMATS = ("table", "json", "csv", "parquet")
+SUFFIXES = {
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".md": "markdown",
+    ".xyz": "extxyz",
+    ".extxyz": "extxyz",
+}
 FilesArgument = Annotated[
     list[str],
     typer.Argument(metavar="FILE...", help=f"Files ({help_text()}), folders, globs; - for stdin."),
 ]
 FormatOption = Annotated[
-    Literal["table", "json", "csv", "parquet"],
-    typer.Option("--format", "-f", help="table for the screen, others for programs."),
+    Literal["table", "json", "csv", "tsv", "parquet", "markdown", "extxyz"],
+    typer.Option(
+        "--format",
+        "-f",
+        help="table for the screen, others for programs and files. extxyz has the crystals with the model's energy as "
+        "energy, and all else as mace_bounds_NAME.",
+    ),
+]
+ColumnsOption = Annotated[
+    Literal["basic", "all"] | None,
+    typer.Option(
+        "--columns",
+        help="Columns of all formats but the table for the screen: those that a person reads, or all. "
+        "Default: all, in markdown basic.",
+    ),
 ]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of to the screen.")
@@ -43,6 +68,7 @@ def score(
     level: LevelOption = 0.95,
     output_format: FormatOption = "table",
     output: OutputOption = None,
+    columns: ColumnsOption = None,
     *,
     extract: ExtractSettings,
 ) -> None:
@@ -51,19 +77,28 @@ def score(
     The interval holds the DFT energy for the stated share of structures like those of the head's data. Exit code 0 if
     at least one structure was scored, 1 if none was.
     """
-    from mace_bounds.bounds import BoundsPredictor
+    from mace_bounds.bounds import BoundsPredictor, atoms_with_bounds
 
     kind = _format(output_format, output)
+    if columns and kind == "table":
+        raise SourceError("--columns does not change the table for the screen; add --format or --output.")
     # a source that names nothing is an error before the model is loaded
-    records = extract.read(files[0] if len(files) == 1 else files)
+    structures: Any = extract.read(files[0] if len(files) == 1 else files)
     predictor = BoundsPredictor(model, head, level=level, settings=extract)
     for warning in predictor.model.warnings:
         console.note(f"note: {warning}")
-    table = predictor.predict(records)
+    if kind == "extxyz":
+        structures = list(structures)
+    table = predictor.predict(structures)
+    shown = (
+        table[list(BASIC)] if (columns or ("basic" if kind == "markdown" else "all")) == "basic" else table
+    )
     if kind == "table":
         print_bounds(table, predictor.head, level)
+    elif kind == "extxyz":
+        write(output, _extxyz(atoms_with_bounds(shown, [record.crystal for record in structures])))
     else:
-        _write(table, kind, output)
+        write(output, _bytes(shown, kind))
     failed = table[table["reason"].notna()]
     for name, reason in zip(failed["id"], failed["reason"], strict=True):
         console.note(f"{name}: {reason}")
@@ -82,21 +117,46 @@ def _format(wanted: str, output: Path | None) -> str:
     if output is not None:
         if not output.parent.is_dir():
             raise SourceError(f"the folder {output.parent} of --output does not exist; make it first.")
-        suffix = output.suffix.lower().removeprefix(".")
-        return wanted if wanted != "table" else suffix if suffix in FORMATS else "csv"
+        if output.is_dir() or not os.access(output if output.exists() else output.parent, os.W_OK):
+            raise SourceError(f"--output {output} cannot be written; name a file in a folder of yours.")
+        return wanted if wanted != "table" else SUFFIXES.get(output.suffix.lower(), "csv")
     if wanted == "parquet" and sys.stdout.isatty():
         raise SourceError("Parquet is binary; add --output FILE or pipe it into a program.")
     return wanted
 
 
-def _write(table: pd.DataFrame, kind: str, output: Path | None) -> None:
-    """Write a table into the file, whole or not at all, or to standard output."""
+def _markdown(table: pd.DataFrame) -> str:
+    """Rows of a table as a Markdown table, numbers to four decimals; names in it are text, whatever they hold."""
+    lines = [[str(name) for name in table.columns], ["---"] * len(table.columns)]
+    for row in records(table):
+        cells = ["" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()]
+        lines.append([markdown_text(cell) for cell in cells])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _bytes(table: pd.DataFrame, kind: str) -> bytes:
+    """A table as it stands in a file of this kind."""
+    if kind == "markdown":
+        return _markdown(table).encode()
+    suffix = next(suffix for suffix, name in SUFFIXES.items() if name == kind)
     with TemporaryDirectory() as folder:
-        path = Path(folder) / f"bounds.{kind}"
+        path = Path(folder) / f"bounds{suffix}"
         write_table(table, path)
-        data = path.read_bytes()
-    if output is not None:
-        with atomic(output) as temporary:
-            temporary.write_bytes(data)
+        return path.read_bytes()
+
+
+def _extxyz(crystals: list[Atoms]) -> bytes:
+    from ase.io.extxyz import write_extxyz
+
+    text = io.StringIO()
+    write_extxyz(text, crystals)
+    return text.getvalue().encode()
+
+
+def write(output: Path | None, data: bytes) -> None:
+    """Write into the file, whole or not at all, or to standard output."""
+    if output is None:
+        console.write_data(data)
         return
-    console.write_data(data)
+    with atomic(output) as temporary:
+        temporary.write_bytes(data)

@@ -38,7 +38,8 @@ def print_bounds(table: pd.DataFrame, head: CalibratedHead, level: float) -> Non
         show(_bounds_sheet(good, level))
     identity = head.identity
     bounded = (
-        f"Model {identity.model} ({identity.model_digest[:12]}), head {head.name}. The bounds hold E_DFT, as the head's labels define it, for {percent(level)} % of structures like those it "
+        f"Model {identity.model} ({identity.model_digest[:12]}), head {head.name}. "
+        f"The bounds hold E_DFT, as the head's labels define it, for {percent(level)} % of structures like those it "
         f"was calibrated on. {_measured_sentence(head, level)}"
     )
     say((bounded, "dim"), wrap=True)
