@@ -212,6 +212,8 @@ FLAGS = {
         Flag("isolated_atoms", "holds an atom without a neighbour within 6 Å"),
         Flag("yb_3_potential", "holds Yb, for which the Materials Project changed its pseudopotential"),
         Flag("licence_by_nc", "comes under a licence that excludes commercial use"),
+        Flag("symmetry_assumed", "its CIF leaves its symmetry open; P1 or the standard setting was assumed"),
+        Flag("sites_left_out", "its CIF has dummy sites or sites without coordinates, which were left out"),
         Flag("deuterium_as_hydrogen", "deuterium or tritium was counted as hydrogen"),
     )
 }
