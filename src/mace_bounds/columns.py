@@ -207,7 +207,7 @@ FLAGS = {
             "suspect_label",
             "its label is so far from the model's energy that it is probably another quantity",
         ),
-        Flag("label_refused", "its label is not comparable with the model's energy and was not used"),
+        Flag("label_refused", "its label was not used; the column `label_reason` says why and what to do"),
         Flag("duplicate_id", "another structure of the source has the same id, so a number was added to it"),
         Flag("isolated_atoms", "holds an atom without a neighbour within 6 Å"),
         Flag("yb_3_potential", "holds Yb, for which the Materials Project changed its pseudopotential"),

@@ -9,6 +9,7 @@ from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.atlas import atlas_table, element_bias, worst_slab
 from mace_bounds.bounds import SPACE_GROUP, SUSPECT
 from mace_bounds.columns import flag_names
+from mace_bounds.features import label_sentences, label_summary
 from mace_bounds.fitting import (
     ALL,
     MIN_ROWS_PER_GROUP,
@@ -126,6 +127,12 @@ def counts(table: pd.DataFrame) -> dict[str, int]:
         "extrapolating": raised.get("extrapolates", 0),
         "unseen_elements": raised.get("unseen_element", 0),
     }
+
+
+def labels(table: pd.DataFrame) -> dict[str, Any]:
+    """Which labels were taken and refused, also in sentences."""
+    summary = label_summary(table[table["reason"].isna()], "energy_dft_ev")
+    return {**summary, "sentences": label_sentences(summary)}
 
 
 def flag_counts(table: pd.DataFrame) -> dict[str, int]:

@@ -62,6 +62,8 @@ _FOR_STATISTICS = (
     "flags",
     "reason",
     "energy_dft_ev",
+    "label_kind",
+    "label_reason",
     "error_mev_per_atom",
     "expected_error_mev_per_atom",
     "sigma_mev_per_atom",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.config import AuditConfig
 from mace_bounds.auditing.drawing import draw_plots
-from mace_bounds.auditing.findings import atlas, counts, failures, flag_counts, measure
+from mace_bounds.auditing.findings import atlas, counts, failures, flag_counts, labels, measure
 from mace_bounds.auditing.folder import AuditFolder
 from mace_bounds.auditing.suspects import suspects
 from mace_bounds.backbones import DEFAULT_MODEL, training_compositions
 from mace_bounds.bounds import BoundsPredictor, detailed_table, find_head, load_head, provenance
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.errors import HeadError, StoreError
-from mace_bounds.features import FeatureRows, FeatureStore, extract, is_store
+from mace_bounds.features import (
+    FeatureRows,
+    FeatureStore,
+    extract,
+    is_store,
+    refused_labels,
+    refused_rows,
+    require_labels,
+    without_refused,
+)
 from mace_bounds.fitting import FULL, PublishedEnergies, cross_fit_store
 from mace_bounds.versions import now, versions
 
@@ -121,7 +130,8 @@ def audit(
     HeadError
         If no head fits the model, or the level is not calibrated.
     LabelError
-        If the table of predictions does not fit the source, or there are no labels to fit to.
+        If the table of predictions does not fit the source, there are no labels to fit to, or what is there are the
+        model's own energies or another quantity.
     ModelError, SourceError, EngineError
         If the model, the source or the workers cannot be used.
     """
@@ -221,10 +231,19 @@ def _extracted(source: Any, out: Path, opened: _Opened, progress: Progress) -> F
 def _with_head(store: FeatureStore, opened: _Opened, level: float) -> _Bounded:
     head = opened.head
     assert head is not None
+    labels = store.labels()
+    refused = refused_labels(labels)
+    refused_here = refused_rows(labels, refused) != None  # noqa: E711 - of each row
+    n_labels = (labels["reason"].isna() & labels["energy_ev"].notna() & ~refused_here).sum()
+    require_labels(refused, int(n_labels))
+
+    def rows(*, atoms: bool = False) -> Iterator[FeatureRows]:
+        return (without_refused(part, refused) for part in store.rows(atoms=atoms))
+
     tables = (
-        detailed_table(rows, head, level, opened.training_keys) for rows in store.rows(atoms=head.wants_atoms)
+        detailed_table(part, head, level, opened.training_keys) for part in rows(atoms=head.wants_atoms)
     )
-    return _Bounded(head, tables, store.rows(), _about_head(head))
+    return _Bounded(head, tables, rows(), _about_head(head))
 
 
 def _cross_fitted(
@@ -279,6 +298,7 @@ def _findings(folder: AuditFolder, bounded: _Bounded, level: float) -> dict[str,
     return {
         "warnings": warned,
         "counts": counts(table),
+        "labels": labels(table),
         "flags": flag_counts(table),
         "failures": failures(table, folder),
         **measure(table, head, level, folder),

@@ -28,7 +28,7 @@ from mace_bounds.benchmark.splits import distinct_structures, make_splits, row_g
 from mace_bounds.calibration import residual_ev_per_atom, usable_rows
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.errors import HeadError
-from mace_bounds.features import FeatureStore
+from mace_bounds.features import FeatureStore, checked_labels, label_summary
 from mace_bounds.threads import one_blas_thread
 from mace_bounds.versions import versions
 
@@ -64,6 +64,8 @@ class CompareReport:
         Processor time of fits and predictions (``seconds.csv``): the only numbers that differ between two runs.
     left_out : dict of str to int
         Rows of the store that took no part, by reason.
+    labels : dict
+        Labels taken and refused (:func:`mace_bounds.features.label_summary`).
     folder : Path
     """
 
@@ -73,6 +75,7 @@ class CompareReport:
     splits: pd.DataFrame
     seconds: pd.DataFrame
     left_out: dict[str, int]
+    labels: dict[str, Any]
     folder: Path
 
 
@@ -114,6 +117,8 @@ def compare(
 
     Raises
     ------
+    LabelError
+        If the labels are the model's own energies, or another quantity than total energies.
     HeadError
         If a method is unknown, or there are too few usable rows.
     StoreError
@@ -122,7 +127,7 @@ def compare(
     out = Path(out)
     names = chosen_methods(config.methods, config.fit)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    manifest, everything = store.manifest, store.read()
+    manifest, everything = store.manifest, checked_labels(store.read())
     training_keys = training_compositions(
         model if model is not None else manifest.model, manifest.model_digest
     )
@@ -141,8 +146,15 @@ def compare(
                 record, seconds = run_split(rows, manifest, split, names)
                 folder.write_split(out, split.name, record, seconds)
             finished.append(record)
-        report = _report(out, finished, splits, rows, config, left_out)
-        full = {"command": "compare", "settings": settings, "left_out": left_out, "n_rows": len(rows.table)}
+        labels = label_summary(everything.table)
+        report = _report(out, finished, splits, rows, config, left_out, labels)
+        full = {
+            "command": "compare",
+            "settings": settings,
+            "left_out": left_out,
+            "labels": labels,
+            "n_rows": len(rows.table),
+        }
         folder.write_tables(report, full)
         plots = write_plots(
             out / folder.PLOTS, report.table, report.groups, report.flags, report.splits, config.fit.levels
@@ -241,6 +253,7 @@ def _report(
     rows: FeatureRows,
     config: CompareConfig,
     left_out: dict[str, int],
+    labels: dict[str, Any],
 ) -> CompareReport:
     import pandas as pd
 
@@ -261,5 +274,6 @@ def _report(
         splits=per_split,
         seconds=summary.reset_index(),
         left_out=left_out,
+        labels=labels,
         folder=out,
     )

@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mace_bounds._io import file_sha256
 from mace_bounds.backbones import Backbone, fetch_weights, list_models
 from mace_bounds.bounds.library import find_head, load_head
-from mace_bounds.bounds.table import bounds_table, detailed_table
+from mace_bounds.bounds.table import bounds_table, detailed_table, refuse_labels
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.columns import FLAGS, flag_names, records
 from mace_bounds.errors import HeadError, StructureError
-from mace_bounds.features import ExtractSettings, extract_rows
+from mace_bounds.features import (
+    LABEL_COLUMNS,
+    ExtractSettings,
+    extract_rows,
+    refused_labels,
+    without_refused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,13 +199,18 @@ class BoundsPredictor:
         """
         import pandas as pd
 
-        parts = list(self.stream(structures, level))
-        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+        parts, labels = list[pd.DataFrame](), list[pd.DataFrame]()
+        for rows in self._rows(structures):
+            parts.append(self.table(rows, level))
+            labels.append(rows.table[list(LABEL_COLUMNS)])
+        # a source is judged as a whole, after the last of its structures
+        refused = refused_labels(pd.concat(labels, ignore_index=True))
+        return refuse_labels(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0], refused)
 
     def stream(self, structures: Source, level: float | None = None) -> Iterator[pd.DataFrame]:
-        """Parts of :meth:`predict`, some structures at a time, in bounded memory."""
+        """Parts of :meth:`predict`, some structures at a time, in bounded memory; labels are judged by part."""
         for rows in self._rows(structures):
-            yield self.table(rows, level)
+            yield self.table(without_refused(rows, refused_labels(rows.table)), level)
 
     def bounds(self, structure: StructureLike, level: float | None = None) -> Bounds:
         """Bound one structure.

@@ -8,7 +8,8 @@ import numpy as np
 
 from mace_bounds.bounds.geometry import geometry_columns
 from mace_bounds.calibration import residual_ev_per_atom
-from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, frame, level_columns, names
+from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, flag_names, frame, level_columns, names
+from mace_bounds.features import refused_rows
 from mace_bounds.levels import ONE_SIGMA
 from mace_bounds.structures import compositions_in, suspect_label
 from mace_bounds.versions import __version__
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 
     from mace_bounds.calibration import CalibratedHead, Intervals
     from mace_bounds.features import FeatureRows
+    from mace_bounds.features.label_guard import Refused
 
     Values = dict[str, NDArray[np.generic]]
 
 IN_TRAINING = "in_training"
 SUSPECT = "suspect_label"
+REFUSED_LABEL = "label_refused"
 _SHORT = 12
 """Hex digits of a digest in a table; the whole digest is in the footer of a Parquet file and in the head's card."""
 
@@ -124,6 +127,24 @@ def _table(
     return frame({name: columns[name] for name in names(chosen)})
 
 
+def refuse_labels(table: pd.DataFrame, refused: Refused) -> pd.DataFrame:
+    """A bounds table without the labels that are refused (:func:`mace_bounds.features.refused_labels`)."""
+    if not refused:
+        return table
+    sentences = refused_rows(table, refused, "energy_dft_ev")
+    gone = np.array([sentence is not None for sentence in sentences], dtype=bool)
+    columns: dict[str, Any] = {name: table[name].to_numpy() for name in table.columns}
+    columns["label_reason"] = np.where(gone, sentences, columns["label_reason"])
+    columns["inside"] = np.where(gone, None, table["inside"].to_numpy(dtype=object, na_value=None))
+    for name in ("energy_dft_ev", "error_mev_per_atom"):
+        columns[name] = np.where(gone, np.nan, columns[name])
+    columns["flags"] = [
+        ";".join([*(f for f in flag_names(flags) if f != SUSPECT), REFUSED_LABEL]) if there else flags
+        for flags, there in zip(table["flags"], gone, strict=True)
+    ]
+    return frame(columns)
+
+
 def _bounds(scored: FeatureRows, intervals: Intervals, level: float, error: NDArray[np.float64]) -> Values:
     """Columns of the interval at one level, for rows that have features."""
     n_atoms = scored.table["n_atoms"].to_numpy(dtype=np.float64)
@@ -206,5 +227,5 @@ def _flags(
         flags[place].append(IN_TRAINING)
     for row, reason in zip(flags, rows.table["label_reason"], strict=True):
         if isinstance(reason, str):
-            row.append("label_refused")
+            row.append(REFUSED_LABEL)
     return [";".join(row) for row in flags]

@@ -69,7 +69,11 @@ def usable_rows(
 ) -> tuple[FeatureRows, dict[str, int]]:
     """Keep what may fit and calibrate a head: labelled, plausible, and unseen by the model's training."""
     labelled = rows.labelled()
-    left_out = {"no label or not scored": len(rows.table) - len(labelled.table)}
+    refused = int((rows.table["reason"].isna() & rows.table["label_reason"].notna()).sum())
+    left_out = {
+        "no label or not scored": len(rows.table) - len(labelled.table) - refused,
+        "label refused": refused,
+    }
     suspect = np.array([suspect_label(r) for r in residual_ev_per_atom(labelled)], dtype=bool)
     left_out["suspect label"] = int(suspect.sum())
     seen = compositions_in(labelled.table["formula"].tolist(), training_keys) & ~suspect

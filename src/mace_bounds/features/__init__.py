@@ -3,6 +3,16 @@
 from mace_bounds.features.engines import open_engine, usable_cores
 from mace_bounds.features.engines.work import extract_rows
 from mace_bounds.features.extraction import extract
+from mace_bounds.features.label_guard import (
+    LABEL_COLUMNS,
+    checked_labels,
+    label_sentences,
+    label_summary,
+    refused_labels,
+    refused_rows,
+    require_labels,
+    without_refused,
+)
 from mace_bounds.features.manifest import Manifest, is_store
 from mace_bounds.features.merging import join, merge
 from mace_bounds.features.rows import AtomRows, FeatureRows, atomic_fractions, design_matrix
@@ -10,18 +20,26 @@ from mace_bounds.features.settings import ExtractSettings
 from mace_bounds.features.store import FeatureStore
 
 __all__ = [
+    "LABEL_COLUMNS",
     "AtomRows",
     "ExtractSettings",
     "FeatureRows",
     "FeatureStore",
     "Manifest",
     "atomic_fractions",
+    "checked_labels",
     "design_matrix",
     "extract",
     "extract_rows",
     "is_store",
     "join",
+    "label_sentences",
+    "label_summary",
     "merge",
     "open_engine",
+    "refused_labels",
+    "refused_rows",
+    "require_labels",
     "usable_cores",
+    "without_refused",
 ]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    import pandas as pd
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -348,6 +349,20 @@ def _foreign(schema: pa.Schema, n_features: int, *, atoms: bool) -> str:
         if name not in schema.names or schema.field(name).type not in types:
             return str(name)
     return ""
+
+
+def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read plain columns of a shard; raises :class:`StoreError` if it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=columns).to_pandas()
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise StoreError(
+            f"the shard {path} cannot be read; delete it and run the same command again."
+        ) from error
 
 
 def _read_atoms(column: pa.ChunkedArray, n_features: int) -> AtomRows:

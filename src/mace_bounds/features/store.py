@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_bounds.errors import StoreError
+from mace_bounds.features.label_guard import LABEL_COLUMNS
 from mace_bounds.features.manifest import MANIFEST, read_manifest
 from mace_bounds.features.rows import AtomRows, FeatureRows
-from mace_bounds.features.shard import read_shard, shard_info
+from mace_bounds.features.shard import read_columns, read_shard, shard_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +99,15 @@ class FeatureStore:
         features = np.concatenate([p.features for p in parts])
         atoms = self._sample(table, max_atoms) if max_atoms and self.manifest.atoms else None
         return FeatureRows(table, features, atoms)
+
+    def labels(self) -> pd.DataFrame:
+        """What labels are judged by: the columns :data:`~mace_bounds.features.LABEL_COLUMNS` of all rows."""
+        import pandas as pd
+
+        parts = [read_columns(shard, list(LABEL_COLUMNS)) for shard in self.shards()]
+        if not parts:
+            raise StoreError(f"the feature store {self.folder} holds no records; give it another source.")
+        return pd.concat(parts, ignore_index=True)
 
     def _sample(self, table: pd.DataFrame, max_atoms: int) -> AtomRows:
         candidates = table[table["reason"].isna() & table["energy_ev"].notna()]

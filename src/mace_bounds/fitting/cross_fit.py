@@ -13,6 +13,7 @@ import numpy as np
 from mace_bounds.bounds import detailed_table
 from mace_bounds.calibration import CalibratedHead, fit_head, group_folds, load_head
 from mace_bounds.errors import HeadError, LabelError
+from mace_bounds.features import refused_labels, require_labels, without_refused
 from mace_bounds.fitting.card import unmeasured_card
 from mace_bounds.fitting.predictions import check_predictions, read_predictions, with_predictions
 from mace_bounds.fitting.run import CardNotes, about_data
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from mace_bounds.calibration import FitConfig
     from mace_bounds.features import FeatureRows, FeatureStore, Manifest
+    from mace_bounds.features.label_guard import Refused
     from mace_bounds.fitting.predictions import PublishedEnergies
 
     Fit = Callable[[int], CalibratedHead]
@@ -199,6 +201,8 @@ class CrossFittedHeads:
         Compositions from the training of the model whose energies are bounded, where known.
     about : dict
         What a summary says of the published energies; empty without any.
+    refused : dict
+        Sources whose labels are refused (:func:`mace_bounds.features.refused_labels`).
     """
 
     heads: CrossFit
@@ -206,10 +210,12 @@ class CrossFittedHeads:
     energies: pd.Series[float] | None
     training_keys: NDArray[np.uint64] | None
     about: dict[str, Any]
+    refused: Refused
 
     def cross_fitted_rows(self) -> Iterator[FeatureRows]:
         """Rows of the store, shard by shard, with the energies that are bounded."""
-        for rows in self.store.rows():
+        for every in self.store.rows():
+            rows = without_refused(every, self.refused)
             yield rows if self.energies is None else with_predictions(rows, self.energies)
 
     def tables(self, level: float) -> Iterator[pd.DataFrame]:
@@ -254,6 +260,9 @@ def cross_fit_store(
         If there are too few labelled rows.
     """
     rows, manifest = store.read(), store.manifest
+    refused = refused_labels(rows.table)
+    rows = without_refused(rows, refused)
+    require_labels(refused, len(rows.labelled().table))
     energies, about = None, dict[str, Any]()
     if published is not None:
         energies = read_predictions(published.path, published.column, published.id_column)
@@ -279,7 +288,7 @@ def cross_fit_store(
         "outer_folds": N_FOLDS,
     }
     heads = cross_fitted(rows, manifest, config, folder=folder, provenance=provenance, progress=progress)
-    return CrossFittedHeads(heads, store, energies, training_keys, about)
+    return CrossFittedHeads(heads, store, energies, training_keys, about, refused)
 
 
 def _cached(fit: Fit, folder: Path, inputs_sha256: str, n_folds: int) -> Fit:

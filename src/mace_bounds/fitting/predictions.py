@@ -10,7 +10,7 @@ import numpy as np
 
 from mace_bounds.errors import LabelError
 from mace_bounds.features import FeatureRows
-from mace_bounds.structures import suspect_label
+from mace_bounds.structures import label_trouble, suspect_label
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -164,6 +164,20 @@ def check_predictions(rows: FeatureRows, column: str) -> dict[str, Any]:
     if not known:
         raise LabelError("none of the structures' ids is in the table of predictions; check the ids of both.")
     labelled = rows.labelled().table
+    counts = np.zeros((len(labelled), 119))
+    for k, (elements, numbers) in enumerate(zip(labelled["elements"], labelled["counts"], strict=True)):
+        counts[k, np.asarray(elements)] = numbers
+    label, model = (labelled[name].to_numpy(dtype=np.float64) for name in ("energy_ev", "energy_model_ev"))
+    if (trouble := label_trouble(label, model, counts)) and trouble.kind == "own":
+        raise LabelError(
+            f"column {column} holds the labels themselves, not a model's energies; name the column of the model's "
+            "(--energy-column)."
+        )
+    if trouble := label_trouble(model, label, counts):
+        raise LabelError(
+            f"the energies in column {column} are {trouble.what}; {trouble.remedy}: it must hold total energies of the "
+            "cells in eV, not corrected."
+        )
     error = (labelled["energy_ev"] - labelled["energy_model_ev"]) / labelled["n_atoms"]
     odd = [suspect_label(value) for value in error]
     if odd and np.mean(odd) > 0.5:

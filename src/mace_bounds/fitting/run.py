@@ -12,7 +12,7 @@ from mace_bounds.backbones import training_compositions
 from mace_bounds.bounds import detailed_table, read_card
 from mace_bounds.calibration import FitConfig, fit_head
 from mace_bounds.errors import HeadError
-from mace_bounds.features import FeatureStore
+from mace_bounds.features import FeatureStore, checked_labels, label_summary
 from mace_bounds.fitting.card import head_card
 from mace_bounds.fitting.measured import coverage, labelled, metrics, overall
 from mace_bounds.head import check_head_target
@@ -155,6 +155,8 @@ def fit(
 
     Raises
     ------
+    LabelError
+        If the labels are the model's own energies, or another quantity than total energies.
     HeadError
         If there are too few usable rows, or ``folder`` may not be written.
     StoreError
@@ -165,7 +167,7 @@ def fit(
     if folder is not None:
         check_head_target(folder)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    manifest, rows = store.manifest, store.read(max_atoms=MAX_ATOMS)
+    manifest, rows = store.manifest, checked_labels(store.read(max_atoms=MAX_ATOMS))
     seen = training_compositions(model if model is not None else manifest.model, manifest.model_digest)
     training_keys = None if include_training else seen
     about = {**about_data(rows), **asdict(CardNotes())}
@@ -206,6 +208,7 @@ def about_data(rows: FeatureRows) -> dict[str, Any]:
     return {
         "versions": versions(),
         "sources": {str(k): int(v) for k, v in used["source"].value_counts().head(20).items()},
+        "labels": label_summary(rows.table),
         "label_kinds": {str(k): int(v) for k, v in used["label_kind"].value_counts().head(20).items()},
     }
 

@@ -5,6 +5,7 @@ from mace_bounds.structures.compositions import composition_key, composition_key
 from mace_bounds.structures.crystal import Crystal
 from mace_bounds.structures.files import source_digest
 from mace_bounds.structures.formats import cell_of, help_text, load_json
+from mace_bounds.structures.label_checks import MINIMUM_ROWS, Trouble, label_trouble
 from mace_bounds.structures.labels import (
     DEFAULT_ENERGY_KEYS,
     REFUSED,
@@ -24,11 +25,13 @@ from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
 
 __all__ = [
     "DEFAULT_ENERGY_KEYS",
+    "MINIMUM_ROWS",
     "REFUSED",
     "Crystal",
     "Record",
     "Source",
     "StructureLike",
+    "Trouble",
     "as_mapping",
     "as_text",
     "canonical",
@@ -43,6 +46,7 @@ __all__ = [
     "guard_energy_key",
     "guard_label",
     "help_text",
+    "label_trouble",
     "licence_flags",
     "load_json",
     "one_line",

@@ -1,0 +1,176 @@
+"""Labels of rows beside the model's energies: refused by source, counted for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mace_bounds.errors import LabelError
+from mace_bounds.features.rows import FeatureRows
+from mace_bounds.structures import MINIMUM_ROWS, label_trouble
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    Refused = dict[tuple[str, str], str]
+    """One sentence why the labels of a source and a kind are refused."""
+
+LABEL_COLUMNS = (
+    "source",
+    "label_kind",
+    "label_reason",
+    "reason",
+    "n_atoms",
+    "elements",
+    "counts",
+    "energy_ev",
+    "energy_model_ev",
+    "fixed_energy_ev",
+)
+"""Columns of a store from which labels are judged."""
+
+_ENOUGH = 6_000  # rows of a source, evenly spaced
+_SHOWN = 3
+
+
+def refused_labels(table: pd.DataFrame) -> Refused:
+    """Find sources whose labels are no total energies (:func:`mace_bounds.structures.label_trouble`).
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows with the columns :data:`LABEL_COLUMNS`. Sources with fewer than eight labels are judged together.
+
+    Returns
+    -------
+    dict
+        By source and kind of label (the key it came from) one sentence with the remedy; empty where all can be labels.
+    """
+    good = table[table["reason"].isna() & table["energy_ev"].notna()]
+    groups = {
+        (str(source), str(kind)): rows
+        for (source, kind), rows in good.groupby(["source", "label_kind"], dropna=False, sort=False)
+    }
+    small = [rows for rows in groups.values() if len(rows) < MINIMUM_ROWS]
+    pooled = _trouble(_joined(small), "the labels") if len(small) > 1 else None
+    refused = {}
+    for (source, kind), rows in groups.items():
+        sentence = _trouble(rows, f"the labels of {source}") or (pooled if len(rows) < MINIMUM_ROWS else None)
+        if sentence is not None:
+            refused[source, kind] = sentence
+    return refused
+
+
+def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.concat(parts)
+
+
+def _trouble(rows: pd.DataFrame, whose: str) -> str | None:
+    rows = rows.iloc[:: -(-len(rows) // _ENOUGH)]
+    counts = np.zeros((len(rows), 119))
+    for k, (elements, numbers) in enumerate(zip(rows["elements"], rows["counts"], strict=True)):
+        counts[k, np.asarray(elements)] = numbers
+    label, model, fixed = (
+        rows[name].to_numpy(dtype=np.float64) for name in ("energy_ev", "energy_model_ev", "fixed_energy_ev")
+    )
+    trouble = label_trouble(label, model, counts, fixed if np.isfinite(fixed).all() else None)
+    return None if trouble is None else trouble.sentence(whose)
+
+
+def refused_rows(table: pd.DataFrame, refused: Refused, energy: str = "energy_ev") -> NDArray[np.object_]:
+    """The sentence for each row whose label is refused, None for the others, shape (n,).
+
+    Parameters
+    ----------
+    table : DataFrame
+        With the columns ``source``, ``label_kind`` and ``energy``.
+    refused : dict
+        From :func:`refused_labels`.
+    energy : str
+        Name of the column of labels.
+    """
+    keys = zip(table["source"], table["label_kind"], table[energy].notna(), strict=True)
+    sentences = np.empty(len(table), dtype=object)
+    sentences[:] = [refused.get((str(source), str(kind))) if there else None for source, kind, there in keys]
+    return sentences
+
+
+def without_refused(rows: FeatureRows, refused: Refused) -> FeatureRows:
+    """The rows without the labels that are refused; ``label_reason`` says why."""
+    if not refused:
+        return rows
+    sentences = refused_rows(rows.table, refused)
+    gone = np.array([sentence is not None for sentence in sentences], dtype=bool)
+    table = rows.table.assign(
+        energy_ev=np.where(gone, np.nan, rows.table["energy_ev"].to_numpy(dtype=np.float64)),
+        label_reason=np.where(gone, sentences, rows.table["label_reason"].to_numpy(dtype=object)),
+    )
+    return FeatureRows(table, rows.features, rows.atoms)
+
+
+def checked_labels(rows: FeatureRows) -> FeatureRows:
+    """The rows without labels that are no total energies.
+
+    Raises
+    ------
+    LabelError
+        If none is left of those that were there.
+    """
+    refused = refused_labels(rows.table)
+    out = without_refused(rows, refused)
+    require_labels(refused, len(out.labelled().table))
+    return out
+
+
+def require_labels(refused: Refused, n_left: int) -> None:
+    """Raise :class:`LabelError` with the reason if every label was refused."""
+    if refused and not n_left:
+        first = next(iter(refused.values()))
+        raise LabelError(
+            first.rstrip(".") + (" (and likewise other sources)." if len(set(refused.values())) > 1 else ".")
+        )
+
+
+def label_summary(table: pd.DataFrame, energy: str = "energy_ev") -> dict[str, Any]:
+    """Count labels: ``taken`` by the key or kind, ``refused`` by the reason, and rows ``without`` any.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With the columns ``label_kind``, ``label_reason`` and ``energy``.
+    energy : str
+        Name of the column of labels.
+    """
+    there = table[energy].notna()
+    reasons = table["label_reason"].notna() & ~there
+    taken = Counter(str(kind) for kind in table.loc[there, "label_kind"])
+    refused = Counter(str(reason) for reason in table.loc[reasons, "label_reason"])
+    return {
+        "taken": dict(taken.most_common()),
+        "refused": dict(refused.most_common()),
+        "without": int((~there & ~reasons).sum()),
+    }
+
+
+def label_sentences(summary: dict[str, Any]) -> list[str]:
+    """What :func:`label_summary` counted, for people: one sentence on the labels taken, one for each reason."""
+    taken, refused = summary["taken"], summary["refused"]
+    kinds = ", ".join(f"{n:,} from {kind}" for kind, n in list(taken.items())[:_SHOWN])
+    more = f", {sum(list(taken.values())[_SHOWN:]):,} from others" if len(taken) > _SHOWN else ""
+    n_refused = sum(refused.values())
+    without = f"; {summary['without']:,} structures have none" if summary["without"] and taken else ""
+    lines = [
+        f"labels: {kinds + more or 'none'}"
+        + (f"; {n_refused:,} refused" if n_refused else "")
+        + without
+        + "."
+    ]
+    lines += [f"{n:,} refused: {reason}" for reason, n in list(refused.items())[:_SHOWN]]
+    if len(refused) > _SHOWN:
+        lines.append(f"{len(refused) - _SHOWN} further reasons are in the column label_reason.")
+    return lines

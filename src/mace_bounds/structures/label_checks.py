@@ -1,0 +1,437 @@
+"""What the labels of a source are, judged by the model's energies of the same crystals: a total energy or not.
+
+A key can be called ``energy`` whatever it holds. Beside the model's energies it shows: a model's own energies agree to
+round-off, other units are another slope, energies per atom agree once multiplied, formation energies once the elements
+are added. The model need not be good: what is refused is more than four times nearer to it after a conversion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import units
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+ROUND_OFF_EV_PER_ATOM = 1e-4
+"""Energies of one model on two devices, in two precisions or after printing differ by less."""
+MINIMUM_ROWS = 8
+"""Fewer labels than these are only compared with the model's own energies."""
+FOREIGN_EV_PER_ATOM = 3.0
+"""Distance from the model's energy, beyond which a label is no error of the model."""
+
+_EXACT_EV_PER_ATOM = 1e-5  # fewer than four labels may be near by chance
+_FEW = 4
+_ENOUGH = 2_000  # rows of a large source, evenly spaced
+_NEARER, _GAIN_EV_PER_ATOM = 4.0, 0.15
+_RIGHT_EV_PER_ATOM = 0.5  # so near to the model is no other quantity
+_LEVERAGE = 0.9  # a row that its own elements alone determine says nothing of a fit by elements
+_TOTALS = "uncorrected PBE(+U) total energies of the cells in eV, as the Materials Project computes them"
+_UNITS = {
+    "eV": 1.0,
+    "hartree": units.Hartree,
+    "rydberg": units.Rydberg,
+    "kJ/mol": units.kJ / units.mol,
+    "kcal/mol": units.kcal / units.mol,
+    "meV": 1e-3,
+}
+_BASES = {"": "", "per atom": "the number of atoms", "per formula unit": "the number of formula units"}
+
+# eV/atom of the elements at 0 K, uncorrected PBE of the Materials Project (2023-02-07, as in matbench-discovery, MIT).
+_ELEMENTS = {
+    1: -3.393,
+    2: -0.009,
+    3: -1.909,
+    4: -3.739,
+    5: -6.679,
+    6: -9.229,
+    7: -8.336,
+    8: -4.947,
+    9: -1.911,
+    10: -0.026,
+    11: -1.323,
+    12: -1.6,
+    13: -3.746,
+    14: -5.425,
+    15: -5.413,
+    16: -4.136,
+    17: -1.849,
+    18: -0.069,
+    19: -1.11,
+    20: -2.006,
+    21: -6.332,
+    22: -7.895,
+    23: -9.084,
+    24: -9.653,
+    25: -9.162,
+    26: -8.47,
+    27: -7.108,
+    28: -5.78,
+    29: -4.099,
+    30: -1.26,
+    31: -3.028,
+    32: -4.623,
+    33: -4.659,
+    34: -3.496,
+    35: -1.553,
+    36: -0.057,
+    37: -0.981,
+    38: -1.689,
+    39: -6.466,
+    40: -8.548,
+    41: -10.101,
+    42: -10.846,
+    43: -10.361,
+    44: -9.274,
+    45: -7.364,
+    46: -5.18,
+    47: -2.833,
+    48: -0.923,
+    49: -2.752,
+    50: -4.01,
+    51: -4.129,
+    52: -3.143,
+    53: -1.473,
+    54: -0.036,
+    55: -0.895,
+    56: -1.919,
+    57: -4.936,
+    58: -5.933,
+    59: -4.781,
+    60: -4.768,
+    61: -4.751,
+    62: -4.719,
+    63: -10.257,
+    64: -14.076,
+    65: -4.634,
+    66: -4.607,
+    67: -4.582,
+    68: -4.568,
+    69: -4.476,
+    70: -1.54,
+    71: -4.521,
+    72: -9.957,
+    73: -11.858,
+    74: -12.958,
+    75: -12.445,
+    76: -11.227,
+    77: -8.838,
+    78: -6.071,
+    79: -3.274,
+    80: -0.304,
+    81: -2.363,
+    82: -3.713,
+    83: -3.84,
+    89: -4.121,
+    90: -7.414,
+    91: -9.515,
+    92: -11.291,
+    93: -12.948,
+    94: -14.268,
+}
+# MP2020 corrections (A. Wang et al., Sci. Rep. 11, 15496 (2021)), eV per atom of the anion or the metal beside O or F.
+_ANIONS = {
+    8: -0.687,
+    16: -0.503,
+    9: -0.462,
+    17: -0.614,
+    35: -0.534,
+    53: -0.379,
+    7: -0.361,
+    34: -0.472,
+    1: -0.179,
+}
+_METALS = {23: -1.7, 24: -1.999, 25: -1.668, 26: -2.256, 27: -1.638, 28: -2.541, 74: -4.438, 42: -3.202}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why the labels of a source are no labels.
+
+    Attributes
+    ----------
+    kind : str
+        ``"own"``, ``"units"``, ``"per atom"``, ``"formation"``, ``"atoms"``, ``"corrected"``, ``"zero"``,
+        ``"foreign"``.
+    what : str
+        What the labels are: ends the sentence "the labels are ...".
+    remedy : str
+        What to do.
+    """
+
+    kind: str
+    what: str
+    remedy: str
+
+    def sentence(self, whose: str = "the labels") -> str:
+        """Say both in one sentence."""
+        return f"{whose} are {self.what}; {self.remedy}."
+
+
+def label_trouble(
+    label_ev: Array, model_ev: Array, counts: Array, fixed_ev: Array | None = None
+) -> Trouble | None:
+    """Recognise labels that are not the total energy that the model predicts.
+
+    Parameters
+    ----------
+    label_ev, model_ev : ndarray of float64, shape (n,)
+        Labels and the model's total energies of the same cells, eV.
+    counts : ndarray, shape (n, 119)
+        Atoms of each element in each cell; the column is the atomic number.
+    fixed_ev : ndarray of float64, shape (n,), optional
+        The model's energies of the isolated atoms, eV.
+
+    Returns
+    -------
+    Trouble or None
+        None for labels that can be total energies, also bad ones: of a source of fewer than eight, all that are not
+        the model's own energies.
+    """
+    rows = _Rows.of(label_ev, model_ev, counts, fixed_ev)
+    if rows is None:
+        return None
+    if own := _own(rows):
+        return own
+    if len(rows.label) < MINIMUM_ROWS:
+        return None
+    return _converted(rows) or _regressed(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Distinct rows; energies per atom are those of the cell over its atoms, whatever the label is."""
+
+    label: Array
+    model: Array
+    n: Array
+    counts: Array  # only of the elements that are there
+    numbers: NDArray[np.int64]
+    fixed: Array | None
+
+    @classmethod
+    def of(cls, label: Array, model: Array, counts: Array, fixed: Array | None) -> _Rows | None:
+        good = np.isfinite(label) & np.isfinite(model) & (counts.sum(axis=1) > 0)
+        n = counts[good].sum(axis=1).astype(np.float64)
+        if not len(n):
+            return None
+        # copies of a crystal, or its supercells, are one crystal: they would make every fit look exact
+        same = np.round(np.column_stack([counts[good] / n[:, None], model[good] / n]), 6)
+        first = np.sort(np.unique(same, axis=0, return_index=True)[1])
+        first = first[:: -(-len(first) // _ENOUGH)]
+        kept = counts[good][first].astype(np.float64)
+        numbers = np.flatnonzero(kept.any(axis=0))
+        return cls(
+            np.asarray(label[good][first], dtype=np.float64),
+            np.asarray(model[good][first], dtype=np.float64),
+            n[first],
+            kept[:, numbers],
+            numbers,
+            None if fixed is None else np.asarray(fixed[good][first], dtype=np.float64),
+        )
+
+    @property
+    def error(self) -> Array:
+        return (self.label - self.model) / self.n
+
+    @property
+    def fractions(self) -> Array:
+        return self.counts / self.n[:, None]
+
+
+def _own(rows: _Rows) -> Trouble | None:
+    """The model's own energies, also after a shift for each atom or for each element."""
+    tolerance = ROUND_OFF_EV_PER_ATOM + _last_digit(rows.label) / rows.n
+    distance = np.abs(rows.error)
+    few = len(distance) < _FEW
+    remedy = "give DFT energies, and name their key (--energy-key)"
+    if (distance.max() < _EXACT_EV_PER_ATOM) if few else (np.median(distance / tolerance) < 1):
+        typical = f"{1e3 * float(np.median(distance)):.1g} meV/atom"
+        return Trouble("own", f"the model's own energies, to within {typical}, and no DFT energies", remedy)
+    shifts = (("atom", np.ones((len(distance), 1))), ("element", rows.fractions))
+    for what, design in shifts:
+        fitted = _left_out(design, np.column_stack([rows.error, rows.model / rows.n]))
+        if fitted is None:
+            continue
+        (error, energy), kept = fitted.T, ~np.isnan(fitted[:, 0])
+        # energies that the shift alone explains (copies of few crystals) cannot tell
+        varies = np.median(np.abs(energy[kept])) > 20 * np.median(tolerance)
+        if varies and np.median(np.abs(error[kept]) / tolerance[kept]) < 1:
+            return Trouble("own", f"the model's own energies, shifted by a constant for each {what}", remedy)
+    return None
+
+
+def _last_digit(label: Array) -> float:
+    """Half of the last digit to which labels were rounded, eV; 0 for those with six digits and more."""
+    for digits in range(2, 6):
+        if np.allclose(label, np.round(label, digits), rtol=0, atol=1e-8):
+            return float(0.5 * 10.0**-digits)
+    return 0.0
+
+
+def _converted(rows: _Rows) -> Trouble | None:
+    """What becomes a total energy by a conversion without free parameters."""
+    now = np.abs(rows.error)
+    right = now < _RIGHT_EV_PER_ATOM
+    best: tuple[float, Trouble] | None = None
+    for energy, zero, trouble in _conversions(rows):
+        error = np.abs((energy + zero - rows.model) / rows.n)
+        distance = float(np.median(error))
+        nearer = distance * _NEARER < np.median(now) and distance + _GAIN_EV_PER_ATOM < np.median(now)
+        # labels must say more than their zero alone, and the many that are right as they are must stay so
+        share = 0.5 if trouble.kind in ("per atom", "units") or " in " not in trouble.what else 0.2
+        informs = distance < share * np.median(np.abs((zero - rows.model) / rows.n))
+        keeps = np.mean(right) < 0.15 or np.median(error[right]) < 1.5 * np.median(now[right]) + 0.05
+        if nearer and informs and keeps and (best is None or distance < 0.9 * best[0]):
+            best = distance, trouble
+    return _corrected(rows) if best is None else best[1]
+
+
+def _conversions(rows: _Rows) -> Iterator[tuple[Array, Array, Trouble]]:
+    """Every reading of the labels as something else: what it makes of them, and the zero to add, both in eV."""
+    units_per_cell = _formula_units(rows.counts)
+    nothing = np.zeros_like(rows.n)
+    elements = rows.counts @ np.array([_ELEMENTS.get(int(z), np.nan) for z in rows.numbers])
+    for basis, by in _BASES.items():
+        size = {"": 1.0, "per atom": rows.n, "per formula unit": units_per_cell}[basis]
+        for unit, factor in _UNITS.items():
+            energy = rows.label * factor * size
+            text = " ".join(x for x in (basis, f"in {unit}") if x and x != "in eV")
+            steps = [f"{factor:.6g} (to eV)"] * (unit != "eV") + [by] * bool(by)
+            multiply = f"multiply them by {' and by '.join(steps)}"
+            if text:
+                kind = "units" if unit != "eV" else "per atom"
+                yield energy, nothing, Trouble(kind, f"energies {text}, not of the cell in eV", multiply)
+            if np.isfinite(elements).all():
+                what = f"formation energies {text}".rstrip() + ", relative to the elements"
+                yield energy, elements, Trouble("formation", what, f"give {_TOTALS}")
+            if rows.fixed is not None and np.median(np.abs(rows.error)) > 1.0:
+                what = f"{text}, relative to isolated atoms".removeprefix(", ")
+                for sign, name in ((1, "energies"), (-1, "cohesive energies")):
+                    yield sign * energy, rows.fixed, Trouble("atoms", f"{name} {what}", f"give {_TOTALS}")
+
+
+def _formula_units(counts: Array) -> Array:
+    return np.gcd.reduce(np.round(counts).astype(np.int64), axis=1).astype(np.float64)
+
+
+def _corrected(rows: _Rows) -> Trouble | None:
+    """Energies with the corrections of the Materials Project, by the crystals that have one."""
+    correction = _mp_corrections(rows) / rows.n
+    with_one = np.abs(correction) > 0.1
+    if with_one.sum() < MINIMUM_ROWS:
+        return None
+    error = rows.error[with_one]
+    now, then = np.median(np.abs(error)), np.median(np.abs(error - correction[with_one]))
+    if then * _NEARER > now or then + _GAIN_EV_PER_ATOM > now:
+        return None
+    return Trouble(
+        "corrected",
+        "energies with the corrections of the Materials Project (MP2020)",
+        "take the uncorrected energies (entry.uncorrected_energy)",
+    )
+
+
+def _mp_corrections(rows: _Rows) -> Array:
+    """What the Materials Project would add to the energies of the cells, eV; simplified to oxides and single anions."""
+    from pymatgen.core import Element
+
+    negative = {int(z): float(Element.from_Z(int(z)).X) for z in rows.numbers if int(z) in _ANIONS}
+    total = np.zeros(len(rows.n))
+    for k, present in enumerate(rows.counts > 0):
+        zs = [int(z) for z in rows.numbers[present]]
+        if len(zs) < 2:
+            continue
+        anion = max((z for z in zs if z in negative), key=lambda z: negative[z], default=0)
+        chosen = {z: _ANIONS[z] for z in zs if z == anion or z == 8}
+        if anion in (8, 9):
+            chosen |= {z: _METALS[z] for z in zs if z in _METALS}
+        total[k] = sum(rows.counts[k, list(rows.numbers).index(z)] * value for z, value in chosen.items())
+    return total
+
+
+def _regressed(rows: _Rows) -> Trouble | None:
+    """Energies in some unit with a zero of their own for each element; or simply something else."""
+    typical, remedy = float(np.median(np.abs(rows.error))), f"give {_TOTALS}"
+    if np.quantile(np.abs(rows.error), 0.25) < _RIGHT_EV_PER_ATOM:
+        return None
+    best: tuple[float, Trouble] | None = None
+    for basis, size in (("", 1.0 / rows.n), ("per atom", np.ones_like(rows.n))):
+        fitted = _left_out(rows.fractions, np.column_stack([rows.label * size, rows.model / rows.n]))
+        if fitted is None or typical < 1.0:
+            continue
+        label, model = fitted[~np.isnan(fitted[:, 0])].T
+        slope, error = _slope(model, label)
+        unit = next((u for u, f in _UNITS.items() if 1 / 1.3 < abs(slope) * f < 1.3), None)
+        if unit is None or abs(slope) < 6 * error:
+            continue
+        spread = float(np.median(np.abs(label / slope - model)))
+        if spread * 5 < typical and (best is None or spread < 0.7 * best[0]):
+            text = " ".join(x for x in (basis, f"in {unit}") if x and x != "in eV")
+            sign = "cohesive energies, of the other sign" if slope < 0 else "energies"
+            why = "relative to isolated atoms or the elements, of other pseudopotentials or of an all-electron code"
+            what = f"{sign} {text}".rstrip() + f" with another zero for each element ({why})"
+            kind = "units" if unit != "eV" else "zero"
+            best = (
+                spread,
+                Trouble(
+                    kind, what, remedy + (f" (1 {unit} is {_UNITS[unit]:.6g} eV)" if unit != "eV" else "")
+                ),
+            )
+    if best is not None:
+        return best[1]
+    if np.mean(np.abs(rows.error) > FOREIGN_EV_PER_ATOM) < 0.9:
+        return None
+    what = f"{typical:,.1f} eV/atom away from the model's energies: another quantity, unit or zero of energy"
+    return Trouble("foreign", what, remedy)
+
+
+def _slope(x: Array, y: Array) -> tuple[float, float]:
+    """Slope through the origin and its standard error; pairs far off the line are left out once."""
+    for _ in range(3):
+        norm = float(x @ x)
+        if norm <= 0:
+            return 0.0, np.inf
+        slope = float(x @ y) / norm
+        rest = np.abs(y - slope * x)
+        keep = rest <= 5 * np.median(rest) + 1e-12
+        if keep.all():
+            break
+        x, y = x[keep], y[keep]
+    return slope, float(np.sqrt(np.mean(rest**2) / max(norm, 1e-300)))
+
+
+def _left_out(design: Array, values: Array) -> Array | None:
+    """What is left of columns after a linear fit that has not used the row; NaN where the row alone decides it.
+
+    Rows that the fit misses by far are left out of it, up to a fifth of them. None where too few rows can tell.
+    """
+    used = np.arange(len(design))
+    for last in (False, False, False, True):
+        basis = _basis(design[used])
+        leverage = np.einsum("ij,ij->i", basis, basis)
+        rest = values[used] - basis @ (basis.T @ values[used])
+        size = np.abs(rest[:, 0])
+        near = size <= 6 * np.median(size) + 1e-9
+        if last or near.all() or near.sum() < 0.8 * len(design):
+            break
+        used = used[near]
+    can_tell = leverage < _LEVERAGE
+    if can_tell.sum() < MINIMUM_ROWS:
+        return None
+    out = np.full(values.shape, np.nan)
+    out[used[can_tell]] = rest[can_tell] / (1 - leverage[can_tell, None])
+    return out
+
+
+def _basis(design: Array) -> Array:
+    """Orthonormal columns that span those of a matrix without full rank."""
+    u, s, _ = np.linalg.svd(design, full_matrices=False)
+    return np.asarray(u[:, s > 1e-9 * s[0]])
