@@ -23,8 +23,8 @@ from mace_bounds.features import (
     FeatureStore,
     extract,
     is_store,
+    judged_labels,
     refused_labels,
-    refused_rows,
     require_labels,
     without_refused,
 )
@@ -233,9 +233,8 @@ def _with_head(store: FeatureStore, opened: _Opened, level: float) -> _Bounded:
     assert head is not None
     labels = store.labels()
     refused = refused_labels(labels)
-    refused_here = refused_rows(labels, refused) != None  # noqa: E711 - of each row
-    n_labels = (labels["reason"].isna() & labels["energy_ev"].notna() & ~refused_here).sum()
-    require_labels(refused, int(n_labels))
+    left = judged_labels(labels, refused)
+    require_labels(refused, int((left["reason"].isna() & left["energy_ev"].notna()).sum()))
 
     def rows(*, atoms: bool = False) -> Iterator[FeatureRows]:
         return (without_refused(part, refused) for part in store.rows(atoms=atoms))

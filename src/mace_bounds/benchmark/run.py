@@ -146,7 +146,7 @@ def compare(
                 record, seconds = run_split(rows, manifest, split, names)
                 folder.write_split(out, split.name, record, seconds)
             finished.append(record)
-        labels = label_summary(everything.table)
+        labels = label_summary(everything.scored().table)
         report = _report(out, finished, splits, rows, config, left_out, labels)
         full = {
             "command": "compare",

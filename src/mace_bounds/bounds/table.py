@@ -135,7 +135,7 @@ def refuse_labels(table: pd.DataFrame, refused: Refused) -> pd.DataFrame:
     gone = np.array([sentence is not None for sentence in sentences], dtype=bool)
     columns: dict[str, Any] = {name: table[name].to_numpy() for name in table.columns}
     columns["label_reason"] = np.where(gone, sentences, columns["label_reason"])
-    columns["inside"] = np.where(gone, None, table["inside"].to_numpy(dtype=object, na_value=None))
+    columns["inside"] = np.where(gone, None, table["inside"].astype(object).to_numpy())
     for name in ("energy_dft_ev", "error_mev_per_atom"):
         columns[name] = np.where(gone, np.nan, columns[name])
     columns["flags"] = [

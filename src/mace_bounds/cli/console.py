@@ -17,6 +17,7 @@ from mace_bounds.screen import spell, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pandas as pd
     from rich.console import Console
     from rich.text import Text
 
@@ -69,6 +70,16 @@ def show(sheet: Sheet) -> None:
 def note(text: str) -> None:
     """Write a line to standard error."""
     _line(_console(sys.stderr), (text,))
+
+
+def note_labels(table: pd.DataFrame, energy: str = "energy_ev", *, always: bool = False) -> None:
+    """Say on standard error which labels were taken and which refused, where there are any."""
+    from mace_bounds.features import label_sentences, label_summary
+
+    summary = label_summary(table, energy)
+    if always or summary["taken"] or summary["refused"]:
+        for line in label_sentences(summary):
+            note(line)
 
 
 def write_json(values: Any) -> None:

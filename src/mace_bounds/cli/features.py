@@ -18,7 +18,7 @@ from mace_bounds.features import ExtractSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mace_bounds.features import Manifest
+    from mace_bounds.features import FeatureStore, Manifest
     from mace_bounds.structures import Record
 
 MAX_COUNTED = 20_000
@@ -93,6 +93,7 @@ def features(
         },
     )
     _print_store(store.manifest, out, n_done, n_failed)
+    _note_labels(store)
     if part:
         console.note(
             f"next, when all {part[1]} parts are done: mace-bounds merge {out}, or merge NEW PART..."
@@ -109,8 +110,10 @@ def merge(out: WholeArgument, parts: PartsArgument = None) -> None:
     """
     from mace_bounds.features import merge as run
 
-    manifest = run(out, parts or ()).manifest
+    store = run(out, parts or ())
+    manifest = store.manifest
     _print_store(manifest, out, manifest.n_records, manifest.n_failed)
+    _note_labels(store)
     _note_next(out)
 
 
@@ -119,6 +122,14 @@ def _print_store(manifest: Manifest, out: Path, n_done: int, n_failed: int) -> N
     console.say(
         f"{n_done - n_failed:,} structures with {len(manifest.columns)} features of {manifest.model} in {out}{failed}."
     )
+
+
+def _note_labels(store: FeatureStore) -> None:
+    from mace_bounds.features import judged_labels, refused_labels
+
+    labels = store.labels()
+    labels = labels[labels["reason"].isna()]
+    console.note_labels(judged_labels(labels, refused_labels(labels)), always=True)
 
 
 def _note_next(store: Path) -> None:

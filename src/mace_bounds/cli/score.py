@@ -99,6 +99,7 @@ def score(
         write(output, _extxyz(atoms_with_bounds(shown, [record.crystal for record in structures])))
     else:
         write(output, _bytes(shown, kind))
+    console.note_labels(table[table["reason"].isna()], "energy_dft_ev")
     failed = table[table["reason"].notna()]
     for name, reason in zip(failed["id"], failed["reason"], strict=True):
         console.note(f"{name}: {reason}")

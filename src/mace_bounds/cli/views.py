@@ -177,6 +177,7 @@ def print_fit(report: FitReport, head: Path) -> None:
     about = report.head.provenance
     rows = ", ".join(f"{n:,} {name}" for name, n in report.splits.items() if n)
     say((str(head), "bold"), (f"  head for {report.head.identity.model}: {rows}", "dim"))
+    _print_labels(about["labels"])
     for reason, n in report.left_out.items():
         say((f"left out: {n:,} ({reason})", "dim"))
     exposure = TrainingExposure.of_head(about)
@@ -198,6 +199,13 @@ def print_fit(report: FitReport, head: Path) -> None:
     centre = report.head.centre.describe()
     say((f"Centred on {centre}; scale {report.head.scale.kind}.", "dim"), wrap=True)
     say((f"Use it: mace-bounds score FILE --head {head}", "dim"))
+
+
+def _print_labels(summary: dict[str, Any]) -> None:
+    from mace_bounds.features import label_sentences
+
+    for line in label_sentences(summary):
+        say((line, "dim"), wrap=True)
 
 
 def heads_view(cards: Sequence[HeadCard]) -> Sheet:
@@ -240,6 +248,7 @@ def print_audit(result: AuditResult) -> None:
         + ".",
         wrap=True,
     )
+    _print_labels(summary["labels"])
     measured = summary["measured_on"]
     if measured["n"]:
         show(coverage_view(summary["coverage"], "Measured coverage"))
@@ -330,6 +339,7 @@ def size_text(n_bytes: int | None) -> str:
 
 def print_comparison(report: CompareReport) -> None:
     """Print one table for each kind of split, the narrowest method first."""
+    _print_labels(report.labels)
     for reason, n in report.left_out.items():
         say((f"left out: {n:,} ({reason})", "dim"))
     numbers = ("score / constant", "90 %", "95 %", "99 %", "mean width", "worst element", "fit (s)")

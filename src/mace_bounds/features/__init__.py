@@ -6,6 +6,7 @@ from mace_bounds.features.extraction import extract
 from mace_bounds.features.label_guard import (
     LABEL_COLUMNS,
     checked_labels,
+    judged_labels,
     label_sentences,
     label_summary,
     refused_labels,
@@ -33,6 +34,7 @@ __all__ = [
     "extract_rows",
     "is_store",
     "join",
+    "judged_labels",
     "label_sentences",
     "label_summary",
     "merge",

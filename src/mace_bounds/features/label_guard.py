@@ -100,17 +100,21 @@ def refused_rows(table: pd.DataFrame, refused: Refused, energy: str = "energy_ev
     return sentences
 
 
+def judged_labels(table: pd.DataFrame, refused: Refused) -> pd.DataFrame:
+    """Rows of a store (or its columns :data:`LABEL_COLUMNS`) without the labels that are refused."""
+    if not refused:
+        return table
+    sentences = refused_rows(table, refused)
+    gone = np.array([sentence is not None for sentence in sentences], dtype=bool)
+    return table.assign(
+        energy_ev=np.where(gone, np.nan, table["energy_ev"].to_numpy(dtype=np.float64)),
+        label_reason=np.where(gone, sentences, table["label_reason"].to_numpy(dtype=object)),
+    )
+
+
 def without_refused(rows: FeatureRows, refused: Refused) -> FeatureRows:
     """The rows without the labels that are refused; ``label_reason`` says why."""
-    if not refused:
-        return rows
-    sentences = refused_rows(rows.table, refused)
-    gone = np.array([sentence is not None for sentence in sentences], dtype=bool)
-    table = rows.table.assign(
-        energy_ev=np.where(gone, np.nan, rows.table["energy_ev"].to_numpy(dtype=np.float64)),
-        label_reason=np.where(gone, sentences, rows.table["label_reason"].to_numpy(dtype=object)),
-    )
-    return FeatureRows(table, rows.features, rows.atoms)
+    return FeatureRows(judged_labels(rows.table, refused), rows.features, rows.atoms) if refused else rows
 
 
 def checked_labels(rows: FeatureRows) -> FeatureRows:

@@ -358,11 +358,12 @@ def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
 
     try:
         with pq.ParquetFile(path) as file:
-            return file.read(columns=columns).to_pandas()
+            table: pd.DataFrame = file.read(columns=columns).to_pandas()
     except (OSError, KeyError, pa.ArrowException) as error:
         raise StoreError(
             f"the shard {path} cannot be read; delete it and run the same command again."
         ) from error
+    return table
 
 
 def _read_atoms(column: pa.ChunkedArray, n_features: int) -> AtomRows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.columns import FLAGS
+from mace_bounds.features import label_sentences
 from mace_bounds.fitting.exposure import TrainingExposure
 from mace_bounds.fitting.measured import GROUPINGS
 from mace_bounds.levels import TOLERANCE, percent
@@ -93,7 +94,7 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
         "## Data and splits",
         _facts(
             {
-                "Labels": ", ".join(f"{k} ({n:,})" for k, n in about["label_kinds"].items()),
+                "Labels": _labels(about),
                 "Sources": ", ".join(f"{k} ({n:,})" for k, n in about["sources"].items()),
                 "Rows": ", ".join(f"{k} {n:,}" for k, n in about["rows"].items() if n),
                 "Left out": ", ".join(f"{k}: {n:,}" for k, n in about["left_out"].items()) or "none",
@@ -125,6 +126,13 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
         "\n".join(f"- `{flag}`: {FLAGS[flag].meaning}" for flag in _FLAGS),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _labels(about: dict[str, Any]) -> str:
+    """Which labels were taken and refused, and by which key."""
+    if "labels" in about:
+        return " ".join(label_sentences(about["labels"])).removeprefix("labels: ").rstrip(".")
+    return ", ".join(f"{k} ({n:,})" for k, n in about["label_kinds"].items())
 
 
 def _warnings(warnings: Iterable[str]) -> list[str]:

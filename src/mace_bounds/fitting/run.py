@@ -208,7 +208,7 @@ def about_data(rows: FeatureRows) -> dict[str, Any]:
     return {
         "versions": versions(),
         "sources": {str(k): int(v) for k, v in used["source"].value_counts().head(20).items()},
-        "labels": label_summary(rows.table),
+        "labels": label_summary(rows.scored().table),
         "label_kinds": {str(k): int(v) for k, v in used["label_kind"].value_counts().head(20).items()},
     }
 
