@@ -28,7 +28,8 @@ def test_several_structures_are_a_table_and_failures_go_to_stderr(run, labelled_
     assert "90 %" in result.stdout
     assert "broken.cif" not in result.stdout
     assert "broken.cif: the CIF lists no atom sites" in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("labels: 200 from REF_energy.\n")
+    assert result.stderr.count("\n") == 2
 
 
 def test_machine_formats_agree_and_stand_alone_on_stdout(run, labelled_file, pair, tmp_path):

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mace_bounds.calibration import CalibratedHead, Intervals
-    from mace_bounds.features import FeatureRows
-    from mace_bounds.features.label_guard import Refused
+    from mace_bounds.features import FeatureRows, Refused
 
     Values = dict[str, NDArray[np.generic]]
 
@@ -135,7 +134,7 @@ def refuse_labels(table: pd.DataFrame, refused: Refused) -> pd.DataFrame:
     gone = np.array([sentence is not None for sentence in sentences], dtype=bool)
     columns: dict[str, Any] = {name: table[name].to_numpy() for name in table.columns}
     columns["label_reason"] = np.where(gone, sentences, columns["label_reason"])
-    columns["inside"] = np.where(gone, None, table["inside"].astype(object).to_numpy())
+    columns["inside"] = [None if there else value for value, there in zip(table["inside"], gone, strict=True)]
     for name in ("energy_dft_ev", "error_mev_per_atom"):
         columns[name] = np.where(gone, np.nan, columns[name])
     columns["flags"] = [

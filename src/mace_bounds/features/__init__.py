@@ -5,6 +5,7 @@ from mace_bounds.features.engines.work import extract_rows
 from mace_bounds.features.extraction import extract
 from mace_bounds.features.label_guard import (
     LABEL_COLUMNS,
+    Refused,
     checked_labels,
     judged_labels,
     label_sentences,
@@ -27,6 +28,7 @@ __all__ = [
     "FeatureRows",
     "FeatureStore",
     "Manifest",
+    "Refused",
     "atomic_fractions",
     "checked_labels",
     "design_matrix",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    Refused = dict[tuple[str, str], str]
-    """One sentence why the labels of a source and a kind are refused."""
+Refused: TypeAlias = "dict[tuple[str, str], str]"
+"""One sentence why the labels are refused, by their source and kind (the key that they came from)."""
 
 LABEL_COLUMNS = (
     "source",

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mace_bounds.calibration import FitConfig
-    from mace_bounds.features import FeatureRows, FeatureStore, Manifest
-    from mace_bounds.features.label_guard import Refused
+    from mace_bounds.features import FeatureRows, FeatureStore, Manifest, Refused
     from mace_bounds.fitting.predictions import PublishedEnergies
 
     Fit = Callable[[int], CalibratedHead]

@@ -209,7 +209,9 @@ def _converted(rows: _Rows) -> Trouble | None:
         distance = float(np.median(error))
         nearer = distance * _NEARER < np.median(now) and distance + _GAIN_EV_PER_ATOM < np.median(now)
         # labels must say more than their zero alone, and the many that are right as they are must stay so
-        share = 0.2 if " in " in trouble.what.replace(" in eV", "") else 0.5  # another unit brings all near to zero
+        share = (
+            0.2 if " in " in trouble.what.replace(" in eV", "") else 0.5
+        )  # another unit brings all near to zero
         informs = distance < share * np.median(np.abs((zero - rows.model) / rows.n))
         keeps = np.mean(right) < 0.15 or np.median(error[right]) < 1.5 * np.median(now[right]) + 0.05
         if nearer and informs and keeps and (best is None or distance < 0.9 * best[0]):
@@ -242,7 +244,9 @@ def _conversions(rows: _Rows) -> Iterator[tuple[Array, Array, Trouble]]:
 
 
 def _formula_units(counts: Array) -> Array:
-    return np.gcd.reduce(np.round(counts).astype(np.int64), axis=1).astype(np.float64)
+    return np.asarray(
+        np.gcd.reduce(np.round(counts).astype(np.int64), axis=1).astype(np.float64), dtype=np.float64
+    )
 
 
 def _corrected(rows: _Rows) -> Trouble | None:
