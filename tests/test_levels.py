@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mace_bounds.errors import HeadError
-from mace_bounds.levels import LEVELS, TOLERANCE, Levels, percent
+from mace_bounds.levels import LEVELS, TOLERANCE, Levels, parse_level, percent
 
 
 @given(st.lists(st.floats(0.001, 0.999), min_size=1, max_size=20))
@@ -34,3 +34,23 @@ def test_what_is_not_there_or_no_level_is_refused():
 
 def test_percent():
     assert [percent(level) for level in (0.68, 0.95, 0.995)] == ["68", "95", "99.5"]
+
+
+@given(st.sampled_from(LEVELS), st.floats(-4e-10, 4e-10))
+def test_a_level_may_be_written_in_several_ways(level, off):
+    for text in (repr(level + off), f" {level + off!r} ", f"{100 * (level + off)!r}", f"{100 * level!r} %"):
+        assert parse_level(text) == level
+    assert Levels.of(LEVELS).nearest(level + off) == level
+
+
+@given(
+    st.text()
+    | st.sampled_from(["", "%", "nan", "inf", "-0.95", "0", "1", "1e400", "0,95", "9" * 400, "0x1p-1"])
+)
+def test_other_texts_are_refused_with_a_way_to_write_it(text):
+    try:
+        level = parse_level(text)
+    except ValueError as error:
+        level, said = 0.5, str(error)
+        assert "write 0.95, 95 or 95%" in said
+    assert 0.01 <= level <= 0.999

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,34 @@ ONE_SIGMA = 0.68
 
 TOLERANCE = 1e-9
 """Two levels nearer than this are the same: 0.95 is not a binary number."""
+
+
+LOWEST, HIGHEST = 0.01, 0.999
+"""Levels that may be asked for."""
+
+_DIGITS = 9  # what is nearer than TOLERANCE is one number
+
+
+def parse_level(text: str | float) -> float:
+    """``"0.95"``, ``"95"`` and ``"95 %"`` to 0.95; ValueError for anything else.
+
+    Examples
+    --------
+    >>> [parse_level(text) for text in ("0.95", "95", "95%", " 0.9500000000000001 ")]
+    [0.95, 0.95, 0.95, 0.95]
+    """
+    written = str(text).strip()
+    bare = written.removesuffix("%").rstrip()
+    try:
+        number = float(bare)
+    except ValueError:
+        number = math.nan
+    if bare != written or number > 1:
+        number /= 100
+    level = round(number, _DIGITS)
+    if not LOWEST <= level <= HIGHEST:
+        raise ValueError(f"{written!r} is no level from 1 % to 99.9 %; write 0.95, 95 or 95%, for example.")
+    return level
 
 
 @dataclass(frozen=True)
@@ -43,7 +72,7 @@ class Levels:
     def of(cls, values: Iterable[float]) -> Levels:
         """Sort levels and drop repetitions; HeadError if one is not between 0 and 1."""
         kept: list[float] = []
-        for value in sorted(float(v) for v in values):
+        for value in sorted(round(float(v), _DIGITS) for v in values):
             if not 0.0 < value < 1.0:
                 raise HeadError(f"the level {value:g} is not between 0 and 1; write 95 per cent as 0.95.")
             if not kept or value - kept[-1] > TOLERANCE:
@@ -61,6 +90,10 @@ class Levels:
 
     def __contains__(self, level: object) -> bool:
         return isinstance(level, (int, float, np.floating)) and bool(self._matches(float(level)).any())
+
+    def nearest(self, level: float) -> float:
+        """The level as it stands here; HeadError if it is not among them."""
+        return self.values[self.index(level)]
 
     def index(self, level: float) -> int:
         """Place of a level; HeadError, with the levels that are there, if it is not among them."""

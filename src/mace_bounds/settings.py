@@ -95,5 +95,5 @@ def check_settings(settings: Any, error: type[MaceBoundsError]) -> None:
             raise error(f"{name} is {value!r}, which is none of {known}; choose one of these.")
         for limit, beyond in (("minimum", -1), ("maximum", 1)):
             bound = about.get(limit)
-            if bound is not None and value is not None and beyond * (value - bound) > 0:
+            if bound is not None and value is not None and not beyond * (value - bound) <= 0:  # nor NaN
                 raise error(f"{name} is {value:g}, and its {limit} is {bound:g}; choose another value.")

@@ -1,10 +1,13 @@
 """Options made from settings."""
 
+import contextlib
 import inspect
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
+import click
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -12,8 +15,9 @@ from typer.testing import CliRunner
 from mace_bounds.auditing import AuditConfig
 from mace_bounds.benchmark import CompareConfig
 from mace_bounds.calibration import FitConfig
-from mace_bounds.cli.app import load_command
+from mace_bounds.cli.app import COMMANDS, app, load_command
 from mace_bounds.cli.options import only, takes, without
+from mace_bounds.errors import MaceBoundsError
 from mace_bounds.features import ExtractSettings
 from mace_bounds.features.settings import parse_memory
 from mace_bounds.pipeline import BuildConfig
@@ -162,8 +166,51 @@ def test_sizes_of_memory(text, size):
 
 @pytest.mark.parametrize("text", ["", "much", "-5", "0", "100kB", "2 parsecs"])
 def test_no_sizes_of_memory(text, run, tmp_path):
-    with pytest.raises(ValueError, match="is no size of 1MB or more"):
+    with pytest.raises(ValueError, match="is no size from 1MB"):
         parse_memory(text)
     result = run("features", tmp_path, tmp_path / "out", "--memory", text)
     assert result.exit_code == 2
-    assert "is no size of 1MB or more" in " ".join(result.stderr.replace("│", " ").split())
+    assert "is no size from 1MB" in " ".join(result.stderr.replace("│", " ").split())
+
+
+EXTREMES = ("-1", "0", "1", "-9" * 20, "9" * 20, "1e308", "nan", "inf", "-inf", "0.5", "x", "", "1/0")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_extreme_values_are_taken_or_refused_but_never_at_fault(name):
+    """Of every option that takes a value, up to where the command itself would begin."""
+    module = import_module(f"mace_bounds.cli.{COMMANDS[name].module}")
+    command = load_command(name)
+    options = [p for p in command.params if isinstance(p, click.Option) and not p.is_flag]
+    source = [a for p in command.params if isinstance(p, click.Argument) for a in ("x",)]
+    settings = [s for s in vars(module).values() if isinstance(s, type) and is_dataclass(s)]
+    for option in options:
+        for value in EXTREMES:
+            try:
+                given = command.make_context(name, [*source, f"{option.opts[0]}={value}"]).params
+            except click.UsageError:
+                continue
+            number = given[option.name]
+            number = number[0] if isinstance(number, (list, tuple)) and number else number
+            if isinstance(number, (int, float)):
+                assert abs(number) < 2**60, (option.opts, value)
+                for kind in settings:
+                    if any(field.name == option.name for field in fields(kind)):
+                        with contextlib.suppress(MaceBoundsError):
+                            kind(**{option.name: number})
+
+
+@pytest.mark.parametrize("settings", [ExtractSettings, FitConfig, AuditConfig, BuildConfig, CompareConfig])
+def test_every_number_has_limits(settings):
+    for declared in fields(settings):
+        if declared.type in ("int", "float", "int | None"):
+            assert declared.metadata["minimum"] is not None, declared.name
+            assert declared.metadata["maximum"] is not None, declared.name
+            for beyond in (declared.metadata["minimum"] - 1, declared.metadata["maximum"] + 1, float("nan")):
+                with pytest.raises(MaceBoundsError, match=declared.name):
+                    settings(**{declared.name: beyond})
+
+
+def test_no_arguments_show_the_help():
+    done = CliRunner().invoke(app, [])
+    assert "score" in done.output

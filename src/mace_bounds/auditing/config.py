@@ -8,6 +8,7 @@ from pathlib import Path
 from mace_bounds.calibration import FitConfig
 from mace_bounds.errors import LabelError
 from mace_bounds.features import ExtractSettings
+from mace_bounds.levels import HIGHEST, LOWEST, parse_level
 from mace_bounds.settings import check_settings, setting
 
 
@@ -36,7 +37,13 @@ class AuditConfig:
     """
 
     level: float = setting(
-        0.95, "Nominal coverage of the bounds.", minimum=0.01, maximum=0.999, option="--level -l"
+        0.95,
+        "Nominal coverage of the bounds.",
+        minimum=LOWEST,
+        maximum=HIGHEST,
+        metavar="LEVEL",
+        parser=parse_level,
+        option="--level -l",
     )
     plots: bool = setting(True, "Draw plots, also into the report.")
     cross_fit: bool = setting(
@@ -58,6 +65,7 @@ class AuditConfig:
 
     def __post_init__(self) -> None:
         check_settings(self, LabelError)
+        object.__setattr__(self, "level", parse_level(self.level))
         named = self.predictions is not None, self.energy_column is not None
         if any((*named, self.id_column is not None)) and not all(named):
             raise LabelError(

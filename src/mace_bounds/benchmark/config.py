@@ -40,11 +40,12 @@ class CompareConfig:
         Settings of the product; its shares, seed and ``split_by`` make the splits of all methods.
     """
 
-    n_splits: int = setting(10, "Splits by composition.", minimum=0)
+    n_splits: int = setting(10, "Splits by composition.", minimum=0, maximum=1000)
     system_folds: int = setting(
         0,
         "Also leave out whole chemical systems, in this many folds; with at most as many systems, one at a time.",
         minimum=0,
+        maximum=1000,
         metavar="FOLDS",
     )
     drop_subsystems: bool = setting(False, "With --system-folds, leave the subsystems of a fold out as well.")

@@ -152,7 +152,7 @@ class BoundsPredictor:
         name = model if isinstance(model, (str, Path)) and not Path(model).is_file() else None
         loaded = None if model is None or name is not None else settings.load(model)
         self.head = head if isinstance(head, CalibratedHead) else self._head(name, head, loaded)
-        self.head.levels.index(level)
+        self.level = self.head.levels.nearest(level)
         self.head.check_energies()
         identity = self.head.identity
         if loaded is None:
@@ -161,7 +161,6 @@ class BoundsPredictor:
             loaded = settings.load(named, identity.model_head)
         self.model: Backbone = loaded
         self.head.check_fits(self.model.name, self.model.digest, self.model.head, identity.kind)
-        self.level = level
         self.settings = settings
 
     @staticmethod
@@ -238,7 +237,8 @@ class BoundsPredictor:
         detailed : bool
             With the columns that coverage is measured from.
         """
-        level, keys = self.level if level is None else level, self.model.training_compositions
+        level = self.level if level is None else self.head.levels.nearest(level)
+        keys = self.model.training_compositions
         if detailed:
             return detailed_table(rows, self.head, level, keys)
         return bounds_table(rows, self.head, level, training_keys=keys)

@@ -59,7 +59,7 @@ class FitConfig:
         A row of several gets the widest, so that what is promised holds for each, and more than that overall.
     """
 
-    seed: int = setting(0, "Random seed for splits and folds.")
+    seed: int = setting(0, "Random seed for splits and folds.", minimum=0, maximum=2**32 - 1)
     fit_share: float = setting(
         0.6, "Fraction of groups that fit the head.", minimum=0.0, maximum=1.0, option="--fit-share"
     )

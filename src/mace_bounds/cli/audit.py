@@ -10,8 +10,9 @@ import typer
 from mace_bounds.auditing import AuditConfig
 from mace_bounds.cli import console
 from mace_bounds.cli.download import fetch_query
-from mace_bounds.cli.options import HeadOption, JsonOption, ModelOption, takes, without
+from mace_bounds.cli.options import HeadOption, JsonOption, ModelOption, from_text, takes, without
 from mace_bounds.cli.views import print_audit
+from mace_bounds.levels import parse_level
 
 AuditSourceArgument = Annotated[
     str,
@@ -31,7 +32,14 @@ FolderOption = Annotated[
 ]
 GroupLevelOption = Annotated[
     float | None,
-    typer.Option("--level", "-l", help="Level of the plots by group.", show_default="the audit's"),
+    typer.Option(
+        "--level",
+        "-l",
+        metavar="LEVEL",
+        help="Level of the plots by group.",
+        parser=from_text(parse_level),
+        show_default="the audit's",
+    ),
 ]
 
 

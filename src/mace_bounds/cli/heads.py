@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 HeadArgument = Annotated[Path, typer.Argument(metavar="HEAD", help="Folder of the new head.")]
 RepeatsOption = Annotated[
     int,
-    typer.Option("--repeats", min=1, help="Measure coverage over this many splits; the first head is kept."),
+    typer.Option(
+        "--repeats", min=1, max=1000, help="Measure coverage over this many splits; the first head is kept."
+    ),
 ]
 IncludeTrainingOption = Annotated[
     bool,

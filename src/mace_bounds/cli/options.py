@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import typer
 
+from mace_bounds.levels import parse_level
 from mace_bounds.settings import setting_choices
 from mace_bounds.structures import help_text
 
@@ -23,6 +24,20 @@ PANELS = {"extract": "How structures are read", "fit": "How heads are fitted"}
 
 COMMAND_LINE_DEFAULTS = {"workers": None}
 """All cores: in Python the default is this process, as a script must be guarded before it may start others."""
+
+
+def from_text(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Turn a parser's ValueError into typer's, which keeps the sentence."""
+
+    def parsed(text: Any) -> Any:  # click also gives the default, which is a value already
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    parsed.__name__ = "text"
+    return parsed
+
 
 ModelOption = Annotated[
     str | None,
@@ -51,7 +66,15 @@ HeadOption = Annotated[
     ),
 ]
 LevelOption = Annotated[
-    float, typer.Option("--level", "-l", min=0.01, max=0.999, help="Nominal coverage of the bounds.")
+    float,
+    typer.Option(
+        "--level",
+        "-l",
+        metavar="LEVEL",
+        help="Nominal coverage of the bounds, as 0.95 or 95.",
+        parser=from_text(parse_level),
+        show_default="0.95",
+    ),
 ]
 SourceArgument = Annotated[
     str,
@@ -164,7 +187,7 @@ def _parameter(field: Field[Any], hint: Any, panel: str | None) -> inspect.Param
     }
     kind, choices = hint, setting_choices(field, hint)
     if about["parser"] is not None:
-        kind, details["parser"] = str | None, _parser(about["parser"])
+        kind, details["parser"] = str | None, from_text(about["parser"])
     elif get_origin(hint) is tuple:
         kind, default = list[str], list(default)
     elif choices is not None:
@@ -186,16 +209,3 @@ def _names(field: Field[Any]) -> list[str]:
     if field.default is True:
         first = f"{first}/--no-{first.removeprefix('--')}"
     return [first, *more]
-
-
-def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Turn a parser's ValueError into typer's, which keeps the sentence."""
-
-    def parsed(text: str) -> Any:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
-
-    parsed.__name__ = "text"
-    return parsed

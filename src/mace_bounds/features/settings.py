@@ -22,17 +22,17 @@ def parse_memory(text: str) -> float:
     """``"512"``, ``"512MB"`` or ``"1.5 GB"`` to bytes; without a unit it is MB. ValueError for anything else."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
     size = float(match[1]) * 1024.0 ** ("kmgt".index(match[2] or "m") + 1) if match else 0.0
-    if size < 2**20:
-        raise ValueError(f"{text!r} is no size of 1MB or more; write 512MB or 2GB, for example.")
+    if not 2**20 <= size <= 2**50:
+        raise ValueError(f"{text!r} is no size from 1MB to 1024TB; write 512MB or 2GB, for example.")
     return size
 
 
 def parse_part(text: str) -> tuple[int, int]:
     """``"2/4"`` to (2, 4). ValueError for anything else."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
     part = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= part[0] <= part[1]:
-        raise ValueError(f"{text!r} is not I/N with I from 1 to N.")
+        raise ValueError(f"{text!r} is not I/N with I from 1 to N and N below a million.")
     return part
 
 
@@ -72,7 +72,7 @@ class ExtractSettings:
     energy_key: str | None = setting(
         None, "Where labels are kept: a key of extxyz, ase or entries.", metavar="KEY", shown="the usual ones"
     )
-    max_atoms: int = setting(500, "Larger cells are refused with a reason.", minimum=1)
+    max_atoms: int = setting(500, "Larger cells are refused with a reason.", minimum=1, maximum=10_000_000)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where the model runs.")
     dtype: Literal["float32", "float64"] = setting("float32", "Precision of the model's forward.")
     memory_bytes: float | None = setting(
@@ -93,11 +93,12 @@ class ExtractSettings:
     symmetry: bool = setting(
         False, "Keep the space groups of labelled structures too, so that an audit tells them apart."
     )
-    shard_rows: int = setting(256, "Structures per shard of the store.", minimum=1)
+    shard_rows: int = setting(256, "Structures per shard of the store.", minimum=1, maximum=1_000_000)
     workers: int | None = setting(
         1,
         "Worker processes on this machine (ignored on CUDA).",
         minimum=1,
+        maximum=1024,
         metavar="N",
         shown="one for each usable core",
     )

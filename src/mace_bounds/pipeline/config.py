@@ -10,6 +10,7 @@ from mace_bounds.backbones import DEFAULT_MODEL, find_weights
 from mace_bounds.calibration import FitConfig
 from mace_bounds.errors import SourceError
 from mace_bounds.features import ExtractSettings
+from mace_bounds.levels import HIGHEST, LOWEST, parse_level
 from mace_bounds.materials_project import is_query, parse_query
 from mace_bounds.settings import check_settings, setting
 from mace_bounds.structures import read
@@ -80,8 +81,10 @@ class BuildConfig:
     level: float = setting(
         0.95,
         "Nominal coverage of the bounds in the audit.",
-        minimum=0.01,
-        maximum=0.999,
+        minimum=LOWEST,
+        maximum=HIGHEST,
+        metavar="LEVEL",
+        parser=parse_level,
         option="--level -l",
     )
     plots: bool = setting(True, "Draw plots, also into the report.")
@@ -91,6 +94,7 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         check_settings(self, SourceError)
+        object.__setattr__(self, "level", parse_level(self.level))
 
     @property
     def sources(self) -> tuple[str, ...]:
