@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from helpers import forked
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "device_check.py"
 
 
 @pytest.mark.slow
 def test_one_command_checks_and_times_and_ends_in_time():
-    call = [
-        sys.executable,
-        "-W",
-        "ignore",
-        SCRIPT,
-        "--device",
-        "cpu",
-        "--tiny",
-        "--crystals",
-        "3",
-        "--rounds",
-        "1",
-    ]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    sizes = ("--device", "cpu", "--tiny", "--crystals", "3", "--rounds", "1")
+    done = forked.run(forked.script, SCRIPT, *sizes)
     assert done.stdout.count("\n") == 1
     report = json.loads(done.stdout)
     assert done.returncode == 0, report["failed"]
@@ -53,12 +41,7 @@ def test_one_command_checks_and_times_and_ends_in_time():
 
 @pytest.mark.slow
 def test_what_does_not_end_is_reported_as_failed():
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", SCRIPT, "--device", "cpu", "--tiny", "--seconds", "0.5"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forked.run(forked.script, SCRIPT, "--device", "cpu", "--tiny", "--seconds", "0.5")
     report = json.loads(done.stdout)
     assert done.returncode == 1
     assert not report["passed"]

@@ -2,15 +2,14 @@
 
 import gzip
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from ase import Atoms
 from pymatgen.io.ase import AseAtomsAdaptor
 
-ROOT = Path(__file__).resolve().parents[1]
+import kill_study
+from helpers import forked
 
 
 def entry_of(index: int, atoms: Atoms) -> dict:
@@ -36,17 +35,20 @@ def entry_of(index: int, atoms: Atoms) -> dict:
 
 @pytest.mark.slow
 def test_download_and_audit_killed_at_random_moments(
-    labelled_crystals, tiny_model_folder, tiny_fit, tmp_path
+    labelled_crystals, tiny_model_folder, tiny_fit, tmp_path, monkeypatch, capsys
 ):
     """Two kills; ten, with real entries and each command in a process of its own, are scripts/kill_study.py."""
-    entries, source = [entry_of(*pair) for pair in enumerate(labelled_crystals[:80])], tmp_path / "mp.json.gz"
+    entries, source = [entry_of(*pair) for pair in enumerate(labelled_crystals[:60])], tmp_path / "mp.json.gz"
     source.write_bytes(gzip.compress(json.dumps(entries).encode()))
-    command = [sys.executable, str(ROOT / "scripts" / "kill_study.py"), "audit", str(source), "--fork"]
-    command += ["--model", str(tiny_model_folder), "--head", str(tiny_fit.folder), "--query", "mp:hull=1"]
+    command = ["kill_study", "audit", str(source), "--fork", "--query", "mp:hull=1"]
+    command += ["--model", str(tiny_model_folder), "--head", str(tiny_fit.folder)]
     command += ["--kills", "2", "--last", "0.5", "--finishes", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    monkeypatch.setattr(sys, "argv", command)
+    for name in ("MP_API_KEY", "MP_API_ENDPOINT"):
+        monkeypatch.setenv(name, "")
+    forked.warm()
+    assert kill_study.main() == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["identical"]
     assert len(found["kills"]) == 2
     assert found["n_files"] > 30

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import forked
 from helpers.mace_builds import MPA_0, TINY, build, real_crystals
 from mace_bounds.backbones import load_model
 from mace_bounds.backbones.graph import WAITING_SHARE, Graph, MemoryCost, ahead, batches, mace_cost, pack
@@ -109,8 +107,8 @@ def test_cost_of_mace_follows_the_sizes_of_the_model():
 
 
 PEAK = """
-import re, sys
-sys.path.append("../scripts")
+import ctypes, re, sys
+ctypes.CDLL(None).mallopt(-3, 65536)  # M_MMAP_THRESHOLD: freed arrays leave the process
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
@@ -142,11 +140,8 @@ print(*peak(small), *peak([*small[:200], dense, *small[200:]]))
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are read from /proc")
 @pytest.mark.parametrize("forward, memory_bytes", [("fast", 40e6), ("mace", 250e6)])
 def test_a_dense_cell_among_hundreds_of_small_ones_does_not_raise_the_peak_of_memory(forward, memory_bytes):
-    command = [sys.executable, "-W", "ignore", "-c", PEAK, forward, str(memory_bytes)]
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # freed arrays leave the process
-    run = subprocess.run(
-        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1], env=environment
-    )
+    run = forked.run(forked.python, PEAK, forward, memory_bytes)
+    assert run.returncode == 0, run.stderr
     without, added_without, with_dense, added_with_dense = map(int, run.stdout.split())
     assert with_dense <= 1.2 * without
     assert 1024 * added_with_dense <= memory_bytes

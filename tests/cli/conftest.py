@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 from typer.testing import CliRunner
 
+from helpers import forked
 from mace_bounds.cli import app
 
 
@@ -37,17 +34,4 @@ def run():
 @pytest.fixture(scope="session")
 def shell():
     """Run a command in a process of its own."""
-
-    def call(*arguments, **options):
-        script = "from mace_bounds.cli import main; main()"
-        return subprocess.run(
-            [sys.executable, "-c", script, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})},
-            check=False,
-            **options,
-        )
-
-    return call
+    return lambda *words, **options: forked.run(forked.command, *words, **options)

@@ -8,11 +8,11 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from importlib import import_module
 
 import pytest
 
+from helpers import forked
 from mace_bounds.cli.app import COMMANDS as REGISTERED
 from mace_bounds.cli.app import DEBUG, load_command
 from mace_bounds.errors import HeadError
@@ -203,22 +203,8 @@ def test_ctrl_c_stops_a_run_with_one_sentence(labelled_file, pair, tmp_path):
     script = "import time, mace_bounds.backbones as f\n"
     script += "def slow(*a, **k):\n    print('ready', flush=True); time.sleep(60)\n"
     script += "f.load_model = slow\nfrom mace_bounds.cli import main; main()"
-    arguments = [sys.executable, "-c", script, "features", str(labelled_file), str(tmp_path / "s"), *pair[:2]]
-    with subprocess.Popen(
-        arguments,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-        # a test run that was itself started in the background of a shell passes on that SIGINT is ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        try:
-            assert process.stdout.readline() == "ready\n"
-            time.sleep(0.2)
-            process.send_signal(signal.SIGINT)
-            _, told = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert process.returncode == 130
-    assert told == "stopped; run the same command again to resume\n"
+    with forked.start(forked.python, script, "features", labelled_file, tmp_path / "s", *pair[:2]) as process:
+        process.wait_until(lambda: process.stdout == "ready\n")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr == "stopped; run the same command again to resume\n"

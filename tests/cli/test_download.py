@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 from typer.testing import CliRunner
 
+from helpers import forked
 from helpers.mp_server import KEY, Project, document_of, entry, library, serving
 from mace_bounds.cli import app
 
@@ -69,22 +66,17 @@ def test_exit_codes(project, run, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_interrupted_then_resumed(project, tmp_path):
     project.faults = ["", "slow:9"]
-    command = [sys.executable, "-c", "from mace_bounds.cli import main; main()", "download", "mp:Li-Fe-O"]
     with serving(project) as endpoint:
-        environment = {**os.environ, "MP_API_KEY": KEY, "MP_API_ENDPOINT": endpoint}
-        paged = [*command[:2], PAGED, *command[3:], str(tmp_path / "out")]
-        child = subprocess.Popen(
-            paged, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=default_interrupt
-        )
-        deadline = time.monotonic() + 60
-        while len(project.searches) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        child.send_signal(signal.SIGINT)
-        _, told = child.communicate(timeout=30)
-        assert child.returncode == 130, told
-        assert told.splitlines()[-1] == "stopped; run the same command again to resume"
+        paged = (forked.python, PAGED, "download", "mp:Li-Fe-O", tmp_path / "out")
+        environment = {"MP_API_KEY": KEY, "MP_API_ENDPOINT": endpoint}
+        with forked.start(*paged, env=environment) as child:
+            child.wait_until(lambda: len(project.searches) >= 2)
+            child.send_signal(signal.SIGINT)
+            code = child.wait(30)
+            assert code == 130, child.stderr
+            assert child.stderr.splitlines()[-1] == "stopped; run the same command again to resume"
         asked = len(project.searches)
-        done = subprocess.run(paged, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        done = forked.run(*paged, env=environment)
         assert done.returncode == 0, done.stderr
         assert "20 structures, 20 with a label" in done.stdout
         assert len(project.searches) == asked + 2  # the first page was there
@@ -110,7 +102,3 @@ project.Connection = functools.partial(project.Connection, page_size=7)
 from mace_bounds.cli import main
 main()
 """
-
-
-def default_interrupt():
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the test run ignores it

@@ -85,7 +85,7 @@ def test_basic_columns_are_asked_for_and_the_screen_has_its_own(run, crystal_fil
 
 
 def test_standard_input_in_a_process_of_its_own(shell, crystal_file, pair):
-    result = shell("score", "-", *pair, "--format", "json", input=crystal_file.read_text())
+    result = shell("score", "-", *pair, "--format", "json", stdin=crystal_file.read_text())
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     (row,) = json.loads(result.stdout)

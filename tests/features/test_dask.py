@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import pytest
 
+from helpers import forked
 from helpers.deadly import KILLS, deadly
 from helpers.mace_builds import TINY, build
 from helpers.store_bytes import digests
@@ -31,7 +32,11 @@ def scheduler():
     import dask
     from distributed import LocalCluster
 
-    options = {"distributed.scheduler.allowed-failures": 0}
+    forked.warm()  # the workers, and those that replace the dead, are forked from it
+    options = {
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.worker.multiprocessing-method": "forkserver",
+    }
     with (
         dask.config.set(options),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import forked
 from helpers.deadly import KILLS, KILLS_ONCE, RAISES, Unwelcome, deadly
 from helpers.mace_builds import TINY, build, real_crystals
 from helpers.store_bytes import digests
@@ -137,18 +136,16 @@ def test_workers_that_cannot_start(model, tmp_path):
         ExtractSettings(workers=0)
 
 
-def test_script_without_guard_is_told_what_it_lacks(tmp_path, tiny_model_folder):
+def test_script_without_guard_is_told_what_it_lacks(tmp_path):
     """Worker processes import the script again, which would start workers again."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from ase.build import bulk\nfrom mace_bounds import extract, load_model, read\n"
-        "from mace_bounds.features import ExtractSettings\nsettings = ExtractSettings(shard_rows=1, workers=2)\n"
-        f"model = load_model({str(tiny_model_folder)!r}, device='cpu')\n"
-        f"extract(read([bulk('Cu')] * 4), {str(tmp_path / 's')!r}, model, settings)\n"
+        "from ase.build import bulk\nfrom helpers.pair_backbone import PairBackbone\n"
+        "from mace_bounds import extract, read\nfrom mace_bounds.features import ExtractSettings\n"
+        "settings = ExtractSettings(shard_rows=1, workers=2)\n"
+        f"extract(read([bulk('Cu')] * 4), {str(tmp_path / 's')!r}, PairBackbone(), settings)\n"
     )
-    told = subprocess.run(
-        [sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=False
-    )
+    told = forked.run(forked.script, script)
     assert told.returncode == 1
     assert "EngineError: worker processes do not start" in told.stderr.splitlines()[-1]
 
@@ -164,12 +161,9 @@ def test_models_travel(model):
 
 
 def test_usable_cores_heed_affinity():
-    script = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-    script += "from mace_bounds.features.engines import usable_cores; print(usable_cores())"
-    told = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True
-    )
-    assert told.stdout.strip() == "1"
+    code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+    code += "from mace_bounds.features.engines import usable_cores; print(usable_cores())"
+    assert forked.run(forked.python, code).stdout.strip() == "1"
     assert usable_cores() >= 1
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from helpers import forked
 from helpers.mace_builds import TINY, build
 from helpers.store_bytes import digests
-from helpers.store_records import records
+from helpers.store_records import extract_records, records
 from mace_bounds.backbones import load_model
 from mace_bounds.errors import StoreError
 from mace_bounds.features import ExtractSettings, FeatureStore, extract, extract_rows, is_store
@@ -137,57 +135,21 @@ def test_damaged_stores_are_refused_in_one_sentence(tmp_path, model):
         assert "\n" not in str(caught.value)
 
 
-KILLED = """
-import sys
-sys.path[:0] = sys.argv[3:]
-from helpers.store_records import records
-from mace_bounds.backbones import load_model
-from mace_bounds.features import ExtractSettings, extract
-settings = ExtractSettings(symmetry=True, shard_rows=4, workers=1)
-extract(records(120), sys.argv[1], load_model(sys.argv[2], device="cpu"), settings)
-"""
-
-
 def test_sigkill_at_any_moment(tmp_path):
     """The full study (1,500 crystals, ten kills) is scripts/kill_study.py."""
     checkpoint = tmp_path / "tiny.model"
     torch.save(build(TINY), checkpoint)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    extract(
-        records(120),
-        whole,
-        load_model(checkpoint, device="cpu"),
-        ExtractSettings(symmetry=True, shard_rows=4, workers=1),
-    )
-    tests = Path(__file__).parents[1]
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        KILLED,
-        str(broken),
-        str(checkpoint),
-        str(tests),
-        str(tests.parent / "scripts"),
-    ]
+    extract_records(whole, checkpoint)
     rng = np.random.default_rng(0)
     for _ in range(2):
-        before = len(list(broken.glob("shard-*"))) if broken.exists() else 0
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while (
-            process.poll() is None and len(list(broken.glob("shard-*")) if broken.exists() else ()) <= before
-        ):
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.02))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        before = len(list(broken.glob("shard-*")))
+        with forked.start(extract_records, broken, checkpoint) as process:
+            process.wait_until(lambda before=before: len(list(broken.glob("shard-*"))) > before)
+            time.sleep(rng.uniform(0, 0.02))
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
     assert not FeatureStore(broken).manifest.complete
-    extract(
-        records(120),
-        broken,
-        load_model(checkpoint, device="cpu"),
-        ExtractSettings(symmetry=True, shard_rows=4, workers=1),
-    )
+    extract_records(broken, checkpoint)
     left = {name: d for name, d in digests(broken).items() if not name.startswith(".")}
     assert left == digests(whole)

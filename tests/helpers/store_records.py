@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from helpers.deadly import KILLS, KILLS_ONCE, RAISES
 from helpers.mace_builds import real_crystals
+from mace_bounds.backbones import load_model
+from mace_bounds.features import ExtractSettings, extract
 from mace_bounds.structures import Crystal, Record
 
 
@@ -22,6 +26,12 @@ def records(n: int = 40) -> list[Record]:
             told = {"energy_ev": label, "label_kind": "made up", "hull_distance_ev_per_atom": hull}
             out.append(Record(f"r{i}", "test", crystal, flags=("f",), **told))
     return out
+
+
+def extract_records(folder: Path | str, checkpoint: Path | str) -> None:
+    """Fill a store with 120 records in 30 shards, in this process."""
+    settings = ExtractSettings(symmetry=True, shard_rows=4, workers=1)
+    extract(records(120), folder, load_model(checkpoint, device="cpu"), settings)
 
 
 def elements(*numbers: int) -> list[Record]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
 
+from helpers import forked
 from helpers.mp_server import KEY, QUICK, document_of, entries_of, entry, ids, serving
 from mace_bounds.errors import DatabaseChanged, SourceError, StoreError
 from mace_bounds.materials_project import Connection, download
@@ -161,11 +160,9 @@ print(kills)
 @pytest.mark.slow
 def test_killed_at_many_moments_the_bytes_are_the_same(project, tmp_path):
     with serving(project) as endpoint:
-        told = subprocess.run(
-            [sys.executable, "-c", KILLED, str(tmp_path), endpoint, KEY],
-            capture_output=True, text=True, timeout=120, check=True,
-        )  # fmt: skip
-    assert int(told.stdout) >= 5, told.stderr
+        told = forked.run(forked.python, KILLED, tmp_path, endpoint, KEY)
+    assert told.returncode == 0, told.stderr
+    assert int(told.stdout) >= 5
     calm, calm_summary, killed, killed_summary = sorted(tmp_path.iterdir())
     assert calm.read_bytes() == killed.read_bytes()
     assert killed_summary.name == "killed.jsonl.gz.summary.json"

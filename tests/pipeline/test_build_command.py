@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 from typer.testing import CliRunner
 
+from helpers import forked
 from helpers.mp_server import KEY, Project, serving
 from helpers.store_bytes import digests
 from mace_bounds.bounds import list_heads
@@ -103,17 +100,13 @@ def test_killed_in_the_features_and_in_the_fit_it_leaves_the_same_bytes(
     project, out = Project(list(documents)), tmp_path / "out"
     project.faults = ["cut", "short"]
     with serving(project) as endpoint:
-        environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "MP_API_KEY": KEY, "OMP_NUM_THREADS": "1"}
-        environment |= {"MP_API_ENDPOINT": endpoint}
-        command = [sys.executable, "-W", "ignore", "-c", "from mace_bounds.cli import main; main()"]
+        environment = {"XDG_CACHE_HOME": str(cache), "MP_API_KEY": KEY, "MP_API_ENDPOINT": endpoint}
 
         def killed_when(there):
-            child = subprocess.Popen([*command, "build", str(out), *QUERY], env=environment)
-            deadline = time.monotonic() + 120
-            while not there() and child.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.002)
-            child.send_signal(signal.SIGKILL)
-            assert child.wait() == -signal.SIGKILL
+            with forked.start(forked.command, "build", out, *QUERY, env=environment) as child:
+                child.wait_until(there)
+                child.send_signal(signal.SIGKILL)
+                assert child.wait() == -signal.SIGKILL
 
         killed_when(lambda: len(list((out / "features").glob("shard-*.parquet"))) >= 2)
         assert not FeatureStore(out / "features").manifest.complete
