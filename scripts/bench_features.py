@@ -97,7 +97,7 @@ def peak_of_store(checkpoint: Path, crystals: list[Crystal], cores: int, folder:
 
 def floor(stages: list[dict[str, Any]], sample: Sample, cores: int) -> dict[str, Any]:
     """Counted work per atom of this sample, and what this machine would need for it at its best."""
-    measured = run_json("bench_floor.py", "rates", copies=cores)
+    measured = run_json("bench_floor.py", copies=cores)
     rates = {key: sum(m[key] for m in measured) for key in measured[0]}
     atoms = sample.n_atoms.sum()
     per_atom = {
@@ -131,15 +131,15 @@ def run_model(model: str, crystals: list[Crystal], args: argparse.Namespace, fol
     """Everything about one model: rows, floor, peak memory; printed as soon as it is there."""
     checkpoint = folder / f"{model}.model"
     written = run_json("bench_peers.py", "checkpoint", model, str(checkpoint))[0]
-    counted = run_json("bench_floor.py", "count", str(checkpoint))[0]
-    sample = make_sample(pick(crystals, args.n, args.seed), counted["cutoff_a"], folder / "sample.pickle")
+    cutoff_a, stages = written.pop("cutoff_a"), written.pop("stages")
+    sample = make_sample(pick(crystals, args.n, args.seed), cutoff_a, folder / "sample.pickle")
     result: dict[str, Any] = {
         "model": model,
         **written,
         "crystals": args.n,
         "atoms": int(sample.n_atoms.sum()),
         "edges": int(sample.n_edges.sum()),
-        "floor": floor(counted["stages"], sample, args.cores),
+        "floor": floor(stages, sample, args.cores),
     }
     print_title(MODELS[model], result, args)
     rows = [enter(c, checkpoint, sample, args.cores) for c in CONTESTANTS if c.letter in args.only]

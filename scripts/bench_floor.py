@@ -1,7 +1,6 @@
 """The floor under the forward: counted work of an architecture, measured rates of this machine.
 
-    python scripts/bench_floor.py count CHECKPOINT     multiply-adds and bytes of each stage, as JSON
-    python scripts/bench_floor.py rates                one thread's GEMM rate and copy bandwidth, as JSON
+    python scripts/bench_floor.py    one thread's GEMM rate and copy bandwidth, as JSON
 
 Counted is an exact forward for energies alone: weights are picked by element, consecutive linear maps and those with an
 element's weights are one, the first layer's senders come from a table over elements, the symmetric contraction evaluates
@@ -13,12 +12,10 @@ read once.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import permutations
-from pathlib import Path
 
 import torch
 
@@ -170,20 +167,9 @@ def best_rate(call, seconds: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["count", "rates"])
-    parser.add_argument("checkpoint", nargs="?", type=Path)
-    args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.what == "rates":
-        rates = {f"macs_per_s_{d}": gemm_rate(getattr(torch, d)) for d in ("float32", "float64")}
-        print(json.dumps({**rates, "bytes_per_s": copy_rate()}))
-        return
-    from mace_bounds.backbones.mace import checkpoint as _mace
-
-    module = _mace.load_checkpoint(args.checkpoint)
-    stages = [asdict(work) for work in count_work(module)]
-    print(json.dumps({"cutoff_a": float(module.r_max), "stages": stages}))
+    rates = {f"macs_per_s_{d}": gemm_rate(getattr(torch, d)) for d in ("float32", "float64")}
+    print(json.dumps({**rates, "bytes_per_s": copy_rate()}))
 
 
 if __name__ == "__main__":

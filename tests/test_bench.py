@@ -1,27 +1,25 @@
 """The benchmark runs from one command and ends with its JSON line; its counts agree with counts by hand."""
 
 import json
-import subprocess
-import sys
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from helpers import forked
 from mace_bounds.backbones.mace import embedded as _embedded
+from mace_bounds.examples import example_files
+from mace_bounds.structures import read
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 
-@pytest.fixture
-def scripts_on_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-
-
+@pytest.mark.slow
 def test_last_line_has_the_four_numbers(tmp_path):
-    call = [sys.executable, str(SCRIPTS / "bench_features.py"), "--out", str(tmp_path / "all.json")]
-    sizes = ["--models", "mini", "--n", "4", "--rounds", "1", "--only", "ae", "--cores", "1", "--peak", "4"]
-    done = subprocess.run([*call, *sizes], capture_output=True, text=True, timeout=600)
+    sizes = ("--models", "mini", "--n", "4", "--rounds", "1", "--only", "ae", "--cores", "1", "--peak", "0")
+    call = (forked.script, SCRIPTS / "bench_features.py", "--out", tmp_path / "all.json")
+    done = forked.run(*call, *sizes, timeout=600)
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     assert set(last) == {"ratio_float64", "ratio_float32", "atoms_per_s_float32", "peak_mb"}
@@ -34,7 +32,19 @@ def test_last_line_has_the_four_numbers(tmp_path):
     assert sum(rows["e", "float32"]["stages"].values()) == pytest.approx(1.0)
 
 
-@pytest.mark.usefixtures("scripts_on_path")
+def test_memory_of_a_store_is_that_of_its_processes(tiny_model_folder, tmp_path):
+    from bench_team import watch_memory
+
+    (tmp_path / "crystals").write_bytes(
+        pickle.dumps([record.crystal for record in read(example_files("Si"))])
+    )
+    call = (forked.script, SCRIPTS / "bench_peers.py", "store", tiny_model_folder, tmp_path / "crystals", "1")
+    with forked.start(*call) as process:
+        peak_mb = watch_memory(process)
+        assert process.wait() == 0
+    assert peak_mb is None or 50 < peak_mb < 2000
+
+
 def test_counted_work_of_mini():
     from bench_floor import count_work
 
@@ -55,7 +65,6 @@ def test_counted_work_of_mini():
     assert stages["layer 2, linear maps after"].macs_per_atom == c**2 + 16 * c
 
 
-@pytest.mark.usefixtures("scripts_on_path")
 def test_monomials_are_counted_once():
     import torch
 
@@ -67,7 +76,6 @@ def test_monomials_are_counted_once():
     assert monomials_of(u, 2) == ({(0, 1), (1, 1)}, 2)
 
 
-@pytest.mark.usefixtures("scripts_on_path")
 def test_shares_have_like_sizes():
     from bench_team import deal
 
