@@ -104,7 +104,7 @@ class Forked:
     def __init__(self, steps: Steps, folder: Path) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([*HEAVY, __name__])
-        self._process = context.Process(target=run_here, args=(steps, folder))
+        self._process = context.Process(target=run_here, args=(steps, folder, dict(os.environ)))
         self._process.start()
 
     def ended(self, seconds: float | None = None) -> bool:
@@ -118,9 +118,10 @@ class Forked:
         self._process.join()
 
 
-def run_here(steps: Steps, folder: Path) -> None:
+def run_here(steps: Steps, folder: Path, environment: dict[str, str]) -> None:
     """Run commands one after the other in this process."""
     os.chdir(folder)
+    os.environ.update(environment)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)

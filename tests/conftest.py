@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import product
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from ase import Atoms
 from pymatgen.core import Composition
 
+from helpers import forked
 from mace_bounds.structures import composition_key, composition_keys
 
 LONG = (
@@ -43,6 +45,13 @@ TINY_ARCHITECTURE = {
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONG)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm():
+    """Start the server of processes early where many tests run, and so will need it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        forked.warm()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ class Patient(PairBackbone):  # type: ignore[name-defined]  # noqa: F821 - the p
     """The same, but it takes its time, so that there is a middle in which it can be stopped."""
 
     def extract(self, *arguments: Any, **options: Any) -> Any:
-        time.sleep(0.03)
+        time.sleep(0.015)
         return super().extract(*arguments, **options)
 
 
