@@ -15,11 +15,17 @@ from helpers import forked
 from mace_bounds.structures import composition_key, composition_keys
 
 LONG = (
-    "test_notebook.py",
-    "test_kills.py",
-    "test_bench.py",
     "test_docs.py",
-)  # a minute each: first, so that no worker waits for them
+    "test_bench.py",
+    "test_fast.py",
+    "test_fit.py",
+    "test_notebook.py",
+    "test_build_command.py",
+    "test_device_check.py",
+    "test_kills.py",
+    "test_cross_fit.py",
+    "test_run.py",
+)  # longest first, so that no worker waits for them in the end
 MADE_ELEMENTS = ("Li", "Na", "O", "F", "Fe", "Ti", "Cl", "S", "Mg", "Al")
 TINY_ARCHITECTURE = {
     "r_max": 4.5,
@@ -44,7 +50,8 @@ TINY_ARCHITECTURE = {
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in LONG)
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)
