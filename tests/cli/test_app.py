@@ -173,21 +173,17 @@ def test_streams_that_are_closed_or_full_are_no_fault(line, codes, told):
         assert result.stderr.startswith(told)
 
 
-def test_a_real_terminal_of_80_columns_gets_two_lines_a_crystal(pair, labelled_file):
+def test_a_real_terminal_of_80_columns_gets_two_lines_a_crystal(pair, labelled_file, monkeypatch):
     """Sizes come from the terminal itself, not from the environment."""
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
-    with subprocess.Popen(
-        [sys.executable, "-m", "mace_bounds", "score", str(labelled_file), *pair],
-        stdout=theirs,
-        stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL,
-        env={**environment, "TERM": "xterm", "NO_COLOR": "1"},
-    ) as process:
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    call, environment = ("score", labelled_file, *pair), {"TERM": "xterm", "NO_COLOR": "1"}
+    with forked.start(forked.command, *call, env=environment, stdout=os.ttyname(theirs)) as process:
+        shown = os.read(ours, 65536)
         os.close(theirs)
-        shown = b""
         with contextlib.suppress(OSError):  # how Linux ends the reading side
             while part := os.read(ours, 65536):
                 shown += part
@@ -200,7 +196,7 @@ def test_a_real_terminal_of_80_columns_gets_two_lines_a_crystal(pair, labelled_f
 
 
 def test_ctrl_c_stops_a_run_with_one_sentence(labelled_file, pair, tmp_path):
-    script = "import time, mace_bounds.backbones as f\n"
+    script = "import time, mace_bounds.features.settings as f\n"
     script += "def slow(*a, **k):\n    print('ready', flush=True); time.sleep(60)\n"
     script += "f.load_model = slow\nfrom mace_bounds.cli import main; main()"
     with forked.start(forked.python, script, "features", labelled_file, tmp_path / "s", *pair[:2]) as process:

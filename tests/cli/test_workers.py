@@ -65,9 +65,9 @@ def test_array_of_jobs_in_one_folder(labelled_file, options, whole, tmp_path, ru
 
 
 WITH_ANY_MODEL = """
-import mace_bounds.backbones
+import mace_bounds.features.settings
 from helpers.pair_backbone import Patient
-mace_bounds.backbones.load_model = lambda *_, **__: Patient()
+mace_bounds.features.settings.load_model = lambda *_, **__: Patient()
 from mace_bounds.cli import main
 main()
 """

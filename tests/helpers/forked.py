@@ -79,6 +79,7 @@ class Running:
         env: Mapping[str, str],
         cwd: str | Path | None,
         stdin: str,
+        stdout: str | None,
     ) -> None:
         warm()
         self._folder = tempfile.TemporaryDirectory()
@@ -87,6 +88,8 @@ class Running:
         for stream in self._streams:
             stream.write_text(stdin if stream.name == "stdin" else "")
         place = str(cwd or Path.cwd())
+        if stdout is not None:
+            self._streams[1] = Path(stdout)
         arguments = (target, list(map(str, words)), {**os.environ, **env}, place, [*map(str, self._streams)])
         self._process = SERVER.Process(target=_inside, args=arguments)
         self._process.start()
@@ -141,9 +144,13 @@ def start(
     env: Mapping[str, str] | None = None,
     cwd: str | Path | None = None,
     stdin: str = "",
+    stdout: str | None = None,
 ) -> Running:
-    """Start :func:`command`, :func:`python`, :func:`script` or another function of the helpers, with words."""
-    return Running(target, words, env or {}, cwd, stdin)
+    """Start :func:`command`, :func:`python`, :func:`script` or another function of the helpers, with words.
+
+    ``stdout`` is the path of what the output goes to, a terminal for example, if not to a file.
+    """
+    return Running(target, words, env or {}, cwd, stdin, stdout)
 
 
 def run(target: Callable[..., None], *words: object, timeout: float = 120.0, **options: Any) -> Ended:
@@ -159,7 +166,7 @@ def _inside(target: Callable[..., None], words: list[str], env: dict, cwd: str, 
     os.environ.clear()
     os.environ.update(env)
     for number, path in enumerate(streams):
-        handle = os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_APPEND)
+        handle = os.open(path, (os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_APPEND) | os.O_NOCTTY)
         os.dup2(handle, number)
         os.close(handle)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
