@@ -73,9 +73,9 @@ def _record(block: Block | StructureError, max_atoms: int | None, *, named: bool
 
 
 def _read(block: Block, max_atoms: int | None) -> tuple[Crystal, tuple[str, ...]]:
+    sites = read_sites(block, claims.elements_named(block))
     lengths, angles = _cell_parameters(block)
     cell = _cell(lengths, angles)
-    sites = read_sites(block, claims.elements_named(block))
     if max_atoms is not None and len(sites.sites) > 4 * max_atoms:
         raise StructureError(too_many_atoms(len(sites.sites), max_atoms))
     symmetry = symmetry_of(block, lengths, angles)

@@ -198,12 +198,14 @@ def _multiplicity_contradiction(block: Block, reading: Reading) -> str | None:
 def _hydrogen_contradiction(block: Block, reading: Reading) -> str | None:
     if formulas(formula_text(block)):
         return None  # the formula has been compared
-    attached = block.column("_atom_site_attached_hydrogens")
+    attached, types = block.column("_atom_site_attached_hydrogens"), block.column("_atom_site_type_symbol")
+    dry = "H" not in hydrogen_is_one(reading.counts)
     for row, label in zip(reading.rows, reading.labels, strict=True):
         text = attached[row] if row < len(attached) else ""
         if text.isdecimal() and int(text) > 0:
             return f"site {quote(label)} has attached hydrogens without positions; add the hydrogen atoms."
-        if "H" not in hydrogen_is_one(reading.counts) and WATER.match(label):
+        kind = types[row] if row < len(types) else ""
+        if dry and (WATER.match(label) or WATER.match(kind)):
             return f"site {quote(label)} is water or hydroxyl, but the CIF has no hydrogen; add the hydrogen atoms."
     return None
 

@@ -83,17 +83,10 @@ def decode(content: bytes | str) -> str:
 
 
 def _decode_bytes(data: bytes) -> str:
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if data.startswith(mark):
-            return data.decode(encoding, errors="replace")
-    head = data[:4096]
-    for zeros, encoding in ((head[1::2], "utf-16-le"), (head[::2], "utf-16-be")):
-        if head and zeros.count(0) > 0.9 * len(zeros) > 0:
-            return data.decode(encoding, errors="replace")
     if b"\0" in data.rstrip(b"\x1a\0"):
         raise StructureError("the file is binary, not text; check the source.")
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("cp1252", errors="replace")
 
