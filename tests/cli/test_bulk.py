@@ -123,6 +123,24 @@ def test_heads_and_models_are_listed(bulk, run, monkeypatch):
     assert "medium-mpa-0" in names
 
 
+def test_heads_are_installed_and_removed(tiny_fit, whole_fit, run, tmp_path, monkeypatch):
+    own = tmp_path / "own"
+    monkeypatch.setenv("MACE_BOUNDS_HEADS", str(own))
+    assert run("heads", "install", tiny_fit.folder, "--name", "mine").exit_code == 0
+    assert run("heads", "install", tiny_fit.folder, "--name", "mine").exit_code == 0  # the same one
+    other = run("heads", "install", whole_fit.folder, "--name", "mine")
+    assert other.exit_code == 2
+    assert "another head; choose another name, replace it (--force)" in other.stderr
+    assert run("heads", "install", whole_fit.folder, "--name", "mine", "--force").exit_code == 0
+    assert (own / "mine" / "config.json").read_bytes() == (whole_fit.folder / "config.json").read_bytes()
+    assert "mine" in run("heads").stdout
+    (tmp_path / "no-head").mkdir()
+    for refused in (["install", tmp_path / "no-head"], ["remove", "mini"], ["remove", "../own"], ["install"]):
+        assert run("heads", *refused).exit_code == 2
+    assert run("heads", "remove", "mine").stdout.startswith("removed ")
+    assert list(own.iterdir()) == []
+
+
 def test_progress_off_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):
     monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
     with console.progress("structures", 4) as update:

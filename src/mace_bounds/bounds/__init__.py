@@ -8,7 +8,16 @@ from mace_bounds.bounds.geometry import (
     atoms_with_bounds,
     geometry_columns,
 )
-from mace_bounds.bounds.library import HeadCard, find_head, list_heads, load_head, named_head, read_card
+from mace_bounds.bounds.library import (
+    HeadCard,
+    find_head,
+    install_head,
+    list_heads,
+    load_head,
+    named_head,
+    read_card,
+    remove_head,
+)
 from mace_bounds.bounds.predictor import Bounds, BoundsPredictor, score
 from mace_bounds.bounds.table import IN_TRAINING, SUSPECT, bounds_table, detailed_table, provenance
 
@@ -27,10 +36,12 @@ __all__ = [
     "detailed_table",
     "find_head",
     "geometry_columns",
+    "install_head",
     "list_heads",
     "load_head",
     "named_head",
     "provenance",
     "read_card",
+    "remove_head",
     "score",
 ]

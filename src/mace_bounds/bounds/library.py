@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds._io import heads_folder
-from mace_bounds.backbones import DEFAULT_MODEL, digest_of
+from mace_bounds.backbones import DEFAULT_MODEL, digest_of, find_weights
 from mace_bounds.calibration import CalibratedHead, read_config
 from mace_bounds.calibration import load_head as load_head_folder
-from mace_bounds.errors import HeadError
+from mace_bounds.errors import HeadError, nearest
 from mace_bounds.head import CONFIG, TENSORS, is_head_folder
 from mace_bounds.levels import Levels
 
@@ -126,16 +127,26 @@ def find_head(model: str | Path | None, head: str | Path | None = None, digest: 
     if head is not None:
         return named_head(head)
     wanted = str(model if model is not None else DEFAULT_MODEL)
-    digest = digest or digest_of(wanted)
-    for card in list_heads():
-        if card.reason:
-            continue
-        if card.model_digest == digest or (digest is None and card.model == wanted):
-            return card.path
+    found = _fitting(wanted, digest)
+    if found is None and digest is None and wanted != DEFAULT_MODEL:
+        wanted = find_weights(
+            wanted
+        ).model  # another way to write a name; an error where there is no such model
+        found = _fitting(wanted, None)
+    if found is not None:
+        return found
     raise HeadError(
         f"no installed head fits the model {wanted}; build one (mace-bounds build OUT --model {wanted}; --dry-run says "
         "what that takes) and pass --head OUT/head, or use --model mini, whose head ships with the package."
     )
+
+
+def _fitting(model: str, digest: str | None) -> Path | None:
+    digest = digest or digest_of(model)
+    for card in list_heads():
+        if not card.reason and (card.model_digest == digest or (digest is None and card.model == model)):
+            return card.path
+    return None
 
 
 def named_head(head: str | Path) -> Path:
@@ -145,9 +156,68 @@ def named_head(head: str | Path) -> Path:
     for card in list_heads():
         if card.name == str(head):
             return card.path
+    known = {card.name.casefold(): card.path for card in list_heads()}
+    if str(head).casefold() in known:
+        return known[str(head).casefold()]
     raise HeadError(
-        f"{str(head)!r} is neither a head folder nor the name of an installed head; mace-bounds heads lists these."
+        f"{str(head)!r} is neither a head folder nor the name of an installed head"
+        f"{nearest(str(head), [card.name for card in list_heads()]) or '; mace-bounds heads lists these.'}"
     )
+
+
+def install_head(head: str | Path, name: str | None = None, *, force: bool = False) -> Path:
+    """Copy a head to where commands look for heads by themselves, whole or not at all.
+
+    Parameters
+    ----------
+    head : path
+        A head folder; it is read before it is copied.
+    name : str, optional
+        Name of the copy; that of the folder by default.
+    force : bool
+        Replace another head of this name.
+
+    Raises
+    ------
+    HeadError
+        If the folder is no head, another head of this name is there, or the name is none.
+    """
+    head = Path(head).absolute()
+    name = head.name if name is None else name
+    if not name or Path(name).name != name or name.startswith("."):
+        raise HeadError(f"{name!r} is not a plain name for a head; leave out folders and leading dots.")
+    load_head_folder(head)
+    target = heads_folder() / name
+    if target.exists() and not force:
+        if is_head_folder(target) and read_card(target).digest == read_card(head).digest:
+            return target
+        raise HeadError(
+            f"{target} is another head; choose another name, replace it (--force) or remove it (mace-bounds heads "
+            f"remove {name})."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made, old = target.with_name(f".{name}.tmp"), target.with_name(f".{name}.old")
+    for leftover in (made, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(head, made)
+    if target.exists():
+        target.rename(old)
+    made.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def remove_head(name: str) -> Path:
+    """Delete one of the user's own installed heads; HeadError if there is none of this name."""
+    target = heads_folder() / name
+    if Path(name).name != name or not is_head_folder(target):
+        own = [card.name for card in list_heads() if not card.shipped]
+        raise HeadError(f"there is no head {name!r} of your own in {heads_folder()}{nearest(name, own)}")
+    gone = target.with_name(f".{name}.old")
+    shutil.rmtree(gone, ignore_errors=True)
+    target.rename(gone)
+    shutil.rmtree(gone)
+    return target
 
 
 def _cards(folder: Path, *, shipped: bool) -> Iterator[HeadCard]:

@@ -77,7 +77,7 @@ COMMANDS = {
     "heads": About(
         "heads",
         "List the installed heads and their measured coverage.",
-        ("heads",),
+        ("heads", "heads install my-head --name mine", "heads remove mine"),
     ),
 }
 """Every command by its name. Its module is imported when it runs, so that ``--help`` costs nothing."""

@@ -51,8 +51,8 @@ def build(
             for text in planned.notes:
                 console.note(f"note: {text}")
         return
+    from mace_bounds.bounds import install_head
     from mace_bounds.pipeline import build as run
-    from mace_bounds.pipeline import install_head
 
     with _Stages() as stages:
         result = run(out, config, progress=stages.update, note=console.note)

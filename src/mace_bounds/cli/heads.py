@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -33,6 +33,20 @@ IncludeTrainingOption = Annotated[
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the head that is there.")]
 NotesOption = Annotated[str, typer.Option("--notes", help="For the card: what the data are.")]
+ActionArgument = Annotated[
+    Literal["install", "remove"] | None,
+    typer.Argument(
+        metavar="[install|remove]", help="Copy a head to your own, or delete one; else list them."
+    ),
+]
+WhichArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[HEAD]", help="Folder of the head to install, name of the one to remove."),
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="Under which name to install it.", show_default="its folder's")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace an installed head of this name.")]
 LicenceOption = Annotated[str, typer.Option("--licence", help="For the card: licence of the data.")]
 
 
@@ -96,13 +110,29 @@ def _summary(report: FitReport, store: Path) -> dict[str, object]:
     }
 
 
-def heads(as_json: JsonOption = False) -> None:
+def heads(
+    action: ActionArgument = None,
+    head: WhichArgument = None,
+    name: NameOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """List the installed heads and their measured coverage.
 
-    Heads are looked for among those that ship with the package, and in your own folder.
+    Heads are looked for among those that ship with the package, and in your own folder; install and remove change the
+    latter. A head that is installed is found by the name of its model alone.
     """
-    from mace_bounds.bounds import list_heads
+    from mace_bounds.bounds import install_head, list_heads, remove_head
 
+    if action is not None:
+        if head is None:
+            raise typer.BadParameter(f"name the head: mace-bounds heads {action} HEAD")
+        path = install_head(head, name, force=force) if action == "install" else remove_head(head)
+        if as_json:
+            console.write_json({"command": f"heads {action}", "head": str(path)})
+        else:
+            console.say(f"installed as {path}" if action == "install" else f"removed {path}")
+        return
     cards = list_heads()
     if as_json:
         console.write_json(

@@ -2,6 +2,6 @@
 
 from mace_bounds.pipeline.config import BuildConfig
 from mace_bounds.pipeline.plan import Plan, plan
-from mace_bounds.pipeline.run import BuildResult, build, install_head
+from mace_bounds.pipeline.run import BuildResult, build
 
-__all__ = ["BuildConfig", "BuildResult", "Plan", "build", "install_head", "plan"]
+__all__ = ["BuildConfig", "BuildResult", "Plan", "build", "plan"]

@@ -116,8 +116,8 @@ class BuildConfig:
         ModelError
             If the model is neither a name nor a path.
         """
-        find_weights(self.model)
-        model = str(Path(self.model).absolute()) if Path(self.model).exists() else str(self.model)
+        weights = find_weights(self.model)
+        model = str(Path(self.model).absolute()) if Path(self.model).exists() else weights.model
         sources = [_canonical(str(source)) for source in self.sources]
         twice = [source for k, source in enumerate(sources) if source in sources[:k]]
         if twice:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds._io import file_sha256, heads_folder, locked, remove_temporaries
+from mace_bounds._io import file_sha256, locked, remove_temporaries
 from mace_bounds.auditing import AuditConfig, audit
 from mace_bounds.backbones import fetch_weights, find_weights
 from mace_bounds.bounds import read_card
@@ -202,29 +202,6 @@ def audit_the_head(store: Path, config: BuildConfig, state: State, progress: Pro
     made = {"folder": AUDIT_FOLDER, "report": result.report.name, "counts": result.summary["counts"]}
     made |= {"measured_on": result.summary["measured_on"], "coverage": result.summary.get("coverage", [])}
     state.finish(AUDIT, inputs, made, stamp(since))
-
-
-def install_head(head: Path, name: str) -> Path:
-    """Copy a head to where commands look for heads by themselves.
-
-    Raises
-    ------
-    HeadError
-        If another head of this name is there, or the name is none.
-    """
-    if Path(name).name != name or name.startswith("."):
-        raise HeadError(f"{name!r} is not a plain name for a head; leave out folders and leading dots.")
-    target = heads_folder() / name
-    if target.exists():
-        if is_head_folder(target) and read_card(target).digest == read_card(head).digest:
-            return target
-        raise HeadError(f"{target} is another head; choose another name or delete it.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    made = target.with_name(f".{name}.tmp")
-    shutil.rmtree(made, ignore_errors=True)
-    shutil.copytree(head, made)
-    made.rename(target)
-    return target
 
 
 def stamp(since: float) -> dict[str, Any]:

@@ -4,14 +4,47 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from mace_bounds.backbones.base import ModelInfo, WeightsFile
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.backbones.mace import embedded as _embedded
-from mace_bounds.errors import ModelError
+from mace_bounds.errors import ModelError, nearest
 
 MPA_0_BYTES = 79_462_305  # a known fact, never measured by this project
+
+
+PUBLISHED = {"mp-0": "medium", "mp-0a": "medium", "mp-0b": "medium-0b", "mp-0b2": "medium-0b2", "mp-0b3": "medium-0b3",
+             "mpa-0": "medium-mpa-0", "omat-0": "medium-omat-0"}  # fmt: skip
+"""Names of papers and leaderboards, without MACE, to mace's own: where there are several sizes, the medium one."""
+
+
+def canonical(model: str | Path) -> str | Path:
+    """Return mace's own name for any way to write it (``MACE-MPA-0``, ``mpa-0``, ``Mini``); all else as it is.
+
+    Letter case, punctuation and the word MACE do not matter, nor does the order of size and name (``mp-0-small``).
+    """
+    given = str(model)
+    if given in (_embedded.MINI, _mace.MPA_0) or Path(given).exists() or "/" in given:
+        return model
+    if given in _mace.names():
+        return model
+    return _aliases(tuple(_mace.names())).get(_bare(given), model)
+
+
+@lru_cache(maxsize=1)
+def _aliases(names: tuple[str, ...]) -> dict[str, str]:
+    aliases = {_bare(published): name for published, name in PUBLISHED.items() if name in names}
+    for published, medium in PUBLISHED.items():
+        for size in ("small", "medium", "large"):
+            if (name := medium.replace("medium", size)) in names:
+                aliases |= {_bare(f"{size}-{published}"): name, _bare(f"{published}-{size}"): name}
+    return aliases | {_bare(name): name for name in (*names, _embedded.MINI)}
+
+
+def _bare(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum()).removeprefix("mace")
 
 
 def list_models() -> list[ModelInfo]:
@@ -39,14 +72,15 @@ def is_known_name(model: str | Path) -> bool:
 
 def find_weights(model: str | Path) -> WeightsFile:
     """As :func:`mace_bounds.backbones.find_weights`."""
+    model = canonical(model)
     path = _embedded.MINI_FOLDER if str(model) == _embedded.MINI else Path(model)
     path = path / _embedded.WEIGHTS if path.is_dir() else path
     if not is_known_name(model):
         if path.is_file():
             return WeightsFile(str(model), path, True, None, path.stat().st_size)
         raise ModelError(
-            f"{str(model)!r} is neither mini, nor a name that mace knows, nor an existing file; "
-            "mace-bounds models lists what there is."
+            f"{str(model)!r} is neither mini, nor a name that mace knows, nor an existing file"
+            f"{nearest(str(model), [_embedded.MINI, *_mace.names()]) or '; mace-bounds models lists what there is.'}"
         )
     path, url = _mace.cache_file(str(model))
     here = path.is_file()

@@ -1,0 +1,50 @@
+"""Names of models as people write them."""
+
+import pytest
+
+from mace_bounds.backbones import find_weights
+from mace_bounds.bounds import find_head
+from mace_bounds.errors import HeadError, ModelError
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("MACE-MPA-0", "medium-mpa-0"),
+        ("mpa-0", "medium-mpa-0"),
+        ("mace-mpa-0", "medium-mpa-0"),
+        ("mace-mpa-0-medium", "medium-mpa-0"),
+        ("Medium_MPA_0", "medium-mpa-0"),
+        ("MACE-MP-0", "medium"),
+        ("MACE-MP-0 small", "small"),
+        ("mace-mp-0b3", "medium-0b3"),
+        ("large-mp-0b2", "large-0b2"),
+        ("MACE-OMAT-0", "medium-omat-0"),
+        ("matpes-pbe-0", "mace-matpes-pbe-0"),
+        ("MACE-MatPES-r2SCAN-0", "mace-matpes-r2scan-0"),
+        ("Mini", "mini"),
+        ("mini", "mini"),
+        ("large", "large"),
+    ],
+)
+def test_a_name_may_be_written_as_in_papers(given, name):
+    assert find_weights(given).model == name
+
+
+def test_a_typing_error_is_answered_with_the_nearest_name():
+    with pytest.raises(ModelError, match="did you mean 'medium-mpa-0'"):
+        find_weights("medium-mpq-0")
+    with pytest.raises(ModelError, match="did you mean 'mini'"):
+        find_head("minni")
+    with pytest.raises(ModelError, match="mace-bounds models lists"):
+        find_weights("zzzz")
+    with pytest.raises(HeadError, match="did you mean 'mini'"):
+        find_head(None, "minni")
+
+
+def test_heads_are_found_by_every_name_of_their_model(tmp_path, monkeypatch):
+    assert find_head("MINI").name == find_head("mini").name == "mini"
+    assert find_head(None, "Mini").name == "mini"
+    monkeypatch.setenv("MACE_BOUNDS_HEADS", str(tmp_path))
+    with pytest.raises(HeadError, match="no installed head fits the model medium-mpa-0"):
+        find_head("MACE-MPA-0")
