@@ -48,6 +48,16 @@ def test_the_kernel_recovers_what_is_not_linear():
     assert error["kernel"] < 0.2 < 0.6 < error["log_ridge"]  # the truth itself spreads by 0.7
 
 
+def test_pops_recovers_a_linear_width():
+    inputs, _, groups, _ = make(6000, seed=3)
+    truth = 0.004 + 1.5 * inputs.support_width
+    residual = truth * np.random.default_rng(4).standard_normal(len(truth))
+    model = fit("pops", inputs, residual, groups)
+    ratio = model.parameters["coefficients"][1] / model.parameters["coefficients"][0]
+    assert ratio == pytest.approx(1.5 / 0.004, rel=0.2)
+    np.testing.assert_allclose(model.sigma(inputs), truth, rtol=0.12)
+
+
 def test_the_ellipsoid_is_used_where_there_is_one():
     inputs, _, groups, _ = make(1500, seed=13)
     width = 0.02 * np.exp(0.7 * np.random.default_rng(14).standard_normal(1500))
@@ -146,6 +156,6 @@ def test_faults_are_named(rows):
     with pytest.raises(HeadError, match="choose one of these"):
         fit_scale("magic", inputs, residual, groups, 0)
     with pytest.raises(HeadError, match="fit the head again"):
-        ScaleModel.from_tensors({}, {"kind": "log_ridge"})
+        ScaleModel.from_tensors({}, {"kind": "pops"})
     with pytest.raises(HeadError, match="of kind low_rank cannot be used"):
         ScaleModel.from_tensors(model.to_tensors(), {"kind": "low_rank"})

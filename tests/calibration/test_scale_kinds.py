@@ -7,7 +7,7 @@ from sklearn.linear_model import GammaRegressor
 
 from mace_bounds.calibration import ScaleInputs, scale_kinds
 from mace_bounds.calibration.inputs import KernelSpace, kernel, landmarks
-from mace_bounds.calibration.scale_kinds import laplace_path
+from mace_bounds.calibration.scale_kinds import gamma_nnls, laplace_path
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,22 @@ def test_the_gradient_against_finite_differences(regression, monkeypatch):
         (loss(point + step * e)[0] - loss(point - step * e)[0]) / (2 * step) for e in np.eye(len(point))
     ]
     np.testing.assert_allclose(loss(point)[1], numeric, rtol=1e-5, atol=1e-8)
+
+
+def test_gamma_nnls_reaches_the_minimum_of_the_deviance():
+    rng = np.random.default_rng(1)
+    x = rng.uniform(0.1, 1.0, (400, 4))
+    w = rng.uniform(0.5, 1.5, 400)
+    y = (x @ [1.0, 0.0, 2.0, 0.3]) * rng.gamma(2.0, 0.5, 400)
+
+    def deviance(theta):
+        mean = x @ theta
+        return np.average(y / mean + np.log(mean), weights=w)
+
+    best = minimize(deviance, np.ones(4), bounds=[(1e-12, None)] * 4, method="L-BFGS-B")
+    theta = gamma_nnls(x, y, w, max_iterations=200, tolerance=1e-12)
+    assert np.all(theta >= 0)
+    assert deviance(theta) <= best.fun + 1e-6
 
 
 def test_left_out_leverage_is_that_of_a_fit_without_the_row():

@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture(scope="module")
 def options(tiny_model_folder):
     shares = ["--fit-share", "0.4", "--calibration-share", "0.3"]
-    return ["--model", str(tiny_model_folder), *shares, "--methods", "llpr, scale_log_ridge"]
+    return ["--model", str(tiny_model_folder), *shares, "--methods", "llpr, scale_pops"]
 
 
 def test_the_table_on_the_screen_is_the_one_in_the_folder(run, options, tiny_store, tmp_path):
@@ -19,7 +19,7 @@ def test_the_table_on_the_screen_is_the_one_in_the_folder(run, options, tiny_sto
     )  # four splits in all
     assert result.exit_code == 0, result.stderr
     table = pd.read_csv(out / "compare.csv")
-    assert set(table["method"]) == {"llpr", "scale_log_ridge", "constant"}
+    assert set(table["method"]) == {"llpr", "scale_pops", "constant"}
     assert "New compositions, 2 splits" in result.stdout
     assert "New chemical systems, 2 splits" in result.stdout
     for row in table.to_dict("records"):
@@ -39,8 +39,8 @@ def test_json_stands_alone_and_a_finished_comparison_is_not_computed_again(
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "splits").iterdir()}
     assert json.loads(run(*line).stdout) == first
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "splits").iterdir()} == written
-    assert {row["method"] for row in first["table"]} == {"llpr", "scale_log_ridge", "constant"}
-    assert {row["method"] for row in first["seconds"]} == {"llpr", "scale_log_ridge", "constant"}
+    assert {row["method"] for row in first["table"]} == {"llpr", "scale_pops", "constant"}
+    assert {row["method"] for row in first["seconds"]} == {"llpr", "scale_pops", "constant"}
 
 
 @pytest.mark.parametrize(

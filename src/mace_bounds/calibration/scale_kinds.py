@@ -1,4 +1,4 @@
-"""The kinds of σ(x), a class each, and the regression behind them: deterministic, with closed-form gradients.
+"""The kinds of σ(x), a class each, and the two regressions behind them: deterministic, with closed-form gradients.
 
 A new kind is a class with the methods of :class:`Kind`, and a line in :data:`KINDS`.
 """
@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.calibration.inputs import Arrays, KernelSpace, ScaleInputs, kernel, landmarks
-from mace_bounds.head import minimise
+from mace_bounds.head import minimise, weighted_quantile
 
 Shapes: TypeAlias = Mapping[str, tuple[int | str, ...]]
 """Shapes of arrays by name: a length, a word for one that is the same wherever it stands, or ``"word+1"``."""
 
 _PATH = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # ridge strengths, in units of a candidate's
+_CLIP_QUANTILE = 0.995  # sizes above this quantile are cut before a mean is fitted to them
 _MARGIN = np.log(2.0)  # by which a logarithm may leave its training range
 _LOG_LINEAR: Shapes = {
     "floors": ("widths",),
@@ -90,6 +91,26 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class Support:
+    """c0 + c1·support, not negative, by a gamma fit: the width of POPS as it is."""
+
+    strengths: ClassVar[tuple[float, ...]] = (1.0,)
+    arrays: ClassVar[tuple[str, ...]] = ("coefficients", "low", "high")
+    minimum: ClassVar[int] = 0
+
+    def fit(self, rows: TrainingRows, strengths: Sequence[float]) -> list[Arrays]:
+        """Gamma regression of |r|, the largest cut."""
+        columns = np.column_stack([np.ones(len(rows.size)), rows.inputs.support_width])
+        coefficients = gamma_nnls(columns, _cut(rows.size, rows.w), rows.w)
+        return [{"coefficients": coefficients, **_clamps(columns[:, 1:])} for _ in strengths]
+
+    def size(self, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> NDArray[np.float64]:
+        """Linear in the clamped support."""
+        column = np.clip(inputs.support_width, arrays["low"][0], arrays["high"][0])
+        return np.asarray(arrays["coefficients"][0] + arrays["coefficients"][1] * column)
+
+
+@dataclass(frozen=True)
 class LogLinear:
     """log σ linear in log widths, log distance, atomic fractions and, on demand, features and kernels around rows.
 
@@ -149,6 +170,7 @@ class LogLinear:
 
 KINDS: dict[str, Kind] = {
     "constant": Constant(),
+    "pops": Support(),
     "log_ridge": LogLinear(with_kernel=False, minimum=50),
     "kernel": LogLinear(with_kernel=True, minimum=200),
 }
@@ -162,6 +184,16 @@ def _mean_paths(
     ridges = sorted({strength * step for strength in strengths for step in _PATH})
     solved = dict(zip(ridges, laplace_path(design, rows.size, rows.w, ridges), strict=True))
     return [np.mean([solved[strength * step] for step in _PATH], axis=0) for strength in strengths]
+
+
+def _cut(size: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float64]:
+    cut = weighted_quantile(size, w, _CLIP_QUANTILE * w.sum())
+    return np.minimum(size, cut) if cut > 0 else size
+
+
+def _clamps(columns: NDArray[np.float64]) -> Arrays:
+    """Training range of each column, a factor of two wider on both sides."""
+    return {"low": 0.5 * columns.min(axis=0), "high": 2.0 * columns.max(axis=0)}
 
 
 def laplace_path(
@@ -213,3 +245,48 @@ def laplace_path(
         intercept = np.log(float(a @ np.exp(eta - top)) / total) + top + np.log(level)
         out[k] = np.concatenate([[intercept - centre @ slopes], slopes])
     return out
+
+
+def gamma_nnls(
+    design: NDArray[np.float64],
+    target: NDArray[np.float64],
+    w: NDArray[np.float64],
+    max_iterations: int = 50,
+    tolerance: float = 1e-6,
+) -> NDArray[np.float64]:
+    """Fit a mean that is linear in non-negative columns with non-negative coefficients, for gamma-like noise.
+
+    Minimises the gamma deviance Σ w (y/μ + log μ), μ = design·θ, θ ≥ 0: the noise of a squared residual is
+    proportional to its mean, so plain least squares would only see the largest rows.
+
+    ``design`` (n, p): columns, not negative; ``target``, ``w`` (n,): non-negative sizes (|r| or r²), and row
+    weights; ``max_iterations``, ``tolerance``: of the iteratively reweighted least squares; stop on the
+    relative change of the deviance.
+    Returns (p,): coefficients, not negative.
+
+    References: McCullagh & Nelder, *Generalized Linear Models*, 1989, chapter 8; Lawson & Hanson, NNLS.
+    """
+    from scipy.optimize import nnls
+
+    level = float(np.average(target, weights=w))
+    unit = np.maximum(np.abs(design).max(axis=0), 1e-300)
+    x, y = design / unit, target / level
+    mean = np.ones(len(y))
+    theta = np.zeros(x.shape[1])
+    best, deviance = theta, np.inf
+    for _ in range(max_iterations):
+        weight = w / mean**2
+        gram = (x * weight[:, None]).T @ x
+        gram[np.diag_indices_from(gram)] += 1e-10 * np.trace(gram) / len(gram)
+        factor = np.linalg.cholesky(gram)
+        step, _ = nnls(factor.T, np.linalg.solve(factor, x.T @ (weight * y)))
+        theta = step if not theta.any() else 0.5 * (theta + step)  # damped: undamped steps can cycle
+        mean = np.maximum(x @ theta, 1e-6)
+        value = float(np.average(y / mean + np.log(mean), weights=w))
+        if value < deviance:
+            best = theta
+        if abs(deviance - value) <= tolerance * (1.0 + abs(value)):
+            break
+        deviance = min(value, deviance)
+    coefficients: NDArray[np.float64] = best * level / unit
+    return coefficients
