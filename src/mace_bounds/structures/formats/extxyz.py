@@ -13,7 +13,7 @@ from mace_bounds.errors import StructureError
 from mace_bounds.structures.check import too_many_atoms
 from mace_bounds.structures.crystal import crystal_of, numbers_of, require_periodic
 from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
-from mace_bounds.structures.labels import find_label, hull_distance, licence_flags
+from mace_bounds.structures.labels import Label, find_label, hull_distance, licence_flags
 from mace_bounds.structures.record import Record
 from mace_bounds.structures.text import clean
 
@@ -42,6 +42,10 @@ _FALSE = {"F", "False", "false", "FALSE", "0"}
 _ID_KEYS = ("id", "material_id", "mat_id", "name")
 _DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
 _MAX_LINE = 1_000_000
+ISOLATED = (
+    "the frame is an isolated atom (config_type or a box with one atom), whose energy is a reference and no crystal's; "
+    "leave such frames out."
+)
 
 
 def parse_comment(line: str) -> dict[str, str]:
@@ -158,6 +162,8 @@ def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Recor
     except StructureError as error:
         return Record.failed(str(error), id=name, source=source)
     label = find_label(info, energy_key, run_type=info.get("run_type"), thermo_type=info.get("thermo_type"))
+    if label.energy_ev is not None and _is_reference(info, len(numbers)):
+        label = Label(reason=ISOLATED)
     return Record(
         name,
         source,
@@ -169,6 +175,12 @@ def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Recor
         flags=flags + licence_flags(name, info.get("licence") or info.get("license")),
         hull_distance_ev_per_atom=hull_distance(info),
     )
+
+
+def _is_reference(info: dict[str, str], n_atoms: int) -> bool:
+    """Tell whether a frame is the reference of an isolated atom, as training sets of MACE have them."""
+    kind = re.sub(r"[^a-z]", "", (info.get("config_type") or info.get("REF_config_type") or "").lower())
+    return n_atoms == 1 and kind in ("isolatedatom", "isolatedatoms", "atom", "singleatom", "freeatom")
 
 
 def _name_of(info: dict[str, str]) -> str:

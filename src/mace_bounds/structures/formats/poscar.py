@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +19,11 @@ from mace_bounds.structures.text import clean
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
+_CARTESIAN = ("C", "c", "K", "k")
+_MODES = (*_CARTESIAN, "D", "d")
+_MAX_HEAD = 60
 _SYMBOL = re.compile(r"[A-Z][a-z]?(?![a-z])")
 
 
@@ -37,6 +44,43 @@ def parse_poscar(text: str, options: ReadOptions = DEFAULTS) -> Iterator[Record]
 def _parse(lines: list[str], max_atoms: int | None) -> Record:
     if len(lines) < 8:
         raise StructureError(f"a POSCAR has at least 8 lines and this file has {len(lines)}; check it.")
+    head = _head(lines)
+    cell, factor, counts = head.cell, head.factor, head.counts
+    n_atoms, row = sum(counts), head.n_lines
+    if max_atoms is not None and n_atoms > max_atoms:
+        raise StructureError(too_many_atoms(n_atoms, max_atoms))
+    if row < len(lines) and lines[row].strip()[:1] in ("S", "s"):
+        row += 1
+    mode = lines[row].strip() if row < len(lines) else ""
+    if mode[:1] not in _MODES and _is_vector(mode):
+        raise StructureError(
+            f"line {row + 1} holds {clean(mode, 40)!r} where 'Direct' or 'Cartesian' belongs; add that line above the "
+            "coordinates."
+        )
+    rows = [line.split() for line in lines[row + 1 : row + 1 + n_atoms]]
+    if len(rows) < n_atoms or any(len(words) < 3 for words in rows):
+        raise StructureError(
+            f"the file is cut off: it has fewer than {n_atoms} rows of coordinates; fetch it again."
+        )
+    coordinates = np.array([_numbers(" ".join(words[:3]), "three coordinates", (3,)) for words in rows])
+    coordinates = coordinates.reshape(-1, 3)
+    numbers, flags = numbers_of(_symbols(head.names, counts, rows, lines[0]))
+    positions = coordinates * factor if mode[:1] in _CARTESIAN else coordinates @ cell
+    return Record(crystal=crystal_of(numbers, positions, cell), flags=flags)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What stands above the coordinates: cell and scale, symbols (none in VASP 4), numbers of atoms, lines taken."""
+
+    cell: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    names: list[str]
+    counts: list[int]
+    n_lines: int
+
+
+def _head(lines: list[str]) -> _Head:
     scale = _numbers(lines[1], "a scale factor in line 2", allowed=(1, 3))
     cell = np.array([_numbers(lines[i], f"a lattice vector in line {i + 1}", (3,)) for i in (2, 3, 4)])
     if len(scale) == 1 and scale[0] < 0:
@@ -46,28 +90,18 @@ def _parse(lines: list[str], max_atoms: int | None) -> Record:
         factor = np.broadcast_to(np.array(scale), (3,))
     cell = cell * factor
 
-    names, row = lines[5].split(), 6
-    if names and names[0].isdecimal():  # VASP 4: no line of element symbols
-        names, row = [], 5
-    counts = _counts(lines[row], row)
-    n_atoms = sum(counts)
-    if max_atoms is not None and n_atoms > max_atoms:
-        raise StructureError(too_many_atoms(n_atoms, max_atoms))
-    row += 1
-    if row < len(lines) and lines[row].strip()[:1] in ("S", "s"):
+    names, row = [], 5
+    while row < len(lines) and (words := lines[row].split()) and not words[0].isdecimal() and row < _MAX_HEAD:
+        names += words  # VASP breaks the line after 20 symbols; VASP 4 has none
         row += 1
-    mode = lines[row].strip()[:1] if row < len(lines) else ""
-    rows = [line.split() for line in lines[row + 1 : row + 1 + n_atoms]]
-    if len(rows) < n_atoms or any(len(words) < 3 for words in rows):
-        raise StructureError(
-            f"the file is cut off: it has fewer than {n_atoms} rows of coordinates; fetch it again."
-        )
-    coordinates = np.array([_numbers(" ".join(words[:3]), "three coordinates", (3,)) for words in rows])
-    coordinates = coordinates.reshape(-1, 3)
-    cartesian = mode in ("C", "c", "K", "k")
-    numbers, flags = numbers_of(_symbols(names, counts, rows, lines[0]))
-    positions = coordinates * factor if cartesian else coordinates @ cell
-    return Record(crystal=crystal_of(numbers, positions, cell), flags=flags)
+    if row == len(lines):
+        raise StructureError("the POSCAR has no line with numbers of atoms; correct the POSCAR.")
+    counts = _counts(lines[row], row)
+    row += 1
+    while row < len(lines) and len(counts) < len(names) and all(w.isdecimal() for w in lines[row].split() or "-"):
+        counts += _counts(lines[row], row)
+        row += 1
+    return _Head(cell, np.asarray(factor), names, counts, row)
 
 
 def _numbers(line: str, what: str, allowed: tuple[int, ...]) -> list[float]:
@@ -101,6 +135,11 @@ def _symbols(names: list[str], counts: list[int], rows: list[list[str]], comment
             raise StructureError(
                 f"line 6 has {len(names)} element symbols for {len(counts)} numbers of atoms; correct the POSCAR."
             )
+        fraction = next((name for name in names if re.match(r"[A-Z][a-z]?\d*\.\d", name)), None)
+        if fraction is not None:
+            raise StructureError(
+                f"{clean(fraction, 20)!r} is a pseudo-atom of fractional charge and no chemical element; remove such atoms."
+            )
         symbols = [re.split(r"[_/.]", name)[0] for name in names]
         return [symbol for symbol, n in zip(symbols, counts, strict=False) for _ in range(n)]
     last = [words[-1] if len(words) > 3 else "" for words in rows]
@@ -112,6 +151,37 @@ def _symbols(names: list[str], counts: list[int], rows: list[list[str]], comment
     raise StructureError(
         "the POSCAR names no elements (VASP 4 format); add a line of element symbols above the numbers of atoms."
     )
+
+
+def parse_xdatcar(lines: Iterator[str], options: ReadOptions = DEFAULTS) -> Iterator[Record]:
+    """Yield one record per frame of an XDATCAR, of fixed or of changing cell; it holds no energies."""
+    head: list[str] = []
+    fresh: list[str] = []
+    frame = 0
+    for line in lines:
+        if "configuration=" not in line:
+            fresh.append(line.rstrip("\n"))
+            if len(fresh) > _MAX_HEAD:
+                raise StructureError(f"frame {frame} of the XDATCAR has no line 'configuration='; fetch it again.")
+            continue
+        head, fresh = (fresh if any(text.strip() for text in fresh) else head), []
+        try:
+            if len(head) < 7:
+                raise StructureError("the head of the XDATCAR is cut off; fetch it again.")
+            n_atoms = sum(_head(head).counts)
+            mode = "Cartesian" if line.strip()[:1] in _CARTESIAN else "Direct"
+            if options.max_atoms is not None and n_atoms > options.max_atoms:
+                for _ in islice(lines, n_atoms):
+                    pass
+                raise StructureError(too_many_atoms(n_atoms, options.max_atoms))
+            rows = [row.rstrip("\n") for row in islice(lines, n_atoms)]
+            with np.errstate(all="ignore"):
+                yield _parse([*head, mode, *rows], options.max_atoms)
+        except StructureError as error:
+            yield Record.failed(str(error))
+        frame += 1
+    if not frame:
+        raise StructureError("the XDATCAR holds no frame; fetch it again.")
 
 
 def _looks_like_poscar(data: bytes) -> bool:
@@ -133,4 +203,12 @@ POSCAR = Format(
     sniff=_looks_like_poscar,
     parse=parse_poscar,
     max_bytes=20_000_000,
+)
+XDATCAR = Format(
+    name="XDATCAR",
+    suffixes=(".xdatcar",),
+    file_names=r"XDATCAR([._-].*)?",
+    sniff=lambda data: _looks_like_poscar(data) and "configuration=" in beginning(data),
+    parse=parse_xdatcar,
+    takes="lines",
 )
