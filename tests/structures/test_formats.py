@@ -68,7 +68,10 @@ def test_no_two_formats_share_a_name():
 
 
 def test_the_help_of_commands_names_every_format(monkeypatch):
-    assert help_text() == "CIF, extxyz, POSCAR, JSON entries, JSON lines, ase .traj or ase .db (packed too)"
+    assert help_text() == (
+        "CIF, extxyz, XSF, OUTCAR, XDATCAR, POSCAR, JSON entries, JSON lines, vasprun.xml, ase .traj or ase .db "
+        "(packed too)"
+    )
     monkeypatch.setenv("COLUMNS", "200")
     for command in ("score", "features"):
         words = " ".join(re.sub(r"[│\s]+", " ", CliRunner().invoke(app, [command, "--help"]).output).split())

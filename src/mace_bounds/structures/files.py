@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from collections import Counter
 from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds.errors import SourceError, StructureError
-from mace_bounds.structures.formats import format_of, help_text
+from mace_bounds.structures.formats import FORMATS, bare_name, format_of, help_text
+from mace_bounds.structures.formats.foreign import foreign_name
 from mace_bounds.structures.text import clean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_OF_A_RUN = re.compile(r"(OUTCAR|XDATCAR|POSCAR|CONTCAR)(\.(relax|static)\d*|\.orig)?")
 EMPTY_FILE = "the file is empty; check the source."
 
 
@@ -25,7 +29,64 @@ def empty_folder(name: object) -> str:
 
 def _is_source(path: Path) -> bool:
     """Tell whether a file in a folder is taken for structures; summaries of runs are not."""
-    return format_of(path) is not None and not path.name.endswith(".summary.json")
+    return format_of(path) is not None and not _is_summary(path)
+
+
+def left_out(item: str | os.PathLike[str]) -> str | None:
+    """Return one sentence about the files of a folder that are not read, by kind; None if there are none."""
+    folder = Path(item)
+    try:
+        if not folder.is_dir():
+            return None
+    except (OSError, ValueError):
+        return None
+    taken, rest = _split(folder)
+    rest = [path for path in rest if not path.name.startswith(".") and not _is_summary(path)]
+    if not taken or not rest:
+        return None
+    kinds = Counter(_kind(path) for path in rest)
+    shown = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common(6))
+    more = f" and {len(kinds) - 6} more kinds" if len(kinds) > 6 else ""
+    return (
+        f"{len(rest):,} of {len(rest) + len(taken):,} files in {clean(folder)} are left out: {shown}{more}; "
+        "name one to learn why, or convert it."
+    )
+
+
+def _kind(path: Path) -> str:
+    if _OF_A_RUN.fullmatch(bare_name(path.name)):
+        return "beside the output of a VASP run that is read"
+    name = bare_name(path.name)
+    foreign = foreign_name(name)
+    if foreign is not None:
+        return re.sub(r"^an? ", "", foreign.name.split(",")[0])
+    return clean(Path(name).suffix.lower() or name, 20)
+
+
+def _split(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files of a folder that are read, and all others; of a run of VASP one output stands for all."""
+    runs: dict[Path, int] = {}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        rank = _rank(path)
+        runs[path.parent] = max(runs.get(path.parent, 0), rank if rank > 1 else 0)
+    taken = [path for path in files if _is_source(path) and (_rank(path) or 9) >= runs[path.parent]]
+    chosen = set(taken)
+    return taken, [path for path in files if path not in chosen]
+
+
+def _rank(path: Path) -> int:
+    """Return 3 for a vasprun.xml, 2 for an OUTCAR, 1 for what only repeats them, 0 for all else."""
+    name = bare_name(path.name)
+    if format_of(path) is FORMATS["vasprun"]:
+        return 3
+    if not _OF_A_RUN.fullmatch(name):
+        return 0
+    return 2 if name.startswith("OUTCAR") else 1
+
+
+def _is_summary(path: Path) -> bool:
+    return path.name.endswith(".summary.json")
 
 
 def expand(items: Sequence[str | os.PathLike[str]]) -> list[tuple[Path, str]]:
@@ -77,7 +138,7 @@ def _expand_one(text: str, *, strict: bool) -> list[Path]:
     path = Path(text)
     try:
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file() and _is_source(p))
+            files = _split(path)[0]
             if not files and strict:
                 raise SourceError(empty_folder(text))
             return files or [path]

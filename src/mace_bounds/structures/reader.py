@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -13,7 +14,7 @@ from mace_bounds.errors import SourceError, StructureError
 from mace_bounds.structures import containers, files
 from mace_bounds.structures.check import check, structure_flags
 from mace_bounds.structures.containers import Part, on_disk, parts_of
-from mace_bounds.structures.formats import ReadOptions, format_of, help_text, sniff
+from mace_bounds.structures.formats import FORMATS, ReadOptions, format_of, help_text, sniff
 from mace_bounds.structures.formats.foreign import refuse_foreign_content, refuse_foreign_name
 from mace_bounds.structures.formats.objects import CONVERT, is_object, records_of_object
 from mace_bounds.structures.labels import guard_energy_key
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 SCHEMES = "mace_bounds.sources"
 """Entry points that turn ``SCHEME:REST`` into a path, so that no database need be known here."""
 
+_LOG = logging.getLogger("mace_bounds")  # without handlers, warnings go to standard error
+
+ISOLATED_ATOM = (
+    "the structure is one atom in a box, no crystal, so that its energy is no label; leave it out."
+)
 DUPLICATE_FLAG = "duplicate_id"
 NO_STRUCTURE = "the source holds no structure; check it."
 
@@ -108,7 +114,10 @@ def _checked(record: Record, max_atoms: int, elements: AbstractSet[int] | None) 
         check(record.crystal, elements=elements, max_atoms=max_atoms)
     except StructureError as error:
         return replace(record, crystal=None, reason=str(error))
-    extra = tuple(flag for flag in structure_flags(record.crystal) if flag not in record.flags)
+    flags = structure_flags(record.crystal)
+    if record.energy_ev is not None and len(record.crystal.numbers) == 1 and "isolated_atoms" in flags:
+        record = replace(record, energy_ev=None, label_kind=None, label_reason=ISOLATED_ATOM)
+    extra = tuple(flag for flag in flags if flag not in record.flags)
     return replace(record, flags=record.flags + extra) if extra else record
 
 
@@ -118,14 +127,15 @@ def _named_records(source: Any, options: ReadOptions) -> Iterator[Named]:
         source = _local(source)
         if os.fspath(source) == "-":
             return _from_file(None, "stdin", "stdin", options)
-        return _from_files(files.expand([source]), options)
+        return _from_files(files.expand([source]), options, [source])
     if is_object(source):
         return _from_object("structure", source, options)
     if isinstance(source, (list, tuple)):
         if not source:
             raise SourceError("the list of structures is empty; name a file or an object.")
         if all(isinstance(item, (str, os.PathLike)) and os.fspath(item) != "-" for item in source):
-            return _from_files(files.expand([_local(item) for item in source]), options)
+            items = [_local(item) for item in source]
+            return _from_files(files.expand(items), options, items)
     if isinstance(source, (bytes, bytearray)) or not hasattr(source, "__iter__"):
         raise SourceError(f"an object of type {type(source).__name__} is no source of structures; {CONVERT}.")
     return _from_iterable(source, options)
@@ -155,8 +165,14 @@ def _from_object(label: str, item: Any, options: ReadOptions) -> Iterator[Named]
     return _numbered(label, type(item).__name__, records_of_object(item, options.energy_key))
 
 
-def _from_files(paths: list[tuple[Path, str]], options: ReadOptions) -> Iterator[Named]:
-    return chain.from_iterable(_from_file(path, label, path.name, options) for path, label in paths)
+def _from_files(
+    paths: list[tuple[Path, str]], options: ReadOptions, items: Iterable[str | os.PathLike[str]]
+) -> Iterator[Named]:
+    for item in items:
+        if sentence := files.left_out(item):
+            _LOG.warning("note: %s", sentence)
+    for path, label in paths:
+        yield from _from_file(path, label, path.name, options)
 
 
 def _from_file(path: Path | None, label: str, source: str, options: ReadOptions) -> Iterator[Named]:
@@ -239,7 +255,9 @@ def _records_of_part(part: Part, options: ReadOptions) -> Iterator[Record]:
     refuse_foreign_content(head, part.name, named=by_name is not None)
     looks_like = sniff(head)
     format = by_name or looks_like
-    if format is None:
+    if by_name is None and (
+        looks_like is None or looks_like is FORMATS["poscar"]
+    ):  # which many formats resemble
         refuse_foreign_name(part.name)
     if b"\0" in head and (format is None or format.takes not in ("bytes", "file")):
         raise StructureError("the file is binary, not text; check the source.")

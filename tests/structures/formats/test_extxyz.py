@@ -202,3 +202,15 @@ def test_real_frames_agree_with_ase(shared_data, tmp_path):
         np.testing.assert_allclose(record.crystal.positions, atoms.positions, rtol=0, atol=1e-12)
         np.testing.assert_allclose(record.crystal.cell, atoms.cell.array, rtol=0, atol=1e-12)
         assert record.energy_ev == atoms.info["REF_energy"]
+
+
+@pytest.mark.parametrize("key", ["config_type=IsolatedAtom", 'config_type="isolated_atom"', ""])
+def test_isolated_atoms_are_no_labels(tmp_path, key):
+    (tmp_path / "x.extxyz").write_text(
+        f'1\nLattice="12 0 0 0 12 0 0 0 12" {key} REF_energy=-0.2 pbc="T T T"\nNa 0 0 0\n'
+    )
+    (record,) = read(tmp_path / "x.extxyz")
+    assert (record.energy_ev, record.label_kind) == (None, None)
+    assert "no crystal" in record.label_reason
+    (tmp_path / "x.extxyz").write_text('1\nLattice="0 2 2 2 0 2 2 2 0" REF_energy=-0.2\nCu 0 0 0\n')
+    assert next(read(tmp_path / "x.extxyz")).energy_ev == -0.2

@@ -104,3 +104,63 @@ def test_damaged_text_never_raises(data):
         text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from("0195.-eE \nNaCSx\0é"))
     record = parse("".join(text), max_atoms=500)
     assert (record.crystal is None) == (record.reason is not None)
+
+
+def test_lines_that_vasp_wraps():
+    lines = ["alloy", "1", "9 0 0", "0 9 0", "0 0 9", "Fe Cr", "Fe Ni", "1 2", "1 1", "Direct"]
+    rows = [f"0 0 0.{k}" for k in range(1, 6)]
+    np.testing.assert_array_equal(parse("\n".join(lines + rows)).crystal.numbers, [26, 24, 24, 26, 28])
+
+
+def test_pseudo_atoms_and_missing_modes_are_named():
+    for name in ("H1.25", "H.75", "H0.5"):
+        assert f"'{name}'" in parse(changed(_5=f"Na {name}")).reason
+    assert "'1 0.5'" in parse(changed(_6="1 0.5")).reason
+    reason = parse("\n".join(line for k, line in enumerate(LINES) if k != 7)).reason
+    assert "line 8" in reason
+    assert "'Direct' or 'Cartesian'" in reason
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_all_frames_of_an_xdatcar(tmp_path, fixed):
+    frames = []
+    for k in range(4):
+        atoms = bulk("NaCl", "rocksalt", a=5.6 if fixed else 5.6 + 0.1 * k) * (1, 1, 2)
+        atoms.rattle(0.1, seed=k)
+        atoms.wrap()
+        frames.append(atoms[[0, 2, 1, 3]])
+    ase_write(tmp_path / "XDATCAR", frames, format="vasp-xdatcar")
+    if not fixed:  # ase writes the head once; VASP before each frame where the cell changes
+        text = ""
+        for k, atoms in enumerate(frames):
+            ase_write(tmp_path / "one", [atoms], format="vasp-xdatcar")
+            text += (tmp_path / "one").read_text().replace("configuration= 1", f"configuration= {k + 1}")
+        (tmp_path / "XDATCAR").write_text(text)
+    records = list(read(tmp_path / "XDATCAR"))
+    assert [record.id for record in records] == [f"XDATCAR#{k}" for k in range(4)]
+    for record, atoms in zip(records, frames, strict=True):
+        np.testing.assert_array_equal(record.crystal.numbers, atoms.numbers)
+        np.testing.assert_allclose(record.crystal.positions, atoms.positions, atol=1e-6)
+        np.testing.assert_allclose(record.crystal.cell, atoms.cell.array, atol=1e-5)
+    cut = (tmp_path / "XDATCAR").read_text().splitlines()[:-2]
+    (tmp_path / "XDATCAR").write_text("\n".join(cut))
+    assert [record.reason is None for record in read(tmp_path / "XDATCAR")] == [True] * 3 + [False]
+    assert "more than 3" in next(read(tmp_path / "XDATCAR", max_atoms=3)).reason
+
+
+def test_xsf(tmp_path):
+    frames = [bulk("NaCl", "rocksalt", a=a) for a in (5.6, 5.7)]
+    for name, images in (("x.xsf", frames[:1]), ("unnamed", frames)):
+        ase_write(tmp_path / name, images, format="xsf")
+        records = list(read(tmp_path / name))
+        assert len(records) == len(images)
+        np.testing.assert_allclose(records[-1].crystal.positions, images[-1].positions)
+    text = (tmp_path / "x.xsf").read_text()
+    for damaged in (
+        text[: len(text) // 2],
+        text.replace("PRIMVEC", "OTHER"),
+        "CRYSTAL\n",
+        text.replace(" 2 1", " x"),
+    ):
+        (tmp_path / "x.xsf").write_text(damaged)
+        assert list(read(tmp_path / "x.xsf"))[-1].reason

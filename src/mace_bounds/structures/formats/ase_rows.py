@@ -115,15 +115,16 @@ def parse_trajectory(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Re
     """Yield one record per frame of an ase trajectory; arrays and JSON are read, nothing is unpickled."""
     from ase.io import ulm
 
-    try:
-        frames = ulm.open(path)
-        if frames.get_tag() != "ASE-Trajectory":
+    with path.open("rb") as handle:
+        try:
+            frames = ulm.Reader(handle)
+            tag = frames.get_tag()
+        except (OSError, ulm.InvalidULMFileError, *_DAMAGE) as error:
+            raise StructureError(f"the trajectory is damaged ({one_line(error)}); fetch it again.") from None
+        if tag != "ASE-Trajectory":
             raise StructureError(
-                f"the file is of {clean(frames.get_tag(), 30)!r} of ase, not a trajectory; write a .traj file."
+                f"the file is of {clean(tag, 30)!r} of ase, not a trajectory; write a .traj file."
             )
-    except (OSError, ulm.InvalidULMFileError, *_DAMAGE) as error:
-        raise StructureError(f"the trajectory is damaged ({one_line(error)}); fetch it again.") from None
-    with closing(frames):
         header: dict[str, Any] = {}
         size = path.stat().st_size
         for index in range(len(frames)):
@@ -179,7 +180,7 @@ def parse_database(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Reco
                     yield Record.failed(
                         f"row {row['id']} is damaged ({type(error).__name__}: {one_line(error, 80)}); export it again."
                     )
-    except sqlite3.Error as error:
+    except (sqlite3.Error, *_DAMAGE) as error:
         raise StructureError(f"the database is damaged ({one_line(error)}); fetch it again.") from None
 
 

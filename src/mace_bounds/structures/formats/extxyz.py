@@ -43,7 +43,7 @@ _ID_KEYS = ("id", "material_id", "mat_id", "name")
 _DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
 _MAX_LINE = 1_000_000
 ISOLATED = (
-    "the frame is an isolated atom (config_type or a box with one atom), whose energy is a reference and no crystal's; "
+    "the frame is an isolated atom (config_type or a box with one atom), a reference and no crystal; "
     "leave such frames out."
 )
 

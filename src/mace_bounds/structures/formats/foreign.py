@@ -56,7 +56,7 @@ FOREIGN: tuple[Foreign, ...] = (
         "a web page (HTML)",
         "download the file itself, not the page about it",
         (".html", ".htm"),
-        content=rb"\s*<(!doctype html|html)\b",
+        content=rb"(?i:\s*<(!doctype html|html)\b)",
     ),
     Foreign("a PDF", "give the structure file", (".pdf",), content=rb"%PDF-"),
     Foreign(

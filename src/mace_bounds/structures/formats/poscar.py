@@ -98,7 +98,11 @@ def _head(lines: list[str]) -> _Head:
         raise StructureError("the POSCAR has no line with numbers of atoms; correct the POSCAR.")
     counts = _counts(lines[row], row)
     row += 1
-    while row < len(lines) and len(counts) < len(names) and all(w.isdecimal() for w in lines[row].split() or "-"):
+    while (
+        row < len(lines)
+        and len(counts) < len(names)
+        and all(w.isdecimal() for w in lines[row].split() or "-")
+    ):
         counts += _counts(lines[row], row)
         row += 1
     return _Head(cell, np.asarray(factor), names, counts, row)
@@ -138,7 +142,7 @@ def _symbols(names: list[str], counts: list[int], rows: list[list[str]], comment
         fraction = next((name for name in names if re.match(r"[A-Z][a-z]?\d*\.\d", name)), None)
         if fraction is not None:
             raise StructureError(
-                f"{clean(fraction, 20)!r} is a pseudo-atom of fractional charge and no chemical element; remove such atoms."
+                f"{clean(fraction, 20)!r} is a pseudo-atom of fractional charge and no element; remove such atoms."
             )
         symbols = [re.split(r"[_/.]", name)[0] for name in names]
         return [symbol for symbol, n in zip(symbols, counts, strict=False) for _ in range(n)]
@@ -162,7 +166,9 @@ def parse_xdatcar(lines: Iterator[str], options: ReadOptions = DEFAULTS) -> Iter
         if "configuration=" not in line:
             fresh.append(line.rstrip("\n"))
             if len(fresh) > _MAX_HEAD:
-                raise StructureError(f"frame {frame} of the XDATCAR has no line 'configuration='; fetch it again.")
+                raise StructureError(
+                    f"frame {frame} of the XDATCAR has no line 'configuration='; fetch it again."
+                )
             continue
         head, fresh = (fresh if any(text.strip() for text in fresh) else head), []
         try:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _PBE = {"PBE", "GGA", "PBE+U", "GGA+U"}
 _ITERATION = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
-_TITEL = re.compile(r"TITEL\s*=\s*(PAW\S*\s+\S+(?:\s+\S+)?)")
+_TITEL = re.compile(r"(?:TITEL\s*=|POTCAR:)\s*(PAW\S*[ \t]+\S+(?:[ \t]+\S+)?)")
 _MAX_BYTES = 2_000_000_000
 
 
@@ -49,7 +49,9 @@ class _Run:
     def label(self, energy_ev: Any, n_steps: int, energy_key: str | None) -> Label:
         """Return the label of an ionic step with so many electronic steps, or why it is none."""
         if energy_key is not None:
-            return find_label({"energy": energy_ev, "e_0_energy": energy_ev}, energy_key, run_type=self._known())
+            return find_label(
+                {"energy": energy_ev, "e_0_energy": energy_ev}, energy_key, run_type=self._known()
+            )
         if self.learned:
             return Label(
                 reason="VASP took the energies from its machine-learned force field (ML_LMLFF); give runs without it."
@@ -60,7 +62,9 @@ class _Run:
             )
         try:
             potentials = {"potcar_spec": [{"titel": title} for title in self.titles]}
-            energy, kind = guard_label(energy_ev, run_type=self._known(), functional=functional_of(potentials))
+            energy, kind = guard_label(
+                energy_ev, run_type=self._known(), functional=functional_of(potentials)
+            )
         except LabelError as error:
             return Label(reason=str(error))
         return Label(energy, f"{kind}{self.u}, sigma to 0")
@@ -101,9 +105,9 @@ def parse_vasprun(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Recor
             )
             about = _about_vasprun(run)
             steps = list(run.ionic_steps)
-        except Exception as error:  # noqa: BLE001  the parser of a large format, fed with files from outside
+        except Exception as error:
             raise StructureError(
-                f"the vasprun.xml is damaged or cut off ({type(error).__name__}: {one_line(error, 80)}); fetch it again, "
+                f"the vasprun.xml is damaged or cut ({type(error).__name__}: {one_line(error, 80)}); fetch it again, "
                 "or give the CONTCAR."
             ) from None
         cut = any("malformed" in str(warning.message) for warning in caught)
@@ -160,9 +164,9 @@ def parse_outcar(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record
                     if chunk is None:
                         break
                     atoms = chunk.build()
-            except Exception as error:  # noqa: BLE001  as above
+            except Exception as error:
                 raise StructureError(
-                    f"the OUTCAR is damaged or cut off in step {index} ({type(error).__name__}: {one_line(error, 80)}); "
+                    f"the OUTCAR is damaged or cut in step {index} ({type(error).__name__}: {one_line(error, 80)}); "
                     "fetch it again, or give the CONTCAR."
                 ) from None
             text = "".join(chunk.lines)

@@ -26,9 +26,9 @@ def parse_xsf(text: str, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
     while True:
         try:
             atoms = next(images, None)
-        except Exception as error:  # noqa: BLE001  assertions and all else of the parser
+        except Exception as error:
             raise StructureError(
-                f"the XSF is damaged, or not of the kind that ase reads ({type(error).__name__}: {one_line(error, 60)}); "
+                f"the XSF is damaged or not of a kind that ase reads ({type(error).__name__}: {one_line(error, 50)}); "
                 "correct it, or write extxyz."
             ) from None
         if atoms is None:
