@@ -1,7 +1,12 @@
 """Tables of published energies: read, matched by id, refused with the remedy."""
 
+import random
+from contextlib import suppress
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mace_bounds.errors import LabelError
@@ -68,6 +73,75 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content):
         (tmp_path / name).write_text(content)
     with pytest.raises(LabelError, match=r"cannot be read as a table|is a \.csv, \.parquet or \.json"):
         read_predictions(tmp_path / name, "e")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda table, path: table.to_json(path + ".json"),
+        lambda table, path: table.to_json(path + ".json", orient="index"),
+        lambda table, path: table.to_json(path + ".json", orient="split"),
+        lambda table, path: table.to_json(path + ".json", orient="records"),
+        lambda table, path: table.to_json(path + ".json", orient="records", lines=True),
+        lambda table, path: table.to_json(path + ".jsonl.gz", orient="records", lines=True),
+        lambda table, path: table.set_index("id").to_json(path + ".json"),
+        lambda table, path: table.set_index("id").to_json(path + ".json", orient="index"),
+        lambda table, path: table.set_index("id").to_json(path + ".json", orient="split"),
+        lambda table, path: table.set_index("id").to_json(path + ".json", orient="table"),
+        lambda table, path: table.set_index("id").to_parquet(path + ".parquet"),
+        lambda table, path: table.set_index("id").to_csv(path + ".csv.bz2"),
+        lambda table, path: table.to_csv(path + ".csv.zip", index=False),
+        lambda table, path: table.to_csv(path + ".tsv.xz", index=False, sep="\t"),
+    ],
+)
+def test_every_shape_that_pandas_writes_keeps_the_ids(tmp_path, write):
+    ids = ["0001", "1e5", "NA", "null", "None", "nan", "1_000", "True", "0x1A", "-0"]
+    write(pd.DataFrame({"id": ids, "e": np.arange(10.0), "note": "x"}), str(tmp_path / "t"))
+    (path,) = tmp_path.iterdir()
+    assert read_predictions(path, "e").to_dict() == dict(zip(ids, range(10), strict=True))
+
+
+def test_zstd_needs_no_other_package(tmp_path):
+    data = pa.compress(TABLE.to_csv(index=False).encode(), codec="zstd", asbytes=True)
+    (tmp_path / "t.csv.zst").write_bytes(data)
+    assert read_predictions(tmp_path / "t.csv.zst", "e_pred").to_dict() == {"a": -8.0, "b": -3.5}
+
+
+def test_counted_rows_are_no_ids(tmp_path):
+    TABLE[["e_pred"]].to_json(tmp_path / "t.json")
+    with pytest.raises(LabelError, match="no column of ids"):
+        read_predictions(tmp_path / "t.json", "e_pred")
+
+
+def test_nested_columns_and_foreign_metadata(tmp_path):
+    pq.write_table(pa.table({"id": ["a", "b"], "e": [[1.0], [2.0]]}), tmp_path / "t.parquet")
+    with pytest.raises(LabelError, match="holds lists"):
+        read_predictions(tmp_path / "t.parquet", "e")
+    table = pa.table({"id": ["a", "b"], "e": [1.0, 2.0]}).replace_schema_metadata({"pandas": "not JSON"})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert read_predictions(tmp_path / "t.parquet", "e").to_dict() == {"a": 1.0, "b": 2.0}
+
+
+def test_damaged_tables_end_in_a_sentence(tmp_path):
+    random_ = random.Random(7)
+    TABLE.to_csv(tmp_path / "a.csv")
+    for kind in ("csv.gz", "csv.xz", "csv.bz2", "csv.zip"):
+        TABLE.to_csv(tmp_path / f"a.{kind}")
+    for orient in ("records", "split", "index", "columns"):
+        TABLE.to_json(tmp_path / f"{orient}.json", orient=orient)
+    TABLE.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+    TABLE.to_parquet(tmp_path / "a.parquet")
+    for path in sorted(tmp_path.iterdir()):
+        data = path.read_bytes()
+        for _ in range(25):
+            changed = bytearray(data)
+            for _ in range(random_.randint(1, 6)):
+                changed[random_.randrange(len(changed))] = random_.randrange(256)
+            if random_.random() < 0.3:
+                changed = changed[: random_.randrange(len(changed))]
+            path.write_bytes(changed)
+            with suppress(LabelError):  # nothing else
+                assert np.isfinite(read_predictions(path, "e_pred")).all()
 
 
 @pytest.fixture

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 
-from mace_bounds.errors import LabelError
+from mace_bounds.errors import LabelError, StructureError
 from mace_bounds.features import FeatureRows
-from mace_bounds.structures import label_trouble, suspect_label
+from mace_bounds.structures import clean, label_trouble, load_json, suspect_label, to_energy, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
 
@@ -39,7 +42,7 @@ class PublishedEnergies:
 
 ID_COLUMNS = ("id", "material_id", "mat_id", "entry_id")
 NO_PREDICTION = "no published energy under this id; add it to the table of predictions"
-_SUFFIXES = (".csv", ".parquet", ".json")
+_MAX_BYTES = 2_000_000_000
 
 
 def read_predictions(path: str | Path, column: str, id_column: str | None = None) -> pd.Series[float]:
@@ -48,7 +51,8 @@ def read_predictions(path: str | Path, column: str, id_column: str | None = None
     Parameters
     ----------
     path : path
-        CSV, JSON (pandas' own shapes) or Parquet; CSV and JSON may be compressed (``.csv.gz``).
+        CSV, TSV, JSON (all shapes that pandas writes, and JSON lines) or Parquet, packed or not (``.csv.gz``). Ids are
+        text as it is written; in JSON the keys of rows are ids where there is no column of ids.
     column : str
         Column of the total energies of the cells, eV.
     id_column : str, optional
@@ -66,53 +70,146 @@ def read_predictions(path: str | Path, column: str, id_column: str | None = None
     """
     import pandas as pd
 
-    table = _read(Path(path), id_column)
-    wanted = [id_column] if id_column is not None else [name for name in ID_COLUMNS if name in table][:1]
-    for name in (column, *wanted):
-        if name not in table:
+    table = _read(Path(path))
+    wanted = id_column or next((name for name in ID_COLUMNS if name in table.columns), None)
+    for name in (column, *([id_column] if id_column else [])):
+        if name not in table.columns:
             raise LabelError(f"{path} has no column {name}; it has {_listed(table)}: name one of these.")
-    if not wanted:
+    ids = table.columns[wanted] if wanted is not None else table.index
+    if ids is None:
         raise LabelError(
             f"{path} has no column of ids ({', '.join(ID_COLUMNS)}); it has {_listed(table)}: "
             "name the one of ids (--id-column)."
         )
+    values = table.columns[column]
+    for shown, cells in ((column, values), (wanted, ids)):
+        if any(isinstance(cell, (list, dict)) for cell in cells[:100]):
+            raise LabelError(f"column {shown} of {path} holds lists or objects; give one value in each row.")
+    pairs = [
+        (_id(key), energy)
+        for key, cell in zip(ids, values, strict=False)
+        if key is not None and (energy := to_energy(cell)) is not None
+    ]
     energies: pd.Series[float] = pd.Series(
-        pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64),
-        index=pd.Index([str(value) for value in table[wanted[0]]], dtype=object),
+        np.array([energy for _, energy in pairs], dtype=np.float64),
+        index=pd.Index([key for key, _ in pairs], dtype=object),
     )
-    energies = energies[np.isfinite(energies.to_numpy(dtype=np.float64))]
     if energies.empty:
         raise LabelError(f"column {column} of {path} holds no energies; name another column.")
     twice = energies.index[energies.index.duplicated()]
     if len(twice):
-        raise LabelError(f"{path} gives the id {twice[0]} two or more energies; keep one of them.")
+        raise LabelError(f"{path} gives the id {clean(twice[0])} two or more energies; keep one of them.")
     return energies
 
 
-def _read(path: Path, id_column: str | None) -> pd.DataFrame:
-    """Read a table; ids are text, as they are written: ``0001`` and ``NA`` are no numbers."""
-    import pandas as pd
+@dataclass(frozen=True)
+class _Table:
+    """Cells by column as the file has them, and the names of rows where the file names them."""
 
-    kind = next((suffix for suffix in reversed(path.suffixes) if suffix in _SUFFIXES), "")
-    ids: dict[Hashable, Any] = dict.fromkeys(ID_COLUMNS if id_column is None else (id_column,), str)
+    columns: dict[str, Sequence[Any]]
+    index: Sequence[Any] | None = None
+
+
+def _id(key: Any) -> str:
+    """Return an id as it is written; a whole number that became a float is one again."""
+    return str(int(key)) if isinstance(key, float) and key.is_integer() else str(key)
+
+
+def _read(path: Path) -> _Table:
     try:
-        if kind == ".csv":
-            return pd.read_csv(path, dtype=ids, keep_default_na=False)
-        if kind == ".parquet":
-            return pd.read_parquet(path)
-        if kind == ".json":
-            return pd.read_json(path, dtype=ids)
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's own errors are ValueErrors
+        name, data = unpacked(path, _MAX_BYTES)
+        kind = Path(name).suffix.lower()
+        if kind in _READERS:
+            return _READERS[kind](data)
+    except StructureError as error:
+        raise LabelError(f"{path} cannot be read as a table: {error}") from None
+    except Exception as error:  # pandas, pyarrow and JSON raise whatever comes of damaged files
         raise LabelError(
             f"{path} cannot be read as a table ({type(error).__name__}); check the path and the format."
         ) from error
     raise LabelError(
-        f"a table of predictions is a .csv, .parquet or .json file, and {path} is none; convert it."
+        f"a table of predictions is a .csv, .parquet or .json file (or .tsv, .jsonl; packed too), and {path} is none; "
+        "convert it."
     )
 
 
-def _listed(table: pd.DataFrame) -> str:
-    names = [str(name) for name in table.columns]
+def _read_csv(data: bytes, separator: str = ",") -> _Table:
+    import pandas as pd
+
+    # all is text: 0001, 1e5 and NA are ids
+    table = pd.read_csv(io.BytesIO(data), sep=separator, dtype=str, keep_default_na=False)
+    return _Table({str(name): table[name].tolist() for name in table.columns})
+
+
+def _read_parquet(data: bytes) -> _Table:
+    from pyarrow import parquet
+
+    table = parquet.read_table(io.BytesIO(data))  # what pandas says of its index is not needed
+    return _Table({name: table.column(k).to_pylist() for k, name in enumerate(table.column_names)})
+
+
+def _read_lines(data: bytes) -> _Table:
+    return _of_rows([orjson.loads(line) for line in data.splitlines() if line.strip()])
+
+
+def _read_json(data: bytes) -> _Table:
+    """Read the shapes in which pandas writes JSON: records, split, table, columns, index; and JSON lines."""
+    try:
+        content = load_json(data)
+    except StructureError:
+        return _read_lines(data)
+    if isinstance(content, list):
+        return _of_rows(content)
+    if not isinstance(content, dict):
+        raise ValueError("no table")
+    if isinstance(content.get("data"), list):
+        if isinstance(content.get("columns"), list):
+            rows = [dict(zip(map(str, content["columns"]), row, strict=False)) for row in content["data"]]
+            return replace(_of_rows(rows), index=_named(content.get("index") or []))
+        return _of_rows(content["data"])
+    inner = {str(key): value for key, value in content.items() if isinstance(value, dict)}
+    if not inner:
+        return _of_rows([content])
+    if _is_by_row(inner):
+        return replace(_of_rows(list(inner.values())), index=_named(list(inner)))
+    return _of_columns(inner)
+
+
+def _is_by_row(inner: dict[str, dict[str, Any]]) -> bool:
+    """Tell whether the outer keys name rows: there are more of them, or the inner ones name a column of ids."""
+    first = next(iter(inner.values()))
+    return any(name in first for name in ID_COLUMNS) or len(inner) > len(first)
+
+
+def _of_rows(rows: Sequence[Any]) -> _Table:
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("rows are no objects")
+    names = dict.fromkeys(str(name) for row in rows for name in row)
+    return _Table({name: [row.get(name) for row in rows] for name in names})
+
+
+def _of_columns(columns: dict[str, dict[str, Any]]) -> _Table:
+    keys = list(dict.fromkeys(key for column in columns.values() for key in column))
+    return _Table({name: [cells.get(key) for key in keys] for name, cells in columns.items()}, _named(keys))
+
+
+def _named(keys: Sequence[Any]) -> Sequence[Any] | None:
+    """Return the names of rows, unless they only count them."""
+    return None if [str(key) for key in keys] == [str(k) for k in range(len(keys))] else keys
+
+
+_READERS: dict[str, Callable[[bytes], _Table]] = {
+    ".csv": _read_csv,
+    ".tsv": partial(_read_csv, separator="\t"),
+    ".parquet": _read_parquet,
+    ".json": _read_json,
+    ".jsonl": _read_lines,
+    ".ndjson": _read_lines,
+}
+
+
+def _listed(table: _Table) -> str:
+    names = [clean(name, 40) for name in table.columns]
     return ", ".join(names[:12]) + (" and others" if len(names) > 12 else "")
 
 

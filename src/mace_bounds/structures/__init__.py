@@ -2,6 +2,7 @@
 
 from mace_bounds.structures.check import check, reduced_cell, structure_flags
 from mace_bounds.structures.compositions import composition_key, composition_keys, compositions_in
+from mace_bounds.structures.containers import unpacked
 from mace_bounds.structures.crystal import Crystal
 from mace_bounds.structures.files import source_digest
 from mace_bounds.structures.formats import cell_of, help_text, load_json
@@ -16,6 +17,7 @@ from mace_bounds.structures.labels import (
     licence_flags,
     potential_titles,
     suspect_label,
+    to_energy,
     ytterbium_flags,
 )
 from mace_bounds.structures.reader import read
@@ -57,5 +59,7 @@ __all__ = [
     "space_group",
     "structure_flags",
     "suspect_label",
+    "to_energy",
+    "unpacked",
     "ytterbium_flags",
 ]

@@ -273,6 +273,21 @@ def _copy(stream: Any, target: Any, limit: int) -> None:
     target.flush()
 
 
+def unpacked(path: Path, limit: int) -> tuple[str, bytes]:
+    """Return the bare name and the bytes of a file, unpacked if need be.
+
+    Raises
+    ------
+    StructureError
+        For damage, more than ``limit`` bytes, and what :func:`parts_of` refuses.
+    OSError
+        If the file cannot be read.
+    """
+    for part in parts_of(path, limit):
+        return part.name, part.stream.read()
+    raise StructureError("the archive is empty; check the source.")
+
+
 @contextmanager
 def on_disk(part: Part, limit: int) -> Iterator[Path]:
     """Give a file that holds a content: its own, or a temporary one."""

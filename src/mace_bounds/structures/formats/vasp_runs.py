@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import LabelError, StructureError
@@ -152,8 +152,8 @@ def parse_outcar(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record
     """Yield one record per ionic step of an OUTCAR (read by ase)."""
     from ase.io.vasp_parsers.vasp_outcar_parsers import OutcarHeaderParser, outcarchunks
 
-    with path.open(encoding="utf-8", errors="replace") as handle, closing(_header(path)) as header:
-        about = _about_outcar("".join(header))
+    with path.open(encoding="utf-8", errors="replace") as handle:
+        about = _about_outcar(_header(path))
         index = 0
         chunks = outcarchunks(handle, header_parser=OutcarHeaderParser())
         while True:
@@ -180,12 +180,10 @@ def parse_outcar(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record
         raise StructureError("the OUTCAR holds no finished ionic step; give the CONTCAR of the run.")
 
 
-def _header(path: Path) -> Iterator[str]:
+def _header(path: Path) -> str:
+    """Return what stands before the first electronic step."""
     with path.open(encoding="utf-8", errors="replace") as handle:
-        for line in handle:
-            if "Iteration" in line:
-                return
-            yield line
+        return "".join(takewhile(lambda line: "Iteration" not in line, handle))
 
 
 def _about_outcar(header: str) -> _Run:
