@@ -153,6 +153,8 @@ def rows():
             "reason": [None, None, None, "broken"],
             "energy_ev": [-8.1, -3.4, -2.0, np.nan],
             "energy_model_ev": [-7.0, -3.0, -2.0, np.nan],
+            "elements": [[11, 17], [29], [13], [8]],
+            "counts": [[1, 1], [1], [1], [4]],
         }
     )
     return FeatureRows(table, np.arange(8.0).reshape(4, 2))
