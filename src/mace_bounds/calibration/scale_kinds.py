@@ -95,7 +95,7 @@ class Support:
     """c0 + c1·support, not negative, by a gamma fit: the width of POPS as it is."""
 
     strengths: ClassVar[tuple[float, ...]] = (1.0,)
-    arrays: ClassVar[tuple[str, ...]] = ("coefficients", "low", "high")
+    arrays: ClassVar[Shapes] = {"coefficients": (2,), "low": (1,), "high": (1,)}
     minimum: ClassVar[int] = 0
 
     def fit(self, rows: TrainingRows, strengths: Sequence[float]) -> list[Arrays]:
