@@ -106,7 +106,7 @@ def test_an_audit_takes_it(report, model, crystals, store, tmp_path):
     config = AuditConfig(plots=False, extract=IN_PROCESS)
     with_head = audit(crystals, tmp_path / "a", model=model, head=report.head, config=config)
     assert with_head.summary["counts"]["scored"] == len(crystals)
-    own = AuditConfig(plots=False, cross_fit=True, extract=IN_PROCESS)
+    own = AuditConfig(plots=False, cross_fit=True, extract=IN_PROCESS, fit=FitConfig(n_folds=3))
     crossed = audit(store.folder, tmp_path / "b", model=model, config=own)
     assert crossed.summary["model"]["digest"] == model.digest
     overall = crossed.coverage.query("by == 'all' and level == 0.95")

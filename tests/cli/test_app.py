@@ -155,7 +155,6 @@ def test_errors_become_one_line_and_a_code(run, monkeypatch, error, code, text):
         ("heads | true", ("0", "1", "141"), ""),
         ("heads >&-", ("0",), None),
         ("heads 2>&-", ("0",), ""),
-        ("score - --model mini <&-", ("1",), "stdin: "),
         ("heads > /dev/full", ("2",), None),
     ],
 )
@@ -171,6 +170,14 @@ def test_streams_that_are_closed_or_full_are_no_fault(line, codes, told):
     assert result.stdout.splitlines()[-1] in codes
     if told:
         assert result.stderr.startswith(told)
+
+
+def test_a_closed_standard_input_is_a_structure_that_does_not_read():
+    code = "import os, sys; os.close(0); sys.stdin = None; from mace_bounds.cli import main; main()"
+    result = forked.run(forked.python, code, "score", "-", "--model", "mini")
+    assert result.returncode == 1
+    assert result.stderr.startswith("stdin: ")
+    assert "Traceback" not in result.stderr
 
 
 def test_a_real_terminal_of_80_columns_gets_two_lines_a_crystal(pair, labelled_file, monkeypatch):
