@@ -79,3 +79,18 @@ def test_folders_of_the_user_follow_the_environment(monkeypatch, tmp_path):
     assert _io.heads_folder() == tmp_path / "heads"
     monkeypatch.delenv("MACE_BOUNDS_CACHE")
     assert _io.cache_folder().name == "mace-bounds"
+
+
+def test_a_folder_that_stays_empty_goes_with_those_made_for_it(tmp_path):
+    new = tmp_path / "a" / "b"
+    with pytest.raises(StoreError), _io.locked(new):
+        raise StoreError("nothing was done.")
+    assert list(tmp_path.iterdir()) == []
+    with _io.locked(new):
+        (new / "x").write_text("kept")
+    assert (new / "x").is_file()
+    old = tmp_path / "old"
+    old.mkdir()
+    with _io.locked(old):
+        pass
+    assert old.is_dir()

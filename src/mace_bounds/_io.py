@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from glob import escape
 from pathlib import Path
@@ -157,7 +157,7 @@ def locked(folder: str | Path, name: str = LOCK) -> Iterator[None]:
     Parameters
     ----------
     folder : path
-        Made if absent.
+        Made if absent; it goes again, with the folders above it that were made, if it stays empty.
     name : str
         Name of the lock; runs that share a folder by design (parts of a job array) take different ones.
 
@@ -169,6 +169,7 @@ def locked(folder: str | Path, name: str = LOCK) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock, about = FileLock(folder / name), folder / f"{name}.json"
     try:
@@ -183,7 +184,14 @@ def locked(folder: str | Path, name: str = LOCK) -> Iterator[None]:
         yield
     finally:
         about.unlink(missing_ok=True)
+        empty = bool(made) and not visible(folder)
+        if empty:  # while it is held: nobody can wait for a file that is gone
+            with suppress(OSError):
+                (folder / name).unlink()
         lock.release()
+        for path in made if empty else ():
+            with suppress(OSError):  # something else is in it, or it has gone
+                path.rmdir()
 
 
 def _holder(about: Path) -> str:

@@ -134,3 +134,34 @@ def test_the_clients_log_is_silent_and_then_as_before():
     with quiet():
         assert logger.level == logging.ERROR
     assert logger.level == before
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "proxy", "cause"),
+    [
+        ("http://127.0.0.1:9/", None, "a refused connection"),
+        ("http://no-such-host.invalid/", None, "an unknown host name, as without a network"),
+        ("http://materials.example/", "http://127.0.0.1:9", "a proxy that does not work"),
+    ],
+)
+def test_a_server_that_was_never_there_is_told_at_once_and_given_up_soon(
+    endpoint, proxy, cause, waits, monkeypatch
+):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    if proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+    notes = []
+    with pytest.raises(SourceError, match=rf"heartbeat cannot be reached \({cause}\); check") as error:
+        server_version(endpoint, RetryAdapter(Connection(KEY), notes.append))
+    assert "\n" not in str(error.value)
+    assert notes[0] == f"{cause} from {endpoint}heartbeat; asking again in 0 s"
+    assert sum(waits) <= 5.0
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["", "http://", "foo", "https://:80", "http://x:port/", "http://[::1", "https://a b/"]
+)
+def test_an_endpoint_that_cannot_be_one_is_refused_before_anything_is_sent(endpoint):
+    with pytest.raises(SourceError, match="correct --endpoint or MP_API_ENDPOINT"):
+        Connection(KEY, endpoint).address()

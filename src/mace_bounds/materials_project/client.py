@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 DATASETS = "MPRESTER_LOCAL_DATASET_CACHE"
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 LONGEST_WAIT_S = 900.0
-_CONNECT_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 4.0
+PATIENCE_S = 5.0
+"""Waits for a server that has never answered: one that has is waited for longer."""
 _CUT_OFF = (ConnectionError, Timeout, ChunkedEncodingError, ContentDecodingError)
 
 
@@ -58,15 +60,18 @@ class RetryAdapter(HTTPAdapter):
         )
         self._tries, self._timeout = connection.tries, (_CONNECT_TIMEOUT_S, connection.timeout_s)
         self._note = note or silent
+        self._answered = False
 
     def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:  # noqa: ARG002
         """Send until there is a whole answer; raises :class:`SourceError` when there will be none."""
         options |= {"stream": False, "timeout": self._timeout}
         host, retry = (request.url or "").split("?")[0], self.retry
+        waited = 0.0
         while True:
             response, trouble = self._attempt(request, host, options)
             if response is not None and not trouble:
                 return response
+            self._answered |= response is not None
             try:
                 retry = retry.increment(request.method, request.url, error=HTTPError(trouble))
             except MaxRetryError:
@@ -75,6 +80,12 @@ class RetryAdapter(HTTPAdapter):
                     "the same command again later (what has come is kept)."
                 ) from None
             wait = _wait_s(retry, response)
+            waited += wait
+            if waited > PATIENCE_S and not self._answered and trouble in UNREACHABLE.values():
+                raise SourceError(
+                    f"{host} cannot be reached ({trouble}); check the connection and the endpoint, then run the same "
+                    "command again."
+                )
             if wait > LONGEST_WAIT_S:
                 raise SourceError(
                     f"{host} asks to wait {wait:.0f} s (Retry-After); run the same command again later."
@@ -111,11 +122,25 @@ class RetryAdapter(HTTPAdapter):
         return response, self.incomplete(request, response)
 
 
+UNREACHABLE = {
+    "ProxyError": "a proxy that does not work",
+    "NameResolutionError": "an unknown host name, as without a network",
+    "getaddrinfo": "an unknown host name, as without a network",
+    "ConnectTimeout": "no connection within 4 s",
+    "unreachable": "no route to the host",
+    "No route": "no route to the host",
+    "refused": "a refused connection",
+}
+"""What the text of an error has where the server itself was not reached, and how that is said."""
+
+
 def _cause(error: Exception) -> str:
+    text = f"{type(error).__name__} {error!r}"
+    for sign, cause in UNREACHABLE.items():
+        if sign in text:
+            return cause
     if isinstance(error, Timeout) or "timed out" in str(error).lower():
         return "silence"
-    if isinstance(error, ConnectionError) and "refused" in str(error).lower():
-        return "a refused connection"
     return "a truncated answer" if isinstance(error, ChunkedEncodingError) else one_line(error, 120)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
+from urllib.parse import urlsplit
 
 from mace_bounds.errors import SourceError
 from mace_bounds.structures import clean
@@ -28,11 +29,18 @@ class Connection:
 
     def address(self) -> str:
         """Return the address of the interface, with a slash at its end; SourceError if it is none."""
-        address = (self.endpoint or os.environ.get("MP_API_ENDPOINT") or ENDPOINT).strip()
+        given = self.endpoint if self.endpoint is not None else os.environ.get("MP_API_ENDPOINT")
+        address = (ENDPOINT if given is None or (not given and self.endpoint is None) else given).strip()
+        wrong = f"the endpoint {clean(address, 80)!r}"
         if not address.startswith(("https://", "http://")):
-            raise SourceError(
-                f"the endpoint {clean(address, 80)!r} does not begin with https://; correct MP_API_ENDPOINT."
-            )
+            raise SourceError(f"{wrong} does not begin with https://; correct --endpoint or MP_API_ENDPOINT.")
+        try:
+            parts = urlsplit(address)
+            named = bool(parts.hostname) and parts.port != 0 and address.isprintable() and " " not in address
+        except ValueError:  # a port that is no number, a broken IPv6 address
+            named = False
+        if not named:
+            raise SourceError(f"{wrong} names no host; correct --endpoint or MP_API_ENDPOINT.")
         return address if address.endswith("/") else address + "/"
 
     def key(self) -> str:
