@@ -45,6 +45,27 @@ def flags(_: str) -> str:
     return "\n".join(lines)
 
 
+def formats(_: str) -> str:
+    """Table of the formats that are read, from the registry."""
+    from mace_bounds.structures.formats import FORMATS
+
+    lines = ["| format | file names | label |", "|---|---|---|"]
+    for format in FORMATS.values():
+        names = [f"`*{suffix}`" for suffix in format.suffixes]
+        names += [f"`{format.file_names}`".replace("|", "\\|")] if format.file_names else []
+        lines.append(f"| {format.name} | {', '.join(names)} | {format.labels or 'none'} |")
+    return "\n".join(lines)
+
+
+def foreign(_: str) -> str:
+    """Table of what is not read, and the remedy."""
+    from mace_bounds.structures.formats.foreign import FOREIGN
+
+    lines = ["| what | what to do |", "|---|---|"]
+    lines += [f"| {foreign.name} | {foreign.remedy} |" for foreign in FOREIGN]
+    return "\n".join(lines)
+
+
 def commands(_: str) -> str:
     """Every command with its arguments and options, from the application itself."""
     from mace_bounds.cli.app import COMMANDS, load_command
@@ -104,4 +125,12 @@ def include(path: str) -> str:
     return text.partition("\n")[2]
 
 
-MAKERS = {"include": include, "columns": columns, "flags": flags, "commands": commands, "notebook": notebook}
+MAKERS = {
+    "include": include,
+    "columns": columns,
+    "flags": flags,
+    "formats": formats,
+    "foreign": foreign,
+    "commands": commands,
+    "notebook": notebook,
+}
