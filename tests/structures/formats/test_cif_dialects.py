@@ -62,7 +62,7 @@ def test_cubic_names(name):
 
 @pytest.mark.parametrize("line", [
     "_symmetry_Int_Tables_number 221", "_space_group.IT_number 221", "_symmetry_space_group_name_Hall '-P 4 2 3'",
-    "_SPACE_GROUP_NAME_H-M_ALT 'P m -3 m'", "_space_group_name_Schoenflies Oh^1", "_symmetry_space_group_name_H-M P m -3 m",
+    "_SPACE_GROUP_NAME_H-M_ALT 'P m -3 m'", "_space_group_name_Schoenflies Oh^1", "_symmetry_Int_Tables_number 221\n_space_group.IT_coordinate_system_code ?", "_symmetry_space_group_name_H-M P m -3 m",
 ])  # fmt: skip
 def test_other_tags_of_the_group(line):
     assert len(crystal(cif("cubic", LAB6, line)).numbers) == 7
@@ -73,7 +73,7 @@ def test_other_tags_of_the_group(line):
     ("R -3 m :H", "hex", BI2TE3, 15), ("R -3 2/m", "hex", BI2TE3, 15), ("R -3 m", "rhomb", BI2TE3_R, 5),
     ("R -3 m RS", "rhomb", BI2TE3_R, 5), ("R-3m:R", "rhomb", BI2TE3_R, 5),
     ("R -3 m (rhombohedral axes)", "rhomb", BI2TE3_R, 5), ("P 21/c", "mono", ZRO2, 12), ("P2(1)/c", "mono", ZRO2, 12),
-    ("P2~1~/c", "mono", ZRO2, 12), ("P 1 21/c 1", "mono", ZRO2, 12), ("P2_1/c:b1", "mono", ZRO2, 12),
+    ("P2~1~/c", "mono", ZRO2, 12), ("P 1 21/c", "mono", ZRO2, 12), ("P 1 21/c 1", "mono", ZRO2, 12), ("P2_1/c:b1", "mono", ZRO2, 12),
     ("P2<sub>1</sub>/c", "mono", ZRO2, 12), ("$P2_{1}/c$", "mono", ZRO2, 12), ("P2₁/c", "mono", ZRO2, 12),
     ("F d -3 m :1", "diamond", ["C1 C 0 0 0"], 8), ("F d -3 m S", "diamond", ["C1 C 0 0 0"], 8),
     ("F d -3 m Z", "diamond", ["C1 C 0.125 0.125 0.125"], 8), ("Fd-3m:2", "diamond", ["C1 C 0.125 0.125 0.125"], 8),
@@ -90,6 +90,17 @@ def test_an_open_origin_is_decided_by_the_formula_or_refused():
     assert (
         len(crystal(text.replace("loop_", "_chemical_formula_sum C\n_cell_formula_units_Z 8\nloop_")).numbers)
         == 8
+    )
+
+
+def test_operations_at_another_origin_are_the_named_group():
+    ops = ["x,y,z", "1/2+x,1/2-y,-z", "-x,1/2+y,1/2-z", "1/2-x,-y,1/2+z"]  # of the International Tables
+    other = ["x,y,z", "1/2+x,-y,-z", "1/2-x,1/2+y,1/2-z", "-x,1/2-y,1/2+z"]  # the origin on a screw axis
+    rows = ["Si1 Si 0.11 0.27 0.31"]
+    for listed in (ops, other):
+        assert len(crystal(cif("cubic", rows, named("P 21 21 21"), listed)).numbers) == 4
+    assert "names the space group" in reason(
+        cif("mono", ZRO2, named("P 1 21/n 1"), ["x,y,z", "-x,-y,-z", "-x,y+1/2,-z+1/2", "x,-y+1/2,z+1/2"])
     )
 
 
@@ -207,7 +218,7 @@ def test_contradictions_are_refused(kind):
 
 @pytest.mark.parametrize(
     ("formula", "label", "z"),
-    [("H2 O", "HO1", 1), ("Ho2 O", "HO1", 67), ("H2 O", "Ho1", 1), ("D2 O", "D1", 1)],
+    [("H2 O", "HO1", 1), ("Ho2 O", "HO1", 67), ("H2 O", "Ho1", 1), ("H2 O", "HOh1", 1), ("D2 O", "D1", 1)],
 )
 def test_the_formula_decides_what_a_label_means(formula, label, z):
     rows = [f"{label} 0.2 0 0", f"{label} 0.8 0 0", "O1 0 0 0"]

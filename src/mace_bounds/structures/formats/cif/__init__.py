@@ -202,20 +202,21 @@ def _check_named(
         group.key < named.key and _invariant(crystal, named, cell) for named in symmetry.named
     ):  # every atom is listed
         return
-    numbers = {named.number for named in symmetry.named}
-    from mace_bounds.structures.symmetry import UNKNOWN, space_group
-
-    found = space_group(crystal)
-    if (
-        found != UNKNOWN
-        and int(found.split()[0]) in numbers
-        and (len(group.rotations) == 1 or not symmetry.exact)
-    ):
+    if not symmetry.exact and any(groups.is_shifted(group, named) for named in symmetry.named):
         return
+    if len(group.rotations) == 1 and _number(crystal) in {named.number for named in symmetry.named}:
+        return  # another cell of the crystal, with all its atoms
     raise StructureError(
         f"the CIF names the space group {symmetry.said}, but its {len(group.rotations)} listed operations are "
         f"{group.name or 'another group'}'s; correct one of them."
     )
+
+
+def _number(crystal: Crystal) -> int | None:
+    from mace_bounds.structures.symmetry import UNKNOWN, space_group
+
+    found = space_group(crystal)
+    return None if found == UNKNOWN else int(found.split()[0])
 
 
 def _invariant(crystal: Crystal, group: groups.Group, cell: NDArray[np.float64]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -140,10 +141,14 @@ def _type_of(ops: gemmi.GroupOps) -> int | None:
     import spglib
 
     group = _group(ops, "", None)
-    try:
-        found = spglib.get_spacegroup_type_from_symmetry(group.rotations.astype("intc"), group.translations)
-    except Exception:  # spglib raises errors of its own, which differ between versions
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = spglib.get_spacegroup_type_from_symmetry(
+                group.rotations.astype("intc"), group.translations
+            )
+        except Exception:  # spglib raises errors of its own, which differ between versions
+            return None
     return None if found is None else int(found.number)
 
 
@@ -230,6 +235,7 @@ def _names() -> dict[str, list[gemmi.SpaceGroup]]:
             entry.number <= 15 and len(entry.hm.split()) == 4
         ):  # unique axis b first: the standard short symbol
             add("".join(part for part in entry.hm.split() if part != "1"), entry)
+            add(entry.hm.removesuffix(" 1"), entry)  # "P 1 21/c"
         if entry.number >= 200 and entry.hm.split()[2] == "-3":
             add(entry.hm.replace("-3", "3"), entry)  # as before 1983
     for kind, entry in _types().values():
@@ -245,7 +251,9 @@ def _types() -> dict[tuple[int, str], tuple[Any, gemmi.SpaceGroup]]:
 
     types = {}
     for hall_number in range(1, 531):
-        kind = spglib.get_spacegroup_type(hall_number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the way that spglib reports errors
+            kind = spglib.get_spacegroup_type(hall_number)
         entry = gemmi.find_spacegroup_by_ops(gemmi.symops_from_hall(kind.hall_symbol))
         if entry is not None:
             types[(kind.number, kind.choice)] = (kind, entry)
@@ -254,6 +262,29 @@ def _types() -> dict[tuple[int, str], tuple[Any, gemmi.SpaceGroup]]:
 
 def _choices() -> dict[tuple[int, str], gemmi.SpaceGroup]:
     return {key: entry for key, (_, entry) in _types().items()}
+
+
+def setting_group(number: int, code: str) -> Group | None:
+    """Return the group of a number and a code of its setting (``"b1"``, ``"2"``, ``"cab"``), if there is one."""
+    entry = next((e for (n, c), e in _choices().items() if n == number and c.lower() == code.lower()), None)
+    return _of_table(entry) if entry else None
+
+
+def is_shifted(listed: Group, named: Group) -> bool:
+    """Tell whether a group is another one at another origin (in steps of 1/24 of the axes)."""
+    if len(listed.rotations) != len(named.rotations):
+        return False
+    steps = np.arange(24) / 24
+    shifts = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    for rotation, translation in zip(named.rotations, named.translations, strict=True):
+        same = (listed.rotations == rotation).all(axis=(1, 2))
+        moved = translation + shifts - shifts @ rotation.T
+        difference = moved[:, None] - listed.translations[same]
+        difference -= np.rint(difference)
+        shifts = shifts[(np.abs(difference) < 1e-3).all(axis=-1).any(axis=-1)]
+        if not len(shifts):
+            return False
+    return True
 
 
 @lru_cache(maxsize=1)
@@ -266,4 +297,4 @@ def _schoenflies() -> dict[str, int]:
 
 def schoenflies_number(symbol: str) -> int | None:
     """Return the number of a Schoenflies symbol (``"Oh^5"``, ``"O_h.5"``)."""
-    return _schoenflies().get(re.sub(r"[\^._\s{}]", "", symbol).lower())
+    return _schoenflies().get(re.sub(r"[\^._\s{}]", "", symbol).lower()) if symbol else None

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from mace_bounds.structures.formats.cif.groups import Group
 
 SYMBOLS = frozenset(chemical_symbols[1:]) | {"D", "T"}
-WATER = re.compile(r"(oh|ow|wat(er)?|h2o|hoh)(?![a-z])|o\d+w", re.IGNORECASE)
+WATER = re.compile(r"(oh|ow|wat(er)?|h2o)(?![a-z])|o\d+w", re.IGNORECASE)
 _TYPE = re.compile(r"(\d{1,3})?([A-Za-z]+)[-+0-9.()*'\s]*(?:\([IVX]+\))?")
 _LETTERS = re.compile(r"\d{0,3}([A-Za-z]+)")
 _MIXED = re.compile(r"[A-Za-z]\S*[/,&+]\s*[A-Za-z]")
+_PLAIN = re.compile(r"-?\d*\.?\d+")
 _SAME_A, _LARGEST_A = 0.1, 0.35  # copies of one site: closer than this; than this for few digits
 _FULL = (0.995, 1.011)
 _MAX_PREFIXES = 8
@@ -166,7 +167,7 @@ def _coordinate(word: str, label: str) -> float:
         raise StructureError(
             f"site {quote(label)} has an unknown coordinate; give all three or leave the site out."
         )
-    value = number(word, f"site {quote(label)}")
+    value = float(word) if _PLAIN.fullmatch(word) else number(word, f"site {quote(label)}")
     if not np.isfinite(value):
         raise StructureError(f"a fractional coordinate is {value}, not finite; correct the CIF.")
     if abs(value) >= 1e6:

@@ -17,6 +17,7 @@ from mace_bounds.structures.formats.cif.groups import (
     named_groups,
     number_groups,
     schoenflies_number,
+    setting_group,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Symmetry:
     said : str
         The name, in quotes, for messages.
     exact : bool
-        Whether the name leaves one setting only.
+        Whether the name says the origin too.
     assumed : bool
         Whether P1 or a standard setting was taken because the file leaves it open.
     """
@@ -160,11 +161,16 @@ def _named(block: Block, *, has_list: bool) -> Symmetry:
             f"the CIF names two space groups, {kinds[0][1]} and "
             f"{next(text for kind, text in kinds if not kind & kinds[0][0])}; correct one of them."
         )
+    code = block.value("_space_group_it_coordinate_system_code")
+    setting = setting_group(min(filter(None, common)), code) if code and len(common - {None}) == 1 else None
+    if by_hall is None and setting is not None:
+        return Symmetry(((setting,),), (setting,), said)
     if by_hall is not None:
         return Symmetry(((by_hall,),), (by_hall,), said, exact=True)
     if known:
         candidates = _common(list(known.values()), common)
-        return Symmetry((candidates,), candidates, said, exact=len(candidates) == 1)
+        exact = len(candidates) == 1 and ":" in candidates[0].name
+        return Symmetry((candidates,), candidates, said, exact)
     if numbers and not (names and not has_list and not _single(common)):
         standard, others = number_groups(min(numbers))
         return Symmetry((standard, others), (*standard, *others), said, assumed=bool(others))
