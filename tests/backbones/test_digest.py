@@ -43,7 +43,9 @@ def test_it_is_the_same_for_a_folder_an_object_a_pickle_and_in_single_precision(
         torch.save(model.module, path)
         single = copy.deepcopy(model.module).float()  # what people do before they save or send a model
     assert digest_of(path) is None  # nobody has loaded it yet
-    assert load_model(path, device="cpu").digest == model.digest == digest_of(path)
+    again = load_model(path, device="cpu")
+    assert again.digest == model.digest == digest_of(path)
+    assert again.file_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert load_model(model.module, device="cpu").digest == model.digest
     assert not np.array_equal(energies(single), energies(model.module))
     assert (

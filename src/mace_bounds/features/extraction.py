@@ -60,7 +60,7 @@ class PlanWriter:
         import pyarrow.parquet as pq
 
         schema = _schema().with_metadata({_N_PARTS: str(n_parts)})
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
         self._rows: list[dict[str, object]] = []
 
     def add(self, index: int, records: Sequence[Record]) -> None:
@@ -94,21 +94,27 @@ def read_plan(path: Path) -> Iterator[PlannedShard]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as plan:
+        with pq.ParquetFile(path, page_checksum_verification=True) as plan:
+            if not plan.schema_arrow.equals(_schema()) or not _n_parts(plan.schema_arrow):
+                raise ValueError("another schema")
             for batch in plan.iter_batches(batch_size=_SHARDS_PER_GROUP):
                 for row in batch.to_pylist():
                     yield PlannedShard(row["index"], row["keys"], tuple(row["ids"]))
-    except (OSError, KeyError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise StoreError(
             f"the plan of a --shard run in {path} cannot be read; delete it and run one of the parts again."
         ) from error
 
 
 def read_n_parts(path: Path) -> int:
-    """Into how many parts the store of a plan was to be cut."""
+    """Into how many parts the store of a plan, which has been read, was to be cut."""
     import pyarrow.parquet as pq
 
-    return int(pq.read_schema(path).metadata[_N_PARTS.encode()])
+    return _n_parts(pq.read_schema(path))
+
+
+def _n_parts(schema: pa.Schema) -> int:
+    return int((schema.metadata or {}).get(_N_PARTS.encode(), b"0"))
 
 
 def _schema() -> pa.Schema:

@@ -83,7 +83,7 @@ def _folder_digest(folder: Path, weights_sha256: str, config_sha256: str) -> str
                 [*constants, *names],
                 lambda name: constants[name] if name in constants else file.get_tensor(name),
             )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise ModelError(
             f"the model folder {folder} is damaged ({one_line(error)}); copy it again, with {WEIGHTS} and {CONFIG}."
         ) from error
