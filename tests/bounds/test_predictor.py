@@ -173,9 +173,9 @@ def test_a_file_that_is_not_the_one_of_the_head_is_not_unpickled(tiny_fit, tmp_p
     cached.parent.mkdir(parents=True)
     cached.write_bytes(b"cos\nsystem\n(S'touch harmed'\ntR.")
     named = replace(tiny_fit.head.identity, model="small", model_file_sha256="0" * 64)
-    for model in (None, "small"):
+    for model in (None, "small", "MACE-MP-0-small"):
         with pytest.raises(
-            HeadError, match=r"the file of small, is not the one that the head .* it was not loaded"
+            HeadError, match=r"the file of .*small, is not the one that the head .* it was not loaded"
         ):
             BoundsPredictor(model, replace(tiny_fit.head, identity=named))
     assert not (tmp_path / "harmed").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_bounds._io import file_sha256
-from mace_bounds.backbones import Backbone, fetch_weights, list_models
+from mace_bounds.backbones import Backbone, fetch_weights, find_weights, list_models
 from mace_bounds.bounds.library import find_head, load_head
 from mace_bounds.bounds.table import bounds_table, detailed_table, refuse_labels
 from mace_bounds.calibration import CalibratedHead
@@ -266,7 +266,7 @@ def _named_by_the_head(head: CalibratedHead) -> str:
 def _check_file(head: CalibratedHead, name: str | Path) -> None:
     """Compare the file of a model that was not given by its path with the one the head was made with: unread."""
     wanted = head.identity.model_file_sha256
-    if wanted and str(name) in _known_names():
+    if wanted and find_weights(name).url is not None:
         path = fetch_weights(name).path
         if file_sha256(path) != wanted:
             raise HeadError(
