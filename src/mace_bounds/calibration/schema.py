@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from mace_bounds._io import parsed_json
 from mace_bounds.calibration.scale_kinds import KINDS, Shapes
 from mace_bounds.errors import HeadError
-from mace_bounds.head import read_tensor, tensors_under
+from mace_bounds.head import SMALLEST, read_tensor, tensors_under
 
 N_ELEMENTS = 118
 _MAY_BE_INFINITE = ("space_spread", "thresholds", "joint_thresholds")
+_DIVISORS = ("space_spread", "kernel_width")
 _KINDS = dict.fromkeys(("members", "seen_pairs", "seen_elements"), "b") | dict.fromkeys(
     ("folds", "rows"), "i"
 )
@@ -180,7 +181,9 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]], config: HeadConfig) -> No
         bound = dict(n)
         _check(tensors, f"{prefix}scale", {**_SCALE, **KINDS[part.scale.kind].arrays}, bound)
         low, high = tensors[f"{prefix}scale.bounds"]
-        if not 0 < low <= high or tensors[f"{prefix}scale.factor"] < 0:
+        divisors = [tensors[name] for name in (f"{prefix}scale.{n}" for n in _DIVISORS) if name in tensors]
+        good = 0 < low <= high and tensors[f"{prefix}scale.factor"] >= 0
+        if not good or any((array < SMALLEST).any() for array in divisors):
             raise HeadError(
                 f"the limits of the head's {prefix}scale are no widths; fit or download it again."
             )

@@ -4,6 +4,7 @@ from mace_bounds.head.chunks import Chunks, TsqrFactor, array_chunks
 from mace_bounds.head.config import PopsConfig
 from mace_bounds.head.folder import (
     CONFIG,
+    SMALLEST,
     TENSORS,
     check_head_target,
     is_head_folder,
@@ -25,6 +26,7 @@ __all__ = [
     "DOMINANT",
     "MAD_TO_STD",
     "POSTERIORS",
+    "SMALLEST",
     "TENSORS",
     "ActiveSet",
     "Chunks",

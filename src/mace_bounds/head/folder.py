@@ -23,6 +23,8 @@ _MAX_TENSOR_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 16 << 20
 _DTYPES = ("float64", "float32", "int64", "int32", "uint8", "bool")
 _LARGEST = 1e100  # no number of a head is near; what is larger overflows where it is squared
+SMALLEST = 1 / _LARGEST
+"""What is smaller is no width that could be divided by."""
 _RESERVED = ("format", "digest")
 
 

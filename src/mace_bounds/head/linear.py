@@ -20,7 +20,7 @@ from scipy import linalg
 from mace_bounds.errors import HeadError
 from mace_bounds.head.chunks import Array, Chunks, TsqrFactor, checked_rows
 from mace_bounds.head.config import PopsConfig
-from mace_bounds.head.folder import read_tensor
+from mace_bounds.head.folder import SMALLEST, read_tensor
 from mace_bounds.head.numerics import FitWarning
 
 _FLAT = 1e-12  # a column that varies by less than this fraction of its size is constant up to round-off
@@ -80,7 +80,7 @@ class Design:
             scale=read_tensor(tensors, "scale", (k,)),
             intercept=intercept,
         )
-        if (design.scale <= 0.0).any():
+        if (design.scale < SMALLEST).any():
             raise HeadError("the head's column scales are not positive; fit or download it again.")
         return design
 
