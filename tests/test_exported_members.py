@@ -38,10 +38,23 @@ TOP = {
     "load_head",
     "load_model",
     "plot",
+    "plot_calibration",
     "read",
     "score",
 }
-VERBS = ("audit", "build", "compare", "extract", "fit", "load_head", "load_model", "plot", "read", "score")
+VERBS = (
+    "audit",
+    "build",
+    "compare",
+    "extract",
+    "fit",
+    "load_head",
+    "load_model",
+    "plot",
+    "plot_calibration",
+    "read",
+    "score",
+)
 SOURCE = Path(mace_bounds.__file__).parent
 ROOMS = sorted(path.parent.name for path in SOURCE.glob("*/__init__.py"))
 

@@ -3,6 +3,7 @@ from .auditing import AuditConfig as AuditConfig
 from .auditing import AuditResult as AuditResult
 from .auditing import audit as audit
 from .auditing import plot as plot
+from .auditing import plot_calibration as plot_calibration
 from .backbones import list_models as list_models
 from .backbones import load_model as load_model
 from .benchmark import CompareConfig as CompareConfig

@@ -5,13 +5,11 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest, t
+from scipy.stats import t
 
 from mace_bounds.auditing.atlas import (
     _bias,
     atlas_table,
-    coverage_p_value,
-    discoveries,
     element_bias,
     groupings,
     range_bins,
@@ -103,25 +101,6 @@ def test_one_large_composition_makes_no_bias_significant():
     assert told == pytest.approx(1e3 * np.sqrt(2 / 3 * ((left_out - error.mean()) ** 2).sum()))
 
 
-def test_p_values_are_those_of_the_exact_binomial_test_where_rows_are_independent():
-    inside = np.arange(50) < 38
-    single = coverage_p_value(inside, np.arange(50).astype(str), 0.9)
-    less = binomtest(38, 50, 0.9, alternative="less").pvalue
-    # clusters of one: n / (n - 1) in the variance makes 49 effective rows of 50
-    assert single == pytest.approx(2 * less, rel=0.15)
-    copied = coverage_p_value(np.repeat(inside, 4), np.repeat(np.arange(50), 4).astype(str), 0.9)
-    assert copied == pytest.approx(single, rel=1e-9)
-    assert coverage_p_value(np.ones(50, dtype=bool), np.arange(50).astype(str), 0.9) == pytest.approx(
-        2 * binomtest(50, 50, 0.9, alternative="greater").pvalue
-    )
-
-
-def test_discoveries_are_benjamini_and_hochbergs():
-    p = np.array([0.001, 0.008, 0.039, 0.041, 0.042, 0.06, 0.074, 0.205, 0.212, 0.216])
-    assert discoveries(p).tolist() == [True, True] + [False] * 8  # the worked example of many textbooks
-    assert discoveries(np.empty(0)).tolist() == []
-
-
 def test_by_chance_alone_nearly_nothing_is_significant():
     rng = np.random.default_rng(2)
     table = pd.DataFrame(
@@ -191,12 +170,15 @@ def test_biases_of_elements_are_recovered():
     assert set(told.index[told["significant"]]) >= {"Li", "O", "S"}
 
 
-def test_the_map_writes_every_element_once_and_frames_the_bold(tmp_path):
+def test_the_map_writes_every_element_once_and_colours_what_is_beyond_chance(tmp_path):
     from ase.data import chemical_symbols
+    from matplotlib.colors import to_rgb
 
-    ax = plot_periodic_map({"Fe": 90.0, "O": 10.0}, label="x", limits=(0, 50, 100), bold={"O"})
+    ax = plot_periodic_map({"Fe": 90.0, "O": 10.0}, label="x", limits=(0, 50, 100), beyond_chance={"O"})
     texts = [text.get_text() for text in ax.texts]
     assert {*chemical_symbols[1:104]} == {t for t in texts if not t.isdigit()}
     assert texts.count("90") == texts.count("10") == 1
     assert [patch.get_linewidth() for patch in ax.patches].count(2.0) == 1
+    colours = [to_rgb(patch.get_facecolor()) for patch in ax.patches]
+    assert sum(max(rgb) - min(rgb) > 0.05 for rgb in colours) == 1  # all others are white or grey
     ax.get_figure().savefig(tmp_path / "map.svg")

@@ -9,7 +9,9 @@ from mace_bounds.errors import HeadError
 from mace_bounds.metrics import (
     clopper_pearson,
     clustered_interval,
+    coverage_p_value,
     coverage_table,
+    discoveries,
     interval_score,
     violations,
 )
@@ -102,6 +104,48 @@ def test_clusters_widen_the_table():
     wide = coverage_table(residual, -half, half, 0.9, clusters=np.repeat(np.arange(100), 4)).iloc[0]
     assert wide["coverage_low"] < plain["coverage_low"]
     assert wide["coverage_high"] > plain["coverage_high"]
+
+
+def test_compositions_are_counted_beside_rows():
+    by = {"source": ["a"] * 4 + ["b"] * 2}
+    table = coverage_table(np.zeros(6), -np.ones(6), np.ones(6), 0.9, by=by, clusters=[0, 0, 0, 1, 1, 1])
+    assert table[["group", "n", "n_compositions"]].values.tolist() == [
+        ["all", 6, 2],
+        ["a", 4, 2],
+        ["b", 2, 1],
+    ]
+
+
+def test_only_what_is_beyond_chance_is_significant():
+    """Of 40 rows at the level 0.9: 36 inside is the level, 33 is chance, 20 has p = 1e-9, and so has no chance."""
+    inside = np.concatenate([np.arange(40) < hits for hits in (36, 33, 20)])
+    by = {"element": ["Fe"] * 40 + ["Mn"] * 40 + ["Si"] * 40}
+    table = coverage_table(np.where(inside, 0.0, 2.0), -np.ones(120), np.ones(120), 0.9, by=by)
+    groups = table.set_index("group")
+    assert groups["significant"].to_dict() == {"all": True, "Fe": False, "Mn": False, "Si": True}
+    for group, hits in (("Fe", 36), ("Mn", 33), ("Si", 20)):
+        less = binomtest(hits, 40, 0.9, alternative="less").pvalue
+        more = binomtest(hits, 40, 0.9, alternative="greater").pvalue
+        assert groups.loc[group, "p_value"] == pytest.approx(min(1.0, 2 * min(less, more)))
+
+
+def test_p_values_are_those_of_the_exact_binomial_test_where_rows_are_independent():
+    inside = np.arange(50) < 38
+    single = coverage_p_value(inside, np.arange(50).astype(str), 0.9)
+    less = binomtest(38, 50, 0.9, alternative="less").pvalue
+    # clusters of one: n / (n - 1) in the variance makes 49 effective rows of 50
+    assert single == pytest.approx(2 * less, rel=0.15)
+    copied = coverage_p_value(np.repeat(inside, 4), np.repeat(np.arange(50), 4).astype(str), 0.9)
+    assert copied == pytest.approx(single, rel=1e-9)
+    assert coverage_p_value(np.ones(50, dtype=bool), np.arange(50).astype(str), 0.9) == pytest.approx(
+        2 * binomtest(50, 50, 0.9, alternative="greater").pvalue
+    )
+
+
+def test_discoveries_are_benjamini_and_hochbergs():
+    p = np.array([0.001, 0.008, 0.039, 0.041, 0.042, 0.06, 0.074, 0.205, 0.212, 0.216])
+    assert discoveries(p).tolist() == [True, True] + [False] * 8  # the worked example of many textbooks
+    assert discoveries(np.empty(0)).tolist() == []
 
 
 def test_violations_are_sorted_by_excess_in_half_widths():

@@ -52,25 +52,85 @@ def test_every_plot_draws_on_the_given_axes_or_its_own(name):
     own.get_figure().savefig(buffer, format="png", dpi=40)
     assert buffer.getvalue().startswith(b"\x89PNG")
     assert own.get_xlabel()
-    assert own.get_title(loc="left")
+    assert bool(own.get_title(loc="left")) == (name != "calibration")  # for a paper: no title inside
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_no_label_leaves_its_figure(name):
-    axes = MAKERS[name](None)
+LONG = "structures of a source_with_a_very_long_name.json.gz that no figure has the room for in one line"
+LONG_MAKERS = {
+    "coverage": lambda: plot_coverage_by_group(
+        table().replace({"group": {"Fe": LONG.replace(" ", "_")}}), "element", 0.9, split=LONG
+    ),
+    "reliability": lambda: plot_reliability(RESIDUAL, SIGMA, split=LONG),
+    "parity": lambda: plot_parity(
+        -5 + RNG.random(9), -5 + RNG.random(9), model=LONG.replace(" ", "_"), split=LONG
+    ),
+    "widths": lambda: plot_widths({0.9: 1.6 * SIGMA}, split=LONG),
+    "residuals": lambda: plot_residuals(RESIDUAL, split=LONG),
+}
+
+
+@pytest.mark.parametrize(
+    "draw", [*MAKERS.values(), *(lambda _, d=draw: d() for draw in LONG_MAKERS.values())]
+)
+def test_no_text_leaves_its_figure(draw):
+    axes = draw(None)
     figure = axes.get_figure()
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
     frame = figure.bbox
     low, high = axes.get_ylim()
     ticks = [tick for tick in axes.get_yticklabels() if low <= tick.get_position()[1] <= high]
-    for text in (axes.xaxis.label, axes.yaxis.label, axes._left_title, *ticks):
+    drawn = axes.get_legend()
+    legend = [] if drawn is None else drawn.get_texts()
+    for text in (axes.xaxis.label, axes.yaxis.label, axes._left_title, *ticks, *legend):
         if text.get_text() and text.get_visible():
             box = text.get_window_extent(renderer)
             assert frame.x0 - 1 <= box.x0
             assert box.x1 <= frame.x1 + 1
             assert frame.y0 - 1 <= box.y0
             assert box.y1 <= frame.y1 + 1
+    assert axes.get_position().width > 0.3  # long texts leave room for the data
+
+
+def test_the_calibration_curve_is_in_percent_with_marks_at_the_levels():
+    curve = CalibrationCurve(LEVELS, LEVELS + 0.05, LEVELS - 0.02, LEVELS + 0.09, 1234)
+    ax = plot_calibration(curve, marks=(0.5, 0.9, 0.95))
+    line = next(line for line in ax.lines if line.get_label().startswith("measured"))
+    np.testing.assert_allclose(line.get_xydata(), 100 * np.column_stack([LEVELS, LEVELS + 0.05]))
+    # trapezia from (0, 0) over 0.05 on [0.1, 0.9] to (1, 1): 0.05 (0.8 + 0.1)
+    assert line.get_label() == "measured\nn = 1,234, mean gap 4.5 points"
+    marks = next(line for line in ax.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(marks.get_xydata(), [[50, 55], [90, 95]])  # 95 is beyond the curve
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Nominal coverage (%)", "Measured coverage (%)")
+    assert plot_calibration(curve, label="other", ax=ax) is ax
+    labels = [text.get_text().split("\n")[0] for text in ax.get_legend().get_texts()]
+    assert labels == ["measured", "other"]
+    colours = {line.get_color() for line in ax.lines if "mean gap" in line.get_label()}
+    assert len(colours) == 2
+
+
+def test_groups_are_coloured_only_beyond_chance():
+    from matplotlib.colors import to_rgb
+
+    inside = np.concatenate([np.arange(40) < hits for hits in (36, 33, 20)])
+    data = coverage_table(
+        np.where(inside, 0.0, 2.0),
+        -np.ones(120),
+        np.ones(120),
+        0.9,
+        by={"x": ["a"] * 40 + ["b"] * 40 + ["c"] * 40},
+    )
+    ax = plot_coverage_by_group(data, "x", 0.9)
+    colours = {
+        float(x): to_rgb(line.get_color())
+        for line in ax.lines
+        if line.get_marker() == "o"
+        for x in line.get_xdata()
+    }
+    assert sorted(colours) == [50.0, 82.5, 90.0]
+    assert colours[82.5] == colours[90.0]
+    assert max(colours[90.0]) == min(colours[90.0])  # grey
+    assert colours[50.0][0] > colours[50.0][2] + 0.5  # red
 
 
 def test_energies_are_drawn_in_mev_per_atom():
@@ -90,7 +150,10 @@ def test_groups_are_sorted_with_the_lowest_coverage_on_top():
     assert [tick.get_text().split()[0] for tick in ticks] == expected
     short = plot_coverage_by_group(data, "element", 0.9, most=2, split="test")
     assert len(short.get_yticks()) == 2
-    assert short.get_title(loc="left") == "Coverage by element, 2 lowest of 4: test"
+    assert short.get_title(loc="left").replace("\n", " ") == "Coverage by element, 2 lowest of 4: test"
+    assert "%" in short.get_xlabel()
+    low, high = short.get_xlim()
+    assert low < 90 < high
 
 
 def test_titles_state_split_and_number_of_rows():

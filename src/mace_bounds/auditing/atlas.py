@@ -13,12 +13,12 @@ from mace_bounds.bounds import SPACE_GROUP
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.fitting import MIN_ROWS_PER_GROUP
 from mace_bounds.fitting import groupings as plain_groupings
-from mace_bounds.levels import TOLERANCE
 from mace_bounds.metrics import (
     Groups,
+    beyond_chance,
     clustered_variance,
     coverage_table,
-    effective_number,
+    discoveries,
     element_membership,
     groups_of,
     worst_slab_coverage,
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-FALSE_DISCOVERIES = 0.05
-"""Expected share of chance among the groups that are called significant."""
 _BINNED = {
     "density_g_per_cm3": ("density", "g/cm³"),
     "volume_per_atom_a3": ("volume_per_atom", "Å³"),
@@ -86,11 +84,8 @@ def atlas_table(rows: Measured, *, minimum: int = MIN_ROWS_PER_GROUP) -> pd.Data
 
     ``rows``: labelled rows; columns of :data:`mace_bounds.columns.GEOMETRY` that are not empty join the
     groupings; ``minimum``: groups with fewer rows are left out.
-    Returns :func:`mace_bounds.metrics.coverage_table` with ``n_compositions``; ``p_value``, two-sided, of the
-    coverage against the level (Clopper–Pearson at the effective number of rows); ``significant`` after
-    Benjamini and Hochberg over all groups of a level, of which at most 5 % are then expected to be chance;
-    ``bias_mev_per_atom``, the mean signed error E_DFT - E_model, its standard error by the jackknife over
-    compositions, and ``bias_significant`` in the same sense.
+    Returns :func:`mace_bounds.metrics.coverage_table` with ``bias_mev_per_atom``, the mean signed error
+    E_DFT - E_model, its standard error by the jackknife over compositions, and ``bias_significant``.
 
     References: Benjamini & Hochberg, J. R. Stat. Soc. B 57, 289 (1995); under positive dependence Benjamini &
     Yekutieli, Ann. Stat. 29, 1165 (2001).
@@ -99,7 +94,6 @@ def atlas_table(rows: Measured, *, minimum: int = MIN_ROWS_PER_GROUP) -> pd.Data
     low, high = rows.bounds()
     error, clusters = rows.error, rows.clusters
     out = coverage_table(error, low, high, rows.levels.values, by=by, clusters=clusters, minimum=minimum)
-    inside = (low <= error[:, None]) & (error[:, None] <= high)
     chosen = {("all", "all"): np.arange(len(rows))}
     chosen |= {
         (name, g): members
@@ -109,40 +103,10 @@ def atlas_table(rows: Measured, *, minimum: int = MIN_ROWS_PER_GROUP) -> pd.Data
     }
     facts = {key: _bias(error[members], clusters[members]) for key, members in chosen.items()}
     keys = list(zip(out["by"], out["group"], strict=True))
-    out["n_compositions"] = [facts[key]["n_compositions"] for key in keys]
-    out["p_value"] = [
-        coverage_p_value(inside[chosen[key], rows.levels.index(x)], clusters[chosen[key]], x)
-        for key, x in zip(keys, out["level"], strict=True)
-    ]
     for name in ("bias_mev_per_atom", "bias_standard_error_mev_per_atom", "bias_p_value"):
         out[name] = [facts[key][name] for key in keys]
-    for p, name in (("p_value", "significant"), ("bias_p_value", "bias_significant")):
-        out[name] = False
-        for x in rows.levels:
-            at_level = np.isclose(out["level"], x, rtol=0, atol=TOLERANCE)
-            tested = at_level & (out["by"] != "all").to_numpy() & out[p].notna().to_numpy()
-            out.loc[tested, name] = discoveries(out.loc[tested, p].to_numpy(dtype=np.float64))
+    out["bias_significant"] = beyond_chance(out, "bias_p_value")
     return out
-
-
-def coverage_p_value(inside: NDArray[np.bool_], clusters: NDArray[np.generic], level: float) -> float:
-    """Two-sided p-value of a measured coverage against the level, rows clustered."""
-    from scipy.special import betainc
-
-    n = effective_number(inside, clusters)
-    hits = float(inside.mean()) * n
-    above = betainc(hits, n - hits + 1.0, level) if hits > 0 else 1.0
-    below = betainc(n - hits, hits + 1.0, 1.0 - level) if hits < n else 1.0
-    return float(min(1.0, 2.0 * min(above, below)))
-
-
-def discoveries(p_values: Array) -> NDArray[np.bool_]:
-    """Which tests stand when at most 5 % of those that stand may be chance (Benjamini and Hochberg)."""
-    from scipy.stats import false_discovery_control
-
-    if not len(p_values):
-        return np.zeros(0, dtype=bool)
-    return np.asarray(false_discovery_control(p_values) <= FALSE_DISCOVERIES)
 
 
 def _bias(error: Array, clusters: NDArray[np.int64]) -> dict[str, float]:
@@ -153,7 +117,6 @@ def _bias(error: Array, clusters: NDArray[np.int64]) -> dict[str, float]:
     spread = float(np.sqrt(variance))
     p = float(2 * t.sf(abs(error.mean()) / spread, k - 1)) if spread > 0 else np.nan
     return {
-        "n_compositions": k,
         "bias_mev_per_atom": float(error.mean()) * MEV_PER_EV,
         "bias_standard_error_mev_per_atom": spread * MEV_PER_EV,
         "bias_p_value": p,

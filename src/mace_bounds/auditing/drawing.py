@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.auditing.folder import ATLAS, COVERAGE, CURVE, ELEMENT_BIAS, PLOTS, AuditFolder, read_summary
+from mace_bounds.auditing.folder import (
+    ATLAS,
+    COVERAGE,
+    CURVE,
+    ELEMENT_BIAS,
+    PLOTS,
+    AuditFolder,
+    energies_name,
+    read_summary,
+)
 from mace_bounds.columns import MEV_PER_EV, bound_columns
 from mace_bounds.errors import StoreError
 from mace_bounds.fitting import MIN_ROWS_PER_GROUP, Measured, labelled
 from mace_bounds.levels import TOLERANCE, Levels, percent
 from mace_bounds.metrics import CalibrationCurve
+from mace_bounds.plots import plot_calibration as draw_calibration
 from mace_bounds.plots import (
-    plot_calibration,
     plot_coverage_by_group,
     plot_error_against_width,
     plot_parity,
@@ -79,6 +88,38 @@ def plot(
     return draw_plots(Path(out), summary, level=level, formats=formats, folder=folder)
 
 
+def plot_calibration(out: str | Path, *, label: str = "measured", ax: Axes | None = None) -> Axes:
+    """Draw the calibration curve of an audit, as for a paper.
+
+    Parameters
+    ----------
+    out : path
+        Folder of an audit.
+    label : str
+        Name of the curve in the legend.
+    ax : Axes, optional
+        Where to draw: axes with a curve get one more in another colour, so that audits can be compared. A new figure of
+        one column's width (3.4 inches) by default.
+
+    Returns
+    -------
+    Axes
+        Percent against percent. The mean gap in the legend is the area between curve and diagonal, in percentage
+        points; the band is the 95 % confidence interval, clustered by composition.
+
+    Raises
+    ------
+    StoreError
+        If ``out`` is no finished audit, or had no labels to measure coverage on.
+    """
+    folder = AuditFolder(Path(out))
+    if not read_summary(folder.path)["measured_on"]["n"]:
+        raise StoreError(
+            f"the audit in {out} had no labels, so that it has no calibration curve; audit labelled ones."
+        )
+    return draw_calibration(_curve(folder), label=label, ax=ax)
+
+
 def draw_plots(
     out: Path,
     summary: dict[str, Any],
@@ -91,11 +132,10 @@ def draw_plots(
     levels = Levels.of(summary["head"]["levels"])
     level = float(summary["settings"]["level"]) if level is None else level
     levels.index(level)
-    quantiles = {float(k): float(v) for k, v in summary["head"]["quantiles"].items()}
     target = Path(folder) if folder is not None else out / PLOTS
     target.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, draw in figures(out, str(summary["measured_on"]["rows"]), levels, level, quantiles):
+    for name, draw in figures(out, summary, level):
         axes = draw()
         for suffix in formats:
             path = target / f"{name}.{suffix}"
@@ -104,19 +144,18 @@ def draw_plots(
     return written
 
 
-def figures(
-    out: Path, measured_on: str, levels: Levels, level: float, quantiles: dict[float, float]
-) -> Figures:
-    """Name and maker of every plot that the audit's data allow; ``measured_on`` names the measured rows."""
+def figures(out: Path, summary: dict[str, Any], level: float) -> Figures:
+    """Name and maker of every plot that the audit's data allow."""
+    levels = Levels.of(summary["head"]["levels"])
     folder = AuditFolder(out)
     table = folder.bounds_for_plots(levels)
-    rows = labelled(table, levels).only(measured_on)
+    rows = labelled(table, levels).only(str(summary["measured_on"]["rows"]))
     half_widths = _half_widths(table, levels)
     if len(rows) == 0:
         yield "widths", lambda: plot_widths(half_widths, split="all structures")
         return
     title = rows.title
-    yield from _measured_figures(rows, title, quantiles)
+    yield from _measured_figures(rows, summary)
     coverage = folder.read(COVERAGE)
     coverage = coverage[coverage["rows"] == rows.name]
     for by in _GROUPED:
@@ -124,7 +163,7 @@ def figures(
         if n_groups > 1 or (n_groups == 1 and by in ("chemistry", "element")):
             yield f"coverage_by_{by}", partial(plot_coverage_by_group, coverage, by, level, split=title)
     yield from _map_figures(folder, level)
-    yield "calibration", lambda: plot_calibration(_curve(folder), split=title)
+    yield "calibration", lambda: draw_calibration(_curve(folder))
     yield "widths", lambda: plot_widths(half_widths, split="all structures")
 
 
@@ -142,7 +181,7 @@ def _map_figures(folder: AuditFolder, level: float) -> Figures:
                 dict(zip(picked["group"], 100 * picked["coverage"], strict=True)),
                 label=f"measured coverage of the {percent(level)} % bounds, %",
                 limits=(100 * (3 * level - 2), 100 * level, 100),
-                bold=set(picked[picked["significant"].astype(bool)]["group"]),
+                beyond_chance=set(picked[picked["significant"].astype(bool)]["group"]),
             ),
         )
     shown = bias[bias["n"] >= MIN_ROWS_PER_GROUP]
@@ -154,17 +193,17 @@ def _map_figures(folder: AuditFolder, level: float) -> Figures:
                 dict(zip(shown["element"], shown["bias_mev_per_atom"], strict=True)),
                 label="expected error E_DFT − E_model that an element brings, meV/atom",
                 limits=(-reach, 0.0, reach),
-                bold=set(shown[shown["significant"].astype(bool)]["element"]),
+                beyond_chance=set(shown[shown["significant"].astype(bool)]["element"]),
                 colours="PuOr",
             ),
         )
 
 
-def _measured_figures(rows: Measured, title: str, quantiles: dict[float, float]) -> Figures:
+def _measured_figures(rows: Measured, summary: dict[str, Any]) -> Figures:
     """Errors and widths of the measured rows."""
-    deviation, sigma = rows.deviation, rows.column("sigma")
+    deviation, sigma, title = rows.deviation, rows.column("sigma"), rows.title
     n_atoms = rows.table["n_atoms"].to_numpy(dtype=np.float64)
-    model = str(rows.table["model"].iloc[0])
+    quantiles = {float(k): float(v) for k, v in summary["head"]["quantiles"].items()}
     if np.ptp(sigma) > 0:  # a constant width cannot tell small errors from large ones
         yield "reliability", lambda: plot_reliability(deviation, sigma, split=title)
         yield (
@@ -176,7 +215,7 @@ def _measured_figures(rows: Measured, title: str, quantiles: dict[float, float])
         lambda: plot_parity(
             rows.table["energy_dft_ev"].to_numpy(dtype=np.float64) / n_atoms,
             rows.table["energy_model_ev"].to_numpy(dtype=np.float64) / n_atoms,
-            model=model,
+            model=energies_name(summary),
             split=title,
         ),
     )

@@ -59,6 +59,8 @@ def measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: AuditF
         "measured_on": {
             "rows": chosen.name,
             "n": len(chosen),
+            "n_compositions": len(set(chosen.clusters.tolist())),
+            "largest_composition": dict(zip(("formula", "n"), chosen.largest_composition, strict=True)),
             "in_training": chosen.n_in_training,
             "training_known": exposure.known,
             "sentence": sentence(chosen, seen_in, head),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,20 +36,20 @@ BOUNDS, BOUNDS_CSV = "bounds.parquet", "bounds.csv"
 COVERAGE, CURVE, VIOLATIONS, FAILURES = "coverage.csv", "curve.csv", "violations.csv", "failures.csv"
 SUSPECTS, ATLAS, ELEMENT_BIAS = "suspects.csv", "atlas.csv", "element_bias.csv"
 SUMMARY, REPORT = "summary.json", "report.html"
-FILES = (
-    REPORT,
-    SUMMARY,
-    BOUNDS,
-    BOUNDS_CSV,
-    COVERAGE,
-    CURVE,
-    VIOLATIONS,
-    SUSPECTS,
-    FAILURES,
-    ATLAS,
-    ELEMENT_BIAS,
-)
-"""Every file of an audit beside features, heads and plots."""
+FILES = {
+    REPORT: "this page",
+    BOUNDS_CSV: "the bounds of all structures, one row each",
+    BOUNDS: "the same with types and whole digests, for pandas and others",
+    COVERAGE: "coverage, overall and by group, at each level",
+    CURVE: "the calibration curve",
+    VIOLATIONS: "labelled structures outside their bounds",
+    SUSPECTS: "labels that look wrong",
+    ATLAS: "coverage and mean error by many more groups",
+    ELEMENT_BIAS: "the error that each element brings",
+    FAILURES: "structures that could not be scored, with the reason",
+    SUMMARY: "model, head, settings, versions, times and the numbers of this page",
+}
+"""Every file of an audit beside features, heads and plots, and what it holds."""
 
 _FOR_STATISTICS = (
     "id",
@@ -73,7 +74,6 @@ _FOR_STATISTICS = (
     *names(GEOMETRY),
 )
 _FOR_PLOTS = (
-    "model",
     "n_atoms",
     "energy_dft_ev",
     "energy_model_ev",
@@ -188,3 +188,16 @@ def read_summary(out: Path) -> dict[str, Any]:
             f"{out} is not the folder of a finished audit ({type(error).__name__}); "
             "run mace-bounds audit SOURCE OUT first."
         ) from error
+
+
+def energies_name(summary: Mapping[str, Any]) -> str:
+    """Whose energies an audit bounds: the model, or what published energies are called.
+
+    A column ``mace_mpa_0_energy_ev`` holds the energies of ``mace_mpa_0``; a column that is only called energy, those
+    of its file.
+    """
+    published = summary.get("published")
+    if not published:
+        return str(summary["model"]["name"])
+    named = re.sub(r"(?i)_?(total_|potential_)?(energy|energies)(_ev)?$|_ev$", "", str(published["column"]))
+    return named.strip("_ ") or Path(published["file"]).name.split(".")[0]

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from mace_bounds.features import ExtractSettings
     from mace_bounds.structures import Source
 
+_MAX_NAMED = 3
+"""Sources that the title of a report names."""
+
 Progress = Callable[[str, int, int, int | None], None]
 """Called with (stage, done, failed, total or None)."""
 
@@ -142,6 +145,7 @@ def audit(
     stages = _Stages()
     opened = _open_store(source, model, head, config) or _open_model(model, head, config)
     with _folder.held(path):
+        _refuse_other(path, source, opened, config)
         store = opened.store or _extracted(source, path, opened, report)
         stages.end("features")
         if cross_fit:
@@ -155,7 +159,9 @@ def audit(
         stages.end("bounds")
         summary = {
             "command": "audit",
-            "source": str(source) if _is_path(source) else type(source).__name__,
+            "source": _source_name(source),
+            "title": _title(source, folder),
+            "store_sha256": store.digest(),
             "settings": _settings(config),
             "versions": versions(),
             "model": {
@@ -180,6 +186,42 @@ def audit(
         folder.write_summary(summary)
     coverage = folder.read(_folder.COVERAGE) if summary["measured_on"]["n"] else None
     return AuditResult(path, summary, coverage)
+
+
+def _refuse_other(path: Path, source: Source, opened: _Opened, config: AuditConfig) -> None:
+    """Refuse the folder of a finished audit of another source, or by another model or head."""
+    if not (path / _folder.SUMMARY).is_file():
+        return
+    before = _folder.read_summary(path)
+    model, digest = (
+        (opened.store.manifest.model, opened.store.manifest.model_digest)
+        if opened.store is not None
+        else (opened.backbone.name, opened.backbone.digest)  # type: ignore[union-attr]
+    )
+    there = {
+        "source": _file_name(before["source"]),
+        "model": f"{before['model']['name']} ({before['model']['digest'][:12]})",
+        "head": "a cross-fit"
+        if before["settings"]["cross_fit"]
+        else f"head {before['head']['name']} ({before['head']['digest'][:12]})",
+        "energies": _published_name(before["published"]),
+    }
+    here = {
+        "source": _file_name(_source_name(source)),
+        "model": f"{model} ({digest[:12]})",
+        "head": "a cross-fit" if opened.head is None else f"head {opened.head.name} ({opened.head.digest[:12]})",
+        "energies": _published_name(
+            {"file": str(config.predictions), "column": config.energy_column} if config.predictions else None
+        ),
+    }
+    if opened.store is not None and before.get("store_sha256") not in (None, opened.store.digest()):
+        there["structures"], here["structures"] = "other structures under this name", "these"
+    differing = [name for name in here if there[name] != here[name]]
+    if differing:
+        raise StoreError(
+            f"{path} holds an audit of {', '.join(there[name] for name in differing)}, and this one is of "
+            f"{', '.join(here[name] for name in differing)}; choose another folder, or remove {path} first."
+        )
 
 
 def _open_store(
@@ -338,6 +380,28 @@ class _Stages:
 
 def _is_path(source: Any) -> bool:
     return isinstance(source, (str, Path))
+
+
+def _source_name(source: Any) -> str:
+    return str(source) if _is_path(source) else type(source).__name__
+
+
+def _file_name(source: str) -> str:
+    return source.rstrip("/").split("/")[-1] or source
+
+
+def _published_name(published: dict[str, Any] | None) -> str:
+    return "" if not published else f"energies {published['column']} of {_file_name(published['file'])}"
+
+
+def _title(source: Any, folder: AuditFolder) -> str:
+    """Name of the source for people; of a feature store and of objects, the sources that their structures name."""
+    if _is_path(source) and not is_store(source):
+        return _file_name(str(source))
+    named = list(dict.fromkeys(name for name in folder.read(_folder.BOUNDS, ["source"])["source"] if name))
+    if not named:
+        return _file_name(_source_name(source))
+    return ", ".join(named[:_MAX_NAMED]) + (f" and {len(named) - _MAX_NAMED} more" if len(named) > _MAX_NAMED else "")
 
 
 def _silent(*_: Any) -> None:

@@ -42,8 +42,9 @@ _MAX_FIT_ROWS = 2000  # rows from which the usual error is learnt
 _APART, _ALIKE = 5.0, 3.0  # scales apart, and within which rows agree
 _TWIN = 0.25  # distance of near-duplicates
 _NOVEL = ("extrapolates", "unseen_element")  # errors are not larger where only a pair of elements is new
-_MATERIALS_PROJECT = re.compile(r"(?:mp|mvc)-[0-9a-z]+")
-_PAGE = "https://next-gen.materialsproject.org/materials/"
+ENTRY = re.compile(r"((?:mp|mvc)-[0-9a-z]+)(?:-GGA|-GGA\+U)?")
+"""Ids of entries that have a page: the page's part of the id is the first group. Also read by the report's script."""
+PAGE = "https://next-gen.materialsproject.org/materials/"
 COLUMNS = (
     "rank",
     "id",
@@ -285,6 +286,5 @@ def entry_url(name: str) -> str | None:
 
     A run-type suffix (``mp-149-GGA+U``, an entry id of pymatgen) is left out.
     """
-    found = _MATERIALS_PROJECT.match(name)
-    rest = name[found.end() :] if found else ""
-    return _PAGE + found[0] if found and rest in ("", "-GGA", "-GGA+U") else None
+    found = ENTRY.fullmatch(name)
+    return PAGE + found[1] if found else None

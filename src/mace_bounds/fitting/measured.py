@@ -18,7 +18,7 @@ from mace_bounds.fitting.exposure import (
     SUBSETS,
     TrainingExposure,
 )
-from mace_bounds.levels import Levels
+from mace_bounds.levels import LEVELS, Levels
 from mace_bounds.metrics import (
     CalibrationCurve,
     Labels,
@@ -43,7 +43,7 @@ MIN_ROWS_MEASURED = 30
 """Fewer new structures than this measure nothing: then all labelled ones are counted, and it is said."""
 MIN_ROWS_PER_GROUP = 10
 _ROUND_OFF = 1e-9  # shares of the scores are sums of many weights
-CURVE_LEVELS = tuple(round(0.02 * k, 2) for k in range(1, 50))
+CURVE_LEVELS = tuple(sorted({*(round(0.02 * k, 2) for k in range(1, 50)), *LEVELS}))
 GROUPINGS = {
     "source": "Source",
     "chemistry": "Chemistry",
@@ -114,6 +114,12 @@ class Measured:
     def clusters(self) -> NDArray[np.int64]:
         """A number for the composition of each row, shape (n,)."""
         return codes_of(self.table["formula"].tolist())
+
+    @cached_property
+    def largest_composition(self) -> tuple[str, int]:
+        """The composition with the most rows, and their number."""
+        counts = self.table["formula"].value_counts()
+        return str(counts.index[0]), int(counts.iloc[0])
 
     @cached_property
     def n_in_training(self) -> int:

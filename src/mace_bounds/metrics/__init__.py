@@ -1,10 +1,13 @@
 """Coverage, proper scores and groups: pure functions on arrays."""
 
 from mace_bounds.metrics.coverage import (
+    beyond_chance,
     clopper_pearson,
     clustered_interval,
     clustered_variance,
+    coverage_p_value,
     coverage_table,
+    discoveries,
     effective_number,
     interval_score,
     violations,
@@ -46,6 +49,7 @@ __all__ = [
     "Membership",
     "WidthMetrics",
     "ause",
+    "beyond_chance",
     "binned_errors",
     "chemistry_class",
     "chemistry_classes",
@@ -53,9 +57,11 @@ __all__ = [
     "clustered_interval",
     "clustered_variance",
     "codes_of",
+    "coverage_p_value",
     "coverage_table",
     "crps_from_quantiles",
     "crps_gaussian",
+    "discoveries",
     "effective_number",
     "element_membership",
     "ence",

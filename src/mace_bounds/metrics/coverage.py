@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEV_PER_EV = 1000.0
+FALSE_DISCOVERIES = 0.05
+"""Expected share of chance among the groups that are called significant."""
 
 
 def clopper_pearson(
@@ -132,6 +134,37 @@ def clustered_variance(
     return (k - 1) / k * float(moved @ moved), k
 
 
+def coverage_p_value(
+    inside: NDArray[np.bool_], clusters: Sequence[str] | NDArray[np.generic] | None, level: float
+) -> float:
+    """Two-sided p-value of a measured coverage against the level.
+
+    Clopper and Pearson's binomial test at the effective number of rows (:func:`effective_number`), or at that of rows
+    without clusters.
+    """
+    from scipy.special import betainc
+
+    n = float(len(inside)) if clusters is None else effective_number(inside, clusters)
+    hits = float(inside.mean()) * n
+    above = betainc(hits, n - hits + 1.0, level) if hits > 0 else 1.0
+    below = betainc(n - hits, hits + 1.0, 1.0 - level) if hits < n else 1.0
+    return float(min(1.0, 2.0 * min(above, below)))
+
+
+def discoveries(p_values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which tests stand when at most 5 % of those that stand may be chance.
+
+    References
+    ----------
+    Benjamini & Hochberg, J. R. Stat. Soc. B 57, 289 (1995).
+    """
+    from scipy.stats import false_discovery_control
+
+    if not len(p_values):
+        return np.zeros(0, dtype=bool)
+    return np.asarray(false_discovery_control(p_values) <= FALSE_DISCOVERIES)
+
+
 def interval_score(
     residual: ArrayLike, lower: ArrayLike, upper: ArrayLike, level: float
 ) -> NDArray[np.float64]:
@@ -194,9 +227,10 @@ def coverage_table(
     Returns
     -------
     DataFrame
-        One row per grouping, group and level: ``by, group, level, coverage, coverage_low, coverage_high, n,
-        mean_width_mev_per_atom, median_width_mev_per_atom, interval_score_mev_per_atom``; the first rows have
-        ``by = "all"``.
+        One row per grouping, group and level with the columns of :data:`COVERAGE_COLUMNS`; the first rows have
+        ``by = "all"``. ``n_compositions`` counts the clusters; ``significant`` says whether the coverage differs from
+        the level beyond chance: for groups by :func:`discoveries` over all groups of a level, overall by a p-value
+        below 5 %.
     """
     import pandas as pd
 
@@ -214,11 +248,11 @@ def coverage_table(
         if n < minimum or n == 0:
             continue
         for j, level in enumerate(levels):
-            inside = hit[chosen, j]
-            if cluster is None:
+            inside, members = hit[chosen, j], None if cluster is None else cluster[chosen]
+            if members is None:
                 bounds = tuple(float(b) for b in clopper_pearson(inside.sum(), n))
             else:
-                bounds = clustered_interval(inside, cluster[chosen])
+                bounds = clustered_interval(inside, members)
             rows.append(
                 {
                     "by": name,
@@ -228,12 +262,30 @@ def coverage_table(
                     "coverage_low": bounds[0],
                     "coverage_high": bounds[1],
                     "n": n,
+                    "n_compositions": n if members is None else len(np.unique(members)),
                     "mean_width_mev_per_atom": float(width[chosen, j].mean()) * MEV_PER_EV,
                     "median_width_mev_per_atom": float(np.median(width[chosen, j])) * MEV_PER_EV,
                     "interval_score_mev_per_atom": float(score[chosen, j].mean()) * MEV_PER_EV,
+                    "p_value": coverage_p_value(inside, members, float(level)),
                 }
             )
-    return pd.DataFrame(rows, columns=list(COVERAGE_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(COVERAGE_COLUMNS))
+    return table.assign(significant=beyond_chance(table, "p_value"))
+
+
+def beyond_chance(table: pd.DataFrame, p_value: str) -> NDArray[np.bool_]:
+    """Which rows of a table of groups and levels are beyond chance, by their column of p-values.
+
+    Groups by :func:`discoveries` over all groups of a level; rows with ``by = "all"`` where the p-value is below 5 %.
+    A row without a p-value is not.
+    """
+    p = table[p_value].to_numpy(dtype=np.float64)
+    overall, levels = (table["by"] == "all").to_numpy(), table["level"].to_numpy(dtype=np.float64)
+    found = overall & (p < FALSE_DISCOVERIES)
+    for level in np.unique(levels):
+        tested = ~overall & (levels == level) & np.isfinite(p)
+        found[tested] = discoveries(p[tested])
+    return found
 
 
 COVERAGE_COLUMNS: tuple[str, ...] = (
@@ -244,9 +296,12 @@ COVERAGE_COLUMNS: tuple[str, ...] = (
     "coverage_low",
     "coverage_high",
     "n",
+    "n_compositions",
     "mean_width_mev_per_atom",
     "median_width_mev_per_atom",
     "interval_score_mev_per_atom",
+    "p_value",
+    "significant",
 )
 
 

@@ -189,6 +189,7 @@ def audit_the_head(store: Path, config: BuildConfig, state: State, progress: Pro
         return
     since = time.perf_counter()
     progress(AUDIT, 0, 0, None)
+    (out / "summary.json").unlink(missing_ok=True)  # an audit of what the build was before
     result = audit(
         store,
         out,

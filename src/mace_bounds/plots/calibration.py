@@ -6,12 +6,13 @@ figure by default.
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.levels import TOLERANCE, percent
+from mace_bounds.levels import LEVELS, TOLERANCE, percent
 from mace_bounds.metrics import CalibrationCurve
 from mace_bounds.plots.style import (
     BLUE,
@@ -19,6 +20,7 @@ from mace_bounds.plots.style import (
     INK,
     LEVEL_COLOURS,
     ORANGE,
+    OVERLAY_COLOURS,
     PALE,
     RED,
     SKY,
@@ -29,27 +31,49 @@ from mace_bounds.plots.style import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     from matplotlib.axes import Axes
 
+_CURVE = "measured coverage"
+_NAME_WIDTH = 34  # characters of a group's name in a line
 _DFT = r"$E_\mathrm{DFT}$"
 _HEXBIN_FROM = 2000  # rows above which points become a density
 
 
-def plot_calibration(curve: CalibrationCurve, *, split: str = "", ax: Axes | None = None) -> Axes:
-    """Plot the measured coverage against the level with its confidence band and the diagonal."""
-    ax = new_axes(4.0, 4.1) if ax is None else ax
-    ax.fill_between(curve.level, curve.low, curve.high, color=SKY, alpha=0.35, lw=0, label="95 % confidence")
-    ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=(0, (4, 3)), label="ideal")
-    ax.plot(curve.level, curve.observed, color=BLUE, lw=1.8, label="measured")
-    ax.set_xlim(0, 1)
-    ax.set_ylim(0, 1)
-    ax.set_aspect("equal")
-    ax.text(0.97, 0.05, f"area {curve.area:.3f}", transform=ax.transAxes, ha="right", fontsize=8.5, color=INK)
-    legend(ax, loc="upper left")
-    return finish(ax, _title("Calibration", split, curve.n), "level (nominal coverage)", "measured coverage")
+def plot_calibration(
+    curve: CalibrationCurve,
+    *,
+    label: str = "measured",
+    marks: Sequence[float] = LEVELS,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot the measured coverage against the level with its confidence band and the diagonal, as for a paper.
+
+    The legend gives the number of structures and the mean gap: the mean distance between coverage and level over all
+    levels, in percentage points, which is the area between curve and diagonal (:attr:`CalibrationCurve.area`). There is
+    no title: what the rows are belongs into the caption.
+
+    ``label``: name of the curve in the legend; ``marks``: levels with a mark on the curve; ``ax``: a new figure of one
+    column's width (3.4 inches) by default; axes with a curve get one more, in another colour.
+    """
+    ax = new_axes(3.4, 3.5) if ax is None else ax
+    before = sum(line.get_gid() == _CURVE for line in ax.lines)
+    colour = OVERLAY_COLOURS[before % len(OVERLAY_COLOURS)]
+    level, observed, low, high = (100 * x for x in (curve.level, curve.observed, curve.low, curve.high))
+    if before == 0:
+        ax.plot([0, 100], [0, 100], color=GREY, lw=1, ls=(0, (4, 3)))
+    ax.fill_between(level, low, high, color=colour, alpha=0.2, lw=0)
+    text = f"{label}\nn = {curve.n:,}, mean gap {100 * curve.area:.1f} points"
+    ax.plot(level, observed, color=colour, lw=1.6, label=text, gid=_CURVE)
+    at = 100 * np.array([x for x in marks if curve.level.size and level[0] <= 100 * x <= level[-1]])
+    ax.plot(at, np.interp(at, level, observed), "o", ms=4.5, mfc="white", mec=colour, mew=1.2)
+    ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xticks=range(0, 101, 20), yticks=range(0, 101, 20))
+    drawn = [np.asarray(line.get_xydata(), dtype=np.float64) for line in ax.lines if line.get_gid() == _CURVE]
+    above = sum(float(np.mean(points[:, 1] - points[:, 0])) for points in drawn)
+    legend(ax, loc="lower right" if above >= 0 else "upper left", framealpha=0.0)
+    return finish(ax, "", "Nominal coverage (%)", "Measured coverage (%)")
 
 
 def plot_coverage_by_group(
@@ -59,36 +83,45 @@ def plot_coverage_by_group(
 
     ``table``: from :func:`coverage_table`; ``by``: which grouping of the table; ``level``: which level of the
     table; ``most``: with more groups, only this many with the lowest coverage are drawn, and the title says
-    so.
+    so. Coloured are those whose coverage differs from the level beyond chance (``significant``).
     """
     rows = table[(table["by"] == by) & np.isclose(table["level"], level, rtol=0, atol=TOLERANCE)]
     rows = rows.sort_values(["coverage", "n"], kind="stable")
     shown = rows.iloc[:most]
-    ax = new_axes(4.6, max(2.0, 1.1 + 0.2 * len(shown))) if ax is None else ax
-    y = np.arange(len(shown))[::-1]
-    coverage = shown["coverage"].to_numpy(dtype=np.float64)
-    low, high = (
-        shown["coverage_low"].to_numpy(dtype=np.float64),
-        shown["coverage_high"].to_numpy(dtype=np.float64),
+    counts = shown[[name for name in ("n", "n_compositions") if name in shown]].to_numpy(dtype=int)
+    names = [
+        fill(f"{group}  ({'; '.join(f'{n:,}' for n in count)})", _NAME_WIDTH)
+        for group, count in zip(shown["group"], counts, strict=True)
+    ]
+    lines = np.array([1 + name.count("\n") for name in names], dtype=np.float64)
+    ax = new_axes(4.8, max(2.0, 1.3 + 0.2 * float(lines.sum()))) if ax is None else ax
+    y = lines.sum() - np.cumsum(lines) + 0.5 * (lines - 1)
+    coverage, low, high = (
+        100 * shown[name].to_numpy(dtype=np.float64) for name in ("coverage", "coverage_low", "coverage_high")
     )
-    below = high < level
-    for mask, colour in ((~below, BLUE), (below, RED)):
+    beyond = shown["significant"].to_numpy(dtype=bool)
+    nominal = 100 * level
+    kinds = (
+        (~beyond, GREY),
+        (beyond & (coverage >= nominal), BLUE),
+        (beyond & (coverage < nominal), RED),
+    )
+    for mask, colour in kinds:
         if mask.any():
             ax.hlines(y[mask], low[mask], high[mask], color=colour, lw=1.4, alpha=0.55)
             ax.plot(coverage[mask], y[mask], "o", ms=4.5, color=colour)
-    ax.axvline(level, color=GREY, lw=1, ls=(0, (4, 3)), zorder=0)
-    names = [
-        f"{group}  ({n})" for group, n in zip(shown["group"], shown["n"].to_numpy(dtype=int), strict=True)
-    ]
+    ax.axvline(nominal, color=INK, lw=1, ls=(0, (4, 3)), zorder=0)
     ax.set_yticks(y, names)
-    ax.set_ylim(-0.7, max(len(shown) - 0.3, 0.7))
-    ax.set_xlim(max(0.0, min(float(low.min(initial=level)), level) - 0.03), 1.005)
+    ax.set_ylim(-0.7, max(float(lines.sum()) - 0.3, 0.7))
+    ax.set_xlim(max(0.0, min(float(low.min(initial=nominal)), nominal) - 3), 100.5)
     ax.grid(axis="y", color=PALE, lw=0.5)
     what = f"Coverage by {by.replace('_', ' ')}"
     if len(rows) > len(shown):
         what += f", {len(shown)} lowest of {len(rows)}"
-    note = "\nred: 95 % interval below the level" if below.any() else ""
-    finish(ax, _title(what, split, None), f"measured coverage (level {percent(level)} %){note}", "")
+    notes = [f"measured coverage (%), nominal {percent(level)} %"]
+    notes += ["in brackets: structures; compositions"] if counts.shape[1] > 1 else []
+    notes += ["red, blue: below, above the level beyond chance"] if beyond.any() else []
+    finish(ax, _title(what, split, None), "\n".join(notes), "", most=_NAME_WIDTH)
     ax.tick_params(axis="y", length=0)
     return ax
 
@@ -101,7 +134,7 @@ def plot_reliability(
     ``residual``, ``sigma`` (n,): eV/atom. Drawn per equal-count bin: RMSE, and the 68.3 % quantile of
     |residual| (robust to outliers); ``n_bins``: number of bins.
     """
-    ax = new_axes() if ax is None else ax
+    ax = new_axes(5.4, 3.8) if ax is None else ax
     r, s = 1e3 * np.asarray(residual, dtype=np.float64), 1e3 * np.asarray(sigma, dtype=np.float64)
     parts = np.array_split(np.argsort(s, kind="stable"), min(n_bins, s.size))
     width = np.array([np.sqrt(np.mean(s[part] ** 2)) for part in parts])
@@ -115,7 +148,7 @@ def plot_reliability(
     ax.set_yscale("log")
     plain_log(ax)
     ax.grid(color=PALE, lw=0.5)
-    legend(ax, loc="upper left", title="error in bin", title_fontsize=8)
+    legend(ax, loc="upper left", bbox_to_anchor=(1.01, 1.0), title="error in bin", borderaxespad=0)
     return finish(
         ax, _title("Reliability", split, s.size), "predicted σ (meV/atom)", f"|{_DFT} − centre| (meV/atom)"
     )
@@ -169,7 +202,6 @@ def plot_error_against_width(
             loc="upper left",
             bbox_to_anchor=(1.01, 1.0),
             title="level (measured %)",
-            title_fontsize=8,
             borderaxespad=0,
         )
     return finish(
@@ -192,7 +224,7 @@ def plot_parity(
 
     ``energy_dft``, ``energy_model`` (n,): eV/atom; ``model``: name of the model, for the axis.
     """
-    ax = new_axes() if ax is None else ax
+    ax = new_axes(4.4, 4.5) if ax is None else ax
     dft, model_energy = np.asarray(energy_dft, dtype=np.float64), np.asarray(energy_model, dtype=np.float64)
     ends = np.array([min(dft.min(), model_energy.min()), max(dft.max(), model_energy.max())])
     ends += np.array([-0.04, 0.04]) * max(float(np.ptp(ends)), 1e-3)
@@ -208,7 +240,7 @@ def plot_parity(
     ax.text(
         0.04,
         0.96,
-        f"MAE {np.mean(np.abs(r)):.3g} meV/atom\nmedian {np.median(np.abs(r)):.3g} meV/atom",
+        f"mean |error| {np.mean(np.abs(r)):.3g} meV/atom\nmedian |error| {np.median(np.abs(r)):.3g} meV/atom",
         transform=ax.transAxes,
         va="top",
         fontsize=8.5,
@@ -219,9 +251,14 @@ def plot_parity(
     inset.set_yticks([])
     inset.spines[["top", "right", "left"]].set_visible(False)
     inset.tick_params(labelsize=7, colors=INK, width=0.5, length=2)
-    inset.set_title("residual (meV/atom)", fontsize=7, color=INK, pad=2)
+    inset.set_title(rf"{_DFT} − $E_\mathrm{{model}}$ (meV/atom)", fontsize=7, color=INK, pad=2)
     inset.patch.set_alpha(0.8)
-    return finish(ax, _title("Parity", split, dft.size), "DFT energy (eV/atom)", f"{model} energy (eV/atom)")
+    return finish(
+        ax,
+        _title("Parity", split, dft.size),
+        "DFT energy (eV/atom)",
+        fill(f"energy by {model} (eV/atom)", 48),
+    )
 
 
 def plot_widths(half_widths: Mapping[float, ArrayLike], *, split: str = "", ax: Axes | None = None) -> Axes:
@@ -260,7 +297,7 @@ def plot_widths(half_widths: Mapping[float, ArrayLike], *, split: str = "", ax: 
         ax.set_xscale("log")
         ax.set_ylim(0, 1.25 * ax.get_ylim()[1])
         plain_log(ax, "x")
-        legend(ax, loc="upper left", ncols=2)
+        legend(ax, loc="upper left", ncols=2, framealpha=0.0)
     return finish(
         ax, _title("Sharpness", split, n), "half-width of the interval (meV/atom)", "share of rows (%)"
     )

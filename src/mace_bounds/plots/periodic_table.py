@@ -32,7 +32,7 @@ def plot_periodic_map(
     *,
     label: str,
     limits: tuple[float, float, float],
-    bold: Collection[str] = (),
+    beyond_chance: Collection[str] | None = None,
     colours: str = "RdBu",
     text: str = "{:.0f}",
     ax: Axes | None = None,
@@ -40,8 +40,8 @@ def plot_periodic_map(
     """Colour elements by a number.
 
     ``values``: by element symbol; others stay empty; ``label``: what the colour is, with its unit;
-    ``limits``: values at the low end, the middle and the high end of the colour scale; ``bold``: elements
-    with a frame; ``colours``: A colour map of matplotlib; ``text``: format of the numbers.
+    ``limits``: values at the low end, the middle and the high end of the colour scale; ``beyond_chance``:
+    only these elements are coloured, others show their number on white (all are coloured by default); ``colours``: A colour map of matplotlib; ``text``: format of the numbers.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import TwoSlopeNorm
@@ -53,12 +53,13 @@ def plot_periodic_map(
     scale = ScalarMappable(norm, colours)
     for symbol, x, y in _places():
         known = symbol in values
-        face = (0.95, 0.95, 0.95, 1.0)
-        if known:
+        coloured = known and (beyond_chance is None or symbol in beyond_chance)
+        face = (1.0, 1.0, 1.0, 1.0) if known else (0.95, 0.95, 0.95, 1.0)
+        if coloured:
             face = scale.cmap(float(norm(min(max(values[symbol], low), high))))
         dark = 0.299 * face[0] + 0.587 * face[1] + 0.114 * face[2] < 0.5  # luma of ITU-R BT.601
-        ink = "white" if dark else "#1b2430" if known else "#8a929b"
-        edge, width = ("#1b2430", 2.0) if symbol in bold else ("white", 1.0)
+        ink = "white" if dark else "#1b2430" if coloured else "#6b747e" if known else "#a3abb3"
+        edge, width = ("#1b2430", 2.0) if coloured and beyond_chance is not None else ("#d5dadf", 0.8)
         ax.add_patch(
             Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, facecolor=face, edgecolor=edge, linewidth=width)
         )
@@ -69,6 +70,16 @@ def plot_periodic_map(
     ax.set(xlim=(0, 18), ylim=(_HEIGHT, 0), aspect="equal")
     ax.set_axis_off()
     figure = ax.get_figure(root=True)
-    if figure is not None:
+    if beyond_chance is not None and not set(beyond_chance) & set(values):
+        ax.text(
+            9,
+            _HEIGHT,
+            f"{label}\nnothing is beyond chance",
+            ha="center",
+            va="top",
+            fontsize=9,
+            color="#1b2430",
+        )
+    elif figure is not None:
         figure.colorbar(scale, ax=ax, label=label, orientation="horizontal", shrink=0.5, pad=0.01, aspect=40)
     return ax

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 # Okabe & Ito's colour-blind safe palette
 BLUE, ORANGE, GREEN, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
 INK, GREY, PALE = "#333333", "#8A8A8A", "#D9D9D9"
+OVERLAY_COLOURS = (BLUE, ORANGE, GREEN, RED)
 LEVEL_COLOURS = (SKY, BLUE, GREEN, ORANGE, RED)
 
 
@@ -25,9 +27,10 @@ def new_axes(width: float = 4.6, height: float = 4.0) -> Axes:
     return figure.add_subplot()
 
 
-def finish(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
-    """Set texts, thin the frame, and return the axes."""
-    ax.set_title(title, fontsize=10, loc="left", color=INK)
+def finish(ax: Axes, title: str, xlabel: str, ylabel: str, *, most: int = 52) -> Axes:
+    """Set texts, thin the frame, and return the axes; a title of more than ``most`` characters takes more lines."""
+    lines = "\n".join(fill(line, most) for line in title.split("\n"))
+    ax.set_title(lines, fontsize=10, loc="left", color=INK, wrap=True)
     ax.set_xlabel(xlabel, fontsize=9.5, color=INK)
     ax.set_ylabel(ylabel, fontsize=9.5, color=INK)
     ax.tick_params(labelsize=8.5, colors=INK, which="both", width=0.6)
@@ -42,7 +45,8 @@ def finish(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
 
 def legend(ax: Axes, **options: Any) -> None:
     """Draw the legend without a frame's weight."""
-    drawn = ax.legend(fontsize=8, labelcolor=INK, **{"framealpha": 0.85, "alignment": "left", **options})
+    fixed = {"framealpha": 0.85, "alignment": "left", "title_fontsize": 8}
+    drawn = ax.legend(fontsize=8, labelcolor=INK, **{**fixed, **options})
     drawn.get_frame().set_linewidth(0.0)
 
 
@@ -59,7 +63,7 @@ def plain_log(ax: Axes, axis: str = "both") -> None:
             scale.set_minor_formatter(NullFormatter())
 
 
-def save(ax: Axes, path: Path, dpi: int = 200) -> None:
+def save(ax: Axes, path: Path, dpi: int = 300) -> None:
     """Write the figure of ``ax``; the suffix (.png, .svg, .pdf) chooses the format. Equal plots, equal bytes."""
     from matplotlib import rc_context
 
