@@ -51,6 +51,13 @@ FILES = {
 }
 """Every file of an audit beside features, heads and plots, and what it holds."""
 
+FOLDERS = {
+    PLOTS: "all plots as files; mace-bounds plot draws them again, also as PDF",
+    f"{HEADS}/full": "the head of all labels, for mace-bounds score --head",
+    FEATURES: "the features, so that the audit can go on or be made again",
+}
+"""Folders beside them."""
+
 _FOR_STATISTICS = (
     "id",
     "formula",
@@ -83,6 +90,23 @@ _FOR_PLOTS = (
     "seen_in",
     "flags",
 )
+FOR_REPORT = (
+    "id",
+    "formula",
+    "n_atoms",
+    "chemistry",
+    "energy_model_ev",
+    "expected_error_mev_per_atom",
+    "lower_mev_per_atom",
+    "upper_mev_per_atom",
+    "novelty",
+    "error_mev_per_atom",
+    "inside",
+    "flags",
+    "source",
+    "reason",
+)
+"""Columns of the bounds that the page lists."""
 _GROUP_ROWS = 8192
 """Rows of a row group in Parquet: a few megabytes in hand, and few enough groups to read fast."""
 
@@ -174,6 +198,16 @@ def held(out: Path) -> Iterator[None]:
     with locked(out):
         remove_temporaries(out)
         yield
+
+
+def check_same(out: Path, audited: Mapping[str, str]) -> None:
+    """Refuse the folder of a finished audit of something else; ``audited`` says in words what this one is of."""
+    before = read_summary(out).get("audited", audited) if (out / SUMMARY).is_file() else audited
+    if before != audited:
+        there, here = (" ".join(part for part in about.values() if part) for about in (before, audited))
+        raise StoreError(
+            f"{out} holds the audit of {there}, and this one is of {here}; choose another folder, or remove that one."
+        )
 
 
 def read_summary(out: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,9 @@ import numpy as np
 
 from mace_bounds._io import write_text
 from mace_bounds.auditing import folder as _folder
-from mace_bounds.auditing.folder import AuditFolder
-from mace_bounds.auditing.suspects import entry_url
-from mace_bounds.columns import FLAGS, records
+from mace_bounds.auditing.folder import FILES, FOLDERS, AuditFolder, energies_name
+from mace_bounds.auditing.suspects import ENTRY, PAGE, entry_url
+from mace_bounds.columns import FLAGS, flag_names, records
 from mace_bounds.fitting import ALL, GROUPINGS, SEEN_IN_TEXT
 from mace_bounds.levels import TOLERANCE
 
@@ -23,19 +24,41 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 TEMPLATES = Path(__file__).parent / "templates"
-MAX_ROWS_SHOWN, MAX_GROUPS_SHOWN = 30, 40
-"""Rows of a list, and groups of a grouping, that the page shows; the tables beside it have all."""
+MAX_ROWS_SHOWN, MAX_GROUPS_SHOWN, MAX_IDS_SHOWN = 30, 40, 8
+"""Rows of a list, groups of a grouping and ids of a reason that the page shows; the tables beside it have all."""
+MAX_ROWS_LISTED, N_STATIC = 20_000, 50
+"""Structures that the searchable table holds, and those that are shown without a script (and on one of its pages)."""
 MAX_SVG_BYTES = 400_000
 """Larger drawings go into the page as PNG."""
 _TABLES = (_folder.COVERAGE, _folder.VIOLATIONS, _folder.SUSPECTS, _folder.ATLAS, _folder.ELEMENT_BIAS)
 _SHOWN = ("chemistry", "element", "source", "size", "run_type")
+_MEV_DIGITS, _EV_DIGITS = 2, 5  # decimals that the table of structures keeps
+LISTED = {
+    "id": "id",
+    "formula": "formula",
+    "chemistry": "chemistry",
+    "energy": "E_model, eV/atom",
+    "expected": "expected error",
+    "lower": "lower",
+    "upper": "upper",
+    "width": "width",
+    "novelty": "novelty",
+    "error": "label error",
+    "inside": "label",
+    "flags": "flags",
+}
+"""Columns of the table of structures, and their titles; energies in meV/atom where nothing else is said."""
 METRICS = {
     "model_mae_mev_per_atom": ("Mean error of the model", "meV/atom", "mean |E_DFT − E_model|"),
     "model_median_mev_per_atom": ("Median error of the model", "meV/atom", "median |E_DFT − E_model|"),
     "sharpness_mev_per_atom": ("Sharpness", "meV/atom", "root mean square of σ; lower is sharper"),
     "crps_mev_per_atom": ("CRPS", "meV/atom", "accuracy and width in one score; lower is better"),
     "nll": ("NLL", "", "Gaussian negative log-likelihood, eV/atom; outliers weigh heavily"),
-    "miscalibration_area": ("Miscalibration area", "", "of σ as a Gaussian; 0 is best, 0.5 worst"),
+    "miscalibration_area": (
+        "Miscalibration area",
+        "",
+        "mean gap of the curve if σ were that of a Gaussian, before calibration; 0 is best, 0.5 worst",
+    ),
     "ence": ("ENCE", "", "mean relative gap between σ and the error, over bins; 0 is best"),
     "ause": ("AUSE", "", "how far σ is from ranking the errors perfectly; 0 is best"),
     "spearman": ("Spearman ρ", "", "rank correlation of σ and |error|; 1 is best"),
@@ -54,7 +77,7 @@ def template(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "thousands": thousands, "number": number}
-    environment.filters |= {"entry_url": entry_url, "level": level_text}
+    environment.filters |= {"entry_url": entry_url, "level": level_text, "flags": flag_names}
     environment.tests["is_level"] = lambda value, level: abs(value - level) < TOLERANCE
     return environment.get_template(name)
 
@@ -72,6 +95,11 @@ def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ())
     )
     page = template("report.html.j2").render(
         s=summary,
+        title=summary.get("title") or summary["source"],
+        energies=energies_name(summary),
+        listing=_listing(out),
+        files=_files(out),
+        failed=_failed(out),
         level=summary["settings"]["level"],
         plots=_data_uris(plots),
         groups=_groups(coverage, summary["measured_on"]["rows"]),
@@ -87,6 +115,92 @@ def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ())
     )
     write_text(out / _folder.REPORT, page)
     return out / _folder.REPORT
+
+
+def _listing(out: Path) -> dict[str, Any] | None:
+    """Return what the searchable table of structures holds; None where the folder has no bounds yet."""
+    folder = AuditFolder(out)
+    if not folder.has(_folder.BOUNDS):
+        return None
+    table = _listed_rows(folder.read(_folder.BOUNDS, list(_folder.FOR_REPORT)))
+    n = len(table)
+    if n > MAX_ROWS_LISTED:
+        table = table.loc[_remarkable(table)]
+    columns = [*LISTED, "source", "reason"]
+    rows = [[_json_value(row[name]) for name in columns] for row in records(table)]
+    data = {
+        "columns": columns,
+        "titles": [*LISTED.values(), "source", "reason"],
+        "rows": rows,
+        "pageRows": N_STATIC,
+        "entry": {"pattern": f"^(?:{ENTRY.pattern})$", "page": PAGE},
+    }
+    first = [dict(zip(columns, row, strict=True)) for row in rows[:N_STATIC]]
+    return {"n": n, "n_listed": len(table), "first": first, "titles": LISTED, "data": data}
+
+
+def _listed_rows(bounds: pd.DataFrame) -> pd.DataFrame:
+    """Columns of the table of structures, rounded, from those of the bounds table."""
+    import pandas as pd
+
+    mev = {
+        name: bounds[f"{column}_mev_per_atom"].round(_MEV_DIGITS)
+        for name, column in (
+            ("expected", "expected_error"),
+            ("lower", "lower"),
+            ("upper", "upper"),
+            ("error", "error"),
+        )
+    }
+    return pd.DataFrame(
+        {
+            **{name: bounds[name] for name in ("id", "formula", "chemistry", "source", "reason", "flags", "inside")},
+            "energy": (bounds["energy_model_ev"] / bounds["n_atoms"].astype(float)).round(_EV_DIGITS),
+            **mev,
+            "width": (bounds["upper_mev_per_atom"] - bounds["lower_mev_per_atom"]).round(_MEV_DIGITS),
+            "novelty": bounds["novelty"].round(4),
+        }
+    )
+
+
+def _remarkable(table: pd.DataFrame) -> pd.Index[int]:
+    """Rows of a large table that the page keeps, in their order: farthest outside, widest, most novel, a third each."""
+    beyond = np.maximum(table["lower"] - table["error"], table["error"] - table["upper"])
+    share = MAX_ROWS_LISTED // 3
+    kept = {i for score in (beyond, table["width"], table["novelty"]) for i in score.nlargest(share).index}
+    rest = (i for i in table.index if i not in kept)
+    return table.index[table.index.isin([*kept, *islice(rest, MAX_ROWS_LISTED - len(kept))])]
+
+
+def _json_value(value: Any) -> Any:
+    """JSON knows no infinity."""
+    return str(value) if isinstance(value, float) and np.isinf(value) else value
+
+
+def _files(out: Path) -> list[tuple[str, str, str]]:
+    """Name, size and meaning of the files beside the page."""
+    present = [
+        (name, _size(out / name), meaning)
+        for name, meaning in FILES.items()
+        if name == _folder.SUMMARY or (name != _folder.REPORT and (out / name).is_file())
+    ]
+    return present + [(f"{name}/", "", meaning) for name, meaning in FOLDERS.items() if (out / name).is_dir()]
+
+
+def _size(path: Path) -> str:
+    """Write the size of a file; empty where it is not written yet."""
+    if not path.is_file():
+        return ""
+    n = path.stat().st_size
+    return f"{n / 1e6:,.1f} MB" if n >= 1e6 else f"{max(n / 1e3, 0.1):,.1f} kB"
+
+
+def _failed(out: Path) -> dict[str, list[str]]:
+    """Ids of the structures that could not be scored, by reason, a few of each."""
+    if not AuditFolder(out).has(_folder.FAILURES):
+        return {}
+    table = AuditFolder(out).read(_folder.FAILURES)
+    return {str(reason): ids.head(MAX_IDS_SHOWN).tolist() for reason, ids in table.groupby("reason")["id"]}
 
 
 def percent(value: float, digits: int = 1) -> str:

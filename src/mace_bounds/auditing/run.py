@@ -145,7 +145,8 @@ def audit(
     stages = _Stages()
     opened = _open_store(source, model, head, config) or _open_model(model, head, config)
     with _folder.held(path):
-        _refuse_other(path, source, opened, config)
+        audited = _audited(source, opened, config)
+        _folder.check_same(path, audited)
         store = opened.store or _extracted(source, path, opened, report)
         stages.end("features")
         if cross_fit:
@@ -161,7 +162,7 @@ def audit(
             "command": "audit",
             "source": _source_name(source),
             "title": _title(source, folder),
-            "store_sha256": store.digest(),
+            "audited": audited,
             "settings": _settings(config),
             "versions": versions(),
             "model": {
@@ -188,40 +189,23 @@ def audit(
     return AuditResult(path, summary, coverage)
 
 
-def _refuse_other(path: Path, source: Source, opened: _Opened, config: AuditConfig) -> None:
-    """Refuse the folder of a finished audit of another source, or by another model or head."""
-    if not (path / _folder.SUMMARY).is_file():
-        return
-    before = _folder.read_summary(path)
-    model, digest = (
-        (opened.store.manifest.model, opened.store.manifest.model_digest)
-        if opened.store is not None
-        else (opened.backbone.name, opened.backbone.digest)  # type: ignore[union-attr]
-    )
-    there = {
-        "source": _file_name(before["source"]),
-        "model": f"{before['model']['name']} ({before['model']['digest'][:12]})",
-        "head": "a cross-fit"
-        if before["settings"]["cross_fit"]
-        else f"head {before['head']['name']} ({before['head']['digest'][:12]})",
-        "energies": _published_name(before["published"]),
-    }
-    here = {
+def _audited(source: Source, opened: _Opened, config: AuditConfig) -> dict[str, str]:
+    """What a folder holds the audit of, in words: a second audit in it may only be of the same."""
+    if opened.store is not None:
+        model, digest = opened.store.manifest.model, opened.store.manifest.model_digest
+    else:
+        assert opened.backbone is not None
+        model, digest = opened.backbone.name, opened.backbone.digest
+    head, published = opened.head, config.predictions
+    return {
         "source": _file_name(_source_name(source)),
-        "model": f"{model} ({digest[:12]})",
-        "head": "a cross-fit" if opened.head is None else f"head {opened.head.name} ({opened.head.digest[:12]})",
-        "energies": _published_name(
-            {"file": str(config.predictions), "column": config.energy_column} if config.predictions else None
-        ),
+        "structures": "" if opened.store is None else f"(features {opened.store.digest()[:12]})",
+        "energies": f"with the energies in {config.energy_column} of {published.name}" if published else "",
+        "model": f"by {model} ({digest[:12]})",
+        "head": f"with the head {head.name} ({head.digest[:12]})"
+        if head
+        else "with heads fitted to its labels",
     }
-    if opened.store is not None and before.get("store_sha256") not in (None, opened.store.digest()):
-        there["structures"], here["structures"] = "other structures under this name", "these"
-    differing = [name for name in here if there[name] != here[name]]
-    if differing:
-        raise StoreError(
-            f"{path} holds an audit of {', '.join(there[name] for name in differing)}, and this one is of "
-            f"{', '.join(here[name] for name in differing)}; choose another folder, or remove {path} first."
-        )
 
 
 def _open_store(
@@ -390,10 +374,6 @@ def _file_name(source: str) -> str:
     return source.rstrip("/").split("/")[-1] or source
 
 
-def _published_name(published: dict[str, Any] | None) -> str:
-    return "" if not published else f"energies {published['column']} of {_file_name(published['file'])}"
-
-
 def _title(source: Any, folder: AuditFolder) -> str:
     """Name of the source for people; of a feature store and of objects, the sources that their structures name."""
     if _is_path(source) and not is_store(source):
@@ -401,7 +381,9 @@ def _title(source: Any, folder: AuditFolder) -> str:
     named = list(dict.fromkeys(name for name in folder.read(_folder.BOUNDS, ["source"])["source"] if name))
     if not named:
         return _file_name(_source_name(source))
-    return ", ".join(named[:_MAX_NAMED]) + (f" and {len(named) - _MAX_NAMED} more" if len(named) > _MAX_NAMED else "")
+    return ", ".join(named[:_MAX_NAMED]) + (
+        f" and {len(named) - _MAX_NAMED} more" if len(named) > _MAX_NAMED else ""
+    )
 
 
 def _silent(*_: Any) -> None:
