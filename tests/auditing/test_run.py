@@ -1,6 +1,7 @@
 """An audit from end to end: files, honest coverage, resuming; numbers recomputed by plain pandas."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -103,9 +104,11 @@ def test_the_report_holds_the_numbers_and_needs_no_other_file(result):
     assert result.summary["model"]["digest"] in page
     assert "odd-0" in page
     assert page.count('src="data:image/') == len({p.stem for p in (result.folder / "plots").iterdir()})
-    assert "<script" not in page
     assert 'src="http' not in page
-    assert 'href="' not in page
+    links = re.findall(r'(?:href|src)="([^"#][^"]*)"', page)
+    beside = {link for link in links if not link.startswith("data:")}
+    assert "bounds.csv" in beside
+    assert all((result.folder / link).exists() for link in beside)
 
 
 def test_the_report_explains_flags_and_tells_warnings(result, tmp_path):
@@ -273,8 +276,8 @@ def test_the_report_and_the_plots_of_such_a_head_say_what_the_rows_are(whole_res
     assert "only the first line is a measure for new crystals" in page
     with mpl.rc_context({"svg.fonttype": "none"}):
         plot(whole_result.folder, formats=["svg"], folder=tmp_path)
-    for name in ("calibration", "parity", "coverage_by_chemistry"):
-        drawn = (tmp_path / f"{name}.svg").read_text()
+    for name in ("parity", "coverage_by_chemistry"):
+        drawn = " ".join(re.sub("<[^>]*>", " ", (tmp_path / f"{name}.svg").read_text()).split())
         assert "not used by the head" in drawn
         assert f"({known} known to the model)" in drawn
 

@@ -33,6 +33,7 @@ MAX_SVG_BYTES = 400_000
 _TABLES = (_folder.COVERAGE, _folder.VIOLATIONS, _folder.SUSPECTS, _folder.ATLAS, _folder.ELEMENT_BIAS)
 _SHOWN = ("chemistry", "element", "source", "size", "run_type")
 _MEV_DIGITS, _EV_DIGITS = 2, 5  # decimals that the table of structures keeps
+_DIGITS_SHOWN = {"energy": 3, "novelty": 2}  # of the others one below 100, none above
 LISTED = {
     "id": "id",
     "formula": "formula",
@@ -77,7 +78,12 @@ def template(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "thousands": thousands, "number": number}
-    environment.filters |= {"entry_url": entry_url, "level": level_text, "flags": flag_names}
+    environment.filters |= {
+        "entry_url": entry_url,
+        "level": level_text,
+        "flags": flag_names,
+        "listed": listed_number,
+    }
     environment.tests["is_level"] = lambda value, level: abs(value - level) < TOLERANCE
     return environment.get_template(name)
 
@@ -132,6 +138,7 @@ def _listing(out: Path) -> dict[str, Any] | None:
         "columns": columns,
         "titles": [*LISTED.values(), "source", "reason"],
         "rows": rows,
+        "digits": _DIGITS_SHOWN,
         "pageRows": N_STATIC,
         "entry": {"pattern": f"^(?:{ENTRY.pattern})$", "page": PAGE},
     }
@@ -154,7 +161,10 @@ def _listed_rows(bounds: pd.DataFrame) -> pd.DataFrame:
     }
     return pd.DataFrame(
         {
-            **{name: bounds[name] for name in ("id", "formula", "chemistry", "source", "reason", "flags", "inside")},
+            **{
+                name: bounds[name]
+                for name in ("id", "formula", "chemistry", "source", "reason", "flags", "inside")
+            },
             "energy": (bounds["energy_model_ev"] / bounds["n_atoms"].astype(float)).round(_EV_DIGITS),
             **mev,
             "width": (bounds["upper_mev_per_atom"] - bounds["lower_mev_per_atom"]).round(_MEV_DIGITS),
@@ -165,7 +175,8 @@ def _listed_rows(bounds: pd.DataFrame) -> pd.DataFrame:
 
 def _remarkable(table: pd.DataFrame) -> pd.Index[int]:
     """Rows of a large table that the page keeps, in their order: farthest outside, widest, most novel, a third each."""
-    beyond = np.maximum(table["lower"] - table["error"], table["error"] - table["upper"])
+    below, above = table["lower"] - table["error"], table["error"] - table["upper"]
+    beyond = below.where(below > above, above)
     share = MAX_ROWS_LISTED // 3
     kept = {i for score in (beyond, table["width"], table["novelty"]) for i in score.nlargest(share).index}
     rest = (i for i in table.index if i not in kept)
@@ -223,6 +234,16 @@ def number(value: Any) -> str:
     if not isinstance(value, (int, float)):
         return str(value)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def listed_number(value: Any, name: str) -> str:
+    """Write a number of the table of structures, as its script does; what is empty stays empty."""
+    if value is None:
+        return ""
+    number = float(value)
+    if np.isinf(number):
+        return "∞" if number > 0 else "−∞"
+    return f"{number:,.{_DIGITS_SHOWN.get(name, 1 if abs(number) < 99.95 else 0)}f}".replace("-", "−")
 
 
 def _data_uris(plots: Sequence[Path]) -> dict[str, str]:
