@@ -180,5 +180,6 @@ def test_the_map_writes_every_element_once_and_colours_what_is_beyond_chance(tmp
     assert texts.count("90") == texts.count("10") == 1
     assert [patch.get_linewidth() for patch in ax.patches].count(2.0) == 1
     colours = [to_rgb(patch.get_facecolor()) for patch in ax.patches]
+    assert len({patch.get_xy() for patch in ax.patches}) == 103  # no two elements in one place
     assert sum(max(rgb) - min(rgb) > 0.05 for rgb in colours) == 1  # all others are white or grey
     ax.get_figure().savefig(tmp_path / "map.svg")

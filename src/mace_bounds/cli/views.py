@@ -152,7 +152,7 @@ def groups_view(coverage: pd.DataFrame, level: float, by: Sequence[str]) -> Shee
     view = Sheet(*columns, numbers=columns[1:])
     for row in records(picked.sort_values(["coverage", "n"], kind="stable").head(MAX_GROUPS)):
         view.add(
-            f"{row['by']}: {row['group']}".replace("_", " "),
+            f"{row['by'].replace('_', ' ')}: {row['group']}",
             _share(row),
             f"{100 * row['coverage_low']:.1f} to {100 * row['coverage_high']:.1f} %",
             f"{row['n']:,}",

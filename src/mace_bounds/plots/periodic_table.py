@@ -20,11 +20,12 @@ def _places() -> Iterator[tuple[str, int, int]]:
     from pymatgen.core import Element
 
     for number in range(1, 104):
-        element = Element.from_Z(number)
-        if element.row > 7:  # pymatgen's rows of the f block
-            yield element.symbol, 2 + number - (57 if element.row == 8 else 89), element.row
+        symbol = Element.from_Z(number).symbol
+        if 57 <= number <= 71 or number >= 89:
+            yield symbol, number - (55 if number <= 71 else 87), 8 if number <= 71 else 9
         else:
-            yield element.symbol, element.group - 1, element.row - 1
+            element = Element(symbol)
+            yield symbol, element.group - 1, element.row - 1
 
 
 def plot_periodic_map(
@@ -41,7 +42,8 @@ def plot_periodic_map(
 
     ``values``: by element symbol; others stay empty; ``label``: what the colour is, with its unit;
     ``limits``: values at the low end, the middle and the high end of the colour scale; ``beyond_chance``:
-    only these elements are coloured, others show their number on white (all are coloured by default); ``colours``: A colour map of matplotlib; ``text``: format of the numbers.
+    only these elements are coloured, others show their number on white (all are coloured by default);
+    ``colours``: a colour map of matplotlib; ``text``: format of the numbers.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import TwoSlopeNorm
@@ -66,7 +68,9 @@ def plot_periodic_map(
         middle_of: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
         ax.text(x + 0.5, y + (0.36 if known else 0.5), symbol, fontsize=9, fontweight="bold", **middle_of)
         if known:
-            ax.text(x + 0.5, y + 0.72, text.format(values[symbol]), fontsize=7, **middle_of)
+            shown = text.format(values[symbol])
+            shown = shown.lstrip("-") if float(shown) == 0 else shown.replace("-", "−")
+            ax.text(x + 0.5, y + 0.72, shown, fontsize=7, **middle_of)
     ax.set(xlim=(0, 18), ylim=(_HEIGHT, 0), aspect="equal")
     ax.set_axis_off()
     figure = ax.get_figure(root=True)
