@@ -1,6 +1,7 @@
 """The comparison: its numbers by hand, its splits, and that it can be killed at any time."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -13,7 +14,14 @@ from scipy.stats import spearmanr
 from mace_bounds import FeatureStore, FitConfig
 from mace_bounds._io import locked
 from mace_bounds.benchmark import BASELINES, CompareConfig, compare
-from mace_bounds.benchmark.metrics import MIN_STRUCTURES_OF_WORST, flag_table, group_table, method_table
+from mace_bounds.benchmark.folder import against_product
+from mace_bounds.benchmark.metrics import (
+    MIN_STRUCTURES_OF_WORST,
+    RATIO,
+    flag_table,
+    group_table,
+    method_table,
+)
 from mace_bounds.benchmark.splits import make_splits
 from mace_bounds.calibration import fit_head
 from mace_bounds.errors import HeadError, StoreError
@@ -387,3 +395,36 @@ def test_another_folder_is_not_touched(tiny_store, tiny_model_folder, tmp_path):
         run(tiny_store, tiny_model_folder, tmp_path)
     with pytest.raises(StoreError, match="is a file"):
         run(tiny_store, tiny_model_folder, tmp_path / "notes.txt")
+
+
+def test_what_is_within_its_spread_is_not_distinguishable():
+    """Differences by hand: -0.1 in each split; 0.1 and -0.1 and 0.03; +0.2 and +0.4, whose sd is 0.14."""
+    scores = {
+        "mace_bounds": (0.8, 0.9, 1.0),
+        "llpr": (0.7, 0.8, 0.9),
+        "quantile": (0.9, 0.8, 1.03),
+        "constant": (1.0, 1.3, np.nan),
+        "committee": (np.nan, 0.9, np.nan),
+    }
+    rows = [(f"s{i}", method, x) for method, values in scores.items() for i, x in enumerate(values)]
+    table = pd.DataFrame(rows, columns=["split", "method", RATIO])
+    assert against_product(table) == {
+        "llpr": "better",
+        "quantile": "not distinguishable",
+        "constant": "worse",
+    }
+    assert against_product(table[table["split"] == "s0"]) == {}
+
+
+def test_the_page_marks_the_product_and_keeps_its_variants_apart(compared):
+    page = (compared.folder / "index.html").read_text()
+    main, variants = page.split("<details>", 1)
+    assert re.findall(r'<tr class="own"><td><i[^>]*></i>([^<]*)</td>', main) == [
+        *(label for label in ("mace-bounds", "mace-bounds, split conformal") if f"</i>{label}</td>" in main)
+    ]
+    assert "</i>mace-bounds</td>" in main
+    assert "scale kernel" not in main
+    assert "</i>scale kernel</td>" in variants
+    assert "not distinguishable" in page
+    for link in re.findall(r'<a href="([^"]*)"', page):
+        assert (compared.folder / link).is_file()

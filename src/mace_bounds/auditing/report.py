@@ -49,6 +49,8 @@ LISTED = {
     "flags": "flags",
 }
 """Columns of the table of structures, and their titles; energies in meV/atom where nothing else is said."""
+_NUMERIC = ("energy", "expected", "lower", "upper", "width", "novelty", "error")
+_OF_LABELS = ("error", "inside")  # left out where nothing is labelled
 METRICS = {
     "model_mae_mev_per_atom": ("Mean error of the model", "meV/atom", "mean |E_DFT − E_model|"),
     "model_median_mev_per_atom": ("Median error of the model", "meV/atom", "median |E_DFT − E_model|"),
@@ -138,12 +140,23 @@ def _listing(out: Path) -> dict[str, Any] | None:
         "columns": columns,
         "titles": [*LISTED.values(), "source", "reason"],
         "rows": rows,
+        "numeric": _NUMERIC,
         "digits": _DIGITS_SHOWN,
         "pageRows": N_STATIC,
         "entry": {"pattern": f"^(?:{ENTRY.pattern})$", "page": PAGE},
     }
     first = [dict(zip(columns, row, strict=True)) for row in rows[:N_STATIC]]
-    return {"n": n, "n_listed": len(table), "first": first, "titles": LISTED, "data": data}
+    labelled = bool(table["error"].notna().any())
+    titles = {name: title for name, title in LISTED.items() if labelled or name not in _OF_LABELS}
+    numeric = [name for name in _NUMERIC if name in titles]
+    return {
+        "n": n,
+        "n_listed": len(table),
+        "first": first,
+        "titles": titles,
+        "numeric": numeric,
+        "data": data,
+    }
 
 
 def _listed_rows(bounds: pd.DataFrame) -> pd.DataFrame:

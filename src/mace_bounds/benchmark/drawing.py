@@ -32,25 +32,45 @@ class MethodStyle:
     label: str
     colour: str
     marker: str
+    about: str = ""  # what it is, in a clause
 
 
 # what this package makes in blues, POPS as it is in greens, other people's methods in warm colours and greys
 _STYLES = {
-    PRODUCT: MethodStyle("mace-bounds", "#0072B2", "*"),
-    PRODUCT_SPLIT: MethodStyle("mace-bounds, split conformal", "#4F9BD0", "*"),
-    "pops_hypercube": MethodStyle("POPS hypercube", "#009E73", "o"),
-    "pops_ensemble": MethodStyle("POPS ensemble", "#44AA99", "s"),
-    "pops_support": MethodStyle("POPS support", "#117733", "^"),
-    "pops_ellipsoid": MethodStyle("POPS ellipsoid", "#7FB800", "D"),
-    "popsregression": MethodStyle("popsregression", "#999933", "v"),
-    REFERENCE: MethodStyle("constant width", "#333333", "o"),
-    "bayesian_ridge": MethodStyle("Bayesian ridge", "#E69F00", "s"),
-    "bayesian_ridge_noise": MethodStyle("Bayesian ridge + noise", "#B8860B", "^"),
-    "llpr": MethodStyle("LLPR", "#D55E00", "D"),
-    "committee": MethodStyle("committee of heads", "#CC79A7", "v"),
-    "d_optimality": MethodStyle("D-optimality γ", "#882255", "P"),
-    "d_optimality_local": MethodStyle("D-optimality γ, local", "#AA4499", "X"),
-    "quantile": MethodStyle("quantile regression", "#CC3311", "p"),
+    PRODUCT: MethodStyle(
+        "mace-bounds", "#0072B2", "*", "the head of this package, with its own conformal layer"
+    ),
+    PRODUCT_SPLIT: MethodStyle(
+        "mace-bounds, split conformal",
+        "#4F9BD0",
+        "*",
+        "the same with the split-conformal layer of the others",
+    ),
+    "pops_hypercube": MethodStyle(
+        "POPS hypercube", "#009E73", "o", "widths of the POPS posterior on its hypercube"
+    ),
+    "pops_ensemble": MethodStyle("POPS ensemble", "#44AA99", "s", "widths of an ensemble of POPS"),
+    "pops_support": MethodStyle("POPS support", "#117733", "^", "half the extent of the POPS posterior"),
+    "pops_ellipsoid": MethodStyle(
+        "POPS ellipsoid", "#7FB800", "D", "widths of the POPS posterior on its ellipsoid"
+    ),
+    "popsregression": MethodStyle(
+        "popsregression", "#999933", "v", "the package of the authors of POPS, as it is"
+    ),
+    REFERENCE: MethodStyle("constant width", "#333333", "o", "one width for all structures"),
+    "bayesian_ridge": MethodStyle("Bayesian ridge", "#E69F00", "s", "posterior of a linear model"),
+    "bayesian_ridge_noise": MethodStyle(
+        "Bayesian ridge + noise", "#B8860B", "^", "the same with the variance of the noise"
+    ),
+    "llpr": MethodStyle("LLPR", "#D55E00", "D", "last-layer prediction rigidity"),
+    "committee": MethodStyle("committee of heads", "#CC79A7", "v", "spread of 32 ridge heads on bootstraps"),
+    "d_optimality": MethodStyle(
+        "D-optimality γ", "#882255", "P", "a line in log(1 + γ) against all training rows"
+    ),
+    "d_optimality_local": MethodStyle(
+        "D-optimality γ, local", "#AA4499", "X", "the same against the nearest cluster"
+    ),
+    "quantile": MethodStyle("quantile regression", "#CC3311", "p", "log-linear quantile of the error"),
 }
 _SCALE_COLOURS = ("#56B4E9", "#6699CC", "#332288", "#4477AA", "#88CCEE", "#225588", "#77AADD", "#004488")
 _SCALE_MARKERS = "osD^vPXp"
@@ -69,9 +89,9 @@ def _unnamed(name: str, scales: list[str]) -> MethodStyle:
         return MethodStyle(name.replace("_", " "), _OTHER, "o")
     place = scales.index(name)
     label = f"scale {name.removeprefix(SCALE_PREFIX).replace('_', ' ')}"
-    return MethodStyle(
-        label, _SCALE_COLOURS[place % len(_SCALE_COLOURS)], _SCALE_MARKERS[place % len(_SCALE_MARKERS)]
-    )
+    about = "the head of this package with this kind of scale alone"
+    colour, marker = _SCALE_COLOURS[place % len(_SCALE_COLOURS)], _SCALE_MARKERS[place % len(_SCALE_MARKERS)]
+    return MethodStyle(label, colour, marker, about)
 
 
 def write_plots(
@@ -134,24 +154,24 @@ def plot_coverages(methods: pd.DataFrame, levels: Sequence[float], what: str) ->
     for ax, level in zip(panels, levels, strict=True):
         name = f"coverage_{100 * level:g}"
         for place, row in zip(y, methods.to_dict("records"), strict=True):
-            _dot(ax, row, name, place, styles[row["method"]])
+            _dot(ax, row, name, place, styles[row["method"]], scale=100)
         ax.axvspan(
-            level - _TOLERANCE,
-            min(level + _TOLERANCE, 1.0),
+            100 * (level - _TOLERANCE),
+            100 * min(level + _TOLERANCE, 1.0),
             color=plot_style.PALE,
             alpha=0.55,
             lw=0,
             zorder=0,
         )
-        ax.axvline(level, color=plot_style.GREY, lw=1, ls=(0, (4, 3)), zorder=0)
+        ax.axvline(100 * level, color=plot_style.GREY, lw=1, ls=(0, (4, 3)), zorder=0)
         plot_style.finish(ax, f"nominal {100 * level:g} %", "", "")
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", color=plot_style.PALE, lw=0.5)
-        ax.set_xlim(right=min(ax.get_xlim()[1], 1.003))
+        ax.set_xlim(right=min(ax.get_xlim()[1], 100.3))
     figure: Any = panels[0].get_figure()
     figure.suptitle(f"Coverage: {what}", fontsize=10, color=plot_style.INK, x=0.01, ha="left")
     figure.supxlabel(
-        "measured coverage, mean and standard deviation over splits", fontsize=9.5, color=plot_style.INK
+        "measured coverage (%), mean and standard deviation over splits", fontsize=9.5, color=plot_style.INK
     )
     return panels[0]
 
@@ -214,12 +234,19 @@ def plot_sharpness(methods: pd.DataFrame, what: str) -> Axes:
     ax = plot_style.new_axes(6.6, 4.2)
     styles = method_styles(methods["method"])
     width, cover = "mean_width_95_mev_per_atom", "coverage_95"
-    ax.axhspan(0.95 - _TOLERANCE, 0.95 + _TOLERANCE, color=plot_style.PALE, alpha=0.55, lw=0, zorder=0)
-    ax.axhline(0.95, color=plot_style.GREY, lw=1, ls=(0, (4, 3)), zorder=0)
+    ax.axhspan(
+        100 * (0.95 - _TOLERANCE),
+        100 * (0.95 + _TOLERANCE),
+        color=plot_style.PALE,
+        alpha=0.55,
+        lw=0,
+        zorder=0,
+    )
+    ax.axhline(95, color=plot_style.GREY, lw=1, ls=(0, (4, 3)), zorder=0)
     for row in methods.to_dict("records"):
         style = styles[row["method"]]
-        centre = (row[f"{width}_mean"], row[f"{cover}_mean"])
-        spread = [np.nan_to_num(row[f"{name}_std"]) for name in (width, cover)]
+        centre = (row[f"{width}_mean"], 100 * row[f"{cover}_mean"])
+        spread = [np.nan_to_num(row[f"{width}_std"]), 100 * np.nan_to_num(row[f"{cover}_std"])]
         ax.errorbar(*centre, spread[1], spread[0], fmt="none", ecolor=style.colour, elinewidth=0.9, alpha=0.3)
         size = 13 if style.marker == "*" else 6.5
         ax.plot(*centre, style.marker, ms=size, color=style.colour, label=style.label)
@@ -231,7 +258,7 @@ def plot_sharpness(methods: pd.DataFrame, what: str) -> Axes:
         ax,
         f"Sharpness and coverage: {what}",
         "mean width of the 95 % interval (meV/atom)",
-        "measured coverage",
+        "measured coverage (%)",
     )
 
 
@@ -242,16 +269,16 @@ def plot_flags(methods: pd.DataFrame, flags: pd.DataFrame, what: str) -> Axes:
     rows = {row["method"]: row for row in flags[flags["flag"] == "any"].to_dict("records")}
     for place, method in zip(y, methods["method"], strict=True):
         row, colour = rows[method], styles[method].colour
-        ends = [row["coverage_95_flagged"], row["coverage_95_unflagged"]]
+        ends = [100 * row["coverage_95_flagged"], 100 * row["coverage_95_unflagged"]]
         ax.plot(ends, [place, place], color=colour, lw=1, alpha=0.5)
         ax.plot(ends[0], place, "o", ms=6, mfc="white", mec=colour)
         ax.plot(ends[1], place, "o", ms=6, color=colour)
-    ax.axvline(0.95, color=plot_style.GREY, lw=1, ls=(0, (4, 3)), zorder=0)
+    ax.axvline(95, color=plot_style.GREY, lw=1, ls=(0, (4, 3)), zorder=0)
     share = 100 * float(next(iter(rows.values()))["share_flagged"])
     ax.plot([], [], "o", ms=6, color=plot_style.INK, label=f"not flagged ({100 - share:.1f} %)")
     ax.plot([], [], "o", ms=6, mfc="white", mec=plot_style.INK, label=f"flagged ({share:.1f} %)")
     plot_style.legend(ax, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
-    return plot_style.finish(ax, f"What the flags catch: {what}", "measured coverage (nominal 95 %)", "")
+    return plot_style.finish(ax, f"What the flags catch: {what}", "measured coverage (%), nominal 95 %", "")
 
 
 def _group_sizes(groups: pd.DataFrame, by: str) -> list[tuple[str, int]]:
@@ -259,11 +286,11 @@ def _group_sizes(groups: pd.DataFrame, by: str) -> list[tuple[str, int]]:
     return list(zip(rows["group"], rows["n_structures"], strict=True))
 
 
-def _dot(ax: Axes, row: dict[Any, Any], name: str, place: float, style: Any) -> None:
+def _dot(ax: Axes, row: dict[Any, Any], name: str, place: float, style: Any, *, scale: float = 1) -> None:
     ax.errorbar(
-        row[f"{name}_mean"],
+        scale * row[f"{name}_mean"],
         place,
-        xerr=np.nan_to_num(row[f"{name}_std"]),
+        xerr=scale * np.nan_to_num(row[f"{name}_std"]),
         fmt=style.marker,
         ms=10 if style.marker == "*" else 5.5,
         color=style.colour,

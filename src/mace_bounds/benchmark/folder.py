@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_bounds._io import remove_temporaries, visible, write_csv, write_json, write_text
 from mace_bounds.auditing import number, percent, template
-from mace_bounds.benchmark.config import PRODUCT
+from mace_bounds.benchmark.config import PRODUCT, PRODUCT_SPLIT, SCALE_PREFIX
 from mace_bounds.benchmark.drawing import method_styles
 from mace_bounds.benchmark.metrics import MIN_STRUCTURES_OF_WORST, RATIO
 from mace_bounds.benchmark.splits import COMPOSITION, SYSTEM
@@ -17,6 +17,8 @@ from mace_bounds.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pandas as pd
 
     from mace_bounds.benchmark.run import CompareReport
 
@@ -31,13 +33,16 @@ KINDS = {
 }
 COLUMNS = {
     RATIO: ("score / constant", number),
-    "interval_score_95_mev_per_atom": ("interval score", number),
-    "coverage_68": ("68 %", percent),
     "coverage_90": ("90 %", percent),
     "coverage_95": ("95 %", percent),
+    "median_width_95_mev_per_atom": ("median width", number),
+    "interval_score_95_mev_per_atom": ("interval score", number),
+}
+"""Columns of the page's tables: name of the metric, its title and how its numbers are written."""
+MORE_COLUMNS = {
+    "coverage_68": ("68 %", percent),
     "coverage_99": ("99 %", percent),
     "mean_width_95_mev_per_atom": ("mean width", number),
-    "median_width_95_mev_per_atom": ("median width", number),
     "crps_mev_per_atom": ("CRPS", number),
     "nll": ("NLL", number),
     "miscalibration_area": ("miscal. area", number),
@@ -46,15 +51,18 @@ COLUMNS = {
     "spearman": ("ρ", number),
     "centre_mae_mev_per_atom": ("MAE of centre", number),
 }
+"""Those that a switch shows."""
+VARIANTS = (SCALE_PREFIX, "pops_")
+"""Names of this package's own alternatives, which have a table of their own, begin so."""
 READING = {
     "interval_score": "Left is better. The interval score is the width plus a fine for every miss; it is relative to "
     "the constant width, split by split on the same structures. Strokes are single splits, the mark is their mean, the "
     "line one standard deviation.",
+    "sharpness": "Upper left is better: narrow intervals that still cover. The band is ±1.5 points about 95 %.",
     "coverage": "Marks should lie on the dashed line; the band is ±1.5 points. All methods have the same conformal "
     "layer, so large gaps mean that the split is not exchangeable, not that a method is bad.",
     "groups": "Interval score relative to the constant width, pooled over splits: blue is better, bold is the "
     "best of the column. In brackets: different structures.",
-    "sharpness": "Upper left is better: narrow intervals that still cover. The band is ±1.5 points about 95 %.",
     "flags": "Filled: structures without a flag; open: flagged as extrapolating, or with an element or a pair of "
     "elements that the fit has not seen. A useful flag keeps the filled marks on the dashed line.",
 }
@@ -125,15 +133,49 @@ def write_page(report: CompareReport, full: dict[str, Any], plots: Sequence[Path
     page = template("compare.html.j2").render(
         c=full,
         columns=COLUMNS,
+        more=MORE_COLUMNS,
         kinds=[_section(kind, report, plots) for kind in report.table["kind"].unique()],
         minimum=MIN_STRUCTURES_OF_WORST,
     )
     write_text(report.folder / PAGE, page)
 
 
+def against_product(splits: pd.DataFrame) -> dict[str, str]:
+    """Whether each method is distinguishable from the product, in words.
+
+    Parameters
+    ----------
+    splits : DataFrame
+        Rows of one kind of split with ``split``, ``method`` and the interval score relative to the constant width.
+
+    Returns
+    -------
+    dict of str to str
+        "better", "worse" or "not distinguishable" by method: the last where the mean difference, split by split on the
+        same structures, is not larger than its standard deviation over splits. Empty for fewer than two splits.
+    """
+    scores = splits.pivot_table(index="split", columns="method", values=RATIO)
+    if PRODUCT not in scores or len(scores) < 2:
+        return {}
+    found = {}
+    for method in scores.columns.drop(PRODUCT):
+        difference = (scores[method] - scores[PRODUCT]).dropna()
+        if len(difference) < 2:
+            continue
+        mean = float(difference.mean())
+        apart = abs(mean) > float(difference.std(ddof=1))
+        found[str(method)] = ("better" if mean < 0 else "worse") if apart else "not distinguishable"
+    return found
+
+
 def _section(kind: str, report: CompareReport, plots: Sequence[Path]) -> dict[str, Any]:
+    standing = against_product(report.splits[report.splits["kind"] == kind])
     rows = records(report.table[report.table["kind"] == kind])
     styles = method_styles([row["method"] for row in rows])
+    for row in rows:
+        style = styles[row["method"]]
+        row |= {"label": style.label, "colour": style.colour, "about": style.about}
+        row |= {"own": row["method"] in (PRODUCT, PRODUCT_SPLIT), "standing": standing.get(row["method"], "")}
     title, text = KINDS[kind]
     shown = [path.stem.removeprefix(f"{kind}_") for path in plots if path.stem.startswith(f"{kind}_")]
     flags = report.flags
@@ -141,12 +183,15 @@ def _section(kind: str, report: CompareReport, plots: Sequence[Path]) -> dict[st
         "title": title,
         "text": text,
         "n_splits": max(row["n_splits"] for row in rows),
-        "rows": [
-            {**row, "label": styles[row["method"]].label, "colour": styles[row["method"]].colour}
-            for row in rows
+        "tables": [
+            ("Methods", [row for row in rows if not row["method"].startswith(VARIANTS)]),
+            ("Variants of mace-bounds", [row for row in rows if row["method"].startswith(VARIANTS)]),
         ],
+        "rows": rows,
+        "compared": bool(standing),
         "plots": [
-            {"file": f"{PLOTS}/{kind}_{name}.svg", "name": name, "text": READING[name]} for name in shown
+            {"file": f"{PLOTS}/{kind}_{name}.svg", "name": name, "text": READING[name]}
+            for name in sorted(shown, key=tuple(READING).index)
         ],
         "flags": records(flags[(flags["kind"] == kind) & (flags["method"] == PRODUCT)]) if len(flags) else [],
     }
