@@ -94,7 +94,8 @@ def made_bounds(n, ids=None, seed=0):
 
 
 def page_of(folder, table, **more):
-    AuditFolder(folder).write("bounds.parquet", table)
+    for name in ("bounds.parquet", "bounds.csv"):
+        AuditFolder(folder).write(name, table)
     about = {
         "source": "x/mp_entries.json.gz",
         "title": "mp_entries.json.gz",
@@ -149,6 +150,11 @@ def test_the_table_of_the_page_is_the_bounds_table(tmp_path):
     assert static[9][-1] == "two atoms in one place"
     assert static[5][-1] == "extrapolates, unseen_pair"
     assert {row[-2] for row in static} == {"", "inside", "outside"}
+    unlabelled = page_of(tmp_path, table.assign(error_mev_per_atom=np.nan, inside=None))
+    assert unlabelled.tables["structures-table"][0] == [
+        title for name, title in LISTED.items() if name not in ("error", "inside")
+    ]
+    assert {len(row) for row in unlabelled.tables["structures-table"]} == {len(LISTED) - 2}
 
 
 @pytest.mark.parametrize(
@@ -208,7 +214,7 @@ def test_contents_and_files_lead_somewhere(tmp_path):
     assert {"#structures", "#files", "#provenance"} <= set(inside)
     assert {link[1:] for link in inside} <= page.ids
     beside = {link for link in page.links if not link.startswith("#")}
-    assert beside == {"bounds.parquet", "summary.json"}  # what is there, and what comes last
+    assert beside == {"bounds.csv", "bounds.parquet", "summary.json"}  # what is there, and what comes last
     assert "mp_entries.json.gz" in (tmp_path / "report.html").read_text()
 
 
