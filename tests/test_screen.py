@@ -1,13 +1,16 @@
 """Text for screens."""
 
+import html
 import io
 import os
+import re
 import sys
 
+import markdown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mace_bounds.screen import SPELLED, prepare_streams, spell, visible
+from mace_bounds.screen import SPELLED, markdown_text, prepare_streams, spell, visible
 
 
 @settings(max_examples=200, deadline=None)
@@ -54,3 +57,10 @@ def test_the_c_locale_gets_ascii(monkeypatch):
     print("±1")
     sys.stdout.flush()
     assert raw.getvalue() == b"+/-1\n"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(st.sampled_from("ab_*`[]()<>|&;!\\\x1b\u202e#.h:/"), min_size=1, max_size=20))
+def test_names_are_text_in_markdown(name):
+    shown = markdown.markdown(f"x {markdown_text(name)} y")
+    assert html.unescape(re.fullmatch("<p>([^<]*)</p>", shown)[1]) == f"x {visible(name)} y"

@@ -11,7 +11,7 @@ from typing import TextIO
 SPELLED = "mace_bounds.spelled"
 """Name of the error handler of codecs that spells signs out which an encoding does not have."""
 
-_MARKDOWN = re.compile(r"[\\`*|\[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_MARKDOWN = re.compile(r"[\\`*\[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 """Signs with a meaning in Markdown, but for underscores inside of words, which have none."""
 
 _SIGNS = {
@@ -39,7 +39,8 @@ def visible(text: object) -> str:
 
 def markdown_text(text: object) -> str:
     """Return text that stands for itself in Markdown and in tables of it: no HTML, link or emphasis, one line."""
-    return _MARKDOWN.sub(r"\\\g<0>", visible(text)).replace("<", "&lt;")
+    plain = visible(text).replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKDOWN.sub(r"\\\g<0>", plain).replace("|", "&#124;")
 
 
 def spell(text: str, encoding: str) -> str:

@@ -9,6 +9,7 @@ from mace_bounds.features import label_sentences
 from mace_bounds.fitting.exposure import TrainingExposure
 from mace_bounds.fitting.measured import GROUPINGS
 from mace_bounds.levels import TOLERANCE, percent
+from mace_bounds.screen import markdown_text, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,10 +85,10 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
     about, identity = head.provenance, head.identity
     settings = about["settings"]
     parts = [
-        f"# {name}: error bounds for {identity.model}",
-        f"A head of mace-bounds for the frozen model **{identity.model}** (SHA-256 of its tensors "
+        f"# {markdown_text(name)}: error bounds for {markdown_text(identity.model)}",
+        f"A head of mace-bounds for the frozen model **{markdown_text(identity.model)}** (SHA-256 of its tensors "
         f"`{identity.model_digest}`, "
-        f"model head `{identity.model_head}`, {len(identity.columns)} {identity.kind} features"
+        f"model head {markdown_text(identity.model_head)}, {len(identity.columns)} {identity.kind} features"
         f"{' and atomic fractions' if identity.composition else ''}). It belongs to these weights and to no others.",
         *coverage,
         *_warnings(about.get("warnings", ())),
@@ -95,9 +96,10 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
         _facts(
             {
                 "Labels": _labels(about),
-                "Sources": ", ".join(f"{k} ({n:,})" for k, n in about["sources"].items()),
+                "Sources": ", ".join(f"{markdown_text(k)} ({n:,})" for k, n in about["sources"].items()),
                 "Rows": ", ".join(f"{k} {n:,}" for k, n in about["rows"].items() if n),
-                "Left out": ", ".join(f"{k}: {n:,}" for k, n in about["left_out"].items()) or "none",
+                "Left out": ", ".join(f"{markdown_text(k)}: {n:,}" for k, n in about["left_out"].items())
+                or "none",
                 "Split by": f"{settings['split_by']}, seed {settings['seed']}",
                 "Posterior": f"{settings['posterior']}, {settings['clip_percent']:g} % clipped on each side",
                 "Centre": head.centre.describe(),
@@ -113,7 +115,7 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
         *(
             []
             if about.get("published")
-            else ["## Use", f"```sh\nmace-bounds score FILE.cif --head PATH/TO/{name}\n```"]
+            else ["## Use", f"```sh\nmace-bounds score FILE.cif --head PATH/TO/{visible(name)}\n```"]
         ),
         "## What the bounds mean, and what they do not",
         "E_model + lower ≤ E_DFT ≤ E_model + upper holds for the stated share (the level) of structures that resemble "
@@ -131,8 +133,8 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
 def _labels(about: dict[str, Any]) -> str:
     """Which labels were taken and refused, and by which key."""
     if "labels" in about:
-        return " ".join(label_sentences(about["labels"])).removeprefix("labels: ").rstrip(".")
-    return ", ".join(f"{k} ({n:,})" for k, n in about["label_kinds"].items())
+        return markdown_text(" ".join(label_sentences(about["labels"]))).removeprefix("labels: ").rstrip(".")
+    return ", ".join(f"{markdown_text(k)} ({n:,})" for k, n in about["label_kinds"].items())
 
 
 def _warnings(warnings: Iterable[str]) -> list[str]:
@@ -223,8 +225,8 @@ def _group_table(coverage: pd.DataFrame, level: float) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    texts = [[markdown_text(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *texts])
 
 
 def _facts(facts: dict[str, str]) -> str:
