@@ -112,7 +112,7 @@ def _bombs():
     zeros = bytes(1_000_000)
     yield "zeros.extxyz.gz", [zeros] * 120, "binary"
     yield "zeros.jsonl.gz", [zeros] * 120, "binary"
-    yield "list.json.gz", [b"[0", *[b",0" * 500_000] * 10, b"]"], "none of the first 10,000"
+    yield "list.json.gz", [b"[0", *[b",0" * 500_000] * 10, b"]"], "a list of values"
     yield "nested.json.gz", [b"[[0", *[b",{}" * 330_000] * 30], "one value of the JSON"
     yield "text.json.gz", [b'["', *[b"a" * 1_000_000] * 30], "one value of the JSON"
     yield "deep.json.gz", [b"[" * 1_000_000], "no JSON"

@@ -37,6 +37,10 @@ _FIELDS = {
 """Members of one document; under any other key an object that holds a structure is one of many."""
 _SEVERAL_LINES = re.compile(r"\s*\{[^\n]*\}\s*\n\s*\{")
 _EMPTY = "the list of entries is empty; check the source."
+_SCALARS = (
+    "the JSON is a list of values, neither a ComputedStructureEntry nor a Structure; export entries with their "
+    "structures."
+)
 _MAX_DEPTH = 4
 _MAX_FIELDS = 10_000
 _DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
@@ -67,8 +71,11 @@ def parse_json(stream: BufferedReader, options: ReadOptions = DEFAULTS) -> Itera
         if opening == "[":
             empty = True
             for _ in reader.items():
+                item = reader.value()
+                if empty and not isinstance(item, (dict, list)):
+                    raise StructureError(_SCALARS)
                 empty = False
-                yield from records_of(reader.value(), options.energy_key)
+                yield from records_of(item, options.energy_key)
             if empty:
                 yield Record.failed(_EMPTY)
         elif opening == "{":
