@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from mace_bounds.structures.formats.cif import parse_cif
+from mace_bounds.structures.formats.cif.groups import named_groups
 
 CELL = {"cubic": (4.156, 4.156, 4.156, 90, 90, 90), "hex": (4.395, 4.395, 30.44, 90, 90, 120)}
 CELL |= {"rhomb": (10.4575, 10.4575, 10.4575, 24.265, 24.265, 24.265), "salt": (5.64, 5.64, 5.64, 90, 90, 90)}
@@ -104,6 +105,12 @@ def test_operations_at_another_origin_are_the_named_group():
     )
 
 
+def test_every_tabulated_symbol_means_its_own_group():
+    for entry in gemmi.spacegroup_table():
+        for symbol in (entry.xhm(), entry.xhm().replace(" ", "")):
+            assert [group.number for group in named_groups(symbol)] == [entry.number]
+
+
 @pytest.mark.parametrize("group", range(1, 231, 6))
 def test_every_kind_of_group_expands_as_pymatgen_does(group):
     standard = next(g for g in gemmi.spacegroup_table() if g.number == group and g.is_reference_setting())
@@ -179,6 +186,7 @@ CONTRADICTIONS = {
     "ratio": (cif("salt", SALT, "_chemical_formula_sum 'Cl2 Na'", FM3M), "Cl4 Na4"),
     "Z": (cif("salt", SALT, FORMULA), "Z = 4"),
     "identity only": (cif("salt", SALT, named("F m -3 m"), ["x,y,z"]), "names the space group 'F m -3 m'"),
+    "one atom of two": (cif("mono", ["Co1 Co 0.1 0.2 0.3"], named("P 1 2/m 1"), ["x,y,z"]), "names the space group"),
     "other group": (cif("salt", SALT, named("P 4/m m m"), FM3M), "192 listed operations are F m -3 m's"),
     "two names": (cif("salt", SALT, named("F m -3 m") + "_space_group_IT_number 221"), "two space groups"),
     "no group": (cif("salt", SALT, ops=FM3M[:100]), "no group"),

@@ -139,6 +139,12 @@ def _cell(lengths: NDArray[np.float64], angles: NDArray[np.float64]) -> NDArray[
     )
 
 
+def _lengths_and_angles(cell: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    lengths = np.linalg.norm(cell, axis=1)
+    cosines = (cell @ cell.T) / np.outer(lengths, lengths)
+    return lengths, np.degrees(np.arccos(np.clip([cosines[1, 2], cosines[0, 2], cosines[0, 1]], -1, 1)))
+
+
 def _expanded(
     block: Block, sites: Sites, group: groups.Group, cell: NDArray[np.float64], max_atoms: int | None
 ) -> tuple[Crystal, tuple[str, ...]]:
@@ -204,8 +210,14 @@ def _check_named(
         return
     if not symmetry.exact and any(groups.is_shifted(group, named) for named in symmetry.named):
         return
-    if len(group.rotations) == 1 and _number(crystal) in {named.number for named in symmetry.named}:
-        return  # another cell of the crystal, with all its atoms
+    lengths, angles = _lengths_and_angles(cell)
+    other_cell = not any(named.fits(lengths, angles) for named in symmetry.named)
+    if (
+        other_cell
+        and len(group.rotations) == 1
+        and _number(crystal) in {named.number for named in symmetry.named}
+    ):
+        return  # the primitive cell, say, with all its atoms, under the name of the conventional one
     raise StructureError(
         f"the CIF names the space group {symmetry.said}, but its {len(group.rotations)} listed operations are "
         f"{group.name or 'another group'}'s; correct one of them."

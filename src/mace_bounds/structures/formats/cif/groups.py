@@ -235,7 +235,8 @@ def _names() -> dict[str, list[gemmi.SpaceGroup]]:
             entry.number <= 15 and len(entry.hm.split()) == 4
         ):  # unique axis b first: the standard short symbol
             add("".join(part for part in entry.hm.split() if part != "1"), entry)
-            add(entry.hm.removesuffix(" 1"), entry)  # "P 1 21/c"
+            if "/" in entry.hm:
+                add(entry.hm.removesuffix(" 1"), entry)  # "P 1 21/c"
         if entry.number >= 200 and entry.hm.split()[2] == "-3":
             add(entry.hm.replace("-3", "3"), entry)  # as before 1983
     for kind, entry in _types().values():
