@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import gemmi
 import numpy as np
 import pytest
@@ -183,6 +185,7 @@ def test_spellings_of_rock_salt(kind):
 FORMULA = "_chemical_formula_sum 'Cl Na'\n_cell_formula_units_Z 4\n"
 CONTRADICTIONS = {
     "hydrogen": (cif("cubic", ["N1 N 0.5 0.5 0.5", "Cl1 Cl 0 0 0"], "_chemical_formula_sum 'Cl H4 N'"), "add the hydrogen"),
+    "hydrogen in parentheses": (cif("cubic", LAB6, "_chemical_formula_structural 'La B (O H)3'"), "has hydrogen|is not what"),
     "ratio": (cif("salt", SALT, "_chemical_formula_sum 'Cl2 Na'", FM3M), "Cl4 Na4"),
     "Z": (cif("salt", SALT, FORMULA), "Z = 4"),
     "identity only": (cif("salt", SALT, named("F m -3 m"), ["x,y,z"]), "names the space group 'F m -3 m'"),
@@ -221,7 +224,7 @@ CONTRADICTIONS = {
 @pytest.mark.parametrize("kind", CONTRADICTIONS)
 def test_contradictions_are_refused(kind):
     text, words = CONTRADICTIONS[kind]
-    assert words in reason(text)
+    assert re.search(words, reason(text)) or words in reason(text)
 
 
 @pytest.mark.parametrize(

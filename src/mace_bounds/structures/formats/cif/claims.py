@@ -56,7 +56,7 @@ def formulas(text: str) -> tuple[tuple[tuple[str, float], ...], ...]:
     for token in text.replace(",", " ").split():
         readings = _token(token)
         if not readings:
-            return ()
+            return _with_parentheses(text)
         parts.append(readings)
         if len(parts) > 60 or np.prod([len(p) for p in parts]) > _MAX_READINGS:
             return ()
@@ -69,6 +69,19 @@ def formulas(text: str) -> tuple[tuple[tuple[str, float], ...], ...]:
         if counts:
             found.append(tuple(hydrogen_is_one(counts).items()))
     return tuple(dict.fromkeys(found))
+
+
+def _with_parentheses(text: str) -> tuple[tuple[tuple[str, float], ...], ...]:
+    """Return the reading of ``"Al2 (S O4)3"``; none for ``"(Mg,Fe)2 SiO4"``."""
+    from pymatgen.core import Composition
+
+    if len(text) > 200 or not re.fullmatch(r"[A-Za-z0-9.()\s]+", text):
+        return ()
+    try:
+        counts = Composition(re.sub(r"\s", "", text)).get_el_amt_dict()
+    except Exception:  # pymatgen raises several kinds for what is no formula
+        return ()
+    return (tuple(hydrogen_is_one(counts).items()),) if counts and SYMBOLS.issuperset(counts) else ()
 
 
 def _token(token: str) -> list[list[tuple[str, float]]]:
@@ -88,7 +101,7 @@ def _token(token: str) -> list[list[tuple[str, float]]]:
 
 def formula_text(block: Block) -> str:
     """Return the formula that a block states."""
-    return block.value("_chemical_formula_sum", "_chemical_formula")
+    return block.value("_chemical_formula_sum", "_chemical_formula", "_chemical_formula_structural")
 
 
 def elements_named(block: Block) -> frozenset[str]:
