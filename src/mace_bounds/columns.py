@@ -209,6 +209,7 @@ FLAGS = {
         ),
         Flag("label_refused", "its label was not used; the column `label_reason` says why and what to do"),
         Flag("duplicate_id", "another structure of the source has the same id, so a number was added to it"),
+        Flag("charged_cell", "its source gives the cell a charge: the energy is that of no neutral crystal"),
         Flag("isolated_atoms", "holds an atom without a neighbour within 6 Å"),
         Flag("yb_3_potential", "holds Yb, for which the Materials Project changed its pseudopotential"),
         Flag("licence_by_nc", "comes under a licence that excludes commercial use"),

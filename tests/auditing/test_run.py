@@ -344,3 +344,11 @@ def test_foreign_folders_and_heads_are_refused(tiny_store, tiny_model_folder, ti
         audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, config=CONFIG)
     with pytest.raises(HeadError, match="no installed head fits"):
         audit(tiny_store, tmp_path / "out", model=tiny_model_folder, head=None)
+
+
+def test_a_source_of_twelve_has_a_report(labelled_crystals, tiny_model_folder, tiny_fit, tmp_path):
+    found = audit(
+        labelled_crystals[:12], tmp_path / "a", model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN
+    )
+    assert found.summary["labels"]["sentences"] == ["labels: 12 from REF_energy."]
+    assert "labels: 12 from REF_energy." in found.report.read_text(encoding="utf-8")

@@ -102,3 +102,8 @@ def test_words_and_faults():
     assert "shift per element" in Centre(0.0, shifts).describe()
     with pytest.raises(HeadError, match="not 0 to 1 and 3 finite ones"):
         Centre.from_config(Centre(0.5, shifts).to_config(), 3)
+
+
+def test_equal_residuals_are_one_shift():
+    fractions = np.eye(3)[np.arange(30) % 3]
+    np.testing.assert_allclose(element_shifts(np.full(30, 0.2), fractions, np.ones(30)), 0.2)

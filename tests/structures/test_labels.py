@@ -143,3 +143,67 @@ def test_a_distance_from_the_hull_is_no_label():
     atoms.info = {"energy_above_hull": 0.3}
     (record,) = read([atoms])
     assert record.energy_ev is record.label_reason is None
+
+
+def frame(**info):
+    """Return the record of a salt crystal whose comment line holds these values."""
+    atoms = bulk("NaCl", "rocksalt", 5.64)
+    atoms.info = info
+    return next(iter(read(atoms)))
+
+
+def test_a_mistyped_key_is_answered_with_the_keys_that_are_there():
+    atoms = bulk("NaCl", "rocksalt", 5.64)
+    atoms.info = {"E_vasp": -27.0, "formation_energy": -2.0, "note": "x"}
+    record = next(iter(read(atoms, energy_key="E_vsap")))
+    assert record.energy_ev is None
+    assert record.label_reason == "the structure has no key 'E_vsap'; it has E_vasp: correct --energy-key."
+
+
+@pytest.mark.parametrize("key", ["Energy", "DFT_energy", "TotEnergy", "energy_pbe", "TOTEN"])
+def test_an_energy_under_another_name_is_named(key):
+    assert f"--energy-key {key}" in frame(**{key: -27.0}).label_reason
+
+
+@pytest.mark.parametrize(
+    "key", ["formation_energy_per_atom", "free_energy", "fermi_energy", "band_gap", "kinetic_energy"]
+)
+def test_other_quantities_are_not_offered_as_labels(key):
+    assert frame(**{key: -1.0}).label_reason is None
+
+
+@pytest.mark.parametrize("key", ["charge", "total_charge"])
+def test_charged_cells_are_flagged_and_have_no_label(key):
+    charged, neutral = frame(energy=-27.0, **{key: 1}), frame(energy=-27.0, **{key: 0})
+    assert (charged.energy_ev, neutral.energy_ev) == (None, -27.0)
+    assert "charged_cell" in charged.flags
+    assert "charged (+1)" in charged.label_reason
+    structure = Structure(
+        SALT.lattice, SALT.species, SALT.frac_coords, charge=1, properties={"energy": -27.0}
+    )
+    for source in (structure, structure.as_dict(), ComputedStructureEntry(structure, -27.0)):
+        record = next(iter(read(source)))
+        assert (record.energy_ev, "charged_cell" in record.flags) == (None, True)
+
+
+def test_isolated_atoms_are_no_labels():
+    assert "isolated atom" in frame(energy=-0.3, config_type="IsolatedAtom").label_reason
+    atom = bulk("Ar", "sc", a=20.0)
+    atom.info["energy"] = -0.03
+    record = next(iter(read(atom)))
+    assert record.energy_ev is None
+    assert "one atom in a box" in record.label_reason
+
+
+def test_a_live_calculator_is_a_label_only_where_it_is_named():
+    from ase.calculators.lj import LennardJones
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    atoms = bulk("Ar", "fcc", 5.3)
+    atoms.calc = LennardJones()
+    energy = atoms.get_potential_energy()
+    silent, named = next(iter(read(atoms))), next(iter(read(atoms, energy_key="energy")))
+    assert (silent.energy_ev, named.energy_ev) == (None, energy)
+    assert "LennardJones" in silent.label_reason
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0)
+    assert next(iter(read(atoms))).energy_ev == -1.0

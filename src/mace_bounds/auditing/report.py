@@ -317,8 +317,8 @@ def _atlas_by(atlas: pd.DataFrame | None) -> str:
     """What the atlas is grouped by, in words."""
     if atlas is None:
         return ""
-    *most, last = (_title(by) for by in atlas["by"].unique() if by != "all")
-    return f"{', '.join(most)} and {last}" if most else last
+    titles = [_title(by) for by in atlas["by"].unique() if by != "all"]
+    return " and ".join([", ".join(titles[:-1]), *titles[-1:]][len(titles) < 2 :])
 
 
 def _title(by: str) -> str:

@@ -152,5 +152,7 @@ def element_shifts(y: _FloatArray, fractions: _FloatArray, w: _FloatArray) -> _F
         shift = np.asarray(slopes + level - float(centre @ slopes), dtype=np.float64)
         error = np.abs(y - fractions @ shift)
         limit = _HUBER * MAD_TO_STD * float(np.median(error))
+        if limit == 0:  # most rows are fitted exactly: there is no deviation to weigh by
+            break
         weights = w * np.minimum(1.0, limit / np.maximum(error, max(limit, 1e-300)))
     return shift

@@ -31,6 +31,15 @@ HULL_KEYS = (
 REFUSED = "label_refused"
 """Key in an entry's ``data``: one sentence why its energy is no label."""
 
+CHARGED = "charged_cell"
+CHARGE_KEYS = ("charge", "total_charge", "tot_charge", "cell_charge")
+"""Keys of the charge of a cell, in units of e."""
+
+_SINGLE_ATOMS = {"isolatedatom", "isolatedatoms", "singleatom", "freeatom"}
+_ENERGY_LIKE = re.compile(
+    r"^(?!.*(free_e|fermi|kinetic|band|cut)).*(energy|toten|^e_?(dft|tot|vasp|pbe|qe)|^e0$|_e$)",
+    re.IGNORECASE,
+)
 _COMPARABLE = {"GGA", "GGA+U", "PBE", "PBE+U"}
 _COMPARABLE_THERMO = {"GGA_GGA+U", "GGA_GGA_U"} | _COMPARABLE
 _FOREIGN_KEY = re.compile(
@@ -95,9 +104,9 @@ def find_label(
     keys = DEFAULT_ENERGY_KEYS if energy_key is None else (energy_key,)
     key = next((k for k in keys if info.get(k) is not None), None)
     if key is None:
-        if energy_key is None:
-            return Label()
-        return Label(reason=f"the structure has no key {clean(energy_key, 60)!r}; check --energy-key.")
+        return Label(reason=_other_names(info, energy_key))
+    if (why := unlike_a_crystal(info)) is not None:
+        return Label(reason=why)
     energy = to_energy(info[key])
     if energy is None:
         return Label(
@@ -108,6 +117,47 @@ def find_label(
     except LabelError as error:
         return Label(reason=str(error))
     return Label(energy, clean(key, 60))
+
+
+def unlike_a_crystal(info: Mapping[str, Any]) -> str | None:
+    """Return why the energy of these named values is none of a neutral crystal: a charge, a single atom; else None."""
+    if charge_flags(info):
+        charge = next(c for key in CHARGE_KEYS if (c := to_energy(info.get(key))))
+        return (
+            f"the cell is charged ({charge:+g}), and its energy is that of no crystal; take the neutral cell."
+        )
+    if str(info.get("config_type") or "").replace("_", "").lower() in _SINGLE_ATOMS:
+        return (
+            "by its config_type it is an isolated atom, a reference of energies and no crystal; leave it out."
+        )
+    return None
+
+
+def charge_flags(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return ``("charged_cell",)`` where a key says that the cell has a charge."""
+    return (CHARGED,) if any(to_energy(info.get(key)) for key in CHARGE_KEYS) else ()
+
+
+def _other_names(info: Mapping[str, Any], energy_key: str | None) -> str | None:
+    """Name the keys that may hold the energy where none is under the wanted one; None where nothing was wanted."""
+    found = [
+        clean(key, 60)
+        for key, value in info.items()
+        if _ENERGY_LIKE.search(str(key))
+        and not _FOREIGN_KEY.search(str(key))
+        and to_energy(value) is not None
+    ]
+    there = ", ".join(found[:6])
+    if energy_key is not None:
+        other = (
+            f"; it has {there}: correct --energy-key."
+            if found
+            else " and none like an energy; check --energy-key."
+        )
+        return f"the structure has no key {clean(energy_key, 60)!r}{other}"
+    if not found:
+        return None
+    return f"found {there}, none of the usual keys; name the one of the DFT energy (--energy-key {found[0]})."
 
 
 def hull_distance(info: Mapping[str, Any]) -> float | None:

@@ -14,6 +14,7 @@ from mace_bounds.structures.crystal import crystal_of, numbers_of, require_perio
 from mace_bounds.structures.labels import (
     REFUSED,
     Label,
+    charge_flags,
     find_label,
     functional_of,
     guard_label,
@@ -21,6 +22,7 @@ from mace_bounds.structures.labels import (
     licence_flags,
     potential_titles,
     run_type_of,
+    unlike_a_crystal,
     ytterbium_flags,
 )
 from mace_bounds.structures.record import Record
@@ -89,7 +91,13 @@ def parse_entry(entry: Any, energy_key: str | None = None, *, name: str = "") ->
             id=name,
         )
     if structure is entry:
-        return record_of_bare(as_mapping(entry.get("properties")), name, crystal, flags, energy_key)
+        return record_of_bare(
+            {"charge": entry.get("charge"), **as_mapping(entry.get("properties"))},
+            name,
+            crystal,
+            flags,
+            energy_key,
+        )
     return record_of_entry(entry, name, crystal, flags, energy_key)
 
 
@@ -108,7 +116,7 @@ def record_of_bare(
         energy_ev=label.energy_ev,
         label_kind=label.kind,
         label_reason=label.reason,
-        flags=flags,
+        flags=flags + charge_flags(properties),
         hull_distance_ev_per_atom=hull_distance(properties),
     )
 
@@ -132,7 +140,14 @@ def record_of_entry(
     flags += ytterbium_flags(
         name, list(crystal.counts), potentials if isinstance(potentials, list) else [str(potentials)]
     )
+    charge = {
+        **data,
+        **entry,
+        "charge": entry.get("charge") or as_mapping(entry.get("structure")).get("charge"),
+    }
     label = _label_of(entry, run_type, energy_key)
+    if label.energy_ev is not None and (why := unlike_a_crystal(charge)) is not None:
+        label = Label(reason=why)
     return Record(
         name,
         crystal=crystal,
@@ -140,7 +155,7 @@ def record_of_entry(
         label_kind=label.kind,
         label_reason=label.reason,
         run_type=run_type and clean(run_type, 40),
-        flags=flags,
+        flags=flags + charge_flags(charge),
         hull_distance_ev_per_atom=hull_distance({**entry, **data}),
     )
 

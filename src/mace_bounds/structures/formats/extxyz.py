@@ -13,7 +13,7 @@ from mace_bounds.errors import StructureError
 from mace_bounds.structures.check import too_many_atoms
 from mace_bounds.structures.crystal import crystal_of, numbers_of, require_periodic
 from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
-from mace_bounds.structures.labels import Label, find_label, hull_distance, licence_flags
+from mace_bounds.structures.labels import Label, charge_flags, find_label, hull_distance, licence_flags
 from mace_bounds.structures.record import Record
 from mace_bounds.structures.text import clean
 
@@ -172,7 +172,7 @@ def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Recor
         label_kind=label.kind,
         label_reason=label.reason,
         run_type=info.get("run_type"),
-        flags=flags + licence_flags(name, info.get("licence") or info.get("license")),
+        flags=flags + licence_flags(name, info.get("licence") or info.get("license")) + charge_flags(info),
         hull_distance_ev_per_atom=hull_distance(info),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import StructureError
@@ -13,7 +14,7 @@ from mace_bounds.structures.formats.entries import (
     record_of_bare,
     record_of_entry,
 )
-from mace_bounds.structures.labels import find_label, hull_distance, licence_flags
+from mace_bounds.structures.labels import charge_flags, find_label, hull_distance, licence_flags
 from mace_bounds.structures.record import Record
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def record_of_structure(structure: Any, *, name: str = "", energy_key: str | Non
         crystal, flags = _crystal_of_structure(structure)
     except StructureError as error:
         return Record.failed(str(error), id=name)
+    properties = {"charge": getattr(structure, "_charge", None), **properties}
     return record_of_bare(properties, name, crystal, flags, energy_key)
 
 
@@ -87,12 +89,17 @@ def _record_of_entry(entry: Any, energy_key: str | None) -> Record:
         "energy": entry.uncorrected_energy,
         "parameters": entry.parameters,
         "data": entry.data,
+        "charge": getattr(entry.structure, "_charge", None),
     }
     return record_of_entry(fields, name, crystal, flags, energy_key)
 
 
 def _record_of_atoms(atoms: Any, energy_key: str | None) -> Record:
-    info = {**getattr(atoms.calc, "results", {}), **atoms.info}
+    results = getattr(atoms.calc, "results", {})
+    # a calculator that computes may be the model itself; its energy is a label only where the user names it
+    live = atoms.calc is not None and not any("SinglePoint" in c.__name__ for c in type(atoms.calc).__mro__)
+    named = energy_key is not None and energy_key in results
+    info = {**({} if live and not named else results), **atoms.info}
     name = name_of(atoms.info)
     try:
         require_periodic(atoms.pbc, has_cell=bool(atoms.cell.rank))
@@ -101,6 +108,13 @@ def _record_of_atoms(atoms: Any, energy_key: str | None) -> Record:
         return Record.failed(str(error), id=name)
     run_type = atoms.info.get("run_type")
     label = find_label(info, energy_key, run_type=run_type, thermo_type=atoms.info.get("thermo_type"))
+    if label.energy_ev is None and live and not named and "energy" in results:
+        calculator = type(atoms.calc).__name__
+        reason = (
+            f"the energy of the attached calculator {calculator} is no stored DFT energy; if it is one, name it "
+            "(energy_key='energy'), else keep labels in atoms.info."
+        )
+        label = replace(label, reason=reason)
     return Record(
         name,
         str(atoms.info.get("source") or ""),
@@ -109,7 +123,8 @@ def _record_of_atoms(atoms: Any, energy_key: str | None) -> Record:
         label_kind=label.kind,
         label_reason=label.reason,
         run_type=run_type,
-        flags=licence_flags(name, atoms.info.get("licence") or atoms.info.get("license")),
+        flags=licence_flags(name, atoms.info.get("licence") or atoms.info.get("license"))
+        + charge_flags(atoms.info),
         hull_distance_ev_per_atom=hull_distance(atoms.info),
     )
 

@@ -1,0 +1,61 @@
+"""Labels that are no total energies are refused by every command with the reason; real ones by none."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+FACTORS = {"own": None, "per atom": None, "hartree": 1 / 27.211386, "kJ/mol": 96.485332}
+
+
+@pytest.fixture(scope="module", params=FACTORS)
+def refused(request, labelled_crystals, tiny_model_folder, tmp_path_factory):
+    """120 crystals with labels of another quantity: its name, the file and what the sentence says."""
+    from ase.io import write
+
+    from mace_bounds.backbones import load_model
+    from mace_bounds.structures import read
+
+    name = request.param
+    crystals = [atoms.copy() for atoms in labelled_crystals[:120]]
+    if name == "own":
+        model = load_model(tiny_model_folder)
+        energies = model.extract([record.crystal for record in read(crystals)]).energy_ev
+    for k, atoms in enumerate(crystals):
+        label = atoms.info["REF_energy"]
+        other = (
+            energies[k]
+            if name == "own"
+            else label / len(atoms)
+            if name == "per atom"
+            else label * FACTORS[name]
+        )
+        atoms.info["REF_energy"] = round(float(other), 6)
+    path = tmp_path_factory.mktemp("refused") / "wrong.extxyz"
+    write(path, crystals, format="extxyz")
+    return path, {"own": "own energies", "per atom": "energies per atom"}.get(name, f"energies in {name}")
+
+
+def test_other_quantities_are_refused_by_every_command(refused, tiny_model_folder, tiny_fit, run):
+    path, says = refused
+    store, model = path.parent / "store", ["--model", tiny_model_folder]
+    features = run("features", path, store, *model, "--workers", 1)
+    assert features.exit_code == 0
+    assert "labels: none; 120 refused." in features.stderr
+    for command in (
+        ["fit", store, path.parent / "head"],
+        ["compare", store, path.parent / "compare"],
+        ["audit", store, path.parent / "audit", *model, "--head", tiny_fit.folder],
+        ["audit", store, path.parent / "cross", *model, "--cross-fit"],
+    ):
+        result = run(*command)
+        assert result.exit_code == 2
+        assert "error: the labels of " in result.stderr
+        assert says in result.stderr
+    scored = run("score", path, *model, "--head", tiny_fit.folder, "--format", "json")
+    assert scored.exit_code == 0
+    assert says in scored.stderr
+    rows = json.loads(scored.stdout)
+    assert {row["energy_dft_ev"] for row in rows} == {None}
+    assert all(says in row["label_reason"] and "label_refused" in row["flags"] for row in rows)
