@@ -172,6 +172,7 @@ def test_other_quantities_are_not_offered_as_labels(key):
     assert frame(**{key: -1.0}).label_reason is None
 
 
+@pytest.mark.filterwarnings("ignore:Structure charge")
 @pytest.mark.parametrize("key", ["charge", "total_charge"])
 def test_charged_cells_are_flagged_and_have_no_label(key):
     charged, neutral = frame(energy=-27.0, **{key: 1}), frame(energy=-27.0, **{key: 0})
@@ -184,6 +185,15 @@ def test_charged_cells_are_flagged_and_have_no_label(key):
     for source in (structure, structure.as_dict(), ComputedStructureEntry(structure, -27.0)):
         record = next(iter(read(source)))
         assert (record.energy_ev, "charged_cell" in record.flags) == (None, True)
+
+
+def test_a_sum_of_guessed_oxidation_states_is_no_charge():
+    structure = SALT.copy()
+    structure.properties["energy"] = -27.0
+    structure.add_oxidation_state_by_element({"Na": 2, "Cl": -1})
+    assert structure.as_dict()["charge"] == 4
+    for source in (structure, structure.as_dict()):
+        assert next(iter(read(source))).energy_ev == -27.0
 
 
 def test_isolated_atoms_are_no_labels():

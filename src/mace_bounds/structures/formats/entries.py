@@ -22,6 +22,7 @@ from mace_bounds.structures.labels import (
     licence_flags,
     potential_titles,
     run_type_of,
+    to_energy,
     unlike_a_crystal,
     ytterbium_flags,
 )
@@ -92,7 +93,7 @@ def parse_entry(entry: Any, energy_key: str | None = None, *, name: str = "") ->
         )
     if structure is entry:
         return record_of_bare(
-            {"charge": entry.get("charge"), **as_mapping(entry.get("properties"))},
+            {"charge": _stated_charge(entry), **as_mapping(entry.get("properties"))},
             name,
             crystal,
             flags,
@@ -143,7 +144,7 @@ def record_of_entry(
     charge = {
         **data,
         **entry,
-        "charge": entry.get("charge") or as_mapping(entry.get("structure")).get("charge"),
+        "charge": entry.get("charge") or _stated_charge(as_mapping(entry.get("structure"))),
     }
     label = _label_of(entry, run_type, energy_key)
     if label.energy_ev is not None and (why := unlike_a_crystal(charge)) is not None:
@@ -158,6 +159,16 @@ def record_of_entry(
         flags=flags + charge_flags(charge),
         hull_distance_ev_per_atom=hull_distance({**entry, **data}),
     )
+
+
+def _stated_charge(structure: Mapping[str, Any]) -> float | None:
+    """Charge of a Structure dictionary; None for one that only sums its oxidation states, which may be guesses."""
+    charge = to_energy(structure.get("charge"))
+    if not charge:
+        return None
+    species = [s for site in structure.get("sites", ()) for s in as_mapping(site).get("species", ())]
+    formal = sum(to_energy(as_mapping(s).get("oxidation_state")) or 0.0 for s in species)
+    return None if abs(formal - charge) < 1e-3 else charge
 
 
 def _label_of(entry: Mapping[str, Any], run_type: str | None, energy_key: str | None) -> Label:
