@@ -397,17 +397,22 @@ def test_another_folder_is_not_touched(tiny_store, tiny_model_folder, tmp_path):
         run(tiny_store, tiny_model_folder, tmp_path / "notes.txt")
 
 
-def test_what_is_within_its_spread_is_not_distinguishable():
-    """Differences by hand: -0.1 in each split; 0.1 and -0.1 and 0.03; +0.2 and +0.4, whose sd is 0.14."""
+def test_what_may_be_chance_is_not_distinguishable():
+    """The corrected t-test by hand: n = 4, 20 of 80 rows tested, so that |mean| > 3.182 sd sqrt(1/4 + 1/3) counts."""
+    product = np.array([0.8, 0.9, 1.0, 0.9])
+    wobble = np.array([-1.0, 1.0, -1.0, 1.0]) * np.sqrt(3 / 4)  # sd 1
+    limit = 3.182446 * np.sqrt(1 / 4 + 20 / 60)
     scores = {
-        "mace_bounds": (0.8, 0.9, 1.0),
-        "llpr": (0.7, 0.8, 0.9),
-        "quantile": (0.9, 0.8, 1.03),
-        "constant": (1.0, 1.3, np.nan),
-        "committee": (np.nan, 0.9, np.nan),
+        "mace_bounds": product,
+        "llpr": product - 0.01 * (1.01 * limit + wobble),
+        "quantile": product - 0.01 * (0.99 * limit + wobble),
+        "constant": product + 0.1,
+        "committee": np.array([np.nan, 0.9, np.nan, np.nan]),
     }
     rows = [(f"s{i}", method, x) for method, values in scores.items() for i, x in enumerate(values)]
-    table = pd.DataFrame(rows, columns=["split", "method", RATIO])
+    table = pd.DataFrame(rows, columns=["split", "method", RATIO]).assign(
+        n_fit=40, n_calibration=20, n_test=20
+    )
     assert against_product(table) == {
         "llpr": "better",
         "quantile": "not distinguishable",
@@ -425,6 +430,6 @@ def test_the_page_marks_the_product_and_keeps_its_variants_apart(compared):
     assert "</i>mace-bounds</td>" in main
     assert "scale kernel" not in main
     assert "</i>scale kernel</td>" in variants
-    assert "not distinguishable" in page
+    assert "could be chance" in page
     for link in re.findall(r'<a href="([^"]*)"', page):
         assert (compared.folder / link).is_file()

@@ -143,28 +143,40 @@ def write_page(report: CompareReport, full: dict[str, Any], plots: Sequence[Path
 def against_product(splits: pd.DataFrame) -> dict[str, str]:
     """Whether each method is distinguishable from the product, in words.
 
+    Splits share structures, so that their spread is less than that of independent ones: the corrected resampled t-test
+    of the differences, split by split on the same structures, allows for that (two-sided, 5 %).
+
     Parameters
     ----------
     splits : DataFrame
-        Rows of one kind of split with ``split``, ``method`` and the interval score relative to the constant width.
+        Rows of one kind of split with ``split``, ``method``, ``n_fit``, ``n_calibration``, ``n_test`` and the interval
+        score relative to the constant width.
 
     Returns
     -------
     dict of str to str
-        "better", "worse" or "not distinguishable" by method: the last where the mean difference, split by split on the
-        same structures, is not larger than its standard deviation over splits. Empty for fewer than two splits.
+        "better", "worse" or "not distinguishable" by method; empty for fewer than two splits.
+
+    References
+    ----------
+    Nadeau & Bengio, Machine Learning 52, 239 (2003).
     """
+    from scipy.stats import t
+
     scores = splits.pivot_table(index="split", columns="method", values=RATIO)
     if PRODUCT not in scores or len(scores) < 2:
         return {}
+    overlap = float((splits["n_test"] / (splits["n_fit"] + splits["n_calibration"])).mean())
     found = {}
     for method in scores.columns.drop(PRODUCT):
         difference = (scores[method] - scores[PRODUCT]).dropna()
-        if len(difference) < 2:
+        if (n := len(difference)) < 2:
             continue
         mean = float(difference.mean())
-        apart = abs(mean) > float(difference.std(ddof=1))
-        found[str(method)] = ("better" if mean < 0 else "worse") if apart else "not distinguishable"
+        limit = t.ppf(0.975, n - 1) * float(difference.std(ddof=1)) * (1 / n + overlap) ** 0.5
+        found[str(method)] = (
+            "not distinguishable" if abs(mean) <= limit else "better" if mean < 0 else "worse"
+        )
     return found
 
 

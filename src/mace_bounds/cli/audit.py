@@ -84,7 +84,9 @@ def plot(
 ) -> None:
     """Draw the plots of an audit again.
 
-    These are calibration, coverage by group, reliability, widths, parity and residuals.
+    One file for each plot and format: calibration (one column wide, as for a paper), coverage_by_*, map_coverage and
+    map_bias (periodic tables), reliability, error_against_width, parity, residuals and widths. PNG has 300 dpi; pdf and
+    svg are vector graphics. An audit without labels has widths alone.
     """
     from mace_bounds.auditing import plot as run
 
