@@ -175,7 +175,7 @@ def test_a_second_run_into_one_folder_is_refused(tiny_store, tiny_model_folder, 
     out = tmp_path / "out"
     with locked(out), pytest.raises(StoreError, match=r"another run is writing into .*\(process \d+ on"):
         audit(tiny_store, out, model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN)
-    assert not [path for path in out.iterdir() if not path.name.startswith(".")]
+    assert not list(out.glob("[!.]*"))
 
 
 def test_every_file_that_the_summary_names_is_there(result):

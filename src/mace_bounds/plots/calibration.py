@@ -68,7 +68,7 @@ def plot_calibration(
     text = f"{label}\nn = {curve.n:,}, mean gap {100 * curve.area:.1f} points"
     ax.plot(level, observed, color=colour, lw=1.6, label=text, gid=_CURVE)
     at = 100 * np.array([x for x in marks if curve.level.size and level[0] <= 100 * x <= level[-1]])
-    ax.plot(at, np.interp(at, level, observed), "o", ms=4.5, mfc="white", mec=colour, mew=1.2)
+    ax.plot(at, np.interp(at, level, observed), "o", ms=4.5, mfc="white", mec=colour, mew=1.2, clip_on=False)
     ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xticks=range(0, 101, 20), yticks=range(0, 101, 20))
     drawn = [np.asarray(line.get_xydata(), dtype=np.float64) for line in ax.lines if line.get_gid() == _CURVE]
     above = sum(float(np.mean(points[:, 1] - points[:, 0])) for points in drawn)
@@ -311,6 +311,7 @@ def plot_residuals(residual: ArrayLike, *, split: str = "", ax: Axes | None = No
     ax = new_axes(4.6, 3.4) if ax is None else ax
     r = 1e3 * np.asarray(residual, dtype=np.float64)
     _residual_bars(ax, r, n_bins=61)
+    ax.set_ylim(0, 1.15 * ax.get_ylim()[1])  # room for the legend
     median = float(np.median(r))
     ax.axvline(median, color=ORANGE, lw=1.4, label=f"median {median:+.3g} meV/atom")
     ax.axvline(0.0, color=GREY, lw=1, ls=(0, (4, 3)))
