@@ -57,6 +57,13 @@ def test_every_plot_draws_on_the_given_axes_or_its_own(name):
 
 LONG = "structures of a source_with_a_very_long_name.json.gz that no figure has the room for in one line"
 LONG_MAKERS = {
+    "beyond chance": lambda: plot_coverage_by_group(
+        coverage_table(
+            np.ones(90), -np.ones(90) / 2, np.ones(90) / 2, 0.9, by={"source": [LONG.replace(" ", "_")] * 90}
+        ),
+        "source",
+        0.9,
+    ),
     "coverage": lambda: plot_coverage_by_group(
         table().replace({"group": {"Fe": LONG.replace(" ", "_")}}), "element", 0.9, split=LONG
     ),

@@ -113,7 +113,7 @@ def plot_coverage_by_group(
     ax.axvline(nominal, color=INK, lw=1, ls=(0, (4, 3)), zorder=0)
     ax.set_yticks(y, names)
     ax.set_ylim(-0.7, max(float(lines.sum()) - 0.3, 0.7))
-    ax.set_xlim(max(0.0, min(float(low.min(initial=nominal)), nominal) - 3), 100.5)
+    ax.set_xlim(max(0.0, min(float(low.min(initial=nominal)), nominal) - 3), 101)
     ax.grid(axis="y", color=PALE, lw=0.5)
     what = f"Coverage by {by.replace('_', ' ')}"
     if len(rows) > len(shown):
@@ -121,7 +121,13 @@ def plot_coverage_by_group(
     notes = [f"measured coverage (%), nominal {percent(level)} %"]
     notes += ["in brackets: structures; compositions"] if counts.shape[1] > 1 else []
     notes += ["red, blue: below, above the level beyond chance"] if beyond.any() else []
-    finish(ax, _title(what, split, None), "\n".join(notes), "", most=_NAME_WIDTH)
+    finish(
+        ax,
+        _title(what, split, None),
+        "\n".join(fill(note, _NAME_WIDTH) for note in notes),
+        "",
+        most=_NAME_WIDTH,
+    )
     ax.tick_params(axis="y", length=0)
     return ax
 
