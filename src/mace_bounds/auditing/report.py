@@ -246,7 +246,8 @@ def number(value: Any) -> str:
     """Write a quantity with three significant digits, without powers of ten."""
     if not isinstance(value, (int, float)):
         return str(value)
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"−{text[1:]}" if text.startswith("-") else text
 
 
 def listed_number(value: Any, name: str) -> str:
