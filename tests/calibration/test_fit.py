@@ -99,6 +99,8 @@ def test_saved_head_says_the_same(fitted, tmp_path):
     one, two = fitted.head.intervals(rows), again.intervals(rows)
     for name in ("centre", "sigma", "lower", "upper", "extrapolation_grade"):
         assert np.array_equal(getattr(one, name), getattr(two, name))
+    assert again.kept_rows.ids == fitted.head.kept_rows.ids
+    assert np.array_equal(again.kept_rows.points, fitted.head.kept_rows.points)
     assert again.identity == fitted.head.identity
     assert again.levels == fitted.head.levels
     assert (tmp_path / "head" / "README.md").read_text() == "# a card"
@@ -355,3 +357,27 @@ def test_a_head_knows_its_name_and_digest(fitted, tmp_path):
     )
     parts = (again, again.pops, again.scale, again.conformal, again.intervals(toy_rows(20, 1)))
     assert all("\n" not in repr(part) and len(repr(part)) < 120 for part in parts)
+
+
+def test_kept_rows_know_how_heads_that_left_them_out_did(crossed):
+    head, rows, fit = crossed.head, crossed.rows, crossed.splits == "fit"
+    kept = head.kept_rows
+    assert list(kept.ids) == rows.table["id"].tolist()
+    np.testing.assert_allclose(kept.error_ev_per_atom, residual_ev_per_atom(rows), rtol=1e-5)
+    layer = head.conformal
+    for level in layer.levels:  # of each row the one head that has not seen it
+        inside = (kept.covered_above_level[fit] < level).sum()
+        assert inside == pytest.approx((layer.scores <= layer.half_width(level)).sum(), abs=1)
+    said, error = head.intervals(rows.take(~fit)), residual_ev_per_atom(rows)[~fit]
+    lower, upper = said.at(0.9)
+    inside = (lower <= error) & (error <= upper)
+    assert (kept.covered_above_level[~fit] <= 0.9).tolist() == inside.tolist()
+    np.testing.assert_allclose(kept.sigma_ev_per_atom[~fit], said.sigma, rtol=1e-6)
+
+
+def test_rows_that_every_head_has_seen_say_nothing_of_bounds(fitted):
+    kept = fitted.head.kept_rows
+    assert np.isnan(kept.sigma_ev_per_atom).tolist() == (fitted.splits == "fit").tolist()
+    assert np.isnan(kept.covered_above_level).tolist() == (fitted.splits == "fit").tolist()
+    few = FitConfig(seed=3, conformal="split", kept_rows=0, robust=False)
+    assert fit_head(toy_rows(200, 0), MANIFEST, few).head.kept_rows is None

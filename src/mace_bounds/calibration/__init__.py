@@ -19,6 +19,7 @@ from mace_bounds.calibration.fit import (
     usable_rows,
 )
 from mace_bounds.calibration.inputs import DesignRows, ScaleInputs, head_inputs, scale_inputs
+from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_layer
 from mace_bounds.calibration.novelty import GRADES, Novelty, NoveltyGrades
 from mace_bounds.calibration.novelty_fit import fit_novelty
@@ -39,6 +40,7 @@ __all__ = [
     "FoldHead",
     "HeadIdentity",
     "Intervals",
+    "KeptRows",
     "LeftOutScores",
     "Novelty",
     "NoveltyGrades",

@@ -10,6 +10,7 @@ import numpy as np
 
 from mace_bounds.calibration.centre import Centre
 from mace_bounds.calibration.inputs import DesignRows, head_inputs, scale_inputs
+from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_groups
 from mace_bounds.calibration.novelty import Novelty
 from mace_bounds.calibration.scale import ScaleModel
@@ -99,6 +100,8 @@ class CalibratedHead:
         Data, splits, seed, settings, versions, licence and measured coverage, as plain values.
     novelty : Novelty or None
         Tells structures unlike those of the fit; None where it was not fitted.
+    kept_rows : KeptRows or None
+        Labelled rows of its own data, to name those that are nearest to a structure; None where it was fitted without.
     name, digest : str
         Name of its folder and SHA-256 of what is in it; ``"in memory"`` and empty where it was not read from one.
     """
@@ -114,6 +117,7 @@ class CalibratedHead:
     calibration_compositions: NDArray[np.uint64]
     provenance: dict[str, Any] = field(default_factory=dict)
     novelty: Novelty | None = None
+    kept_rows: KeptRows | None = None
     name: str = "in memory"
     digest: str = ""
 
@@ -255,6 +259,8 @@ class CalibratedHead:
         if self.novelty is not None:
             tensors |= tensors_named("novelty", self.novelty.to_tensors())
             config["novelty"] = self.novelty.to_config()
+        if self.kept_rows is not None:
+            tensors |= tensors_named("kept_rows", self.kept_rows.to_tensors())
         return write_head(folder, tensors, config, card, overwrite=overwrite)
 
 
@@ -289,6 +295,7 @@ def load_head(folder: str | Path) -> CalibratedHead:
             novelty=Novelty.from_tensors(tensors_under(tensors, "novelty"), config["novelty"])
             if config.get("novelty") is not None
             else None,
+            kept_rows=KeptRows.from_tensors(kept) if (kept := tensors_under(tensors, "kept_rows")) else None,
             name=Path(folder).resolve().name,
             digest=checked.digest,
         )

@@ -57,6 +57,9 @@ class FitConfig:
     groups : {"none", "chemistry", "elements", "all"}
         What gets quantiles of its own from 200 rows on: nothing, chemistry classes, elements, or these and size bins.
         A row of several gets the widest, so that what is promised holds for each, and more than that overall.
+    kept_rows : int
+        Labelled rows of which the head keeps id, formula, features and error, so that ``explain`` can name the nearest
+        ones; of more than these a sample. With 0 a head gives away nothing of its data but sums.
     """
 
     seed: int = setting(0, "Random seed for splits and folds.", minimum=0, maximum=2**32 - 1)
@@ -93,6 +96,12 @@ class FitConfig:
     )
     groups: Literal["none", "chemistry", "elements", "all"] = setting(
         "none", "Calibrate each group with at least 200 rows separately; bounds get wider."
+    )
+    kept_rows: int = setting(
+        3000,
+        "Labelled rows (id, formula, error) that the head keeps for explain.",
+        minimum=0,
+        maximum=100_000,
     )
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mace_bounds.calibration.centre import Centre, select_centre
 from mace_bounds.calibration.config import GROUPS, FitConfig
 from mace_bounds.calibration.conformal import LeftOutScores
 from mace_bounds.calibration.inputs import head_inputs, scale_inputs
+from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, conformal_groups, conformal_layer
 from mace_bounds.calibration.novelty_fit import measured_novelty
 from mace_bounds.calibration.scale import select_scale
@@ -30,7 +31,7 @@ from mace_bounds.head import (
     kept_warnings,
     predict,
 )
-from mace_bounds.metrics import chemistry_classes
+from mace_bounds.metrics import Membership, chemistry_classes
 from mace_bounds.structures import composition_keys, compositions_in, suspect_label
 from mace_bounds.threads import one_blas_thread
 
@@ -181,6 +182,8 @@ def fit_head(
         },
         novelty=measured_novelty(kept, splits == "fit", composition=config.composition, seed=config.seed),
     )
+    if config.kept_rows:
+        head = replace(head, kept_rows=kept_rows(head, kept, splits, config))
     return FitResult(head, kept, splits, left_out)
 
 
@@ -195,7 +198,7 @@ def cross_layer(rows: FeatureRows, config: FitConfig) -> tuple[ConformalLayer, t
     """Scores of all rows, each by a head that has not seen its fold of compositions, and these heads (CV+)."""
     groups = rows.table[config.split_by].to_numpy(dtype=str)
     y, n_rows = residual_ev_per_atom(rows), len(rows.table)
-    folds = np.unique(group_folds(groups, config.n_folds, config.seed + _OUTER), return_inverse=True)[1]
+    folds = outer_folds(groups, config)
     fewest = n_rows - int(np.bincount(folds).max(initial=0))
     if fewest < MINIMUM_FIT_ROWS:
         raise HeadError(
@@ -212,6 +215,48 @@ def cross_layer(rows: FeatureRows, config: FitConfig) -> tuple[ConformalLayer, t
         )
         scores[held] = (y[held] - expected) / sigma
     return _layer(rows, scores, folds, config), tuple(heads)
+
+
+def outer_folds(groups: NDArray[np.str_], config: FitConfig) -> NDArray[np.int64]:
+    """Which of the heads of the folds has not seen a row, shape (n,)."""
+    return np.unique(group_folds(groups, config.n_folds, config.seed + _OUTER), return_inverse=True)[1]
+
+
+def kept_rows(
+    head: CalibratedHead, rows: FeatureRows, splits: NDArray[np.str_], config: FitConfig
+) -> KeptRows:
+    """What a head keeps of its rows (n): their errors, and the σ and bounds of heads that have not seen them."""
+    design, error = head_inputs(rows, composition=config.composition), residual_ev_per_atom(rows)
+    sigma, covered = np.full((2, len(error)), np.nan)
+    fit = splits == "fit"
+    if not fit.all():
+        said = head.intervals(rows.take(~fit))
+        sigma[~fit], covered[~fit] = said.sigma, head.min_covering_level(said, error[~fit])
+    if head.folds:
+        by = np.full(len(error), -1)
+        by[fit] = outer_folds(rows.table[config.split_by].to_numpy(dtype=str)[fit], config)
+        chemistry = chemistry_classes(rows.table["elements"].tolist())
+        groups = conformal_groups(chemistry, design.fractions, design.n_atoms)
+        for k, fold in enumerate(head.folds):
+            held = by == k
+            centre, sigma[held] = fold.centre_and_sigma(design.take(held))
+            covered[held] = head.conformal.min_covering_level(
+                np.tile(centre, (len(head.folds), 1)),
+                np.tile(sigma[held], (len(head.folds), 1)),
+                Membership(groups.names, groups.matrix[held]),
+                error[held],
+            )
+    new = ~fit if (~fit).sum() >= MINIMUM_FIT_ROWS else np.ones(len(error), dtype=bool)
+    typical = design.take(new)
+    terms = head.scale.terms(scale_inputs(predict(head.pops, typical.x), typical))
+    return KeptRows.of(
+        (rows.table["id"].tolist(), rows.table["formula"].tolist()),
+        design.features,
+        {"error_ev_per_atom": error, "sigma_ev_per_atom": sigma, "covered_above_level": covered},
+        np.array([term.mean() for term in terms.values()]),
+        config.kept_rows,
+        rows.table["structure_hash"].tolist(),
+    )
 
 
 def _layer(

@@ -82,10 +82,14 @@ class ScaleInputs:
         """Which elements occur in any row, shape (n_elements,)."""
         return np.asarray((self.fractions > 0).any(axis=0), dtype=np.bool_)
 
+    def width_names(self) -> list[str]:
+        """Return the names of the columns of :meth:`widths`."""
+        base = ["support_width", "box_std", "leverage", "n_atoms"]
+        return base if self.ellipsoid_std is None else [*base, "ellipsoid_std"]
+
     def widths(self) -> NDArray[np.float64]:
         """Return support, box, leverage, size and, where there is one, ellipsoid, shape (n, 4 or 5)."""
-        base = [self.support_width, self.box_std, self.leverage, self.n_atoms]
-        return np.column_stack(base if self.ellipsoid_std is None else [*base, self.ellipsoid_std])
+        return np.column_stack([getattr(self, name) for name in self.width_names()])
 
     def floors(self) -> NDArray[np.float64]:
         """Return the smallest value of each of :meth:`widths` that a logarithm tells apart: 1e-3 of the median."""
@@ -170,7 +174,7 @@ def landmarks(points: NDArray[np.float64], order: NDArray[np.int64]) -> tuple[Ar
     References: C. Williams and M. Seeger, "Using the Nyström method to speed up kernel machines", NIPS 2000.
     """
     chosen = points[order[:N_LANDMARKS]]
-    square = _square_distances(chosen, chosen)
+    square = square_distances(chosen, chosen)
     apart = square[np.triu_indices(len(chosen), 1)]
     width = KERNEL_WIDTH * np.sqrt(float(np.median(apart)) if apart.size and apart.any() else 1.0)
     arrays = {"landmarks": chosen, "kernel_width": np.array(max(width, 1e-6))}
@@ -181,11 +185,12 @@ def landmarks(points: NDArray[np.float64], order: NDArray[np.int64]) -> tuple[Ar
 
 def kernel(arrays: Mapping[str, NDArray[np.float64]], points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gaussian kernel between rows and landmarks, shape (n, k)."""
-    square = _square_distances(points, arrays["landmarks"])
+    square = square_distances(points, arrays["landmarks"])
     return np.asarray(np.exp(-0.5 * square / float(arrays["kernel_width"]) ** 2))
 
 
-def _square_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def square_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared distances between rows of two tables, shape (n, m)."""
     square = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * a @ b.T
     return np.asarray(np.maximum(square, 0.0))
 

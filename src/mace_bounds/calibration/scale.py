@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.calibration.conformal import conformal_quantile
 from mace_bounds.calibration.inputs import ScaleInputs
-from mace_bounds.calibration.scale_kinds import KINDS, TrainingRows
+from mace_bounds.calibration.scale_kinds import KINDS, TrainingRows, size_of
 from mace_bounds.calibration.splits import group_folds, hashed_order
 from mace_bounds.errors import HeadError
 from mace_bounds.head import weighted_quantile
@@ -64,9 +64,20 @@ class ScaleModel:
     def sigma(self, inputs: ScaleInputs) -> NDArray[np.float64]:
         """Return σ of each row, shape (n,), eV/atom; finite and positive for every valid input."""
         self._check(inputs)
-        size = KINDS[self.kind].size(self.parameters, inputs)
+        size = size_of(self.kind, self.parameters, inputs)
         clipped: NDArray[np.float64] = np.clip(float(self.factor) * size, self.bounds[0], self.bounds[1])
         return clipped
+
+    def terms(self, inputs: ScaleInputs) -> dict[str, NDArray[np.float64]]:
+        """What log σ is the sum of, by name, shape (n,) each; the first is what all rows share.
+
+        ``"limits of the scale"`` is what floor and ceiling change.
+        """
+        self._check(inputs)
+        shared = np.full(len(inputs), np.log(max(float(self.factor), 1e-300)))
+        terms = {"shared": shared, **KINDS[self.kind].terms(self.parameters, inputs)}
+        free = sum(terms.values(), np.zeros(len(inputs)))
+        return {**terms, "limits of the scale": np.log(self.sigma(inputs)) - free}
 
     def unseen(self, inputs: ScaleInputs) -> NDArray[np.bool_]:
         """Return which rows hold an element that no training row had, shape (n,): flag these."""
@@ -332,7 +343,7 @@ def _training(
 def _model(kind: str, arrays: dict[str, _FloatArray], rows: TrainingRows) -> ScaleModel:
     """Normalise a fitted size and set floor and ceiling."""
     w = rows.w
-    size = KINDS[kind].size(arrays, rows.inputs)
+    size = size_of(kind, arrays, rows.inputs)
     size = np.maximum(size, FLOOR_SHARE * np.average(size, weights=w))
     factor = weighted_quantile(rows.size / size, w, _ONE_SIGMA * w.sum())
     factor = factor if factor > 0 else float(np.sqrt(np.average((rows.size / size) ** 2, weights=w)))

@@ -39,6 +39,9 @@ _KERNEL: Shapes = {
     "kernel_coefficients": ("landmarks",),
 }
 _LARGEST_LOG = 300.0  # the ceiling of the scale cuts long before; this only keeps exp finite
+WIDTH = "width of the posterior"
+# widths that measure the same, whose coefficients share one effect
+_GROUPS = {"support_width": WIDTH, "box_std": WIDTH, "ellipsoid_std": WIDTH, "n_atoms": "size of the cell"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +72,8 @@ class Kind(Protocol):
     def fit(self, rows: TrainingRows, strengths: Sequence[float]) -> list[Arrays]:
         """Arrays of the fitted model for every strength."""
 
-    def size(self, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> NDArray[np.float64]:
-        """Size of each row up to a factor, shape (n,), not negative."""
+    def terms(self, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> Arrays:
+        """What the logarithm of each row's size, up to a constant, is the sum of, by name, shape (n,) each."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,9 @@ class Constant:
         """Nothing to learn: the factor of the model is the size."""
         return [{} for _ in strengths]
 
-    def size(self, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> NDArray[np.float64]:  # noqa: ARG002
-        """Ones."""
-        return np.ones(len(inputs))
+    def terms(self, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> Arrays:  # noqa: ARG002
+        """None: every size is one."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -104,10 +107,11 @@ class Support:
         coefficients = gamma_nnls(columns, _cut(rows.size, rows.w), rows.w)
         return [{"coefficients": coefficients, **_clamps(columns[:, 1:])} for _ in strengths]
 
-    def size(self, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> NDArray[np.float64]:
+    def terms(self, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> Arrays:
         """Linear in the clamped support."""
         column = np.clip(inputs.support_width, arrays["low"][0], arrays["high"][0])
-        return np.asarray(arrays["coefficients"][0] + arrays["coefficients"][1] * column)
+        size = arrays["coefficients"][0] + arrays["coefficients"][1] * column
+        return {WIDTH: np.log(np.maximum(size, np.exp(-_LARGEST_LOG)))}
 
 
 @dataclass(frozen=True)
@@ -154,18 +158,22 @@ class LogLinear:
             out.append(arrays)
         return out
 
-    def size(self, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> NDArray[np.float64]:
-        """Exponential of the linear predictor; logarithms clamped a factor of two beyond the training range."""
+    def terms(self, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> Arrays:
+        """Parts of the linear predictor; logarithms clamped a factor of two beyond the training range."""
         space = KernelSpace.of(arrays)
-        linear = inputs.fractions @ arrays["element_coefficients"] + arrays["coefficients"][0]
-        if self.with_kernel:
-            points = space.features(inputs)
-            linear = linear + points @ arrays["feature_coefficients"]
-            linear = linear + kernel(arrays, points) @ arrays["kernel_coefficients"]
+        intercept, slopes = arrays["coefficients"][0], arrays["coefficients"][1:]
         logs = np.column_stack([inputs.log_columns(arrays["floors"]), 0.5 * np.log(space.leverage(inputs))])
         logs = np.clip(logs, arrays["low"], arrays["high"])
-        log_size = linear + logs @ arrays["coefficients"][1:]
-        return np.asarray(np.exp(np.clip(log_size, -_LARGEST_LOG, _LARGEST_LOG)))
+        out: Arrays = {}
+        for name, column, slope in zip([*inputs.width_names(), "leverage"], logs.T, slopes, strict=True):
+            group = _GROUPS.get(name, name)
+            out[group] = out.get(group, 0.0) + slope * column
+        out["composition"] = inputs.fractions @ arrays["element_coefficients"] + intercept
+        if self.with_kernel:
+            points = space.features(inputs)
+            out["features"] = points @ arrays["feature_coefficients"]
+            out["neighbourhood"] = kernel(arrays, points) @ arrays["kernel_coefficients"]
+        return out
 
 
 KINDS: dict[str, Kind] = {
@@ -175,6 +183,12 @@ KINDS: dict[str, Kind] = {
     "kernel": LogLinear(with_kernel=True, minimum=200),
 }
 """All kinds, simplest first; a head's ``scale.kind`` is one of these names, and it chooses among all of them."""
+
+
+def size_of(kind: str, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> NDArray[np.float64]:
+    """Size of each row up to a factor, shape (n,), positive: the exponential of the sum of the kind's terms."""
+    log_size = sum(KINDS[kind].terms(arrays, inputs).values(), np.zeros(len(inputs)))
+    return np.asarray(np.exp(np.clip(log_size, -_LARGEST_LOG, _LARGEST_LOG)))
 
 
 def _mean_paths(

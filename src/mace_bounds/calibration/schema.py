@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds._io import parsed_json
+from mace_bounds.calibration.kept_rows import ARRAYS, TEXTS, UNKNOWN
 from mace_bounds.calibration.scale_kinds import KINDS, Shapes
 from mace_bounds.errors import HeadError
 from mace_bounds.head import SMALLEST, read_tensor, tensors_under
 
 N_ELEMENTS = 118
-_MAY_BE_INFINITE = ("space_spread", "thresholds", "joint_thresholds")
+_MAY_BE_INFINITE = ("space_spread", "thresholds", "joint_thresholds", "spread", *UNKNOWN)
 _DIVISORS = ("space_spread", "kernel_width")
 _KINDS = dict.fromkeys(("members", "seen_pairs", "seen_elements"), "b") | dict.fromkeys(
     ("folds", "rows"), "i"
 )
+_KINDS |= dict.fromkeys(TEXTS, "u") | dict.fromkeys(("points", "error_ev_per_atom", *UNKNOWN), "f4")
 
 _SCALE: Shapes = {"seen_elements": ("elements",), "factor": (), "bounds": (2,)}
 _LAYER: Shapes = {
@@ -194,6 +196,10 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]], config: HeadConfig) -> No
         raise HeadError("the head's leverage_limit is not positive; fit or download it again.")
     if config.novelty is not None:
         _check_novelty(tensors_under(tensors, "novelty"), config.novelty, n)
+    if kept := tensors_under(tensors, "kept_rows"):
+        _check(kept, "", ARRAYS | {name: (f"{name} bytes",) for name in TEXTS}, dict(n))
+        if (kept["spread"] < SMALLEST).any():
+            raise HeadError("the spread of the head's rows is no width; fit or download it again.")
 
 
 def _check(tensors: Mapping[str, NDArray[Any]], prefix: str, shapes: Shapes, lengths: dict[str, int]) -> None:

@@ -22,6 +22,7 @@ TENSORS, CONFIG, CARD = "head.safetensors", "config.json", "README.md"
 _MAX_TENSOR_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 16 << 20
 _DTYPES = ("float64", "float32", "int64", "int32", "uint8", "bool")
+_BY_KIND = {"f": "float64", "i": "int64", "b": "bool", "u": "uint8"}
 _LARGEST = 1e100  # no number of a head is near; what is larger overflows where it is squared
 SMALLEST = 1 / _LARGEST
 """What is smaller is no width that could be divided by."""
@@ -189,7 +190,8 @@ def read_tensor(
     shape : tuple
         Its shape, None for a length that may be any.
     kind : str
-        Kind of its dtype, as numpy abbreviates it: floating point by default. Numbers have 64 bits.
+        Kind of its dtype, as numpy abbreviates it: floating point by default. Numbers have 64 bits, but for unsigned
+        ones, which have 8, and where it names another size (``"f4"``).
     infinite : bool
         Whether its values may be infinite.
 
@@ -202,8 +204,8 @@ def read_tensor(
         raise HeadError(f"the head holds no tensor {name!r}; fit or download it again.")
     array = np.asarray(tensors[name])
     fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
-    wrong = array.dtype.kind != kind or array.dtype.itemsize != (1 if kind == "b" else 8)
-    if not fits or wrong or not (infinite or (np.abs(array) <= _LARGEST).all()):
+    wrong = array.dtype != _BY_KIND.get(kind, kind)
+    if not fits or wrong or not (infinite or (np.abs(np.asarray(array, dtype=np.float64)) <= _LARGEST).all()):
         raise HeadError(
             f"the head's tensor {name!r} is not finite, or of another shape or type than {shape} {kind!r} "
             f"({array.shape} {array.dtype}); fit or download it again."
