@@ -29,6 +29,8 @@ def test_every_step_succeeds_and_says_what_it_wrote(bulk):
     assert {name: result.exit_code for name, result in results.items()} == dict.fromkeys(results, 0)
     assert "200 structures with" in results["features"].stdout
     assert "Coverage on unseen compositions" in results["fit"].stdout
+    verdict = json.loads((folder / "head.summary.json").read_text())["verdict"]
+    assert verdict["sentence"] in " ".join(results["fit"].stdout.split())
     assert "Measured coverage" in results["audit"].stdout
     assert str(folder / "out" / "report.html") in results["audit"].stdout
     assert str(folder / "out" / "plots" / "calibration.svg") in results["plot"].stdout

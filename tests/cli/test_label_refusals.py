@@ -59,3 +59,23 @@ def test_other_quantities_are_refused_by_every_command(refused, tiny_model_folde
     rows = json.loads(scored.stdout)
     assert {row["energy_dft_ev"] for row in rows} == {None}
     assert all(says in row["label_reason"] and "label_refused" in row["flags"] for row in rows)
+
+
+def test_a_refused_audit_leaves_its_folder_to_the_next(labelled_crystals, pair, run, tmp_path):
+    from ase.io import write
+
+    crystals = [atoms.copy() for atoms in labelled_crystals[:40]]
+    for atoms in crystals:
+        atoms.info["wrong"] = atoms.info["REF_energy"] / len(atoms)
+    write(tmp_path / "both.extxyz", crystals, format="extxyz")
+    out = tmp_path / "deep" / "audit"
+    command = ["audit", tmp_path / "both.extxyz", out, *pair, "--no-plots", "--energy-key"]
+    refused = run(*command, "wrong")
+    assert refused.exit_code == 2
+    assert "energies per atom" in refused.stderr
+    assert not out.parent.exists()
+    assert run(*command, "REF_energy").exit_code == 0
+    again = run(*command, "wrong")
+    assert again.exit_code == 2
+    assert "holds the audit of both.extxyz with the labels in REF_energy" in again.stderr
+    assert (out / "features").is_dir()

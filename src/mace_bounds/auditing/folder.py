@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from mace_bounds.columns import (
     stamped,
     write_table,
 )
-from mace_bounds.errors import StoreError
+from mace_bounds.errors import LabelError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -198,6 +199,18 @@ def held(out: Path) -> Iterator[None]:
     with locked(out):
         remove_temporaries(out)
         yield
+
+
+@contextmanager
+def nothing_kept_if_refused(out: Path) -> Iterator[None]:
+    """Delete the features of an audit whose labels are refused: with another key of labels they are others."""
+    try:
+        yield
+    except LabelError:
+        if not (out / SUMMARY).is_file():
+            for name in (FEATURES, HEADS):
+                shutil.rmtree(out / name, ignore_errors=True)
+        raise
 
 
 def check_same(out: Path, audited: Mapping[str, str]) -> None:

@@ -147,13 +147,14 @@ def audit(
     with _folder.held(path):
         audited = _audited(source, opened, config)
         _folder.check_same(path, audited)
-        store = opened.store or _extracted(source, path, opened, report)
-        stages.end("features")
-        if cross_fit:
-            bounded = _cross_fitted(store, path, opened, config, report)
-            stages.end("fit")
-        else:
-            bounded = _with_head(store, opened, config.level)
+        with _folder.nothing_kept_if_refused(path):
+            store = opened.store or _extracted(source, path, opened, report)
+            stages.end("features")
+            if cross_fit:
+                bounded = _cross_fitted(store, path, opened, config, report)
+                stages.end("fit")
+            else:
+                bounded = _with_head(store, opened, config.level)
         folder = _folder_of(path, bounded.head, config.level)
         folder.remove(_folder.SUMMARY, _folder.REPORT)
         folder.write_bounds(bounded.tables, bounded.head.levels)
@@ -200,6 +201,7 @@ def _audited(source: Source, opened: _Opened, config: AuditConfig) -> dict[str, 
     return {
         "source": _file_name(_source_name(source)),
         "structures": "" if opened.store is None else f"(features {opened.store.digest()[:12]})",
+        "labels": f"with the labels in {config.extract.energy_key}" if config.extract.energy_key else "",
         "energies": f"with the energies in {config.energy_column} of {published.name}" if published else "",
         "model": f"by {model} ({digest[:12]})",
         "head": f"with the head {head.name} ({head.digest[:12]})"

@@ -196,9 +196,18 @@ def print_fit(report: FitReport, head: Path) -> None:
         show(view)
     levels = list(report.head.levels)
     _print_groups(report.coverage, SHOWN_LEVEL if SHOWN_LEVEL in levels else levels[-1])
+    _print_verdict(about["verdict"])
     centre = report.head.centre.describe()
     say((f"Centred on {centre}; scale {report.head.scale.kind}.", "dim"), wrap=True)
     say((f"Use it: mace-bounds score FILE --head {head}", "dim"))
+
+
+def _print_verdict(values: dict[str, Any]) -> None:
+    from mace_bounds.fitting import Verdict
+
+    verdict = Verdict(**values)
+    say((verdict.numbers, "dim"), wrap=True)
+    say((verdict.sentence, "bold"), wrap=True)
 
 
 def _print_labels(summary: dict[str, Any]) -> None:
@@ -288,6 +297,8 @@ def print_build(result: BuildResult, model: str, installed: Path | None) -> None
     rows = ", ".join(f"{n:,} {name}" for name, n in made["rows"].items() if n)
     say((str(result.head), "bold"), (f"  head for {model}: {rows}", "dim"))
     show(coverage_view(made["coverage"], "Coverage on compositions that the head has not used"))
+    if "verdict" in made:  # not in a build that an older version fitted
+        _print_verdict(made["verdict"])
     style = "dim" if made["new_to_model"] else "bold"
     say((result.training, style), wrap=True)
     if result.report is not None:

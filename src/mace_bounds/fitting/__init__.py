@@ -42,6 +42,7 @@ from mace_bounds.fitting.run import (
     FitReport,
     fit,
 )
+from mace_bounds.fitting.verdict import Verdict
 
 __all__ = [
     "ALL",
@@ -60,6 +61,7 @@ __all__ = [
     "Measured",
     "PublishedEnergies",
     "TrainingExposure",
+    "Verdict",
     "check_predictions",
     "coverage",
     "cross_fit_store",

@@ -8,6 +8,7 @@ from mace_bounds.columns import FLAGS
 from mace_bounds.features import label_sentences
 from mace_bounds.fitting.exposure import TrainingExposure
 from mace_bounds.fitting.measured import GROUPINGS
+from mace_bounds.fitting.verdict import Verdict
 from mace_bounds.levels import TOLERANCE, percent
 from mace_bounds.screen import markdown_text, visible
 
@@ -49,6 +50,7 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
         *([f"**{warning}**"] if warning else []),
         _overall_table(about["coverage"]),
         *_over_splits(about["coverage_over_splits"]),
+        *_verdict(about.get("verdict")),
         f"### By group, at the level {percent(reference)} %",
         _group_table(coverage, reference),
         *_section("Compared with other ways to get error bars", about.get("comparison", "")),
@@ -207,6 +209,13 @@ def _over_splits(rows: list[dict[str, float]]) -> list[str]:
         ),
     )
     return [f"Over {rows[0]['n_splits']} splits with other seeds:", table]
+
+
+def _verdict(values: dict[str, Any] | None) -> list[str]:
+    if values is None:  # a head that an older version fitted
+        return []
+    verdict = Verdict(**values)
+    return ["### Beside one constant width", verdict.numbers, f"**{verdict.sentence}**"]
 
 
 def _group_table(coverage: pd.DataFrame, level: float) -> str:

@@ -10,11 +10,12 @@ import numpy as np
 
 from mace_bounds.backbones import training_compositions
 from mace_bounds.bounds import detailed_table, read_card
-from mace_bounds.calibration import FitConfig, fit_head
+from mace_bounds.calibration import FitConfig, fit_head, residual_ev_per_atom
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, checked_labels, label_summary
 from mace_bounds.fitting.card import head_card
 from mace_bounds.fitting.measured import coverage, labelled, metrics, overall
+from mace_bounds.fitting.verdict import SplitScores, Verdict, split_scores
 from mace_bounds.head import check_head_target
 from mace_bounds.versions import versions
 
@@ -70,6 +71,8 @@ class FitReport:
         Rows per split of the head that is kept.
     left_out : dict of str to int
         Rows left out, by reason.
+    verdict : Verdict
+        Whether the head is worth having beside one constant width.
     folder : Path or None
         Where it was written.
     """
@@ -79,6 +82,7 @@ class FitReport:
     repeats: pd.DataFrame
     splits: dict[str, int]
     left_out: dict[str, int]
+    verdict: Verdict
     folder: Path | None = None
 
     def save(
@@ -172,6 +176,7 @@ def fit(
     training_keys = None if include_training else seen
     about = {**about_data(rows), **asdict(CardNotes())}
     runs: list[list[dict[str, float]]] = []
+    scores: list[SplitScores] = []
     first: tuple[FitResult, pd.DataFrame, Measured] | None = None
     for k in range(repeats):
         seeded = replace(config, seed=config.seed + k)
@@ -179,25 +184,30 @@ def fit(
         test = _test_rows(result, seen)
         measured = coverage(test)
         runs.append(overall(measured, TEST))
+        others = result.rows.take(result.splits != TEST)
+        scores.append(
+            split_scores(test, residual_ev_per_atom(others), int(others.table["formula"].nunique()))
+        )
         first = first or (result, measured, test)
         if progress is not None:
             progress(k + 1, repeats)
     assert first is not None
     result, measured, test = first
-    repeated = _repeats(runs)
+    repeated, verdict = _repeats(runs), Verdict.of(scores, config)
     provenance = {
         **result.head.provenance,
         "levels": list(result.head.levels),
         "coverage": runs[0],
         "coverage_over_splits": repeated.to_dict("records"),
         "metrics": metrics(test),
+        "verdict": verdict.to_dict(),
         "includes_training": include_training and seen is not None,
         "test_rows_in_training": test.n_in_training,
         "training_compositions_known": seen is not None,
     }
     splits = {name: int(n) for name, n in provenance["rows"].items()}
     report = FitReport(
-        replace(result.head, provenance=provenance), measured, repeated, splits, result.left_out
+        replace(result.head, provenance=provenance), measured, repeated, splits, result.left_out, verdict
     )
     return report if folder is None else report.save(folder)
 

@@ -153,7 +153,7 @@ def fit_the_head(
     exposure = TrainingExposure.of_head(about)
     sentence = training_text(config.model, exposure)
     made: dict[str, Any] = {"folder": HEAD, "digest": read_card(head).digest, "training": sentence}
-    made |= {key: about[key] for key in ("rows", "left_out", "coverage", "levels", "sources")}
+    made |= {key: about[key] for key in ("rows", "left_out", "coverage", "levels", "sources", "verdict")}
     made["new_to_model"] = exposure.known and not exposure.included
     state.finish(FIT, inputs, made, stamp(since))
     progress(FIT, 1, 0, 1)
