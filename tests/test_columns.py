@@ -124,7 +124,15 @@ def test_stamps_do_not_replace_what_a_table_has():
     table = stamped(pd.DataFrame({"level": [0.5, 0.9]}), {"level": 0.95, "model": "mini"})
     assert table["level"].tolist() == [0.5, 0.9]
     assert table["model"].tolist() == ["mini", "mini"]
-    assert set(names(PROVENANCE)) == {"model", "model_digest", "head", "head_digest", "level", "version"}
+    assert set(names(PROVENANCE)) == {
+        "model",
+        "model_digest",
+        "head",
+        "head_digest",
+        "level",
+        "quantity",
+        "version",
+    }
 
 
 def test_the_basic_columns_are_columns_of_the_bounds_table():

@@ -79,6 +79,7 @@ PROVENANCE = (
     _number(
         "level", "", "Nominal coverage of the interval: 0.95 means 95 % of structures like the head's data."
     ),
+    _text("quantity", "What the bounds are of: the quantity of the head's labels."),
     _text("version", "Version of mace-bounds that wrote the table."),
 )
 """Which model and head, at which level, by which version: on every table."""
@@ -137,7 +138,7 @@ BOUNDS = (
 BASIC = (
     "id", "formula", "n_atoms", "energy_model_ev", "energy_lower_ev", "energy_upper_ev", "expected_error_mev_per_atom",
     "std_mev_per_atom", "lower_mev_per_atom", "upper_mev_per_atom", "novelty", "seen_in", "error_mev_per_atom", "flags",
-    "reason", "model", "head", "level",
+    "reason", "model", "head", "level", "quantity",
 )  # fmt: skip
 """Names of the columns of :data:`BOUNDS` that a person reads."""
 

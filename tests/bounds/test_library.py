@@ -1,6 +1,8 @@
 """Which head is chosen for which model, before anything is loaded."""
 
+import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -8,7 +10,9 @@ from safetensors.numpy import load_file, save_file
 from mace_bounds._io import heads_folder
 from mace_bounds.bounds import find_head, list_heads
 from mace_bounds.bounds import library as _library
+from mace_bounds.calibration import read_config
 from mace_bounds.errors import HeadError, ModelError
+from mace_bounds.structures import TOTAL_ENERGY
 
 
 @pytest.fixture
@@ -43,6 +47,25 @@ def test_a_head_is_found_by_the_weights_of_a_local_model(own_heads, tiny_fit, ti
         handle.write(b" ")
     with pytest.raises(ModelError, match="damaged"):
         find_head(renamed)
+
+
+def test_a_head_of_another_quantity_is_used_only_where_it_is_named(own_heads, tiny_fit, tiny_model_folder):
+    identity = replace(tiny_fit.head.identity, quantity="strain energy")
+    other = replace(tiny_fit.head, identity=identity).save(own_heads / "a-strain", "# card")
+    with pytest.raises(
+        HeadError, match=r"no installed head .* \(the head a-strain, of another quantity, strain"
+    ):
+        find_head(tiny_model_folder)
+    shutil.copytree(tiny_fit.folder, own_heads / "mine")
+    assert [card.quantity for card in list_heads()] == ["strain energy", TOTAL_ENERGY]
+    assert find_head(tiny_model_folder) == own_heads / "mine"
+    assert find_head(tiny_model_folder, "a-strain") == other
+
+
+def test_a_head_that_names_no_quantity_is_of_total_energies(tiny_fit):
+    config = json.loads((tiny_fit.folder / "config.json").read_text())
+    assert config["identity"].pop("quantity") == TOTAL_ENERGY
+    assert read_config(config).identity.quantity == TOTAL_ENERGY
 
 
 def test_a_head_is_found_by_its_folder_and_its_name(own_heads, tiny_fit):

@@ -35,6 +35,21 @@ _MAX_REASONS = 20
 """Reasons for failures that a summary lists."""
 
 
+def about_head(head: CalibratedHead) -> dict[str, Any]:
+    """What a summary says of the head."""
+    return {
+        "name": head.name,
+        "digest": head.digest,
+        "quantity": head.identity.quantity,
+        "levels": list(head.levels),
+        "quantiles": {f"{x:g}": head.conformal.half_width(x) for x in head.levels},
+        "centre": "refit" if head.refit else "model",
+        "scale": head.scale.kind,
+        "rows": head.provenance.get("rows", {}),
+        "coverage_when_made": head.provenance.get("coverage", []),
+    }
+
+
 def measure(table: pd.DataFrame, head: CalibratedHead, level: float, out: AuditFolder) -> dict[str, Any]:
     """Write coverage, curve and violations; return what the summary says of them."""
     import pandas as pd

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.config import AuditConfig
 from mace_bounds.auditing.drawing import draw_plots
-from mace_bounds.auditing.findings import atlas, counts, failures, flag_counts, labels, measure
+from mace_bounds.auditing.findings import about_head, atlas, counts, failures, flag_counts, labels, measure
 from mace_bounds.auditing.folder import AuditFolder
 from mace_bounds.auditing.suspects import suspects
 from mace_bounds.backbones import DEFAULT_MODEL, training_compositions
@@ -26,6 +26,7 @@ from mace_bounds.features import (
     judged_labels,
     refused_labels,
     require_labels,
+    same_quantity,
     without_refused,
 )
 from mace_bounds.fitting import FULL, PublishedEnergies, cross_fit_store
@@ -148,13 +149,13 @@ def audit(
         audited = _audited(source, opened, config)
         _folder.check_same(path, audited)
         with _folder.nothing_kept_if_refused(path):
-            store = opened.store or _extracted(source, path, opened, report)
+            store = opened.store or _extracted(source, path, opened, config, report)
             stages.end("features")
             if cross_fit:
                 bounded = _cross_fitted(store, path, opened, config, report)
                 stages.end("fit")
             else:
-                bounded = _with_head(store, opened, config.level)
+                bounded = _with_head(store, opened, config)
         folder = _folder_of(path, bounded.head, config.level)
         folder.remove(_folder.SUMMARY, _folder.REPORT)
         folder.write_bounds(bounded.tables, bounded.head.levels)
@@ -243,12 +244,17 @@ def _open_model(model: Any, head: str | Path | CalibratedHead | None, config: Au
     return _Opened(None, predictor.model, predictor.head, predictor.model.training_compositions, extract)
 
 
-def _extracted(source: Any, out: Path, opened: _Opened, progress: Progress) -> FeatureStore:
+def _extracted(
+    source: Any, out: Path, opened: _Opened, config: AuditConfig, progress: Progress
+) -> FeatureStore:
     """The store of features in the audit's folder, finished."""
     backbone, settings = opened.backbone, opened.extract
     assert backbone is not None
+    records = settings.read(source, backbone)
+    if opened.head is not None:
+        records = same_quantity(records, config.fit.quantity, opened.head.identity.quantity)
     return extract(
-        settings.read(source, backbone),
+        records,
         out / _folder.FEATURES,
         backbone,
         settings,
@@ -256,11 +262,11 @@ def _extracted(source: Any, out: Path, opened: _Opened, progress: Progress) -> F
     )
 
 
-def _with_head(store: FeatureStore, opened: _Opened, level: float) -> _Bounded:
+def _with_head(store: FeatureStore, opened: _Opened, config: AuditConfig) -> _Bounded:
     head = opened.head
     assert head is not None
     labels = store.labels()
-    refused = refused_labels(labels)
+    refused = refused_labels(labels, config.fit.quantity, head.identity.quantity)
     left = judged_labels(labels, refused)
     require_labels(refused, int((left["reason"].isna() & left["energy_ev"].notna()).sum()))
 
@@ -268,9 +274,10 @@ def _with_head(store: FeatureStore, opened: _Opened, level: float) -> _Bounded:
         return (without_refused(part, refused) for part in store.rows(atoms=atoms))
 
     tables = (
-        detailed_table(part, head, level, opened.training_keys) for part in rows(atoms=head.wants_atoms)
+        detailed_table(part, head, config.level, opened.training_keys)
+        for part in rows(atoms=head.wants_atoms)
     )
-    return _Bounded(head, tables, rows(), _about_head(head))
+    return _Bounded(head, tables, rows(), about_head(head))
 
 
 def _cross_fitted(
@@ -290,7 +297,7 @@ def _cross_fitted(
     )
     full = made.heads.full
     full.levels.index(config.level)
-    about = _about_head(full) | {
+    about = about_head(full) | {
         "name": f"fitted to this source, {len(made.heads.heads)} folds of compositions",
         "folder": f"{_folder.HEADS}/{FULL}",
     }
@@ -331,19 +338,6 @@ def _findings(folder: AuditFolder, bounded: _Bounded, level: float) -> dict[str,
         **measure(table, head, level, folder),
         "suspects": listed,
         "atlas": atlas(table, head, level, folder),
-    }
-
-
-def _about_head(head: CalibratedHead) -> dict[str, Any]:
-    return {
-        "name": head.name,
-        "digest": head.digest,
-        "levels": list(head.levels),
-        "quantiles": {f"{x:g}": head.conformal.half_width(x) for x in head.levels},
-        "centre": "refit" if head.refit else "model",
-        "scale": head.scale.kind,
-        "rows": head.provenance.get("rows", {}),
-        "coverage_when_made": head.provenance.get("coverage", []),
     }
 
 

@@ -14,6 +14,7 @@ from mace_bounds.calibration import load_head as load_head_folder
 from mace_bounds.errors import HeadError, nearest
 from mace_bounds.head import CONFIG, TENSORS, is_head_folder
 from mace_bounds.levels import Levels
+from mace_bounds.structures import TOTAL_ENERGY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,8 @@ class HeadCard:
         Nominal level to coverage measured when it was made, on compositions of its test split.
     shipped : bool
         Whether it came with the package.
+    quantity : str
+        What it bounds.
     reason : str
         Why it cannot be used; empty where it can.
     """
@@ -57,6 +60,7 @@ class HeadCard:
     rows: dict[str, int]
     coverage: dict[str, float]
     shipped: bool
+    quantity: str = TOTAL_ENERGY
     reason: str = ""
 
 
@@ -88,6 +92,7 @@ def read_card(folder: Path, *, shipped: bool = False) -> HeadCard:
         rows=provenance.rows,
         coverage={str(row.level): row.coverage for row in provenance.coverage},
         shipped=shipped,
+        quantity=identity.quantity,
     )
 
 
@@ -110,7 +115,7 @@ def find_head(model: str | Path | None, head: str | Path | None = None, digest: 
     model : str or path, optional
         A name or a path; None means the default model where no head is given.
     head : str or path, optional
-        A head folder, or the name of one that :func:`list_heads` shows; None looks for one that fits.
+        A head folder, or the name of one that :func:`list_heads` shows; None looks for one of total energies that fits.
     digest : str, optional
         SHA-256 of the model's tensors where it is known already (features that have been extracted).
 
@@ -135,18 +140,27 @@ def find_head(model: str | Path | None, head: str | Path | None = None, digest: 
         found = _fitting(wanted, None)
     if found is not None:
         return found
+    others = "".join(
+        f" (the head {card.name}, of another quantity, {card.quantity}, is used only where it is named)"
+        for card in _all_fitting(wanted, digest)
+    )
     raise HeadError(
-        f"no installed head fits the model {wanted}; build one (mace-bounds build OUT --model {wanted}; --dry-run says "
-        "what that takes) and pass --head OUT/head, or use --model mini, whose head ships with the package."
+        f"no installed head fits the model {wanted}{others}; build one (mace-bounds build OUT --model {wanted}; "
+        "--dry-run says what that takes) and pass --head OUT/head, or use --model mini, whose head ships with the package."
     )
 
 
 def _fitting(model: str, digest: str | None) -> Path | None:
+    """The first head for a model that bounds total energies: nobody asked for another quantity."""
+    found = (card.path for card in _all_fitting(model, digest) if card.quantity == TOTAL_ENERGY)
+    return next(found, None)
+
+
+def _all_fitting(model: str, digest: str | None) -> Iterator[HeadCard]:
     digest = digest or digest_of(model)
     for card in list_heads():
         if not card.reason and (card.model_digest == digest or (digest is None and card.model == model)):
-            return card.path
-    return None
+            yield card
 
 
 def named_head(head: str | Path) -> Path:
@@ -229,4 +243,4 @@ def _cards(folder: Path, *, shipped: bool) -> Iterator[HeadCard]:
         try:
             yield read_card(path, shipped=shipped)
         except HeadError as error:
-            yield HeadCard(path.name, path, "", "", "", "", Levels(()), {}, {}, shipped, str(error))
+            yield HeadCard(path.name, path, "", "", "", "", Levels(()), {}, {}, shipped, reason=str(error))

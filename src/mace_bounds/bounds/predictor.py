@@ -21,6 +21,7 @@ from mace_bounds.features import (
     refused_labels,
     without_refused,
 )
+from mace_bounds.structures import TOTAL_ENERGY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from mace_bounds.backbones import FeatureKind
-    from mace_bounds.features import FeatureRows
+    from mace_bounds.features import FeatureRows, Refused
     from mace_bounds.structures import Source, StructureLike
 
 ModelLike: TypeAlias = "str | Path | torch.nn.Module | Backbone"
@@ -59,6 +60,8 @@ class Bounds:
         How far from the head's data; above 1 raises the flag ``extrapolates``.
     seen_in : str
         What the composition was used for before.
+    quantity : str
+        What the bounds are of.
     flags : dict of str to str
         Raised flags with what they mean.
     model, model_digest, head, head_digest, version : str
@@ -81,6 +84,7 @@ class Bounds:
     novelty: float | None
     seen_in: str
     flags: dict[str, str]
+    quantity: str
     model: str
     model_digest: str
     head: str
@@ -101,7 +105,7 @@ class Bounds:
     def __str__(self) -> str:
         flags = f"; {', '.join(self.flags)}" if self.flags else ""
         return (
-            f"{self.formula}: {self.energy_model_ev:.4f} eV, DFT energy from {self.energy_lower_ev:.4f} to "
+            f"{self.formula}: {self.energy_model_ev:.4f} eV, {self.quantity} from {self.energy_lower_ev:.4f} to "
             f"{self.energy_upper_ev:.4f} eV ({100 * self.level:g} % bounds{flags})"
         )
 
@@ -115,11 +119,14 @@ class BoundsPredictor:
         ``"mini"``, a name that mace knows, a path, or a loaded model; the head's model where only a head is given, else
         ``"medium-mpa-0"``.
     head : str, path or CalibratedHead, optional
-        The name of an installed head, a head folder, or a loaded head; by default the first that fits the model.
+        The name of an installed head, a head folder, or a loaded head; by default the first for total energies
+        that fits the model.
     level : float
         Nominal coverage of the bounds, one that the head is calibrated for.
     settings : ExtractSettings
         Of these ``energy_key``, ``max_atoms``, ``device``, ``dtype`` and ``memory_bytes`` are used.
+    quantity : str
+        What the labels of structures are; they are left aside where the head bounds another quantity.
 
     Raises
     ------
@@ -145,6 +152,7 @@ class BoundsPredictor:
         *,
         level: float = 0.95,
         settings: ExtractSettings | None = None,
+        quantity: str = TOTAL_ENERGY,
     ) -> None:
         settings = settings or ExtractSettings()
         # a checkpoint, whose tensors are known only when it is loaded, comes before its head; a name comes after it,
@@ -162,6 +170,7 @@ class BoundsPredictor:
         self.model: Backbone = loaded
         self.head.check_fits(self.model.name, self.model.digest, self.model.head, identity.kind)
         self.settings = settings
+        self.quantity = quantity
 
     @staticmethod
     def _head(model: str | Path | None, head: str | Path | None, loaded: Backbone | None) -> CalibratedHead:
@@ -203,13 +212,13 @@ class BoundsPredictor:
             parts.append(self.table(rows, level))
             labels.append(rows.table[list(LABEL_COLUMNS)])
         # a source is judged as a whole, after the last of its structures
-        refused = refused_labels(pd.concat(labels, ignore_index=True))
+        refused = self._refused(pd.concat(labels, ignore_index=True))
         return refuse_labels(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0], refused)
 
     def stream(self, structures: Source, level: float | None = None) -> Iterator[pd.DataFrame]:
         """Parts of :meth:`predict`, some structures at a time, in bounded memory; labels are judged by part."""
         for rows in self._rows(structures):
-            yield self.table(without_refused(rows, refused_labels(rows.table)), level)
+            yield self.table(without_refused(rows, self._refused(rows.table)), level)
 
     def bounds(self, structure: StructureLike, level: float | None = None) -> Bounds:
         """Bound one structure.
@@ -242,6 +251,9 @@ class BoundsPredictor:
         if detailed:
             return detailed_table(rows, self.head, level, keys)
         return bounds_table(rows, self.head, level, training_keys=keys)
+
+    def _refused(self, labels: pd.DataFrame) -> Refused:
+        return refused_labels(labels, self.quantity, self.head.identity.quantity)
 
     def _rows(self, structures: Source) -> Iterator[FeatureRows]:
         source = self.settings.read(structures, self.model)
@@ -287,9 +299,11 @@ def score(
     head: str | Path | CalibratedHead | None = None,
     level: float = 0.95,
     settings: ExtractSettings | None = None,
+    quantity: str = TOTAL_ENERGY,
 ) -> pd.DataFrame:
     """Bound the DFT energy of each structure: :meth:`BoundsPredictor.predict` in one call.
 
     Loading takes seconds: for more than one call make a :class:`BoundsPredictor`, whose parameters these are.
     """
-    return BoundsPredictor(model, head, level=level, settings=settings).predict(structures)
+    predictor = BoundsPredictor(model, head, level=level, settings=settings, quantity=quantity)
+    return predictor.predict(structures)

@@ -52,6 +52,7 @@ def provenance(head: CalibratedHead, level: float) -> dict[str, Any]:
         "head": head.name,
         "head_digest": head.digest[:_SHORT],
         "level": level,
+        "quantity": head.identity.quantity,
         "version": __version__,
     }
 

@@ -9,6 +9,7 @@ from mace_bounds.errors import HeadError
 from mace_bounds.head import POSTERIORS, PopsConfig
 from mace_bounds.levels import LEVELS
 from mace_bounds.settings import check_settings, setting
+from mace_bounds.structures import TOTAL_ENERGY, parse_quantity
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -57,6 +58,8 @@ class FitConfig:
     groups : {"none", "chemistry", "elements", "all"}
         What gets quantiles of its own from 200 rows on: nothing, chemistry classes, elements, or these and size bins.
         A row of several gets the widest, so that what is promised holds for each, and more than that overall.
+    quantity : str
+        What the labels are. A head keeps it, bounds nothing else, and is refused for labels of another quantity.
     kept_rows : int
         Labelled rows of which the head keeps id, formula, features and error, so that ``explain`` can name the nearest
         ones; of more than these a sample. With 0 a head gives away nothing of its data but sums.
@@ -103,9 +106,19 @@ class FitConfig:
         minimum=0,
         maximum=100_000,
     )
+    quantity: str = setting(
+        TOTAL_ENERGY,
+        "What the labels are, in words; a head is used for labels of its own quantity only.",
+        metavar="TEXT",
+        parser=parse_quantity,
+    )
 
     def __post_init__(self) -> None:
         check_settings(self, HeadError)
+        try:
+            object.__setattr__(self, "quantity", parse_quantity(self.quantity))
+        except ValueError as error:
+            raise HeadError(str(error)) from None
 
     def pops(self) -> PopsConfig:
         """Return the settings of the POPS fit: the ellipsoid is fitted in any case, for the scale to see its width."""

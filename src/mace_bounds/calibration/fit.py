@@ -161,6 +161,7 @@ def fit_head(
         columns=manifest.columns,
         composition=config.composition,
         model_file_sha256=manifest.model_file_sha256,
+        quantity=config.quantity,
     )
     head = CalibratedHead(
         identity=identity,

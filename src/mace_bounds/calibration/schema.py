@@ -15,6 +15,7 @@ from mace_bounds.calibration.kept_rows import ARRAYS, TEXTS, UNKNOWN
 from mace_bounds.calibration.scale_kinds import KINDS, Shapes
 from mace_bounds.errors import HeadError
 from mace_bounds.head import SMALLEST, read_tensor, tensors_under
+from mace_bounds.structures import TOTAL_ENERGY
 
 N_ELEMENTS = 118
 _MAY_BE_INFINITE = ("space_spread", "thresholds", "joint_thresholds", "spread", *UNKNOWN)
@@ -61,6 +62,8 @@ class HeadIdentity:
         Whether atomic fractions join them.
     model_file_sha256 : str
         SHA-256 of the checkpoint that the features came from; empty where it was no checkpoint.
+    quantity : str
+        What its labels are, and so what it bounds.
     """
 
     model: str
@@ -70,6 +73,7 @@ class HeadIdentity:
     columns: tuple[str, ...]
     composition: bool
     model_file_sha256: str = ""
+    quantity: str = TOTAL_ENERGY
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ def _summary(report: FitReport, store: Path) -> dict[str, object]:
         **{k: about[k] for k in ("settings", "versions", "rows", "left_out", "coverage", "metrics")},
         **{k: about[k] for k in ("coverage_over_splits", "includes_training", "test_rows_in_training")},
         "verdict": {**about["verdict"], "sentence": report.verdict.sentence},
+        "quantity": report.head.identity.quantity,
         "model": {"name": report.head.identity.model, "digest": report.head.identity.model_digest},
     }
 

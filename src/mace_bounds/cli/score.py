@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mace_bounds._io import atomic
+from mace_bounds.calibration import FitConfig
 from mace_bounds.cli import console
 from mace_bounds.cli.options import HeadOption, LevelOption, ModelOption, only, takes
 from mace_bounds.cli.views import print_bounds
@@ -60,7 +61,10 @@ OutputOption = Annotated[
 ]
 
 
-@takes(extract=only(ExtractSettings, "energy_key", "max_atoms", "device", "dtype", "memory_bytes"))
+@takes(
+    extract=only(ExtractSettings, "energy_key", "max_atoms", "device", "dtype", "memory_bytes"),
+    known=only(FitConfig, "quantity"),
+)
 def score(
     files: FilesArgument,
     model: ModelOption = None,
@@ -71,6 +75,7 @@ def score(
     columns: ColumnsOption = None,
     *,
     extract: ExtractSettings,
+    known: FitConfig,
 ) -> None:
     """Bound the DFT energy of crystals: the model's energy and an interval.
 
@@ -84,7 +89,7 @@ def score(
         raise SourceError("--columns does not change the table for the screen; add --format or --output.")
     # a source that names nothing is an error before the model is loaded
     structures: Any = extract.read(files[0] if len(files) == 1 else files)
-    predictor = BoundsPredictor(model, head, level=level, settings=extract)
+    predictor = BoundsPredictor(model, head, level=level, settings=extract, quantity=known.quantity)
     for warning in predictor.model.warnings:
         console.note(f"note: {warning}")
     if kind == "extxyz":

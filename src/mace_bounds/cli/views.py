@@ -8,6 +8,7 @@ from mace_bounds.cli.console import Part, say, show
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.columns import FLAGS, flag_names, records
 from mace_bounds.levels import TOLERANCE, percent
+from mace_bounds.structures import TOTAL_ENERGY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,8 +40,8 @@ def print_bounds(table: pd.DataFrame, head: CalibratedHead, level: float) -> Non
     identity = head.identity
     bounded = (
         f"Model {identity.model} ({identity.model_digest[:12]}), head {head.name}. "
-        f"The bounds hold E_DFT, as the head's labels define it, for {percent(level)} % of structures like those it "
-        f"was calibrated on. {_measured_sentence(head, level)}"
+        f"The bounds hold E_DFT, here the {identity.quantity}, for {percent(level)} % of structures like those "
+        f"the head was calibrated on. {_measured_sentence(head, level)}"
     )
     say((bounded, "dim"), wrap=True)
     print_flags(good["flags"])
@@ -176,7 +177,8 @@ def print_fit(report: FitReport, head: Path) -> None:
 
     about = report.head.provenance
     rows = ", ".join(f"{n:,} {name}" for name, n in report.splits.items() if n)
-    say((str(head), "bold"), (f"  head for {report.head.identity.model}: {rows}", "dim"))
+    of = report.head.identity
+    say((str(head), "bold"), (f"  head for {of.model}, of the {of.quantity}: {rows}", "dim"), wrap=True)
     _print_labels(about["labels"])
     for reason, n in report.left_out.items():
         say((f"left out: {n:,} ({reason})", "dim"))
@@ -221,7 +223,8 @@ def heads_view(cards: Sequence[HeadCard]) -> Sheet:
     """Installed heads and their measured coverage."""
     view = Sheet("head", "model", "weights", "rows", "measured coverage", "folder", numbers=["rows"])
     for card in cards:
-        covered = ", ".join(
+        covered = "" if card.quantity == TOTAL_ENERGY else f"of the {card.quantity}; "
+        covered += ", ".join(
             f"{percent(float(level))} %: {100 * share:.1f}" for level, share in card.coverage.items()
         )
         where = "shipped" if card.shipped else str(card.path)
@@ -254,7 +257,7 @@ def print_audit(result: AuditResult) -> None:
         f" bounded by {name} with the head {summary['head']['name']}"
         + (f", {counts['failed']:,} could not be scored" if counts["failed"] else "")
         + (f", {counts['suspect_labels']:,} suspect labels left out" if counts["suspect_labels"] else "")
-        + ".",
+        + f". Bounds of the {summary['head']['quantity']}.",
         wrap=True,
     )
     _print_labels(summary["labels"])
@@ -295,7 +298,8 @@ def print_build(result: BuildResult, model: str, installed: Path | None) -> None
         return
     made = result.stages["fit"]["made"]
     rows = ", ".join(f"{n:,} {name}" for name, n in made["rows"].items() if n)
-    say((str(result.head), "bold"), (f"  head for {model}: {rows}", "dim"))
+    about = f"  head for {model}, of the {made.get('quantity', TOTAL_ENERGY)}: {rows}"
+    say((str(result.head), "bold"), (about, "dim"), wrap=True)
     show(coverage_view(made["coverage"], "Coverage on compositions that the head has not used"))
     if "verdict" in made:  # not in a build that an older version fitted
         _print_verdict(made["verdict"])

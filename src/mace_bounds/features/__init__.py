@@ -10,9 +10,11 @@ from mace_bounds.features.label_guard import (
     judged_labels,
     label_sentences,
     label_summary,
+    other_quantity,
     refused_labels,
     refused_rows,
     require_labels,
+    same_quantity,
     without_refused,
 )
 from mace_bounds.features.manifest import Manifest, is_store
@@ -41,9 +43,11 @@ __all__ = [
     "label_summary",
     "merge",
     "open_engine",
+    "other_quantity",
     "refused_labels",
     "refused_rows",
     "require_labels",
+    "same_quantity",
     "usable_cores",
     "without_refused",
 ]

@@ -9,11 +9,15 @@ import numpy as np
 
 from mace_bounds.errors import LabelError
 from mace_bounds.features.rows import FeatureRows
-from mace_bounds.structures import MINIMUM_ROWS, label_trouble
+from mace_bounds.structures import MINIMUM_ROWS, TOTAL_ENERGY, label_trouble
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import pandas as pd
     from numpy.typing import NDArray
+
+    from mace_bounds.structures import Record
 
 Refused: TypeAlias = "dict[tuple[str, str], str]"
 """One sentence why the labels are refused, by their source and kind (the key that they came from)."""
@@ -36,13 +40,34 @@ _ENOUGH = 6_000  # rows of a source, evenly spaced
 _SHOWN = 3
 
 
-def refused_labels(table: pd.DataFrame) -> Refused:
+def other_quantity(quantity: str, wanted: str) -> str | None:
+    """Say why labels of one quantity are not for a head that bounds another one; None where they are the same."""
+    if quantity.casefold() == wanted.casefold():
+        return None
+    return (
+        f"the labels count as {quantity}, and the head bounds another quantity ({wanted}); say so if they are the same "
+        f"(--quantity {wanted!r}), or use another head."
+    )
+
+
+def same_quantity(records: Iterable[Record], quantity: str, wanted: str) -> Iterator[Record]:
+    """The records, until the first that has a label of another quantity than is wanted: :class:`LabelError`."""
+    other = other_quantity(quantity, wanted)
+    for record in records:
+        if other is not None and record.energy_ev is not None:
+            raise LabelError(other)
+        yield record
+
+
+def refused_labels(table: pd.DataFrame, quantity: str = TOTAL_ENERGY, wanted: str = TOTAL_ENERGY) -> Refused:
     """Find sources whose labels are no total energies (:func:`mace_bounds.structures.label_trouble`).
 
     Parameters
     ----------
     table : DataFrame
         Rows with the columns :data:`LABEL_COLUMNS`. Sources with fewer than eight labels are judged together.
+    quantity, wanted : str
+        What the labels are, in the user's words, and what the head bounds: all are refused where that is another.
 
     Returns
     -------
@@ -50,6 +75,12 @@ def refused_labels(table: pd.DataFrame) -> Refused:
         By source and kind of label (the key it came from) one sentence with the remedy; empty where all can be labels.
     """
     good = table[table["reason"].isna() & table["energy_ev"].notna()]
+    other = other_quantity(quantity, wanted)
+    if other is not None:
+        return {
+            (str(source), str(kind)): other
+            for source, kind in zip(good["source"], good["label_kind"], strict=True)
+        }
     groups = {
         (str(source), str(kind)): rows
         for (source, kind), rows in good.groupby(["source", "label_kind"], dropna=False, sort=False)

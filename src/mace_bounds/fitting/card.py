@@ -91,12 +91,14 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
         f"A head of mace-bounds for the frozen model **{markdown_text(identity.model)}** (SHA-256 of its tensors "
         f"`{identity.model_digest}`, "
         f"model head {markdown_text(identity.model_head)}, {len(identity.columns)} {identity.kind} features"
-        f"{' and atomic fractions' if identity.composition else ''}). It belongs to these weights and to no others.",
+        f"{' and atomic fractions' if identity.composition else ''}). It belongs to these weights and to no others. It "
+        f"bounds the **{markdown_text(identity.quantity)}**.",
         *coverage,
         *_warnings(about.get("warnings", ())),
         "## Data and splits",
         _facts(
             {
+                "Bounds of": markdown_text(identity.quantity),
                 "Labels": _labels(about),
                 "Sources": ", ".join(f"{markdown_text(k)} ({n:,})" for k, n in about["sources"].items()),
                 "Rows": ", ".join(f"{k} {n:,}" for k, n in about["rows"].items() if n),
@@ -121,7 +123,8 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
         ),
         "## What the bounds mean, and what they do not",
         "E_model + lower ≤ E_DFT ≤ E_model + upper holds for the stated share (the level) of structures that resemble "
-        "the data above, where E_DFT is what the labels are: same functional, settings and geometry. It is a "
+        f"the data above, where E_DFT is the {markdown_text(identity.quantity)} of the labels: same functional, "
+        "settings and geometry. It is a "
         "share of many structures, not a promise for one. In groups whose measured coverage is below the level the "
         "bounds hold less often. Bounds say nothing about the error of DFT itself, and the difference of two energies "
         "has another error than each of them.",

@@ -57,7 +57,7 @@ class State:
 
     def __init__(self, out: Path, config: BuildConfig) -> None:
         check_folder(out)
-        self.out = out
+        self.out, self._config = out, config
         before = _read(out / STATE)
         self.values: dict[str, Any] = before or {"command": "build", "stages": {}}
         self.stages: dict[str, Any] = self.values["stages"]
@@ -67,9 +67,10 @@ class State:
 
     def _compare(self, before: dict[str, Any], now: dict[str, dict[str, Any]]) -> None:
         done = {name.split("-")[0] for name in self.stages}
+        defaults = type(self._config)().decisive()  # what a setting was that the older build did not know
         for stage, settings in now.items():
             for name, value in settings.items():
-                old = before.get(stage, {}).get(name)
+                old = before.get(stage, {}).get(name, defaults[stage][name])
                 if stage in done and old != value:
                     raise StoreError(
                         f"{self.out} was built with {name}={_text(old)}, now {_text(value)}; use the same options or "

@@ -155,6 +155,7 @@ def fit_the_head(
     made: dict[str, Any] = {"folder": HEAD, "digest": read_card(head).digest, "training": sentence}
     made |= {key: about[key] for key in ("rows", "left_out", "coverage", "levels", "sources", "verdict")}
     made["new_to_model"] = exposure.known and not exposure.included
+    made["quantity"] = config.fit.quantity
     state.finish(FIT, inputs, made, stamp(since))
     progress(FIT, 1, 0, 1)
     return joined, sentence

@@ -17,6 +17,11 @@ from mace_bounds.structures.text import as_mapping, clean
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+TOTAL_ENERGY = "uncorrected PBE(+U) total energy"
+"""The quantity of labels, and of what a head bounds, where nothing else is said."""
+
+_LONGEST_QUANTITY = 120
+
 DEFAULT_ENERGY_KEYS = ("REF_energy", "dft_energy", "energy")
 """Keys tried for a label where the user names none; ``free_energy`` holds smearing entropy: left out."""
 
@@ -47,6 +52,23 @@ _FOREIGN_KEY = re.compile(
     re.IGNORECASE,
 )
 _ID_RUN_TYPE = re.compile(r"-(GGA\+U|GGA|R2SCAN|SCAN|HSE\w*|PBEsol\w*)$", re.IGNORECASE)
+
+
+def parse_quantity(text: str) -> str:
+    """Bring the name of a quantity into one form: one line, single blanks. ValueError for none, or a longer one.
+
+    Examples
+    --------
+    >>> parse_quantity(" Uncorrected PBE(+U)  total energy")
+    'uncorrected PBE(+U) total energy'
+    """
+    name = " ".join(text.split())
+    if not name.isprintable() or not 1 <= len(name) <= _LONGEST_QUANTITY:
+        raise ValueError(
+            f"the name of a quantity has 1 to {_LONGEST_QUANTITY} signs, and this one {len(name)}; write "
+            "'r2SCAN total energy', for example."
+        )
+    return TOTAL_ENERGY if name.casefold() == TOTAL_ENERGY.casefold() else name
 
 
 @dataclass(frozen=True)
