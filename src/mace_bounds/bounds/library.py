@@ -146,7 +146,8 @@ def find_head(model: str | Path | None, head: str | Path | None = None, digest: 
     )
     raise HeadError(
         f"no installed head fits the model {wanted}{others}; build one (mace-bounds build OUT --model {wanted}; "
-        "--dry-run says what that takes) and pass --head OUT/head, or use --model mini, whose head ships with the package."
+        "--dry-run says what that takes) and pass --head OUT/head, or use --model mini, whose head ships "
+        "with the package."
     )
 
 
