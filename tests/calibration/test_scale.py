@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
 from helpers.scale_rows import N_ELEMENTS, make
 from mace_bounds.calibration import KINDS, ScaleInputs, ScaleModel, fit_scale
@@ -68,6 +69,32 @@ def test_the_ellipsoid_is_used_where_there_is_one():
         assert np.corrcoef(np.log(model.sigma(richer)), np.log(width))[0, 1] > 0.9
         with pytest.raises(HeadError, match="fitted with 5 widths per row, and there are 4"):
             model.sigma(inputs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_log_sigma_is_the_sum_of_its_terms(rows, kind):
+    inputs, residual, groups, _ = rows
+    model = fit(kind, inputs, residual, groups)
+    far = replace(inputs, support_width=1e9 * inputs.support_width)  # up to the clamps
+    for given in (inputs, far):
+        np.testing.assert_allclose(sum(model.terms(given).values()), np.log(model.sigma(given)), rtol=1e-12)
+
+
+def test_terms_are_what_they_are_called(rows):
+    inputs, residual, groups, _ = rows
+    model = fit("kernel", inputs, residual, groups)
+    few = inputs.take(np.arange(50))
+    terms, p = model.terms(few), model.parameters
+    moving = np.isfinite(p["space_spread"][:5])
+    z = (few.features - p["space_centre"][:5])[:, moving] / p["space_spread"][:5][moving] / np.sqrt(5)
+    near = cdist(np.clip(z, -6 / np.sqrt(5), 6 / np.sqrt(5)), p["landmarks"][:, moving], "sqeuclidean")
+    kernel = np.exp(-near / 2 / p["kernel_width"] ** 2)
+    np.testing.assert_allclose(terms["neighbourhood"], kernel @ p["kernel_coefficients"], atol=1e-10)
+    twice = model.terms(replace(few, support_width=2.0 * few.support_width))
+    assert {name for name in terms if not np.allclose(twice[name], terms[name])} == {"width of the posterior"}
+    np.testing.assert_allclose(  # within the training range by a factor of two at least
+        twice["width of the posterior"] - terms["width of the posterior"], np.log(2.0) * p["coefficients"][1]
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

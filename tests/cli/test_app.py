@@ -18,7 +18,7 @@ from mace_bounds.cli.app import DEBUG, load_command
 from mace_bounds.errors import HeadError
 
 COMMANDS = (
-    "score", "download", "features", "merge", "fit", "audit", "build", "compare", "plot", "models", "heads",
+    "score", "explain", "download", "features", "merge", "fit", "audit", "build", "compare", "plot", "models", "heads",
 )  # fmt: skip
 
 

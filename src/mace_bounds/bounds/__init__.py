@@ -1,5 +1,6 @@
 """A model and its head together: one predictor, its bounds, the library of heads."""
 
+from mace_bounds.bounds.explanation import Contribution, Explanation, Neighbour, NovelAtom
 from mace_bounds.bounds.geometry import (
     DENSITY,
     HULL,
@@ -30,7 +31,11 @@ __all__ = [
     "VOLUME",
     "Bounds",
     "BoundsPredictor",
+    "Contribution",
+    "Explanation",
     "HeadCard",
+    "Neighbour",
+    "NovelAtom",
     "atoms_with_bounds",
     "bounds_table",
     "detailed_table",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_bounds._io import file_sha256
 from mace_bounds.backbones import Backbone, fetch_weights, find_weights, list_models
+from mace_bounds.bounds.explanation import N_NEIGHBOURS, Explanation, explain_row
 from mace_bounds.bounds.library import find_head, load_head
 from mace_bounds.bounds.table import bounds_table, detailed_table, refuse_labels
 from mace_bounds.calibration import CalibratedHead
@@ -234,6 +235,45 @@ class BoundsPredictor:
         if rows[0]["reason"] is not None:
             raise StructureError(str(rows[0]["reason"]))
         return Bounds.of(rows[0])
+
+    def explain(
+        self, structure: StructureLike, level: float | None = None, *, n_neighbours: int = N_NEIGHBOURS
+    ) -> Explanation:
+        """Say why the bounds of one structure are as wide as they are.
+
+        Parameters
+        ----------
+        structure
+            Anything that :meth:`bounds` takes.
+        level : float, optional
+            Another level than the predictor's.
+        n_neighbours : int
+            How many of the nearest labelled crystals are named.
+
+        Raises
+        ------
+        StructureError
+            With the reason, if it cannot be scored, or if it is more than one.
+        """
+        explained = self.predict_one(structure, level, n_neighbours=n_neighbours)[1]
+        if isinstance(explained, str):
+            raise StructureError(explained)
+        return explained
+
+    def predict_one(
+        self, structure: StructureLike, level: float | None = None, *, n_neighbours: int = N_NEIGHBOURS
+    ) -> tuple[pd.DataFrame, Explanation | str]:
+        """Table of one structure as :meth:`predict` makes it, and its explanation or the reason why it has none."""
+        records_of = list(islice(self.settings.read(structure, self.model), 2))
+        if len(records_of) != 1:
+            raise StructureError("explain takes one structure, and these are more; give one of them.")
+        rows = extract_rows(records_of, self.model, self.kind, atoms=self.head.wants_atoms)
+        table = refuse_labels(self.table(rows, level), refused_labels(rows.table))
+        (row,) = records(table)
+        crystal = records_of[0].crystal
+        if row["reason"] is not None or crystal is None:
+            return table, str(row["reason"])
+        return table, explain_row(rows, crystal.numbers, self.head, Bounds.of(row), n_neighbours)
 
     def table(self, rows: FeatureRows, level: float | None = None, *, detailed: bool = False) -> pd.DataFrame:
         """Bounds for rows of features of this model, from a store or from :func:`mace_bounds.features.engines.work`.

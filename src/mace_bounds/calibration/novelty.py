@@ -166,6 +166,14 @@ class Novelty:
         rare = self.rates.get("measured", {}).get("unseen_pair", 0.0) <= _RARE
         return NoveltyGrades(grades, atom, novelty, unseen & rare)
 
+    def atom_grades(self, rows: FeatureRows) -> tuple[Array, float]:
+        """Local grades of the atoms of one structure, shape (n_atoms,), and their threshold; none without atoms."""
+        if self.sets.local_atoms is None or rows.atoms is None:
+            return np.empty(0), float("inf")
+        tier = 0 if compositions_in(rows.table["formula"].tolist(), self.compositions)[0] else 1
+        threshold = self.thresholds[tier, GRADES.index("gamma_atom_local")] * self.joint_thresholds[tier, 1]
+        return self.sets.local_atoms.grade(rows.atoms.values), float(threshold)
+
     def measured(self, rows: FeatureRows, x: Array) -> Novelty:
         """The same, with the rates of false alarm as measured on structures (n) of compositions new to the fit."""
         graded = self.grade(rows, x)

@@ -37,6 +37,11 @@ COMMANDS = {
         "Bound the DFT energy of crystals: the model's energy and an interval.",
         ("score NaCl.cif --model mini", "score crystals.extxyz --model mini --output bounds.csv"),
     ),
+    "explain": About(
+        "explain",
+        "Say why a bound is as wide as it is: nearest labelled crystals, what drives its width, which atoms are new.",
+        ("explain NaCl.cif --model mini", "explain NaCl.cif --model mini --format json"),
+    ),
     "download": About(
         "download",
         "Download a Materials Project subset with its uncorrected PBE(+U) energies.",

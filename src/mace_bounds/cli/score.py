@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -25,6 +26,8 @@ from mace_bounds.structures import help_text
 if TYPE_CHECKING:
     import pandas as pd
     from ase import Atoms
+
+    from mace_bounds.bounds import Explanation
 
 SUFFIXES = {
     ".json": "json",
@@ -94,12 +97,20 @@ def score(
         console.note(f"note: {warning}")
     if kind == "extxyz":
         structures = list(structures)
-    table = predictor.predict(structures)
+    explanation: Explanation | str = ""
+    if kind == "table":
+        first = list(islice(structures, 2))
+        if len(first) == 1:
+            table, explanation = predictor.predict_one(first[0])
+        else:
+            table = predictor.predict(chain(first, structures))
+    else:
+        table = predictor.predict(structures)
     shown = (
         table[list(BASIC)] if (columns or ("basic" if kind == "markdown" else "all")) == "basic" else table
     )
     if kind == "table":
-        print_bounds(table, predictor.head, level)
+        print_bounds(table, predictor.head, level, None if isinstance(explanation, str) else explanation)
     elif kind == "extxyz":
         write(output, _extxyz(atoms_with_bounds(shown, [record.crystal for record in structures])))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.cli.console import Part, say, show
+from mace_bounds.cli.explain import print_why
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.columns import FLAGS, flag_names, records
 from mace_bounds.levels import TOLERANCE, percent
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from mace_bounds.auditing import AuditResult
     from mace_bounds.benchmark import CompareReport
-    from mace_bounds.bounds import HeadCard
+    from mace_bounds.bounds import Explanation, HeadCard
     from mace_bounds.calibration import CalibratedHead
     from mace_bounds.fitting import FitReport
     from mace_bounds.pipeline import BuildResult, Plan
@@ -28,13 +29,20 @@ MAX_GROUPS = 16
 SHOWN_LEVEL = 0.95
 
 
-def print_bounds(table: pd.DataFrame, head: CalibratedHead, level: float) -> None:
-    """Print bounds: a card for one structure, a table for several; failures are left to standard error."""
+def print_bounds(
+    table: pd.DataFrame, head: CalibratedHead, level: float, explanation: Explanation | None = None
+) -> None:
+    """Print bounds: a card for one structure, a table for several; failures are left to standard error.
+
+    Of an ``explanation`` the card has the verdict and the nearest labelled crystal, where the head knows its rows.
+    """
     good = table[table["reason"].isna()]
     if len(good) == 0:
         return
     if len(table) == 1:
         _print_card(records(good)[0], level)
+        if explanation is not None and explanation.neighbours:
+            print_why(explanation)
     else:
         show(_bounds_sheet(good, level))
     identity = head.identity
