@@ -160,7 +160,7 @@ def stage(out: Path) -> str:
         return "plots and report"
     if (out / "bounds.parquet").is_file():
         return "statistics"
-    return "bounds" if any(out.glob(".bounds.parquet.*.tmp")) else "features"
+    return "bounds" if any(out.glob(".bounds.parquet.*.mace-bounds")) else "features"
 
 
 def memory(pid: int) -> int:

@@ -1,6 +1,8 @@
 """Files: written whole or not at all, one writer in a folder, and where a user's files are.
 
-Every file that this package writes goes through :func:`atomic`; every command that fills a folder holds :func:`locked`.
+Every file that this package writes goes through :func:`atomic`, every folder that must be whole through
+:func:`atomic_folder`; every command that fills a folder holds :func:`locked`. A run that is killed leaves nothing but a
+working folder with a name of its own, which the next run in that place recognises and deletes (:func:`remove_leftovers`).
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ import hashlib
 import json
 import os
 import platform
+import re
+import shutil
 import sys
 import uuid
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,60 +34,168 @@ T = TypeVar("T")
 CACHE_VARIABLE = "MACE_BOUNDS_CACHE"
 HEADS_VARIABLE = "MACE_BOUNDS_HEADS"
 LOCK = ".lock"
+_WORK, _HELD, _NEW, _OLD = ".mace-bounds", ".held", ".new", ".old"
+_WORKING = re.compile(r"\.(.+)\.[0-9a-f]{8}" + re.escape(_WORK), re.DOTALL)
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; what was written there takes its place when the block ends well.
+    """Give a temporary path; what was written there takes the place of ``path`` when the block ends well.
 
     The data and the folder are flushed to the disk, so that a file which is there is whole even after a loss of
-    power. A block that raises leaves nothing.
+    power. A block that raises leaves nothing; what a killed one leaves goes with :func:`remove_leftovers`.
 
     Parameters
     ----------
     path : path
-        The file to be; one that is there is replaced.
+        The file to be; one that is there is replaced. A pipe or device is written as it is.
 
     Yields
     ------
     Path
-        ``.NAME.<random>.tmp`` in the same folder; random, so that two processes do not write into one file.
+        A file of the same name in a working folder beside ``path`` (:func:`_beside`).
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names to the disk, where the system can (Windows cannot)."""
-    if os.name == "nt":
+    if path.exists() and not path.is_file():
+        yield path
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    with _beside(path) as work:
+        temporary = work / path.name
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+
+
+@contextmanager
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
+    """Give an empty folder, which takes the place of ``folder`` when the block ends well: as :func:`atomic` for a file.
+
+    A folder that is there is replaced. A process that is killed between the two renames that this takes leaves the
+    old one aside, and :func:`remove_leftovers` puts it back.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(folder) as work:
+        made = work / _NEW
+        made.mkdir()
+        yield made
+        for file in made.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        if os.path.lexists(folder):
+            folder.rename(work / _OLD)
+        made.rename(folder)
+        _sync(folder.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder: under its name it is there as a whole, or not any more."""
+    with _beside(folder) as work:
+        folder.rename(work / _NEW)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """Make a working folder ``.NAME.<random>.mace-bounds`` beside a target, held by a lock in it as long as this lives."""
+    from filelock import FileLock, Timeout
+
+    _remove_leftovers_once(str(target.parent.absolute()))
+    while True:
+        work = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{_WORK}")
+        work.mkdir()
+        lock = FileLock(work / _HELD)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, FileNotFoundError):  # another process took it for a leftover before it was held
+            continue
+        if (work / _HELD).exists():
+            break
+        lock.release()
     try:
-        os.fsync(descriptor)
+        yield work
     finally:
-        os.close(descriptor)
+        _clear(work)
+        lock.release()
+        shutil.rmtree(work, ignore_errors=True)  # where a file that is held cannot be deleted
 
 
-def remove_temporaries(folder: Path, name: str = "") -> None:
-    """Delete what killed runs of :func:`atomic` left in a folder; only for whoever holds its lock.
+def _clear(work: Path) -> None:
+    """Delete a working folder that this process holds; a folder that it was to replace and did not goes back."""
+    target = work.with_name(_target_of(work.name))
+    if os.path.lexists(work / _OLD) and not os.path.lexists(target):
+        (work / _OLD).rename(target)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _target_of(name: str) -> str:
+    """Name of what a working folder of this name is for; empty where it is none."""
+    found = _WORKING.fullmatch(name)
+    return found[1] if found else ""
+
+
+def remove_leftovers(folder: Path, *, below: bool = False) -> set[str]:
+    """Delete what killed runs left in a folder: working folders that no process holds.
+
+    Those of runs that are alive stay, as do those of which that cannot be told, and links.
 
     Parameters
     ----------
     folder : Path
-    name : str
-        Only what was left of this file; empty for all.
+    below : bool
+        Also in the folders in it.
+
+    Returns
+    -------
+    set of str
+        Names of the files and folders that they were for.
     """
-    pattern = f".{escape(name)}.{'[0-9a-f]' * 8}.tmp" if name else ".*.tmp"
-    for leftover in folder.glob(pattern):
-        leftover.unlink(missing_ok=True)
+    found, folders = set[str](), [folder]
+    for place in folders:
+        with suppress(OSError), os.scandir(place) as entries:
+            for entry in list(entries):
+                target = _target_of(entry.name)
+                if not entry.is_dir(follow_symlinks=False):
+                    continue
+                if target and _abandoned(Path(entry.path)):
+                    found.add(target)
+                elif below and not target:
+                    folders.append(Path(entry.path))
+    return found
+
+
+def _abandoned(work: Path) -> bool:
+    """Delete a working folder if no process holds it; whether it did."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(work / _HELD)
+    try:
+        lock.acquire(timeout=0)
+    except (OSError, Timeout):
+        return False
+    try:
+        _clear(work)
+    finally:
+        lock.release()
+    shutil.rmtree(work, ignore_errors=True)
+    return True
+
+
+@lru_cache(maxsize=256)
+def _remove_leftovers_once(folder: str) -> None:
+    """Look for leftovers once in a process: a large store has many thousand files."""
+    remove_leftovers(Path(folder))
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to the disk; Windows can flush no folder, and no file that is only read."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -152,7 +263,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 @contextmanager
 def locked(folder: str | Path, name: str = LOCK) -> Iterator[None]:
-    """Hold a folder while it is written; a second run is refused and told who holds it.
+    """Hold a folder while it is written, without what killed runs left; a second run is refused and told who holds it.
 
     Parameters
     ----------
@@ -181,6 +292,7 @@ def locked(folder: str | Path, name: str = LOCK) -> Iterator[None]:
     try:
         mine = {"pid": os.getpid(), "host": platform.node(), "since": now(), "command": " ".join(sys.argv)}
         about.write_text(json.dumps(mine), encoding="utf-8")
+        remove_leftovers(folder, below=True)
         yield
     finally:
         about.unlink(missing_ok=True)

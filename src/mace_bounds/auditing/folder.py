@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds._io import atomic, locked, remove_temporaries, visible, write_json
+from mace_bounds._io import atomic, locked, visible, write_json
 from mace_bounds.columns import BOUNDS as BOUNDS_COLUMNS
 from mace_bounds.columns import (
     GEOMETRY,
@@ -150,8 +150,8 @@ class AuditFolder:
         schema = arrow_schema(columns, self.metadata)
         n_rows, waiting = 0, list[pa.Table]()
         with (
-            atomic(self.path / BOUNDS) as parquet,
             atomic(self.path / BOUNDS_CSV) as csv,
+            atomic(self.path / BOUNDS) as parquet,  # in its place first: an audit's folder is known by it
             pq.ParquetWriter(parquet, schema, compression="zstd") as writer,
             csv.open("w", newline="", encoding="utf-8") as handle,
         ):
@@ -197,7 +197,6 @@ def held(out: Path) -> Iterator[None]:
             f"{out} holds something else than an audit; choose a new folder, or that of an earlier audit."
         )
     with locked(out):
-        remove_temporaries(out)
         yield
 
 

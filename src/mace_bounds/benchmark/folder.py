@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds._io import remove_temporaries, visible, write_csv, write_json, write_text
+from mace_bounds._io import visible, write_csv, write_json, write_text
 from mace_bounds.auditing import number, percent, template
 from mace_bounds.benchmark.config import PRODUCT, PRODUCT_SPLIT, SCALE_PREFIX
 from mace_bounds.benchmark.drawing import method_styles
@@ -90,10 +90,8 @@ def check_folder(out: Path, settings: dict[str, Any]) -> None:
 def open_comparison(out: Path, settings: dict[str, Any]) -> None:
     """Write the settings into the folder, which :func:`check_folder` has accepted."""
     check_folder(out, settings)
-    (out / SPLITS).mkdir(parents=True, exist_ok=True)
-    remove_temporaries(out)
-    remove_temporaries(out / SPLITS)
-    write_json(out / SETTINGS, settings)
+    write_json(out / SETTINGS, settings)  # before anything else, so that the folder is known again
+    (out / SPLITS).mkdir(exist_ok=True)
 
 
 def read_split(out: Path, name: str) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_bounds._io import heads_folder
+from mace_bounds._io import atomic_folder, heads_folder, remove_folder, remove_leftovers
 from mace_bounds.backbones import DEFAULT_MODEL, digest_of, find_weights
 from mace_bounds.calibration import CalibratedHead, read_config
 from mace_bounds.calibration import load_head as load_head_folder
@@ -205,33 +205,26 @@ def install_head(head: str | Path, name: str | None = None, *, force: bool = Fal
     target = heads_folder() / name
     if target.exists() and not force:
         if is_head_folder(target) and read_card(target).digest == read_card(head).digest:
+            remove_leftovers(target.parent)
             return target
         raise HeadError(
             f"{target} is another head; choose another name, replace it (--force) or remove it (mace-bounds heads "
             f"remove {name})."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    made, old = target.with_name(f".{name}.tmp"), target.with_name(f".{name}.old")
-    for leftover in (made, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(head, made)
-    if target.exists():
-        target.rename(old)
-    made.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    with atomic_folder(target) as made:
+        shutil.copytree(head, made, dirs_exist_ok=True)
     return target
 
 
 def remove_head(name: str) -> Path:
     """Delete one of the user's own installed heads; HeadError if there is none of this name."""
     target = heads_folder() / name
+    if name in remove_leftovers(target.parent) and not target.exists():
+        return target  # a run that was killed had begun to delete it
     if Path(name).name != name or not is_head_folder(target):
         own = [card.name for card in list_heads() if not card.shipped]
         raise HeadError(f"there is no head {name!r} of your own in {heads_folder()}{nearest(name, own)}")
-    gone = target.with_name(f".{name}.old")
-    shutil.rmtree(gone, ignore_errors=True)
-    target.rename(gone)
-    shutil.rmtree(gone)
+    remove_folder(target)
     return target
 
 

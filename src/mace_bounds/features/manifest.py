@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mace_bounds._io import parsed_json, remove_temporaries, visible, write_json
+from mace_bounds._io import parsed_json, visible, write_json
 from mace_bounds.errors import StoreError
 from mace_bounds.structures import one_line
 
@@ -148,6 +148,5 @@ def check_settings(folder: Path, before: Manifest, now: Manifest) -> None:
 
 
 def complete(folder: Path, manifest: Manifest, n_records: int, n_failed: int, ids_sha256: str) -> None:
-    """Write the manifest of a store whose shards are all there, and clear away what killed runs have left."""
+    """Write the manifest of a store whose shards are all there."""
     write_manifest(folder, replace(manifest, n_records=n_records, n_failed=n_failed, ids_sha256=ids_sha256))
-    remove_temporaries(folder)

@@ -9,9 +9,8 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
-from mace_bounds._io import atomic, locked
+from mace_bounds._io import atomic, atomic_folder, locked
 from mace_bounds.errors import StoreError
 from mace_bounds.features.extraction import PLAN, PlannedShard, read_n_parts, read_plan, same_plan
 from mace_bounds.features.manifest import (
@@ -19,6 +18,7 @@ from mace_bounds.features.manifest import (
     check_free,
     check_settings,
     complete,
+    is_store,
     open_folder,
     read_manifest,
     write_manifest,
@@ -57,12 +57,16 @@ def merge(folder: str | Path, parts: Sequence[str | Path] = ()) -> FeatureStore:
     folder, places = Path(folder), [Path(part) for part in parts] or [Path(folder)]
     manifests = [read_manifest(place) for place in places]
     if places == [folder] and manifests[0].complete:
+        with locked(folder):
+            (folder / PLAN).unlink(missing_ok=True)  # where a run was killed at its very end
         return FeatureStore(folder)
     for place, manifest in zip(places, manifests, strict=True):
         check_settings(place, manifest, manifests[0])
     check_free(folder)
     plan, shards = _plan(places), _shards(places)
     n_records, n_failed, ids_sha256 = _compare(plan, shards)
+    if folder not in places:
+        _check_begun(folder, manifests[0], shards)
     with locked(folder):
         if folder not in places:
             open_folder(folder, manifests[0])
@@ -72,6 +76,16 @@ def merge(folder: str | Path, parts: Sequence[str | Path] = ()) -> FeatureStore:
         complete(folder, manifests[0], n_records, n_failed, ids_sha256)
         (folder / PLAN).unlink(missing_ok=True)
     return FeatureStore(folder)
+
+
+def _check_begun(folder: Path, manifest: Manifest, shards: dict[int, Path]) -> None:
+    """Refuse a folder with shards of other parts; those of the same are what a run that was killed has left."""
+    if not is_store(folder):
+        return
+    check_settings(folder, read_manifest(folder), manifest)
+    for index, path in _shards([folder]).items():
+        if index not in shards or shard_info(path).keys != shard_info(shards[index]).keys:
+            raise StoreError(f"{folder} is a store of other structures than these parts; choose a new folder.")
 
 
 def _plan(places: list[Path]) -> Path:
@@ -203,21 +217,17 @@ def join(folder: str | Path, stores: Sequence[str | Path]) -> FeatureStore:
             f"{len(twice):,} ids are in several sources ({', '.join(twice[:3])}, ...); leave one of these sources out, "
             "or give the structures other ids."
         )
-    made = target.with_name(f".{target.name}.{uuid4().hex[:8]}.tmp")
-    made.mkdir(parents=True)
-    for index, shard in enumerate(shard for part in parts for shard in part.shards()):
-        _link(shard, shard_path(made, index))
-    write_manifest(
-        made,
-        replace(
-            parts[0].manifest,
-            symmetry=all(part.manifest.symmetry for part in parts),
-            n_records=sum(part.manifest.n_records for part in parts),
-            n_failed=sum(part.manifest.n_failed for part in parts),
-            ids_sha256=hashlib.sha256("".join(f"{name}\n" for name in ids).encode()).hexdigest(),
-        ),
+    manifest = replace(
+        parts[0].manifest,
+        symmetry=all(part.manifest.symmetry for part in parts),
+        n_records=sum(part.manifest.n_records for part in parts),
+        n_failed=sum(part.manifest.n_failed for part in parts),
+        ids_sha256=hashlib.sha256("".join(f"{name}\n" for name in ids).encode()).hexdigest(),
     )
-    made.rename(target)
+    with atomic_folder(target) as made:
+        for index, shard in enumerate(shard for part in parts for shard in part.shards()):
+            _link(shard, shard_path(made, index))
+        write_manifest(made, manifest)
     return FeatureStore(target)
 
 

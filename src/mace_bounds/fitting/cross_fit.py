@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -292,7 +291,6 @@ def cross_fit_store(
 
 def _cached(fit: Fit, folder: Path, inputs_sha256: str, n_folds: int) -> Fit:
     """``fit`` that keeps its heads in a folder, so that a run that was interrupted does not fit them again."""
-    remove_partial(folder)
 
     def cached(fold: int) -> CalibratedHead:
         name, labels = FULL, "all labels of its source"
@@ -336,12 +334,6 @@ def cached_head(
     head = replace(head, provenance={**head.provenance, "levels": list(head.levels), **made_of})
     head.save(folder, unmeasured_card(folder.name, head, labels), overwrite=True)
     return load_head(folder)
-
-
-def remove_partial(folder: Path) -> None:
-    """Delete what killed runs left between the heads of a folder."""
-    for leftover in (*folder.glob(f".{FULL}.*"), *folder.glob(".fold-*")):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def inputs_digest(rows: FeatureRows, manifest: Manifest, config: FitConfig, **others: Any) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_bounds._io import atomic_folder
 from mace_bounds.errors import HeadError
 
 FORMAT = 1
@@ -75,25 +74,10 @@ def write_head(
         )
     content = {**config, "format": FORMAT}
     content["digest"] = _digest(content, data)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        made = work / "new"
-        made.mkdir()
-        for name, blob in (
-            (TENSORS, data),
-            (CONFIG, _json(content, indent=2) + b"\n"),
-            (CARD, card.encode("utf-8")),
-        ):
-            with (made / name).open("wb") as stream:
-                stream.write(blob)
-                stream.flush()
-                os.fsync(stream.fileno())
-        if target.exists():
-            target.rename(work / "old")
-        made.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    text = _json(content, indent=2) + b"\n"
+    with atomic_folder(target) as made:
+        for name, blob in ((TENSORS, data), (CONFIG, text), (CARD, card.encode("utf-8"))):
+            (made / name).write_bytes(blob)
     return target
 
 

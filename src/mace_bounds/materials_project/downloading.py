@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds._io import cache_folder, file_sha256, locked, remove_temporaries, visible, write_json
+from mace_bounds._io import cache_folder, file_sha256, locked, remove_leftovers, visible, write_json
 from mace_bounds.errors import DatabaseChanged, NothingFound, SourceError
 from mace_bounds.materials_project.connection import Connection, require_client, silent
 from mace_bounds.materials_project.entries_file import Tally, entries_file
@@ -156,6 +156,7 @@ def finished(query: Query, path: Path) -> Download | None:
         fits = False
     if fits:
         shutil.rmtree(folder, ignore_errors=True)
+        remove_leftovers(path.parent)
         return Download(path, summary_path, summary, fresh=False)
     if not folder.is_dir():  # a run that was killed at the very end leaves its pages beside the file
         raise SourceError(
@@ -235,9 +236,6 @@ def _parts(path: Path) -> Iterator[Path]:
     """Make the folder of pages and hold it for this run; it goes when nothing is left in it but its lock."""
     folder = _parts_folder(path)
     with locked(folder):
-        remove_temporaries(folder)
-        for file in (path, _summary_path(path)):
-            remove_temporaries(path.parent, file.name)
         try:
             yield folder
         finally:

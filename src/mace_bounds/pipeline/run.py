@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds._io import file_sha256, locked, remove_temporaries
+from mace_bounds._io import file_sha256, locked
 from mace_bounds.auditing import AuditConfig, audit
 from mace_bounds.backbones import fetch_weights, find_weights
 from mace_bounds.bounds import read_card
@@ -143,8 +143,6 @@ def fit_the_head(
     if state.finished(FIT, inputs) and is_head_folder(head) and is_store(joined):
         return joined, str(state.made(FIT)["training"])
     since = time.perf_counter()
-    for left in (*out.glob(f".{HEAD}.*"), *out.glob(f".{JOINED}.*")):
-        shutil.rmtree(left)
     if len(stores) > 1:
         shutil.rmtree(joined, ignore_errors=True)  # links only
         join(joined, [store.folder for store in stores])
@@ -274,7 +272,6 @@ def build(
     out, config = Path(out), config.resolved()
     State(out, config)  # refuses before the folder is made
     with locked(out):
-        remove_temporaries(out)
         return _build(out, config, progress or (lambda *_: None), note or (lambda _: None))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds._io import atomic
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -70,5 +72,5 @@ def save(ax: Axes, path: Path, dpi: int = 300) -> None:
     figure = ax.get_figure(root=True)
     if figure is not None:
         undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
-        with rc_context({"svg.hashsalt": "mace-bounds"}):
-            figure.savefig(path, dpi=dpi, facecolor="white", metadata=undated)
+        with rc_context({"svg.hashsalt": "mace-bounds"}), atomic(path) as temporary:
+            figure.savefig(temporary, dpi=dpi, facecolor="white", metadata=undated)
