@@ -1,8 +1,8 @@
 """Files: written whole or not at all, one writer in a folder, and where a user's files are.
 
 Every file that this package writes goes through :func:`atomic`, every folder that must be whole through
-:func:`atomic_folder`; every command that fills a folder holds :func:`locked`. A run that is killed leaves nothing but a
-working folder with a name of its own, which the next run in that place recognises and deletes (:func:`remove_leftovers`).
+:func:`atomic_folder`; every command that fills a folder holds :func:`locked`. A run that is killed leaves nothing but
+working folders with names of their own, which the next run in that place knows and deletes (:func:`remove_leftovers`).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def remove_folder(folder: Path) -> None:
 
 @contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """Make a working folder ``.NAME.<random>.mace-bounds`` beside a target, held by a lock in it as long as this lives."""
+    """Make a working folder ``.NAME.<random>.mace-bounds`` beside a target, and hold it by a lock that is in it."""
     from filelock import FileLock, Timeout
 
     _remove_leftovers_once(str(target.parent.absolute()))
@@ -188,7 +188,7 @@ def _remove_leftovers_once(folder: str) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file, or a folder's list of names, to the disk; Windows can flush no folder, and no file that is only read."""
+    """Flush a file, or a folder's list of names, to the disk; Windows cannot flush folders, nor what is only read."""
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)

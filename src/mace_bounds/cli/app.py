@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from functools import wraps
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEBUG = "MACE_BOUNDS_DEBUG"
-FAILED, BROKEN, INTERRUPTED, PIPE_CLOSED = 2, 70, 130, 141
+FAILED, BROKEN, PIPE_CLOSED = 2, 70, 141
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that asks for the end, as Ctrl-C does."""
+
+    number = signal.SIGINT
 
 
 @dataclass(frozen=True)
@@ -248,7 +255,8 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, MaceBoundsError):
         return FAILED, f"error: {error}"
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, "stopped; run the same command again to resume"
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        return 128 + number, "stopped; run the same command again to resume"
     if isinstance(error, MemoryError):
         return BROKEN, "error: out of memory; lower --memory or --max-atoms."
     if isinstance(error, OSError):
@@ -263,13 +271,21 @@ def main() -> None:
     """Run the command line; always ends the process.
 
     Exit codes: 0 done; 1 no structure could be scored; 2 wrong use or input, with one sentence on standard
-    error; 70 a fault of this program; 130 interrupted. With ``MACE_BOUNDS_DEBUG`` set, tracebacks are shown.
+    error; 70 a fault of this program; 130 interrupted, 143 terminated. With ``MACE_BOUNDS_DEBUG``
+    set, tracebacks are shown.
     """
-    prepare_streams()
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _stop)
     try:
+        prepare_streams()
         app(prog_name="mace-bounds")
+    except (KeyboardInterrupt, typer.Abort) as stop:  # before or after the command itself
+        cause = stop.__cause__ if isinstance(stop, typer.Abort) else stop
+        code, text = explain(cause if isinstance(cause, KeyboardInterrupt) else KeyboardInterrupt())
+        _tell(text)
+        sys.exit(_last(code))
     except SystemExit as stop:
-        code = stop.code
+        code = _last(stop.code)
         try:
             sys.stdout.flush()
         except OSError as error:
@@ -277,6 +293,19 @@ def main() -> None:
         sys.exit(code)
     except OSError as error:
         sys.exit(_reader_gone(error))
+
+
+def _stop(number: int, _: Any) -> None:
+    stopped = Stopped()
+    stopped.number = signal.Signals(number)
+    raise stopped
+
+
+def _last(code: Any) -> Any:
+    """Exit code of a run that has ended: a signal has nothing left to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 def _reader_gone(error: OSError) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ from mace_bounds.cli.options import JsonOption, StoreArgument, TrainedModelOptio
 from mace_bounds.cli.views import heads_view, models_view, print_fit
 
 if TYPE_CHECKING:
+    from mace_bounds.calibration import CalibratedHead
     from mace_bounds.fitting import FitReport
 
 HeadArgument = Annotated[Path, typer.Argument(metavar="HEAD", help="Folder of the new head.")]
@@ -70,10 +71,17 @@ def fit(
     calibration has used, nor, unless they are included, the model's own training where that is known.
     """
     from mace_bounds.errors import HeadError
-    from mace_bounds.fitting import CardNotes
+    from mace_bounds.features import FeatureStore
+    from mace_bounds.fitting import CardNotes, fitted_before, inputs_sha256
     from mace_bounds.fitting import fit as run
-    from mace_bounds.head import check_head_target
+    from mace_bounds.head import check_head_target, is_head_folder
 
+    if not overwrite and is_head_folder(head):
+        options: dict[str, Any] = {"include_training": include_training, "repeats": repeats}
+        inputs = inputs_sha256(FeatureStore(store), config, model, **options)
+        if (done := fitted_before(head, inputs, CardNotes(notes, licence))) is not None:
+            _finish(done, head, store, as_json=as_json)
+            return
     check_head_target(head, overwrite=overwrite)
     if config.fit_share + config.calibration_share >= 1:
         raise HeadError(
@@ -90,25 +98,39 @@ def fit(
             progress=lambda done, _: update(done, 0),
         )
     report = report.save(head, CardNotes(notes, licence), overwrite=overwrite)
-    summary = _summary(report, store)
+    _finish(report.head, head, store, as_json=as_json, report=report)
+
+
+def _finish(
+    fitted: CalibratedHead, head: Path, store: Path, *, as_json: bool, report: FitReport | None = None
+) -> None:
+    """Write the summary beside a head, and show what was measured, or that it was there before."""
+    summary = _summary(fitted, head, store)
     write_json(head.with_name(f"{head.name}.summary.json"), summary)
     if as_json:
         console.write_json(summary)
-    else:
+    elif report is not None:
         print_fit(report, head)
+    else:
+        console.say(
+            f"{head} is the head that this command makes, and is kept; --overwrite makes it again. Its coverage is in "
+            f"{head / 'README.md'}."
+        )
 
 
-def _summary(report: FitReport, store: Path) -> dict[str, object]:
-    about = report.head.provenance
+def _summary(fitted: CalibratedHead, head: Path, store: Path) -> dict[str, object]:
+    from mace_bounds.fitting import Verdict
+
+    about = fitted.provenance
     return {
         "command": "fit",
         "store": str(store),
-        "head": str(report.folder),
+        "head": str(head),
         **{k: about[k] for k in ("settings", "versions", "rows", "left_out", "coverage", "metrics")},
         **{k: about[k] for k in ("coverage_over_splits", "includes_training", "test_rows_in_training")},
-        "verdict": {**about["verdict"], "sentence": report.verdict.sentence},
-        "quantity": report.head.identity.quantity,
-        "model": {"name": report.head.identity.model, "digest": report.head.identity.model_digest},
+        "verdict": {**about["verdict"], "sentence": Verdict(**about["verdict"]).sentence},
+        "quantity": fitted.identity.quantity,
+        "model": {"name": fitted.identity.model, "digest": fitted.identity.model_digest},
     }
 
 

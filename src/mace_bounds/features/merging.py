@@ -85,7 +85,9 @@ def _check_begun(folder: Path, manifest: Manifest, shards: dict[int, Path]) -> N
     check_settings(folder, read_manifest(folder), manifest)
     for index, path in _shards([folder]).items():
         if index not in shards or shard_info(path).keys != shard_info(shards[index]).keys:
-            raise StoreError(f"{folder} is a store of other structures than these parts; choose a new folder.")
+            raise StoreError(
+                f"{folder} is a store of other structures than these parts; choose a new folder."
+            )
 
 
 def _plan(places: list[Path]) -> Path:

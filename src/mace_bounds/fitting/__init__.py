@@ -41,6 +41,8 @@ from mace_bounds.fitting.run import (
     CardNotes,
     FitReport,
     fit,
+    fitted_before,
+    inputs_sha256,
 )
 from mace_bounds.fitting.verdict import Verdict
 
@@ -70,7 +72,9 @@ __all__ = [
     "evaluation_subset",
     "exposure_of",
     "fit",
+    "fitted_before",
     "groupings",
+    "inputs_sha256",
     "labelled",
     "metrics",
     "overall",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +13,13 @@ import numpy as np
 
 from mace_bounds.backbones import training_compositions
 from mace_bounds.bounds import detailed_table, read_card
-from mace_bounds.calibration import FitConfig, fit_head, residual_ev_per_atom
+from mace_bounds.calibration import FitConfig, fit_head, load_head, residual_ev_per_atom
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, checked_labels, label_summary
 from mace_bounds.fitting.card import head_card
 from mace_bounds.fitting.measured import coverage, labelled, metrics, overall
 from mace_bounds.fitting.verdict import SplitScores, Verdict, split_scores
-from mace_bounds.head import check_head_target
+from mace_bounds.head import check_head_target, is_head_folder
 from mace_bounds.versions import versions
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from mace_bounds.fitting.measured import Measured
 
 TEST = "test"
+_INPUTS = "inputs_sha256"
 MAX_ATOMS = 300_000  # of labelled structures, from which the grades of single atoms are learnt
 
 
@@ -171,10 +175,11 @@ def fit(
     if folder is not None:
         check_head_target(folder)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
+    inputs = inputs_sha256(store, config, model, include_training=include_training, repeats=repeats)
     manifest, rows = store.manifest, checked_labels(store.read(max_atoms=MAX_ATOMS))
     seen = training_compositions(model if model is not None else manifest.model, manifest.model_digest)
     training_keys = None if include_training else seen
-    about = {**about_data(rows), **asdict(CardNotes())}
+    about = {**about_data(rows), **asdict(CardNotes()), _INPUTS: inputs}
     runs: list[list[dict[str, float]]] = []
     scores: list[SplitScores] = []
     first: tuple[FitResult, pd.DataFrame, Measured] | None = None
@@ -210,6 +215,34 @@ def fit(
         replace(result.head, provenance=provenance), measured, repeated, splits, result.left_out, verdict
     )
     return report if folder is None else report.save(folder)
+
+
+def inputs_sha256(
+    store: FeatureStore,
+    config: FitConfig,
+    model: str | Path | Backbone | None,
+    *,
+    include_training: bool,
+    repeats: int,
+) -> str:
+    """SHA-256 of all that :func:`fit` makes a head of, and of the version that makes it."""
+    manifest = store.manifest
+    seen = training_compositions(model if model is not None else manifest.model, manifest.model_digest)
+    about = [store.digest(), asdict(config), include_training, repeats, versions()["mace-bounds"]]
+    sha = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    sha.update(b"unknown" if seen is None else np.ascontiguousarray(seen).tobytes())
+    return sha.hexdigest()
+
+
+def fitted_before(folder: Path, inputs: str, notes: CardNotes) -> CalibratedHead | None:
+    """Return the head in a folder if it is what :func:`fit` would make of inputs and notes; None where it is not."""
+    if not is_head_folder(folder):
+        return None
+    with suppress(HeadError):
+        head = load_head(folder)
+        if {**head.provenance, **asdict(notes), _INPUTS: inputs} == head.provenance:
+            return head
+    return None
 
 
 def about_data(rows: FeatureRows) -> dict[str, Any]:
