@@ -30,11 +30,81 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
     assert (tmp_path / "a").read_text() == "first"  # the last to end
 
 
-def test_what_killed_runs_left_is_cleared_away(tmp_path):
-    (tmp_path / ".a.json.0123abcd.tmp").write_text("half")
-    (tmp_path / "kept.tmp").write_text("")
-    _io.remove_temporaries(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.tmp"]
+def left_over(target, **contents):
+    """Make what a killed run leaves beside a target."""
+    work = target.with_name(f".{target.name}.0123abcd.mace-bounds")
+    work.mkdir(parents=True)
+    for name, text in contents.items():
+        (work / name).write_text(text)
+    return work
+
+
+def test_what_killed_runs_left_goes_and_what_others_left_stays(tmp_path):
+    left_over(tmp_path / "a.json", new="half")
+    left_over(tmp_path / "heads" / "fold-1")
+    mine = [
+        ".a.json.0123abcd.tmp",
+        ".a.0123abcd.mace-bounds.txt",
+        ".0123abcd.mace-bounds",
+        "x.0123abcd.mace-bounds",
+    ]
+    for name in mine:
+        (tmp_path / name).mkdir()
+    (tmp_path / ".file.0123abcd.mace-bounds").write_text("mine")
+    elsewhere = left_over(tmp_path / "elsewhere" / "x", kept="kept")
+    (tmp_path / ".link.0123abcd.mace-bounds").symlink_to(elsewhere)
+    (tmp_path / "heads" / "link").symlink_to(tmp_path / "elsewhere")
+    others = {".file.0123abcd.mace-bounds", ".link.0123abcd.mace-bounds", "heads", "elsewhere", *mine}
+    assert _io.remove_leftovers(tmp_path) == {"a.json"}
+    assert {path.name for path in tmp_path.iterdir()} == others
+    assert _io.remove_leftovers(tmp_path / "heads", below=True) == {"fold-1"}
+    assert [path.name for path in (tmp_path / "heads").iterdir()] == ["link"]
+    assert (elsewhere / "kept").read_text() == "kept"
+
+
+def test_what_a_run_that_is_alive_writes_stays(tmp_path):
+    with _io.atomic(tmp_path / "a") as temporary:
+        temporary.write_text("slow")
+        holder = "import sys; from pathlib import Path; from mace_bounds import _io\n"
+        holder += "print(_io.remove_leftovers(Path(sys.argv[1])))"
+        told = subprocess.run(
+            [sys.executable, "-c", holder, tmp_path], capture_output=True, text=True, check=True
+        )
+        assert told.stdout == "set()\n"
+        assert _io.remove_leftovers(tmp_path) == set()
+    assert (tmp_path / "a").read_text() == "slow"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_appears_whole_or_not_at_all_and_replaces_another(tmp_path):
+    target = tmp_path / "new" / "head"
+    for text in ("first", "second"):
+        with _io.atomic_folder(target) as made:
+            (made / text).write_text(text)
+        assert [path.name for path in target.iterdir()] == [text]
+        assert [path.name for path in target.parent.iterdir()] == ["head"]
+    with pytest.raises(ValueError, match="third"), _io.atomic_folder(target) as made:
+        raise ValueError("third")
+    assert (target / "second").read_text() == "second"
+    assert [path.name for path in target.parent.iterdir()] == ["head"]
+    _io.remove_folder(target)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_folder_that_was_set_aside_to_be_replaced_comes_back(tmp_path):
+    old = left_over(tmp_path / "head") / ".old"
+    old.mkdir()
+    (old / "config.json").write_text("{}")
+    assert _io.remove_leftovers(tmp_path) == {"head"}
+    assert [path.name for path in tmp_path.iterdir()] == ["head"]
+    assert (tmp_path / "head" / "config.json").read_text() == "{}"
+
+
+def test_what_is_no_file_is_written_as_it_is(tmp_path):
+    with _io.atomic("/dev/null") as path:
+        path.write_text("away")
+    with pytest.raises(IsADirectoryError), _io.atomic(tmp_path) as path:
+        path.write_text("nowhere")
 
 
 def test_a_second_writer_is_told_who_holds_the_folder(tmp_path):

@@ -1,54 +1,89 @@
-"""From an empty folder: a download and an audit, killed at any moment, end with the same bytes."""
+"""Every command that writes, killed before an operation on files, ends with the same files when it is run again."""
 
-import gzip
+from __future__ import annotations
+
 import json
-import sys
+import os
+from pathlib import Path
 
 import pytest
-from ase import Atoms
-from pymatgen.io.ase import AseAtomsAdaptor
 
-import kill_study
-from helpers import forked
+from helpers import forked, kills
+from helpers.mp_server import Project, document_of, entry, serving
+from mace_bounds.structures import read
+
+ALL = os.environ.get("MACE_BOUNDS_ALL_KILLS")  # a file for the counts: scripts/kill_study.py each
+NAMES = {
+    "features": 5,
+    "features --shard": 3,
+    "merge": 5,
+    "merge in place": 3,
+    "fit": 4,
+    "fit --overwrite": 3,
+    "audit": 3,
+    "audit --cross-fit": 2,
+    "audit of structures": 2,
+    "plot": 3,
+    "compare": 3,
+    "score": 3,
+    "heads install": 4,
+    "heads install --force": 4,
+    "heads remove": 4,
+    "download": 5,
+    "build": 2,
+}
+"""How many places each is killed at here."""
 
 
-def entry_of(index: int, atoms: Atoms) -> dict:
-    """Make an entry as the Materials Project has it."""
-    structure = AseAtomsAdaptor.get_structure(Atoms(atoms))
-    name, titles = (
-        f"mp-{index + 1}",
-        [{"titel": f"PAW_PBE {symbol} 06Sep2000"} for symbol in structure.symbol_set],
-    )
-    return {
-        "@module": "pymatgen.entries.computed_entries",
-        "@class": "ComputedStructureEntry",
-        "entry_id": name,
-        "energy": atoms.info["REF_energy"],
-        "composition": structure.composition.as_dict(),
-        "correction": 0.0,
-        "energy_adjustments": [],
-        "parameters": {"run_type": "GGA", "potcar_spec": titles, "is_hubbard": False, "hubbards": {}},
-        "data": {"task_id": name, "material_id": name},
-        "structure": structure.as_dict(),
-    }
+@pytest.fixture(scope="module")
+def studies(tiny_store, tiny_fit, tiny_model_folder, labelled_crystals, tmp_path_factory):
+    """Every command, with inputs of a few structures."""
+    from ase.io import write
+
+    from mace_bounds import load_model
+    from mace_bounds.auditing import AuditConfig, audit
+    from mace_bounds.features import ExtractSettings, extract
+
+    forked.warm()
+    folder, few = tmp_path_factory.mktemp("kills"), labelled_crystals[:24]
+    write(folder / "few.extxyz", few, format="extxyz")
+    model = load_model(tiny_model_folder)
+    parts = [folder / "one", folder / "two"]
+    for k, part in enumerate(parts):
+        settings = ExtractSettings(shard_rows=8, part=(k + 1, 2), workers=1)
+        extract(read(folder / "few.extxyz"), part, model, settings)
+    audit(tiny_store, folder / "audit", head=tiny_fit.folder, config=AuditConfig(plots=False))
+    with serving(Project([document(*pair) for pair in enumerate(labelled_crystals[:60])])) as endpoint:
+        yield kills.studies(
+            tiny_store,
+            tiny_fit.folder,
+            tiny_model_folder,
+            folder / "few.extxyz",
+            parts,
+            folder / "audit",
+            endpoint,
+        )
+
+
+def document(index, atoms):
+    """What the Materials Project would have of a labelled crystal."""
+    crystal = next(iter(read([atoms]))).crystal
+    structure = crystal.to_structure()
+    made = entry(f"mp-{index + 1}", crystal.chemical_system)
+    made["composition"] = {str(e): float(c) for e, c in structure.composition.items()}
+    made |= {"structure": structure.as_dict(), "energy": atoms.info["REF_energy"]}
+    return document_of(made)
 
 
 @pytest.mark.slow
-def test_download_and_audit_killed_at_random_moments(
-    labelled_crystals, tiny_model_folder, tiny_fit, tmp_path, monkeypatch, capsys
-):
-    """Two kills; ten, with real entries and each command in a process of its own, are scripts/kill_study.py."""
-    entries, source = [entry_of(*pair) for pair in enumerate(labelled_crystals[:60])], tmp_path / "mp.json.gz"
-    source.write_bytes(gzip.compress(json.dumps(entries).encode()))
-    command = ["kill_study", "audit", str(source), "--fork", "--query", "mp:hull=1"]
-    command += ["--model", str(tiny_model_folder), "--head", str(tiny_fit.folder)]
-    command += ["--kills", "2", "--last", "0.5", "--finishes", "1"]
-    monkeypatch.setattr(sys, "argv", command)
-    for name in ("MP_API_KEY", "MP_API_ENDPOINT"):
-        monkeypatch.setenv(name, "")
-    forked.warm()
-    assert kill_study.main() == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["identical"]
-    assert len(found["kills"]) == 2
-    assert found["n_files"] > 30
+@pytest.mark.parametrize("name", NAMES)
+def test_a_command_that_is_killed_and_run_again_leaves_the_same(studies, name):
+    study = studies[name]
+    operations, whole = study.operations()
+    every = range(1, len(operations) + 1)
+    for k in every if ALL else kills.chosen(operations, NAMES[name]):
+        assert study.killed_before(k) == whole, f"killed before {operations[k - 1]}"
+    if ALL:
+        with Path(ALL).open("a") as file:
+            file.write(json.dumps({"command": name, "kills": len(operations)}) + "\n")
+    assert len(operations) > 3

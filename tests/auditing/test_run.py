@@ -206,10 +206,12 @@ def test_an_interrupted_audit_is_resumed(result, source, tiny_model_folder, tiny
 def test_a_run_of_a_store_that_was_killed_before_its_first_table_goes_on(
     tiny_store, tiny_model_folder, tiny_fit, tmp_path
 ):
-    (tmp_path / ".bounds.parquet.0a1b2c3d.tmp").write_bytes(b"PAR1")
+    left = tmp_path / ".bounds.parquet.0a1b2c3d.mace-bounds"
+    left.mkdir()
+    (left / "bounds.parquet").write_bytes(b"PAR1")
     found = audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN)
     assert found.summary["counts"]["structures"] == 200
-    assert not list(tmp_path.glob(".*.tmp"))
+    assert not left.exists()
     (tmp_path / "summary.json").unlink()  # killed before its end
     again = audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, config=PLAIN)
     assert again.summary["coverage"] == found.summary["coverage"]

@@ -164,12 +164,13 @@ def test_what_else_is_refused(model, parts, tmp_path):
 
 def test_parts_that_begin_at_the_same_instant(model, tmp_path):
     """Another part's half-written manifest is no reason to refuse the folder."""
-    (tmp_path / "s").mkdir()
-    (tmp_path / "s" / ".manifest.json.0123.tmp").write_text("{")
+    left = tmp_path / "s" / ".manifest.json.0123abcd.mace-bounds"
+    left.mkdir(parents=True)
+    (left / "manifest.json").write_text("{")
     extract(records(4), tmp_path / "s", model, ExtractSettings(part=(1, 1), workers=1))
     merge(tmp_path / "s")
     assert visible(tmp_path / "s") == {"manifest.json", "shard-000000.parquet"}
-    assert not list((tmp_path / "s").glob(".*.tmp"))
+    assert not left.exists()
 
 
 def test_parts_hold_only_themselves(model, tmp_path):

@@ -124,8 +124,9 @@ def test_an_interrupted_fit_goes_on_to_the_same_bytes(kept, rows, manifest, tmp_
     shutil.copytree(kept[1], folder)
     assert again(rows, manifest, folder) == set()
     shutil.rmtree(folder / "fold-1")
-    (folder / ".fold-1.x1" / "new").mkdir(parents=True)  # killed while it was written
-    (folder / ".fold-1.x1" / "new" / "head.safetensors").write_bytes(b"half")
+    left = folder / ".fold-1.0123abcd.mace-bounds" / ".new"  # killed while it was written
+    left.mkdir(parents=True)
+    (left / "head.safetensors").write_bytes(b"half")
     (folder / "fold-2" / "head.safetensors").write_bytes(b"damaged")
     assert again(rows, manifest, folder) == {"fold-1", "fold-2"}
     assert files(folder) == files(kept[1])
