@@ -142,7 +142,7 @@ def contents(folder: Path) -> dict[str, str]:
         else:
             data = path.read_bytes()
             if path.suffix == ".json":
-                data = json.dumps(_timeless(json.loads(data))).encode()
+                data = json.dumps(_timeless(json.loads(data)), sort_keys=True).encode()
             found[name] = hashlib.sha256(data).hexdigest()
     return found
 
