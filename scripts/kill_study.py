@@ -1,8 +1,11 @@
-"""Kill a chain of commands with SIGKILL at random moments; compare every file with those of an undisturbed run.
+"""Kill commands with SIGKILL, run them again, and compare every file with those of an undisturbed run.
 
     python scripts/kill_study.py features SOURCE [--model mini] [--kills 10]
     python scripts/kill_study.py audit mp_entries.json.gz [--query mp:Li-Fe-P-O] [--cross-fit]
+    python scripts/kill_study.py each ["merge or fit"] [--step 1]
 
+``each`` is ``tests/test_kills.py``: every command on tiny inputs (or those that pytest's ``-k`` chooses), killed before
+every operation on a file (or one in ``--step``). The others are killed at random moments:
 ``audit`` is ``mace-bounds download QUERY`` from a Materials Project on the loopback interface, filled with the entries and
 slow to answer, then ``mace-bounds audit``. All kills hit the same folder, or with ``--apart`` an empty one each. The moments are drawn uniformly over the
 duration of the undisturbed run; where a run ends before its moment, its files are compared as well, the folder is put
@@ -249,12 +252,25 @@ def project_of(entries: list[dict[str, Any]]) -> Any:
     return Project([document_of(one) for one in entries], on_request=slow)
 
 
+def each(commands: str, step: int) -> int:
+    """Run tests/test_kills.py at all places."""
+    import pytest
+
+    os.environ["MACE_BOUNDS_KILLS"] = str(step)
+    test = Path(__file__).parent.parent / "tests" / "test_kills.py"
+    return pytest.main([str(test), "-k", commands, "-q", "-rP", "--durations=0", "-p", "no:cacheprovider"])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("features", "audit"))
+    parser.add_argument("what", choices=("features", "audit", "each"))
     parser.add_argument(
-        "source", help="structures; for audit entries of the Materials Project as gzipped JSON"
+        "source",
+        nargs="?",
+        default="",
+        help="structures; for audit entries of the Materials Project as gzipped JSON; for each names of commands",
     )
+    parser.add_argument("--step", type=int, default=1, help="for each: of how many places one is killed at")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--head")
     parser.add_argument("--query", default="mp:Li-Fe-P-O")
@@ -272,6 +288,8 @@ def main() -> int:
         "--fork", action="store_true", help="fork each start from a process that has imported all"
     )
     args = parser.parse_args()
+    if args.what == "each":
+        return each(args.source, args.step)
     start = Forked if args.fork else Shell
     if args.what == "features":
         found = study(features_steps(args.source, args.model), start, args)

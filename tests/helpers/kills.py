@@ -34,7 +34,7 @@ _EVENTS = {
     "fcntl.flock": ((0, None),),
 }
 _TIMES = ("started", "finished", "seconds")
-PAGE = 3  # documents of a page, so that a download has several
+PAGE = 16  # documents of a page, so that a download has several
 
 
 @dataclass(frozen=True)
