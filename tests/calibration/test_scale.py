@@ -156,9 +156,7 @@ def test_a_model_survives_shipping(rows, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_columns_that_do_not_vary_are_harmless(kind):
     inputs, residual, groups, _ = make(300, seed=8)
-    flat = ScaleInputs(
-        np.zeros(300), np.zeros(300), np.full(300, 0.1), np.zeros(300), inputs.fractions, np.full(300, 8.0)
-    )
+    flat = ScaleInputs(np.zeros(300), np.zeros(300), np.full(300, 0.1), np.zeros(300), inputs.fractions)
     for given in (flat, replace(flat, features=np.ones((300, 3)))):
         assert np.all(fit(kind, given, residual, groups).sigma(given) > 0)
 

@@ -88,7 +88,7 @@ def test_left_out_leverage_is_that_of_a_fit_without_the_row():
     rng = np.random.default_rng(3)
     features = rng.normal(size=(40, 3))
     one = np.ones(40)
-    inputs = ScaleInputs(one, one, one, one, np.ones((40, 1)), one, features=features)
+    inputs = ScaleInputs(one, one, one, one, np.ones((40, 1)), features=features)
     space = KernelSpace.fit(inputs)
     found = space.left_out_leverage(inputs)
     z = np.column_stack([np.ones(40), (features - space.centre[:3]) / space.spread[:3]])

@@ -14,7 +14,6 @@ def rows_of(x, y, *, groups=None, weights=None, centre=None):
         centre=np.zeros(n) if centre is None else centre,
         groups=np.array([f"A{i // 2}B" for i in range(n)]) if groups is None else groups,
         weights=np.ones(n) if weights is None else weights,
-        n_atoms=np.full(n, 4.0),
         fractions=np.zeros((n, 118)),
     )
 

@@ -20,7 +20,7 @@ def make(
     composition = rng.integers(0, n_compositions, n)
     leverage = np.exp(rng.normal(-3, 0.8, n))
     support = 0.05 * np.sqrt(leverage) * np.exp(rng.normal(0, 0.4, n))
-    n_atoms = rng.integers(1, 60, n).astype(float)
+    rng.integers(1, 60, n)  # keeps the draws below where they were
     log_elements = element_spread * rng.standard_normal(N_ELEMENTS)
     draw = rng.standard_normal(n) if noise == "normal" else rng.standard_t(3, n)
     features = rng.standard_normal((n, 5)) * [1.0, 10.0, 0.1, 1.0, 0.0]  # the last is constant
@@ -30,7 +30,6 @@ def make(
         leverage=leverage,
         epistemic_std=0.01 * np.sqrt(leverage),
         fractions=table[composition],
-        n_atoms=n_atoms,
         features=features,
     )
     log_sigma = support_slope * np.log(support / np.median(support)) + inputs.fractions @ log_elements

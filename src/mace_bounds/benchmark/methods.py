@@ -172,13 +172,12 @@ def _plain(rows: FeatureRows, head: CalibratedHead, split: Split) -> BaselineRow
         centre=head.intervals(rows).centre,
         groups=rows.table[split.config.split_by].to_numpy(dtype=str),
         weights=row_weights(rows, split.config),
-        n_atoms=design.n_atoms,
         fractions=design.fractions,
     )
 
 
 def _design(rows: BaselineRows, config: FitConfig) -> DesignRows:
-    return DesignRows(rows.x, rows.fractions, rows.n_atoms, config.composition)
+    return DesignRows(rows.x, rows.fractions, config.composition)
 
 
 def _without_labels(rows: BaselineRows) -> BaselineRows:

@@ -182,7 +182,7 @@ class CalibratedHead:
         sigma = self.scale.sigma(inputs)
         centre = self.centre.residual(pops.mean, design.fractions)
         cells = chemistry_classes(rows.table["elements"].tolist())
-        groups = conformal_groups(cells, design.fractions, design.n_atoms)
+        groups = conformal_groups(cells, design.fractions)
         by_fold = [fold.centre_and_sigma(design) for fold in self.folds] or [(centre, sigma)]
         fold_centre, fold_sigma = (np.stack(part) for part in zip(*by_fold, strict=True))
         bounds = [self.conformal.bounds(fold_centre, fold_sigma, groups, level) for level in self.levels]

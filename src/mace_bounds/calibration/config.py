@@ -15,7 +15,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "none": (),
     "chemistry": ("chemistry",),
     "elements": ("element",),
-    "all": ("chemistry", "element", "size"),
+    "all": ("chemistry", "element"),
 }
 """Cells with quantiles of their own, by the name of the choice."""
 
@@ -56,7 +56,8 @@ class FitConfig:
     signed : bool
         Lower and upper bounds from quantiles of their own; a level then needs twice the compositions.
     groups : {"none", "chemistry", "elements", "all"}
-        What gets quantiles of its own from 200 rows on: nothing, chemistry classes, elements, or these and size bins.
+        What gets quantiles of its own from 200 rows on: nothing, chemistry classes, elements, or both. (No size of the
+        cell: the same crystal has the same bounds in all its cells.)
         A row of several gets the widest, so that what is promised holds for each, and more than that overall.
     quantity : str
         What the labels are. A head keeps it, bounds nothing else, and is refused for labels of another quantity.

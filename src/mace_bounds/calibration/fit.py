@@ -268,7 +268,7 @@ def _layer(
     used = scores if config.signed else np.abs(scores)
     layer = conformal_layer(
         LeftOutScores(used, folds, config.signed, row_weights(rows, config)),
-        conformal_groups(chemistry, design.fractions, design.n_atoms, GROUPS[config.groups]),
+        conformal_groups(chemistry, design.fractions, GROUPS[config.groups]),
         config.levels,
         clusters=rows.table[config.split_by].to_numpy(dtype=str),
     )

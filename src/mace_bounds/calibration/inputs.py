@@ -43,7 +43,6 @@ class ScaleInputs:
     epistemic_std: NDArray[np.float64]  # shape (n,): standard deviation from the weights' posterior, eV/atom
     # shape (n, n_elements): atomic fractions in the order of the model's elements; rows sum to one
     fractions: NDArray[np.float64]
-    n_atoms: NDArray[np.float64]  # shape (n,): atoms in the cell
     # shape (n, p): the model's features per atom, as they are; no columns if not given
     features: NDArray[np.float64] | None = None
     # shape (n,): standard deviation of the ellipsoid posterior, eV/atom, where the head has one
@@ -53,16 +52,16 @@ class ScaleInputs:
         for name in self._given():
             array = np.asarray(getattr(self, name), dtype=np.float64)
             dimensions = 2 if name in _TABLES else 1
-            if array.ndim != dimensions or len(array) != len(self.n_atoms):
+            if array.ndim != dimensions or len(array) != len(self):
                 raise HeadError(
-                    f"{name} has the shape {array.shape}, and there are {len(self.n_atoms)} rows; align them."
+                    f"{name} has the shape {array.shape}, and there are {len(self)} rows; align them."
                 )
             if not np.all(np.isfinite(array)) or (name != "features" and np.any(array < 0)):
                 raise HeadError(f"{name} has values that are not finite or below zero; drop those rows.")
             object.__setattr__(self, name, array)
 
     def __len__(self) -> int:
-        return len(self.n_atoms)
+        return len(self.support_width)
 
     def _given(self) -> list[str]:
         names = [field.name for field in fields(self)]
@@ -84,11 +83,14 @@ class ScaleInputs:
 
     def width_names(self) -> list[str]:
         """Return the names of the columns of :meth:`widths`."""
-        base = ["support_width", "box_std", "leverage", "n_atoms"]
+        base = ["support_width", "box_std", "leverage"]
         return base if self.ellipsoid_std is None else [*base, "ellipsoid_std"]
 
     def widths(self) -> NDArray[np.float64]:
-        """Return support, box, leverage, size and, where there is one, ellipsoid, shape (n, 4 or 5)."""
+        """Return support, box, leverage and, where there is one, ellipsoid, shape (n, 3 or 4).
+
+        All are of energies per atom: nothing here may depend on the choice of the cell of a crystal.
+        """
         return np.column_stack([getattr(self, name) for name in self.width_names()])
 
     def floors(self) -> NDArray[np.float64]:
@@ -203,7 +205,6 @@ class DesignRows:
     # ``composition``
     x: NDArray[np.float64]
     fractions: NDArray[np.float64]  # shape (n, 118): atomic fractions
-    n_atoms: NDArray[np.float64]  # shape (n,): atoms in the cell
     composition: bool  # whether the fractions are columns of ``x``
 
     @property
@@ -213,7 +214,7 @@ class DesignRows:
 
     def take(self, rows: NDArray[np.bool_]) -> DesignRows:
         """The rows where a mask is true."""
-        return DesignRows(self.x[rows], self.fractions[rows], self.n_atoms[rows], self.composition)
+        return DesignRows(self.x[rows], self.fractions[rows], self.composition)
 
 
 def head_inputs(rows: FeatureRows, *, composition: bool) -> DesignRows:
@@ -221,7 +222,7 @@ def head_inputs(rows: FeatureRows, *, composition: bool) -> DesignRows:
     fractions = atomic_fractions(rows.table["elements"].tolist(), rows.table["counts"].tolist())
     n_atoms = rows.table["n_atoms"].to_numpy(dtype=np.float64)
     x = design_matrix(rows.features, n_atoms, fractions, composition=composition)
-    return DesignRows(x, fractions, n_atoms, composition)
+    return DesignRows(x, fractions, composition)
 
 
 def scale_inputs(pops: PopsPrediction, rows: DesignRows) -> ScaleInputs:
@@ -232,7 +233,6 @@ def scale_inputs(pops: PopsPrediction, rows: DesignRows) -> ScaleInputs:
         leverage=pops.leverage,
         epistemic_std=pops.epistemic_std,
         fractions=rows.fractions,
-        n_atoms=rows.n_atoms,
         features=rows.features,
         ellipsoid_std=None if np.isnan(pops.ellipsoid_std).any() else pops.ellipsoid_std,
     )

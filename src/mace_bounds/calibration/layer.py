@@ -19,7 +19,7 @@ from mace_bounds.calibration.novelty import NoveltyGrades
 from mace_bounds.errors import HeadError
 from mace_bounds.head import PopsPrediction
 from mace_bounds.levels import LEVELS, Levels
-from mace_bounds.metrics import Labels, Membership, fraction_membership, membership, size_bins
+from mace_bounds.metrics import Labels, Membership, fraction_membership, membership
 
 MINIMUM_CELL = 200
 """Rows that a cell needs for quantiles of its own."""
@@ -203,7 +203,7 @@ def conformal_layer(
     )
 
 
-GROUP_KINDS = ("chemistry", "element", "size")
+GROUP_KINDS = ("chemistry", "element")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -255,16 +255,14 @@ class Intervals:
 def conformal_groups(
     chemistry: NDArray[np.str_],
     fractions: NDArray[np.float64],
-    n_atoms: NDArray[np.float64],
     kinds: Sequence[str] = GROUP_KINDS,
 ) -> Membership:
-    """Cells of each row by chemistry class, element (``Z8``) and size bin: what a new structure tells of itself."""
+    """Cells of each row by chemistry class and element (``Z8``): what a new structure tells of itself."""
     parts = {
         "chemistry": membership(chemistry),
         "element": fraction_membership(fractions, [f"Z{z}" for z in range(1, fractions.shape[1] + 1)]),
-        "size": membership(size_bins(n_atoms)),
     }
     chosen = [parts[kind] for kind in kinds]
     names = tuple(name for part in chosen for name in part.names)
-    nothing = np.zeros((len(n_atoms), 0), dtype=np.bool_)
+    nothing = np.zeros((len(fractions), 0), dtype=np.bool_)
     return Membership(names, np.concatenate([nothing, *(part.matrix for part in chosen)], axis=1))

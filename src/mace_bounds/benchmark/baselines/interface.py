@@ -13,7 +13,7 @@ from mace_bounds.errors import HeadError
 from mace_bounds.head import Design, PopsConfig, TsqrFactor, make_design
 from mace_bounds.structures import composition_key
 
-_PER_ROW = ("y", "centre", "groups", "weights", "n_atoms")
+_PER_ROW = ("y", "centre", "groups", "weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,6 @@ class BaselineRows:
     centre: NDArray[np.float64]
     groups: NDArray[np.str_]  # shape (n,): compositions: rows that must not be split between folds
     weights: NDArray[np.float64]  # shape (n,): not negative; rows of weight zero take no part in a fit
-    n_atoms: NDArray[np.float64]  # shape (n,): Sizes
     fractions: NDArray[np.float64]  # shape (n, 118): atomic fractions
 
     def __post_init__(self) -> None:
@@ -133,7 +132,7 @@ def training_rows(rows: BaselineRows) -> BaselineRows:
     if not np.isfinite(kept.y).all():
         raise HeadError("a label of the fit is NaN or infinite; drop such rows.")
     mixed = kept.x @ np.cos(np.arange(1.0, kept.x.shape[1] + 1.0))
-    order = np.lexsort((mixed, kept.centre, kept.weights, kept.n_atoms, kept.y, kept.groups))
+    order = np.lexsort((mixed, kept.centre, kept.weights, kept.y, kept.groups))
     kept = kept.take(order)
     return replace(kept, weights=kept.weights / kept.weights.mean())
 
