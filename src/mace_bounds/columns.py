@@ -212,6 +212,11 @@ FLAGS = {
         Flag("duplicate_id", "another structure of the source has the same id, so a number was added to it"),
         Flag("charged_cell", "its source gives the cell a charge: the energy is that of no neutral crystal"),
         Flag("isolated_atoms", "holds an atom without a neighbour within 6 Å"),
+        Flag(
+            "close_atoms",
+            "two atoms are closer than half the sum of their covalent radii; check the structure",
+        ),
+        Flag("vacuum", "a slab, wire or molecule in a box; the bounds were measured on dense crystals"),
         Flag("yb_3_potential", "holds Yb, for which the Materials Project changed its pseudopotential"),
         Flag("licence_by_nc", "comes under a licence that excludes commercial use"),
         Flag("symmetry_assumed", "its CIF leaves its symmetry open; P1 or the standard setting was assumed"),

@@ -1,6 +1,6 @@
 """Anything that holds crystals to checked records: readers, labels, symmetry."""
 
-from mace_bounds.structures.check import check, reduced_cell, structure_flags
+from mace_bounds.structures.check import check, reduced_cell
 from mace_bounds.structures.compositions import composition_key, composition_keys, compositions_in
 from mace_bounds.structures.containers import unpacked
 from mace_bounds.structures.crystal import Crystal
@@ -24,6 +24,7 @@ from mace_bounds.structures.labels import (
 )
 from mace_bounds.structures.reader import read
 from mace_bounds.structures.record import Record, Source, StructureLike
+from mace_bounds.structures.surroundings import structure_flags
 from mace_bounds.structures.symmetry import crystal_system, space_group
 from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
 

@@ -27,6 +27,7 @@ MAX_POSITION_ANGSTROM = 1e5
 MIN_VOLUME_CUBIC_ANGSTROM = 0.1
 NEIGHBOUR_RADIUS_ANGSTROM = 6.0
 MAX_NEIGHBOURS = 2_000
+_LARGEST_BOND_ANGSTROM = 2.6  # half the sum of the two largest covalent radii: what close atoms are judged by
 _MIN_FLATNESS = 1e-6  # volume over the product of the lengths; flatter cells lose all digits
 _PAIRS_PER_CHUNK = 500_000
 _TIE = 1e-9
@@ -34,7 +35,7 @@ _NEXT_IMAGES = np.array(list(product((-1, 0, 1), repeat=3)), dtype=np.float64)
 _NO_IMAGE = np.zeros((1, 3))
 
 
-def check(crystal: Crystal, *, elements: AbstractSet[int] | None = None, max_atoms: int = 500) -> None:
+def check(crystal: Crystal, *, elements: AbstractSet[int] | None = None, max_atoms: int = 500) -> float:
     """Refuse a crystal that cannot be scored, in one sentence.
 
     Parameters
@@ -45,6 +46,11 @@ def check(crystal: Crystal, *, elements: AbstractSet[int] | None = None, max_ato
         Atomic numbers that the model knows; None accepts all.
     max_atoms : int
         Largest number of atoms in the cell.
+
+    Returns
+    -------
+    float
+        The shortest distance between two atoms, periodic images included, Å.
 
     Raises
     ------
@@ -64,29 +70,12 @@ def check(crystal: Crystal, *, elements: AbstractSet[int] | None = None, max_ato
     _check_numbers(crystal)
     cell = reduced_cell(crystal.cell)
     _check_density(crystal)
-    _check_distances(crystal.positions, cell)
+    return _shortest_distance(crystal.positions, cell)
 
 
 def too_many_atoms(n_atoms: int, max_atoms: int) -> str:
     """Return the sentence that refuses a structure with more atoms than the limit."""
     return f"the structure has {n_atoms} atoms, more than {max_atoms}; raise --max-atoms to accept it."
-
-
-def structure_flags(crystal: Crystal) -> tuple[str, ...]:
-    """Return ``("isolated_atoms",)`` if some atom of a checked crystal has no neighbour within 6 Å."""
-    if crystal.volume / len(crystal.numbers) < 100.0:  # even a body-centred gas has neighbours within 6 Å
-        return ()
-    cell = reduced_cell(crystal.cell)
-    if np.linalg.norm(cell[0]) < NEIGHBOUR_RADIUS_ANGSTROM:
-        return ()
-    inverse, steps = np.linalg.inv(cell), _NEXT_IMAGES @ cell
-    for i in range(len(crystal.positions)):
-        difference = np.delete(crystal.positions, i, axis=0) - crystal.positions[i]
-        difference -= np.rint(difference @ inverse) @ cell
-        distances = np.linalg.norm(difference[:, None] + steps[None], axis=-1)
-        if distances.size == 0 or distances.min() > NEIGHBOUR_RADIUS_ANGSTROM:
-            return ("isolated_atoms",)
-    return ()
 
 
 def reduced_cell(cell: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -171,8 +160,8 @@ def _check_density(crystal: Crystal) -> None:
         )
 
 
-def _check_distances(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> None:
-    """Refuse pairs closer than the limit; in a reduced cell only the next images can matter."""
+def _shortest_distance(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> float:
+    """The shortest distance; refuses pairs closer than the limit. In a reduced cell only the next images matter."""
     own = math.sqrt(cell[0] @ cell[0])  # the first vector of a reduced cell is the shortest of the lattice
     if own < MIN_DISTANCE_ANGSTROM:
         raise StructureError(
@@ -181,11 +170,12 @@ def _check_distances(positions: NDArray[np.float64], cell: NDArray[np.float64]) 
         )
     n = len(positions)
     if n < 2:
-        return
+        return own
     inverse = np.linalg.inv(cell)
     thinnest = 1.0 / math.sqrt((inverse * inverse).sum(axis=0).max())  # smallest distance of lattice planes
-    # in a cell thicker than twice the limit, a pair that is too close is its own nearest wrapped image
-    steps = _NO_IMAGE if thinnest > 2.1 * MIN_DISTANCE_ANGSTROM else _NEXT_IMAGES @ cell
+    # in a cell thicker than twice the distance, a pair that is close is its own nearest wrapped image
+    steps = _NO_IMAGE if thinnest > 2.1 * _LARGEST_BOND_ANGSTROM else _NEXT_IMAGES @ cell
+    shortest = own
     rows = max(1, _PAIRS_PER_CHUNK // (n * len(steps)))
     for start in range(0, n - 1, rows):
         stop = min(start + rows, n)
@@ -201,3 +191,5 @@ def _check_distances(positions: NDArray[np.float64], cell: NDArray[np.float64]) 
                 f"two atoms are {np.sqrt(worst):.3g} Å apart, less than {MIN_DISTANCE_ANGSTROM:g} Å; remove duplicate "
                 "or overlapping atoms."
             )
+        shortest = min(shortest, math.sqrt(worst))
+    return shortest

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_bounds.errors import SourceError, StructureError
 from mace_bounds.structures import containers, files
-from mace_bounds.structures.check import check, structure_flags
+from mace_bounds.structures.check import check
 from mace_bounds.structures.containers import Part, on_disk, parts_of
 from mace_bounds.structures.formats import FORMATS, ReadOptions, format_of, help_text, sniff
 from mace_bounds.structures.formats.foreign import refuse_foreign_content, refuse_foreign_name
 from mace_bounds.structures.formats.objects import CONVERT, is_object, records_of_object
 from mace_bounds.structures.labels import guard_energy_key
 from mace_bounds.structures.record import Record
+from mace_bounds.structures.surroundings import structure_flags
 from mace_bounds.structures.text import UniqueNames, clean, one_line
 
 if TYPE_CHECKING:
@@ -111,10 +112,10 @@ def _checked(record: Record, max_atoms: int, elements: AbstractSet[int] | None) 
     if record.crystal is None or record.reason is not None:
         return replace(record, crystal=None, reason=record.reason or NO_STRUCTURE)
     try:
-        check(record.crystal, elements=elements, max_atoms=max_atoms)
+        shortest = check(record.crystal, elements=elements, max_atoms=max_atoms)
     except StructureError as error:
         return replace(record, crystal=None, reason=str(error))
-    flags = structure_flags(record.crystal)
+    flags = structure_flags(record.crystal, shortest)
     if record.energy_ev is not None and len(record.crystal.numbers) == 1 and "isolated_atoms" in flags:
         record = replace(record, energy_ev=None, label_kind=None, label_reason=ISOLATED_ATOM)
     extra = tuple(flag for flag in flags if flag not in record.flags)

@@ -1,0 +1,126 @@
+"""What is odd about where the atoms of a crystal sit: atoms alone, atoms in one another, empty space."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase.data import covalent_radii
+
+from mace_bounds.structures.check import NEIGHBOUR_RADIUS_ANGSTROM, reduced_cell
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mace_bounds.structures.crystal import Crystal
+
+CLOSE_SHARE = 0.5
+"""Atoms closer than this share of the sum of their covalent radii are flagged. Of 7,000 crystals of four databases none
+was closer, and only cells under extreme pressure came near."""
+
+EMPTY_DISTANCE_ANGSTROM = 2.5
+"""A point farther than this from the covalent sphere of every atom is empty; no point of a dense crystal is."""
+
+EMPTY_SHARE = 0.05
+"""Cells of which more than this share is empty are flagged."""
+
+_LARGEST_RADIUS = float(np.nanmax(covalent_radii))
+_GRID_ANGSTROM = 1.0
+_MOST_POINTS = 24  # along a lattice vector: a coarser grid is enough where a cell is large
+_DENSE = 2.0  # cells with less volume than this times that of the covalent spheres hold no vacuum
+
+
+def structure_flags(crystal: Crystal, shortest_angstrom: float = 0.0) -> tuple[str, ...]:
+    """Flags of a crystal that the model can compute, but that is unlike the crystals that bounds are measured on.
+
+    Parameters
+    ----------
+    crystal : Crystal
+        A crystal that :func:`~mace_bounds.structures.check` accepts.
+    shortest_angstrom : float
+        Its shortest distance between atoms, Å, where known: it saves a search.
+
+    Returns
+    -------
+    tuple of str
+        ``isolated_atoms`` (an atom without a neighbour within 6 Å), ``close_atoms`` (two atoms closer than half the
+        sum of their covalent radii), ``vacuum`` (more than 5 % of the cell is farther than 2.5 Å from the covalent
+        spheres of all atoms: slabs, wires, molecules in a box). Radii: Cordero et al., Dalton Trans. 2008, 2832.
+    """
+    radii = covalent_radii[crystal.numbers]
+    spheres = 4.0 / 3.0 * np.pi * float((radii**3).sum())
+    loose = crystal.volume > _DENSE * spheres
+    tight = shortest_angstrom < 2.0 * CLOSE_SHARE * float(radii.max())
+    alone = crystal.volume / len(radii) >= 100.0  # even a body-centred gas of less has neighbours within 6 Å
+    if not (loose or tight or alone):
+        return ()
+    cell = reduced_cell(crystal.cell)
+    found = {
+        "isolated_atoms": alone and _isolated(crystal.positions, cell),
+        "close_atoms": tight and _close(crystal.positions, cell, radii),
+        "vacuum": loose and _empty_share(crystal.positions, cell, radii) > EMPTY_SHARE,
+    }
+    return tuple(flag for flag, there in found.items() if there)
+
+
+def _isolated(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> bool:
+    images, _ = _images(positions, cell, NEIGHBOUR_RADIUS_ANGSTROM)
+    return bool(
+        _distances(images, _wrapped(positions, cell), 2, NEIGHBOUR_RADIUS_ANGSTROM)[0][:, 1].max() == np.inf
+    )
+
+
+def _close(positions: NDArray[np.float64], cell: NDArray[np.float64], radii: NDArray[np.float64]) -> bool:
+    reach = 2.0 * CLOSE_SHARE * float(radii.max())
+    images, atoms = _images(positions, cell, reach)
+    distances, neighbours = _distances(images, _wrapped(positions, cell), 8, reach)
+    there = np.isfinite(distances[:, 1:])
+    near = radii[atoms[np.where(there, neighbours[:, 1:], 0)]]
+    return bool((distances[:, 1:] < CLOSE_SHARE * (radii[:, None] + near))[there].any())
+
+
+def _empty_share(
+    positions: NDArray[np.float64], cell: NDArray[np.float64], radii: NDArray[np.float64]
+) -> float:
+    """Share of the cell's volume that is empty, on a grid."""
+    reach = EMPTY_DISTANCE_ANGSTROM + _LARGEST_RADIUS
+    images, atoms = _images(positions, cell, reach)
+    counts = np.clip(np.ceil(np.linalg.norm(cell, axis=1) / _GRID_ANGSTROM), 2, _MOST_POINTS).astype(int)
+    axes = [(np.arange(n) + 0.5) / n for n in counts]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3) @ cell
+    distances, neighbours = _distances(images, points, 8, reach)
+    there = np.isfinite(distances)
+    gaps = np.where(there, distances - radii[atoms[np.where(there, neighbours, 0)]], np.inf)
+    return float((gaps.min(axis=1) > EMPTY_DISTANCE_ANGSTROM).mean())
+
+
+def _wrapped(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    fractional = positions @ np.linalg.inv(cell)
+    return np.asarray((fractional - np.floor(fractional)) @ cell)
+
+
+def _images(
+    positions: NDArray[np.float64], cell: NDArray[np.float64], reach: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Atoms in the cell and around it as far as ``reach``, Å, and which atom of the cell each is."""
+    inverse = np.linalg.inv(cell)
+    fractional = positions @ inverse
+    fractional = fractional - np.floor(fractional)
+    margin = reach * np.linalg.norm(inverse, axis=0)  # over the distance between lattice planes
+    steps = np.array(
+        list(product(*(range(-n, n + 1) for n in np.ceil(margin).astype(int)))), dtype=np.float64
+    )
+    images = (steps[:, None] + fractional).reshape(-1, 3)
+    inside = ((images > -margin) & (images < 1.0 + margin)).all(axis=1)
+    return images[inside] @ cell, np.tile(np.arange(len(positions)), len(steps))[inside]
+
+
+def _distances(
+    images: NDArray[np.float64], points: NDArray[np.float64], most: int, reach: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distances from each point to the nearest ``most`` atoms within ``reach``, Å (inf where there are fewer)."""
+    from scipy.spatial import cKDTree  # half a second that other commands need not wait for
+
+    distances, neighbours = cKDTree(images).query(points, k=range(1, most + 1), distance_upper_bound=reach)
+    return distances, neighbours
