@@ -199,6 +199,14 @@ FLAGS = {
     for flag in (
         Flag("extrapolates", "far from the head's data; the stated coverage was not measured there"),
         Flag("unseen_element", "holds an element that the head has not been fitted on"),
+        Flag(
+            "unusual_energy",
+            "the model's energy is beyond all that it gave for the crystals of the head's data",
+        ),
+        Flag(
+            "no_useful_bound",
+            "its bounds are wider than all energies in the head's data differ: they say nothing",
+        ),
         Flag("unseen_pair", "two of its elements never met in a structure that the head was fitted on"),
         Flag(
             "in_training",

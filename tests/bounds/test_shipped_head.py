@@ -3,7 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from ase.build import bulk
+from ase import Atoms
+from ase.build import bulk, fcc111
+from pymatgen.core import Lattice
+from pymatgen.core import Structure as PymatgenStructure
 
 from mace_bounds.bounds import BoundsPredictor, find_head, load_head
 from mace_bounds.columns import GRADES
@@ -35,6 +38,77 @@ def test_it_bounds_crystals(predictor):
     # crystals of the textbook: bounds that say something, about a model that is not far off
     assert (wide["upper_mev_per_atom"] - wide["lower_mev_per_atom"] < 1500).all()
     assert not wide["flags"].str.contains("extrapolates|unseen_element").any()
+
+
+def same_crystal_in_other_cells(structure):
+    """Cells of one crystal: pymatgen's and ase's own, and hand-made ones."""
+    primitive, niggli = structure.get_primitive_structure(), structure.get_reduced_structure("niggli")
+    left = structure.copy()
+    left.make_supercell([[0, 1, 0], [1, 0, 0], [0, 0, 1]])  # two vectors swapped: left-handed
+    skewed = structure * [[1, 1, 0], [0, 1, 0], [0, -1, 1]]
+    permuted = type(structure).from_sites(list(structure)[::-1])
+    moved = structure.copy()
+    moved.translate_sites(range(len(moved)), [0.37, 0.11, 0.83], to_unit_cell=False)
+    return {
+        "primitive": primitive,
+        "niggli": niggli,
+        "left-handed": left,
+        "skewed": skewed,
+        "permuted": permuted,
+        "moved": moved,
+        "supercell 2x1x1": structure * [2, 1, 1],
+        "supercell 2x2x2": structure * [2, 2, 2],
+    }
+
+
+@pytest.mark.parametrize("name", ["Si", "LiFePO4", "CsPbI3"])
+def test_the_same_crystal_has_the_same_bounds_in_all_its_cells(predictor, name):
+    """To 1e-6 meV/atom in float64; the energies themselves agree to some 1e-11 meV/atom."""
+    columns = [
+        *("expected_error_mev_per_atom", "std_mev_per_atom", "lower_mev_per_atom", "upper_mev_per_atom"),
+        *("support_lower_mev_per_atom", "support_upper_mev_per_atom"),
+    ]
+    structure = {
+        "Si": lambda: PymatgenStructure.from_spacegroup("Fd-3m", Lattice.cubic(5.43), ["Si"], [[0, 0, 0]]),
+        "LiFePO4": lambda: PymatgenStructure.from_spacegroup(
+            "Pnma",
+            Lattice.orthorhombic(10.33, 6.01, 4.69),
+            ["Li", "Fe", "P", "O", "O", "O"],
+            [
+                [0, 0, 0],
+                [0.282, 0.25, 0.975],
+                [0.095, 0.25, 0.418],
+                [0.097, 0.25, 0.743],
+                [0.457, 0.25, 0.206],
+                [0.166, 0.046, 0.285],
+            ],
+        ),
+        "CsPbI3": lambda: PymatgenStructure.from_spacegroup(
+            "Pm-3m", Lattice.cubic(6.29), ["Cs", "Pb", "I"], [[0.5, 0.5, 0.5], [0, 0, 0], [0.5, 0, 0]]
+        ),
+    }[name]()
+    cells = same_crystal_in_other_cells(structure)
+    table = predictor.predict([structure, *cells.values()], max_atoms=300)
+    assert table["reason"].isna().all()
+    first = table.iloc[0]
+    for cell, (_, row) in zip(cells, table.iloc[1:].iterrows(), strict=True):
+        for column in columns:
+            assert row[column] == pytest.approx(first[column], abs=1e-6), (cell, column)
+        assert row["flags"] == first["flags"]
+        assert row["novelty"] == pytest.approx(first["novelty"], rel=1e-6)
+
+
+def test_what_cannot_be_is_flagged_and_gets_no_bound_of_use(predictor):
+    gold = Atoms("Au2", positions=[[0, 0, 0], [0.6, 0, 0]], cell=np.eye(3) * 8, pbc=True)
+    slab = fcc111("Al", (1, 1, 1), a=4.05, vacuum=8.0)
+    slab.pbc = True
+    table = predictor.predict([gold, slab, bulk("Al", "fcc", 4.05)])
+    assert {"close_atoms", "unusual_energy"} <= set(table["flags"][0].split(";"))
+    assert "vacuum" in table["flags"][1]
+    assert "in_training" not in table["flags"][1]  # as the bulk is: nothing like it
+    assert not {"close_atoms", "vacuum", "unusual_energy", "no_useful_bound"} & set(
+        table["flags"][2].split(";")
+    )
 
 
 def test_grades_are_there_as_far_as_the_head_has_them(predictor):

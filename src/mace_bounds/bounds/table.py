@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.bounds.geometry import geometry_columns
-from mace_bounds.calibration import residual_ev_per_atom
+from mace_bounds.calibration import energy_over_fixed, residual_ev_per_atom
 from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, flag_names, frame, level_columns, names
 from mace_bounds.features import refused_rows
 from mace_bounds.levels import ONE_SIGMA
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 IN_TRAINING = "in_training"
 SUSPECT = "suspect_label"
 REFUSED_LABEL = "label_refused"
+_UNLIKE = {"extrapolates", "isolated_atoms", "close_atoms", "vacuum", "unusual_energy", "no_useful_bound"}
+"""A structure with one of these is nothing like those of its composition that the model was trained on."""
 _SHORT = 12
 """Hex digits of a digest in a table; the whole digest is in the footer of a Parquet file and in the head's card."""
 
@@ -121,7 +123,7 @@ def _table(
         columns["chemical_system"] = rows.table["chemical_system"].to_numpy()
         columns |= geometry_columns(rows.table)
     columns |= {name: _filled(column, good) for name, column in values.items()}
-    columns["flags"] = _flags(rows, good, intervals, error, training_keys)
+    columns["flags"] = _flags(rows, good, _raised(scored, head, intervals, level, error), training_keys)
     columns |= {name: np.full(len(good), value) for name, value in provenance(head, level).items()}
     chosen = [*BOUNDS, *MEASURED, *level_columns(head.levels)] if detailed else [*BOUNDS]
     return frame({name: columns[name] for name in names(chosen)})
@@ -205,26 +207,41 @@ def _filled(column: NDArray[Any], good: NDArray[np.bool_]) -> NDArray[Any]:
     return out
 
 
+def _raised(
+    scored: FeatureRows,
+    head: CalibratedHead,
+    intervals: Intervals,
+    level: float,
+    error: NDArray[np.float64],
+) -> dict[str, NDArray[np.bool_]]:
+    """Flags that come from the head, shape (n,) each, for rows that have features."""
+    novelty = intervals.novelty
+    lower, upper = intervals.at(level)
+    lowest, highest = head.energy_range_ev_per_atom
+    energy = energy_over_fixed(scored)
+    return {
+        "unseen_element": intervals.unseen,
+        "extrapolates": intervals.extrapolates,
+        "unseen_pair": np.zeros(len(error), dtype=bool) if novelty is None else novelty.unseen_pair,
+        "unusual_energy": (energy < lowest) | (energy > highest),
+        "no_useful_bound": upper - lower > highest - lowest,
+        SUSPECT: np.array([not np.isnan(e) and suspect_label(e) for e in error], dtype=bool),
+    }
+
+
 def _flags(
     rows: FeatureRows,
     good: NDArray[np.bool_],
-    intervals: Intervals,
-    error: NDArray[np.float64],
+    raised: dict[str, NDArray[np.bool_]],
     training_keys: NDArray[np.uint64] | None,
 ) -> list[str]:
     """The record's own flags, and what the head adds to them, joined by ``;``."""
     flags = [[str(flag) for flag in given] for given in rows.table["flags"]]
-    novelty = intervals.novelty
-    raised = {
-        "unseen_element": intervals.unseen,
-        "extrapolates": intervals.extrapolates,
-        "unseen_pair": np.zeros(len(error), dtype=bool) if novelty is None else novelty.unseen_pair,
-        SUSPECT: np.array([not np.isnan(e) and suspect_label(e) for e in error], dtype=bool),
-    }
     for k, place in enumerate(np.flatnonzero(good)):
         flags[place] += [flag for flag, mask in raised.items() if mask[k]]
     for place in np.flatnonzero(compositions_in(rows.table["formula"].tolist(), training_keys) & good):
-        flags[place].append(IN_TRAINING)
+        if _UNLIKE.isdisjoint(flags[place]):
+            flags[place].append(IN_TRAINING)
     for row, reason in zip(flags, rows.table["label_reason"], strict=True):
         if isinstance(reason, str):
             row.append(REFUSED_LABEL)

@@ -18,7 +18,13 @@ from mace_bounds.calibration.fit import (
     row_weights,
     usable_rows,
 )
-from mace_bounds.calibration.inputs import DesignRows, ScaleInputs, head_inputs, scale_inputs
+from mace_bounds.calibration.inputs import (
+    DesignRows,
+    ScaleInputs,
+    energy_over_fixed,
+    head_inputs,
+    scale_inputs,
+)
 from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_layer
 from mace_bounds.calibration.novelty import GRADES, Novelty, NoveltyGrades
@@ -53,6 +59,7 @@ __all__ = [
     "cross_fit",
     "cv_plus_bounds",
     "cv_plus_level",
+    "energy_over_fixed",
     "fit_head",
     "fit_novelty",
     "fit_scale",

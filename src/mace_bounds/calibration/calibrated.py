@@ -94,6 +94,9 @@ class CalibratedHead:
         Heads that left the scores out; none where a calibration split did.
     leverage_limit : float
         Largest leverage of a composition left out in cross-fitting.
+    energy_range_ev_per_atom : tuple of float
+        Smallest and largest energy that the model gave a row of the head's data, over its fixed part, eV/atom; see
+        :func:`energy_over_fixed`.
     fit_compositions, calibration_compositions : ndarray of uint64
         Keys of the compositions that were used, sorted.
     provenance : dict
@@ -113,6 +116,7 @@ class CalibratedHead:
     conformal: ConformalLayer
     folds: tuple[FoldHead, ...]
     leverage_limit: float
+    energy_range_ev_per_atom: tuple[float, float]
     fit_compositions: NDArray[np.uint64]
     calibration_compositions: NDArray[np.uint64]
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -254,6 +258,7 @@ class CalibratedHead:
             "layer": self.conformal.to_config(),
             "folds": [fold.to_config() for fold in self.folds],
             "leverage_limit": self.leverage_limit,
+            "energy_range_ev_per_atom": list(self.energy_range_ev_per_atom),
             "provenance": self.provenance,
         }
         if self.novelty is not None:
@@ -289,6 +294,7 @@ def load_head(folder: str | Path) -> CalibratedHead:
                 for i, fold in enumerate(config["folds"])
             ),
             leverage_limit=checked.leverage_limit,
+            energy_range_ev_per_atom=checked.energy_range_ev_per_atom,
             fit_compositions=tensors["fit_compositions"].view(np.uint64),
             calibration_compositions=tensors["calibration_compositions"].view(np.uint64),
             provenance=dict(config["provenance"]),

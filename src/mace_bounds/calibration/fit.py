@@ -12,7 +12,7 @@ from mace_bounds.calibration.calibrated import CalibratedHead, FoldHead
 from mace_bounds.calibration.centre import Centre, select_centre
 from mace_bounds.calibration.config import GROUPS, FitConfig
 from mace_bounds.calibration.conformal import LeftOutScores
-from mace_bounds.calibration.inputs import head_inputs, scale_inputs
+from mace_bounds.calibration.inputs import energy_over_fixed, head_inputs, scale_inputs
 from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, conformal_groups, conformal_layer
 from mace_bounds.calibration.novelty_fit import measured_novelty
@@ -153,6 +153,7 @@ def fit_head(
             layer, folds = cross_layer(fit, config)
         else:
             layer, folds = split_layer(FoldHead(pops, centre, scale), calibration, config), ()
+    energies = energy_over_fixed(kept)[splits != "test"]
     identity = HeadIdentity(
         model=manifest.model,
         model_digest=manifest.model_digest,
@@ -171,6 +172,7 @@ def fit_head(
         conformal=layer,
         folds=folds,
         leverage_limit=limit,
+        energy_range_ev_per_atom=(float(energies.min()), float(energies.max())),
         fit_compositions=composition_keys(fit.table["formula"].tolist()),
         calibration_compositions=composition_keys(calibration.table["formula"].tolist()),
         provenance={
@@ -237,7 +239,7 @@ def kept_rows(
         by = np.full(len(error), -1)
         by[fit] = outer_folds(rows.table[config.split_by].to_numpy(dtype=str)[fit], config)
         chemistry = chemistry_classes(rows.table["elements"].tolist())
-        groups = conformal_groups(chemistry, design.fractions, design.n_atoms)
+        groups = conformal_groups(chemistry, design.fractions)
         for k, fold in enumerate(head.folds):
             held = by == k
             centre, sigma[held] = fold.centre_and_sigma(design.take(held))

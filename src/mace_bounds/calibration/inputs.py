@@ -225,6 +225,17 @@ def head_inputs(rows: FeatureRows, *, composition: bool) -> DesignRows:
     return DesignRows(x, fractions, composition)
 
 
+def energy_over_fixed(rows: FeatureRows) -> NDArray[np.float64]:
+    """What the model's energy is over its fixed part (atomic references, pair repulsion), shape (n,), eV/atom.
+
+    It is of one size for all elements, so that absurd energies stand out.
+    """
+    table = rows.table
+    return ((table["energy_model_ev"] - table["fixed_energy_ev"]) / table["n_atoms"]).to_numpy(
+        dtype=np.float64
+    )
+
+
 def scale_inputs(pops: PopsPrediction, rows: DesignRows) -> ScaleInputs:
     """Pick what the scale sees from the rows and what the POPS head predicts of them."""
     return ScaleInputs(

@@ -41,7 +41,7 @@ _KERNEL: Shapes = {
 _LARGEST_LOG = 300.0  # the ceiling of the scale cuts long before; this only keeps exp finite
 WIDTH = "width of the posterior"
 # widths that measure the same, whose coefficients share one effect
-_GROUPS = {"support_width": WIDTH, "box_std": WIDTH, "ellipsoid_std": WIDTH, "n_atoms": "size of the cell"}
+_GROUPS = {"support_width": WIDTH, "box_std": WIDTH, "ellipsoid_std": WIDTH}
 
 
 @dataclass(frozen=True, eq=False)

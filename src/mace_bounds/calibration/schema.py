@@ -150,6 +150,7 @@ class HeadConfig:
     layer: _Layer
     folds: list[_Fold]
     leverage_limit: float
+    energy_range_ev_per_atom: tuple[float, float]
     provenance: HeadProvenance
     novelty: _Novelty | None = None
 
@@ -198,6 +199,9 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]], config: HeadConfig) -> No
         read_tensor(tensors, name, (None,), "i")
     if not 0 < config.leverage_limit < np.inf:
         raise HeadError("the head's leverage_limit is not positive; fit or download it again.")
+    low, high = config.energy_range_ev_per_atom
+    if not -np.inf < low <= high < np.inf:
+        raise HeadError("the head's energy_range_ev_per_atom is no range; fit or download it again.")
     if config.novelty is not None:
         _check_novelty(tensors_under(tensors, "novelty"), config.novelty, n)
     if kept := tensors_under(tensors, "kept_rows"):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mace_bounds.pipeline import BuildResult, Plan
 
 MAX_GROUPS = 16
+NO_BOUND = "none of use"
 """Groups that a table of coverage shows, those of lowest coverage first."""
 SHOWN_LEVEL = 0.95
 
@@ -82,10 +83,10 @@ def _print_card(row: dict[str, Any], level: float) -> None:
         ("E_model", f"{energy:.4f} eV", f"{energy / n_atoms:.4f} eV/atom"),
         (
             f"E_DFT, {percent(level)} % bounds",
-            (f"{low:.4f} to {high:.4f} eV", "bold"),
-            f"{low / n_atoms:.4f} to {high / n_atoms:.4f} eV/atom",
+            (f"{low:.4f} to {high:.4f} eV", "bold") if _useful(row) else (NO_BOUND, "bold"),
+            f"{low / n_atoms:.4f} to {high / n_atoms:.4f} eV/atom" if _useful(row) else "",
         ),
-        ("E_DFT − E_model", (f"{_interval(row)} meV/atom", "bold"), "lower to upper bound"),
+        ("E_DFT − E_model", (_interval(row, " meV/atom"), "bold"), "lower to upper bound"),
         (
             "expected error",
             f"{row['expected_error_mev_per_atom']:+.1f} meV/atom",
@@ -115,7 +116,7 @@ def _bounds_sheet(table: pd.DataFrame, level: float) -> Sheet:
             str(row["formula"]),
             f"{int(row['n_atoms'])}",
             f"{row['energy_model_ev']:.3f}",
-            f"{row['energy_lower_ev']:.3f} to {row['energy_upper_ev']:.3f}",
+            f"{row['energy_lower_ev']:.3f} to {row['energy_upper_ev']:.3f}" if _useful(row) else "",
             _interval(row),
             *([_error(row)] if labelled else []),
             _flags(row),
@@ -128,8 +129,14 @@ def _error(row: dict[str, Any]) -> Part:
     return "" if error is None else (f"{error:+.0f}", "" if row["inside"] else "red")
 
 
-def _interval(row: dict[str, Any]) -> str:
-    return f"{row['lower_mev_per_atom']:+.0f} to {row['upper_mev_per_atom']:+.0f}"
+def _useful(row: dict[str, Any]) -> bool:
+    return "no_useful_bound" not in flag_names(row["flags"])
+
+
+def _interval(row: dict[str, Any], unit: str = "") -> str:
+    if not _useful(row):
+        return NO_BOUND
+    return f"{row['lower_mev_per_atom']:+.0f} to {row['upper_mev_per_atom']:+.0f}{unit}"
 
 
 def _flags(row: dict[str, Any]) -> Part:

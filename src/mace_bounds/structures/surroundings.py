@@ -122,5 +122,5 @@ def _distances(
     """Distances from each point to the nearest ``most`` atoms within ``reach``, Å (inf where there are fewer)."""
     from scipy.spatial import cKDTree  # half a second that other commands need not wait for
 
-    distances, neighbours = cKDTree(images).query(points, k=range(1, most + 1), distance_upper_bound=reach)
-    return distances, neighbours
+    found = cKDTree(images).query(points, k=range(1, most + 1), distance_upper_bound=reach)
+    return np.asarray(found[0]), np.asarray(found[1])
