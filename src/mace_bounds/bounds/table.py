@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 IN_TRAINING = "in_training"
 SUSPECT = "suspect_label"
 REFUSED_LABEL = "label_refused"
-_UNLIKE = {"extrapolates", "isolated_atoms", "close_atoms", "vacuum", "unusual_energy", "no_useful_bound"}
+_UNLIKE = {"extrapolates", "isolated_atoms", "close_atoms", "vacuum", "unusual_energy"}
 """A structure with one of these is nothing like those of its composition that the model was trained on."""
 _SHORT = 12
 """Hex digits of a digest in a table; the whole digest is in the footer of a Parquet file and in the head's card."""

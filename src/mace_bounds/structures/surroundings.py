@@ -25,8 +25,6 @@ EMPTY_DISTANCE_ANGSTROM = 2.5
 EMPTY_SHARE = 0.05
 """Cells of which more than this share is empty are flagged."""
 
-_LARGEST_RADIUS = float(np.nanmax(covalent_radii))
-_GRID_ANGSTROM = 1.0
 _MOST_POINTS = 24  # along a lattice vector: a coarser grid is enough where a cell is large
 _DENSE = 2.0  # cells with less volume than this times that of the covalent spheres hold no vacuum
 
@@ -80,19 +78,22 @@ def _close(positions: NDArray[np.float64], cell: NDArray[np.float64], radii: NDA
     return bool((distances[:, 1:] < CLOSE_SHARE * (radii[:, None] + near))[there].any())
 
 
-def _empty_share(
-    positions: NDArray[np.float64], cell: NDArray[np.float64], radii: NDArray[np.float64]
-) -> float:
-    """Share of the cell's volume that is empty, on a grid."""
-    reach = EMPTY_DISTANCE_ANGSTROM + _LARGEST_RADIUS
+def _empty_share(positions: NDArray[np.float64], cell: NDArray[np.float64], radii: NDArray[np.float64]) -> float:
+    """Share of the cell's volume that is empty, on a grid; a coarse grid sends away most crystals."""
+    reach = EMPTY_DISTANCE_ANGSTROM + float(radii.max())
     images, atoms = _images(positions, cell, reach)
-    counts = np.clip(np.ceil(np.linalg.norm(cell, axis=1) / _GRID_ANGSTROM), 2, _MOST_POINTS).astype(int)
-    axes = [(np.arange(n) + 0.5) / n for n in counts]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3) @ cell
-    distances, neighbours = _distances(images, points, 8, reach)
-    there = np.isfinite(distances)
-    gaps = np.where(there, distances - radii[atoms[np.where(there, neighbours, 0)]], np.inf)
-    return float((gaps.min(axis=1) > EMPTY_DISTANCE_ANGSTROM).mean())
+    share = 0.0
+    for spacing, fewest, margin in ((2.0, 4, 0.5), (1.0, 4, 0.0)):
+        counts = np.clip(np.ceil(np.linalg.norm(cell, axis=1) / spacing), fewest, _MOST_POINTS).astype(int)
+        axes = [(np.arange(n) + 0.5) / n for n in counts]
+        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3) @ cell
+        distances, neighbours = _distances(images, points, 4, reach)
+        there = np.isfinite(distances)
+        gaps = np.where(there, distances - radii[atoms[np.where(there, neighbours, 0)]], np.inf)
+        share = float((gaps.min(axis=1) > EMPTY_DISTANCE_ANGSTROM - margin).mean())
+        if share == 0.0:
+            break
+    return share
 
 
 def _wrapped(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
