@@ -15,7 +15,9 @@ from mace_bounds.columns import BOUNDS, FLAGS, names
 from mace_bounds.errors import HeadError, SourceError, StructureError
 from mace_bounds.structures import composition_key
 
-UNLIKE = "extrapolates|isolated_atoms|close_atoms|vacuum|unusual_energy"  # no crystal as those of its composition
+UNLIKE = (
+    "extrapolates|isolated_atoms|close_atoms|vacuum|unusual_energy"  # no crystal as those of its composition
+)
 
 
 @pytest.fixture(scope="module")

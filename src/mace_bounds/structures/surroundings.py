@@ -78,7 +78,9 @@ def _close(positions: NDArray[np.float64], cell: NDArray[np.float64], radii: NDA
     return bool((distances[:, 1:] < CLOSE_SHARE * (radii[:, None] + near))[there].any())
 
 
-def _empty_share(positions: NDArray[np.float64], cell: NDArray[np.float64], radii: NDArray[np.float64]) -> float:
+def _empty_share(
+    positions: NDArray[np.float64], cell: NDArray[np.float64], radii: NDArray[np.float64]
+) -> float:
     """Share of the cell's volume that is empty, on a grid; a coarse grid sends away most crystals."""
     reach = EMPTY_DISTANCE_ANGSTROM + float(radii.max())
     images, atoms = _images(positions, cell, reach)
