@@ -38,10 +38,10 @@ def columns(group: str) -> str:
 
 def flags(_: str) -> str:
     """Table of all flags."""
-    from mace_bounds import columns as schema
+    from mace_bounds.flags import FLAGS
 
     lines = ["| flag | meaning |", "|---|---|"]
-    lines += [f"| `{flag.name}` | {flag.meaning} |" for flag in schema.FLAGS.values()]
+    lines += [f"| `{flag.name}` | {flag.meaning} |" for flag in FLAGS.values()]
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ FLOORS = (
     {"pipeline", "benchmark"},
     {"cli"},
 )
-GROUND = {"_io", "columns", "errors", "levels", "screen", "settings", "threads", "versions"}
+GROUND = {"_io", "columns", "errors", "flags", "levels", "screen", "settings", "threads", "versions"}
 """Single files under all rooms, which may use each other."""
 
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

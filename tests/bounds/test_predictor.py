@@ -11,8 +11,9 @@ from ase.build import bulk
 
 from mace_bounds import BoundsPredictor, load_model, score
 from mace_bounds.backbones import find_weights
-from mace_bounds.columns import BOUNDS, FLAGS, names
+from mace_bounds.columns import BOUNDS, names
 from mace_bounds.errors import HeadError, SourceError, StructureError
+from mace_bounds.flags import FLAGS
 from mace_bounds.structures import composition_key
 
 UNLIKE = (

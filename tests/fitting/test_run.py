@@ -8,9 +8,9 @@ import pytest
 
 from mace_bounds import FeatureStore, FitConfig, fit, load_head
 from mace_bounds.bounds import read_card
-from mace_bounds.columns import FLAGS
 from mace_bounds.errors import HeadError
 from mace_bounds.fitting.card import head_card
+from mace_bounds.flags import FLAGS
 from mace_bounds.structures import composition_key
 
 

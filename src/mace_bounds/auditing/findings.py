@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.atlas import atlas_table, element_bias, worst_slab
 from mace_bounds.bounds import SPACE_GROUP, SUSPECT
-from mace_bounds.columns import flag_names
 from mace_bounds.features import label_sentences, label_summary
 from mace_bounds.fitting import (
     ALL,
@@ -23,6 +22,7 @@ from mace_bounds.fitting import (
     sentence,
     violation_table,
 )
+from mace_bounds.flags import flag_names
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,8 +13,9 @@ from mace_bounds._io import write_text
 from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.folder import FILES, FOLDERS, AuditFolder, energies_name
 from mace_bounds.auditing.suspects import ENTRY, PAGE, entry_url
-from mace_bounds.columns import FLAGS, flag_names, records
+from mace_bounds.columns import records
 from mace_bounds.fitting import ALL, GROUPINGS, SEEN_IN_TEXT
+from mace_bounds.flags import FLAGS, flag_names
 from mace_bounds.levels import TOLERANCE
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ import numpy as np
 from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.neighbours import evidence, feature_metric, fit_usual_error, predict_from_neighbours
 from mace_bounds.bounds import SUSPECT
-from mace_bounds.columns import MEV_PER_EV, flag_names
+from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.features import atomic_fractions
 from mace_bounds.fitting import labelled
+from mace_bounds.flags import flag_names
 from mace_bounds.head import kept_warnings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from mace_bounds.bounds.explanation import N_NEIGHBOURS, Explanation, explain_ro
 from mace_bounds.bounds.library import find_head, load_head
 from mace_bounds.bounds.table import bounds_table, detailed_table, refuse_labels
 from mace_bounds.calibration import CalibratedHead
-from mace_bounds.columns import FLAGS, flag_names, records
+from mace_bounds.columns import records
 from mace_bounds.errors import HeadError, StructureError
 from mace_bounds.features import (
     LABEL_COLUMNS,
@@ -22,6 +22,7 @@ from mace_bounds.features import (
     refused_labels,
     without_refused,
 )
+from mace_bounds.flags import FLAGS, flag_names
 from mace_bounds.structures import TOTAL_ENERGY
 
 if TYPE_CHECKING:

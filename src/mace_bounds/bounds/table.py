@@ -8,8 +8,9 @@ import numpy as np
 
 from mace_bounds.bounds.geometry import geometry_columns
 from mace_bounds.calibration import energy_over_fixed, residual_ev_per_atom
-from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, flag_names, frame, level_columns, names
+from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, frame, level_columns, names
 from mace_bounds.features import refused_rows
+from mace_bounds.flags import flag_names
 from mace_bounds.levels import ONE_SIGMA
 from mace_bounds.structures import compositions_in, suspect_label
 from mace_bounds.versions import __version__

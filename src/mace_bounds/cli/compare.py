@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mace_bounds.benchmark import CompareConfig
 from mace_bounds.cli import console
 from mace_bounds.cli.options import JsonOption, StoreArgument, TrainedModelOption, takes
-from mace_bounds.cli.views import print_comparison
+from mace_bounds.cli.sheet import Sheet
+from mace_bounds.cli.views import print_labels
 from mace_bounds.columns import records
+
+if TYPE_CHECKING:
+    from mace_bounds.benchmark import CompareReport
 
 ComparisonArgument = Annotated[
     Path, typer.Argument(metavar="OUT", help="Folder of tables, plots and page; run it again to go on.")
@@ -46,4 +50,44 @@ def compare(
             }
         )
     else:
-        print_comparison(report)
+        _print_comparison(report)
+
+
+def _print_comparison(report: CompareReport) -> None:
+    """Print one table for each kind of split, the narrowest method first."""
+    print_labels(report.labels)
+    for reason, n in report.left_out.items():
+        console.say((f"left out: {n:,} ({reason})", "dim"))
+    numbers = ("score / constant", "90 %", "95 %", "99 %", "mean width", "worst element", "fit (s)")
+    seconds = report.seconds.set_index(["kind", "method"])["fit_seconds_mean"]
+    for kind, rows in report.table.groupby("kind", sort=False):
+        new = "compositions" if kind == "composition" else "chemical systems"
+        title = f"New {new}, {int(rows['n_splits'].max())} splits"
+        view = Sheet("method", *numbers, numbers=numbers, title=title)
+        for row in records(rows):
+            if not row["n_splits"]:
+                view.add(str(row["method"]), *["–"] * len(numbers))
+                continue
+            view.add(
+                str(row["method"]),
+                _spread(row, "interval_score_ratio"),
+                *(_percent(row.get(f"coverage_{level}_mean")) for level in (90, 95, 99)),
+                _number(row["mean_width_95_mev_per_atom_mean"], 0),
+                f"{row['worst_element'] or ''} {_percent(row['worst_element_coverage_95'])}".strip(),
+                _number(seconds[kind, row["method"]], 2),
+            )
+        console.show(view)
+    console.say((str(report.folder / "index.html"), "dim"))
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def _spread(row: dict[str, Any], name: str) -> str:
+    mean, std = row[f"{name}_mean"], row[f"{name}_std"]
+    return _number(mean, 3) + ("" if std is None else f" ± {std:.3f}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.cli.console import Part, say, show
 from mace_bounds.cli.explain import print_why
 from mace_bounds.cli.sheet import Sheet
-from mace_bounds.columns import FLAGS, flag_names, records
+from mace_bounds.columns import records
+from mace_bounds.flags import FLAGS, flag_names
 from mace_bounds.levels import TOLERANCE, percent
 from mace_bounds.structures import TOTAL_ENERGY
 
@@ -18,15 +19,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mace_bounds.auditing import AuditResult
-    from mace_bounds.benchmark import CompareReport
     from mace_bounds.bounds import Explanation, HeadCard
     from mace_bounds.calibration import CalibratedHead
     from mace_bounds.fitting import FitReport
     from mace_bounds.pipeline import BuildResult, Plan
 
 MAX_GROUPS = 16
-NO_BOUND = "none of use"
 """Groups that a table of coverage shows, those of lowest coverage first."""
+NO_BOUND = "none of use"
 SHOWN_LEVEL = 0.95
 
 
@@ -194,7 +194,7 @@ def print_fit(report: FitReport, head: Path) -> None:
     rows = ", ".join(f"{n:,} {name}" for name, n in report.splits.items() if n)
     of = report.head.identity
     say((str(head), "bold"), (f"  head for {of.model}, of the {of.quantity}: {rows}", "dim"), wrap=True)
-    _print_labels(about["labels"])
+    print_labels(about["labels"])
     for reason, n in report.left_out.items():
         say((f"left out: {n:,} ({reason})", "dim"))
     exposure = TrainingExposure.of_head(about)
@@ -227,7 +227,8 @@ def _print_verdict(values: dict[str, Any]) -> None:
     say((verdict.sentence, "bold"), wrap=True)
 
 
-def _print_labels(summary: dict[str, Any]) -> None:
+def print_labels(summary: dict[str, Any]) -> None:
+    """Print which labels a source has given, and which were refused and why."""
     from mace_bounds.features import label_sentences
 
     for line in label_sentences(summary):
@@ -275,7 +276,7 @@ def print_audit(result: AuditResult) -> None:
         + f". Bounds of the {summary['head']['quantity']}.",
         wrap=True,
     )
-    _print_labels(summary["labels"])
+    print_labels(summary["labels"])
     measured = summary["measured_on"]
     if measured["n"]:
         show(coverage_view(summary["coverage"], "Measured coverage"))
@@ -365,43 +366,3 @@ def size_text(n_bytes: int | None) -> str:
         if n_bytes >= step:
             return f"{n_bytes / step:.3g} {unit}"
     return f"{n_bytes} B"
-
-
-def print_comparison(report: CompareReport) -> None:
-    """Print one table for each kind of split, the narrowest method first."""
-    _print_labels(report.labels)
-    for reason, n in report.left_out.items():
-        say((f"left out: {n:,} ({reason})", "dim"))
-    numbers = ("score / constant", "90 %", "95 %", "99 %", "mean width", "worst element", "fit (s)")
-    seconds = report.seconds.set_index(["kind", "method"])["fit_seconds_mean"]
-    for kind, rows in report.table.groupby("kind", sort=False):
-        new = "compositions" if kind == "composition" else "chemical systems"
-        title = f"New {new}, {int(rows['n_splits'].max())} splits"
-        view = Sheet("method", *numbers, numbers=numbers, title=title)
-        for row in records(rows):
-            if not row["n_splits"]:
-                view.add(str(row["method"]), *["–"] * len(numbers))
-                continue
-            view.add(
-                str(row["method"]),
-                _spread(row, "interval_score_ratio"),
-                *(_percent(row.get(f"coverage_{level}_mean")) for level in (90, 95, 99)),
-                _number(row["mean_width_95_mev_per_atom_mean"], 0),
-                f"{row['worst_element'] or ''} {_percent(row['worst_element_coverage_95'])}".strip(),
-                _number(seconds[kind, row["method"]], 2),
-            )
-        show(view)
-    say((str(report.folder / "index.html"), "dim"))
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}"
-
-
-def _spread(row: dict[str, Any], name: str) -> str:
-    mean, std = row[f"{name}_mean"], row[f"{name}_std"]
-    return _number(mean, 3) + ("" if std is None else f" ± {std:.3f}")

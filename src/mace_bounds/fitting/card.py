@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.columns import FLAGS
 from mace_bounds.features import label_sentences
 from mace_bounds.fitting.exposure import TrainingExposure
 from mace_bounds.fitting.measured import GROUPINGS
 from mace_bounds.fitting.verdict import Verdict
+from mace_bounds.flags import FLAGS
 from mace_bounds.levels import TOLERANCE, percent
 from mace_bounds.screen import markdown_text, visible
 
