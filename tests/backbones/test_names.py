@@ -48,3 +48,25 @@ def test_heads_are_found_by_every_name_of_their_model(tmp_path, monkeypatch):
     monkeypatch.setenv("MACE_BOUNDS_HEADS", str(tmp_path))
     with pytest.raises(HeadError, match="no installed head fits the model medium-mpa-0"):
         find_head("MACE-MPA-0")
+
+
+def test_names_and_places_are_those_of_mace_without_importing_it(tmp_path, monkeypatch):
+    from mace_bounds.backbones.mace import checkpoint
+
+    names = {name: checkpoint.cache_file(name) for name in checkpoint.names()}
+    checkpoint.import_mace()
+    from mace.calculators import foundations_models as known
+    from mace.tools.utils import get_cache_dir
+
+    assert {name: url for name, (_, url) in names.items()} == known.mace_mp_urls
+    assert names["medium"][0].parent == get_cache_dir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path, url = checkpoint.cache_file("small")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"there")
+    assert known.download_mace_mp_checkpoint("small") == str(
+        path
+    )  # mace takes the file where we say it keeps it
+    assert url == known.mace_mp_urls["small"]
+    monkeypatch.setattr(type(path), "is_file", lambda _: True)
+    assert str(checkpoint.cache_file("medium-mpa-0")[0]) == known.local_model_path

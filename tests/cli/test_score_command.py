@@ -114,6 +114,34 @@ def test_bad_options_are_told_before_the_model_is_loaded(run, crystal_file, pair
     assert run("score", crystal_file, *pair, "--format", "xml").exit_code == 2
 
 
+def test_a_source_without_structures_is_answered_before_the_model_is_loaded(run, pair, tmp_path, monkeypatch):
+    monkeypatch.setattr("mace_bounds.features.settings.load_model", None)
+    frame = '2\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3\nNa 0 0 0\n{} 1 1 1\n'
+    bad = tmp_path / "bad.extxyz"
+    bad.write_text(frame.format("Xx") * 30 + frame.format("Cl").replace("1 1 1", "a b c") * 5)
+    scored = run("score", bad, *pair, "--output", tmp_path / "rows.csv")
+    assert scored.exit_code == 1
+    *named, last = scored.stderr.splitlines()
+    assert [line.partition(":")[0] for line in named] == [f"bad.extxyz#{k}" for k in range(20)]
+    assert last.startswith("35 in all could not be scored: 30 × 'Xx' is no chemical element")
+    table = read_table(tmp_path / "rows.csv")
+    assert len(table) == 35
+    assert table["reason"].notna().all()
+    assert table["energy_lower_ev"].isna().all()
+    model = pair[:2]
+    for words in (
+        ("features", bad, tmp_path / "store", *model),
+        ("audit", bad, tmp_path / "report", *pair),
+        ("build", tmp_path / "out", "--source", bad, *model),
+        ("build", tmp_path / "out", "--source", bad, *model, "--dry-run"),
+    ):
+        refused = run(*words)
+        assert refused.exit_code == 2
+        assert refused.stderr.startswith("error: no structure can be used: 30 × 'Xx' is no chemical element")
+        assert refused.stderr.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"bad.extxyz", "rows.csv"}
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
 def test_ids_that_look_like_something_else_stay_text(suffix, run, crystal_file, pair, tmp_path):
     names = ["0001", "1e5", "NA"]

@@ -128,3 +128,17 @@ def test_corrected_energies_are_seen_by_their_anions():
     trouble = label_trouble(corrected, model, counts)
     assert trouble is not None
     assert trouble.kind == "corrected"
+
+
+def test_few_labels_are_refused_where_a_plain_conversion_makes_all_of_them_right():
+    label, model, counts, _ = source(error=0.01)
+    size = counts.sum(axis=1)
+    for n in (1, 3, 7):
+        for name, made in (("per atom", label / size), ("hartree", label / HARTREE)):
+            trouble = label_trouble(made[:n], model[:n], counts[:n])
+            assert trouble is not None
+            assert name in trouble.what
+        assert label_trouble(label[:n], model[:n], counts[:n]) is None
+        assert label_trouble(label[:n] + 1.5 * size[:n], model[:n], counts[:n]) is None
+    one_good = np.append(label[:3], (label / size)[3])  # one that is right as it is speaks for the unit
+    assert label_trouble(one_good, model[:4], counts[:4]) is None

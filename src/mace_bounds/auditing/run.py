@@ -30,6 +30,7 @@ from mace_bounds.features import (
     without_refused,
 )
 from mace_bounds.fitting import FULL, PublishedEnergies, cross_fit_store
+from mace_bounds.structures import require_usable
 from mace_bounds.versions import now, versions
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def audit(
     if cross_fit and head is not None:
         raise HeadError("--head cannot be combined with --cross-fit or --predictions; leave one of them out.")
     stages = _Stages()
-    opened = _open_store(source, model, head, config) or _open_model(model, head, config)
+    opened = _open_store(source, model, head, config) or _open_model(source, model, head, config)
     with _folder.held(path):
         audited = _audited(source, opened, config)
         _folder.check_same(path, audited)
@@ -233,9 +234,13 @@ def _open_store(
     return _Opened(store, None, head, keys, config.extract)
 
 
-def _open_model(model: Any, head: str | Path | CalibratedHead | None, config: AuditConfig) -> _Opened:
+def _open_model(
+    source: Any, model: Any, head: str | Path | CalibratedHead | None, config: AuditConfig
+) -> _Opened:
     """The backbone that makes the features, and the head for it; nothing is written before both are there."""
     extract = replace(config.extract, symmetry=True)
+    if _is_path(source) and source != "-":
+        require_usable(extract.read(source))  # an error before the model is loaded
     if config.cross_fit or config.predictions is not None:
         backbone = extract.load(model or DEFAULT_MODEL)
         return _Opened(None, backbone, None, backbone.training_compositions, extract)

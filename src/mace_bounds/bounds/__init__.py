@@ -20,7 +20,14 @@ from mace_bounds.bounds.library import (
     remove_head,
 )
 from mace_bounds.bounds.predictor import Bounds, BoundsPredictor, score
-from mace_bounds.bounds.table import IN_TRAINING, SUSPECT, bounds_table, detailed_table, provenance
+from mace_bounds.bounds.table import (
+    IN_TRAINING,
+    SUSPECT,
+    bounds_table,
+    detailed_table,
+    provenance,
+    unscored_table,
+)
 
 __all__ = [
     "DENSITY",
@@ -49,4 +56,5 @@ __all__ = [
     "read_card",
     "remove_head",
     "score",
+    "unscored_table",
 ]

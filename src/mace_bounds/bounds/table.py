@@ -9,18 +9,21 @@ import numpy as np
 from mace_bounds.bounds.geometry import geometry_columns
 from mace_bounds.calibration import energy_over_fixed, residual_ev_per_atom
 from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, frame, level_columns, names
-from mace_bounds.features import refused_rows
+from mace_bounds.features import failed_rows, refused_rows
 from mace_bounds.flags import flag_names
 from mace_bounds.levels import ONE_SIGMA
 from mace_bounds.structures import compositions_in, suspect_label
 from mace_bounds.versions import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from numpy.typing import NDArray
 
     from mace_bounds.calibration import CalibratedHead, Intervals
     from mace_bounds.features import FeatureRows, Refused
+    from mace_bounds.structures import Record
 
     Values = dict[str, NDArray[np.generic]]
 
@@ -92,6 +95,15 @@ def bounds_table(
         If the head is not calibrated for the level.
     """
     return _table(rows, head, level, training_keys, detailed=False)
+
+
+def unscored_table(records: Sequence[Record]) -> pd.DataFrame:
+    """:func:`bounds_table` of records that all have a reason, for which neither model nor head is needed."""
+    rows = failed_rows(records)
+    columns: dict[str, Any] = {name: np.full(len(records), np.nan) for name in names([*BOUNDS])}
+    columns |= {name: rows.table[there].to_numpy() for name, there in _OF_THE_RECORD.items()}
+    columns["flags"] = [";".join(flags) for flags in rows.table["flags"]]
+    return frame(columns)
 
 
 def detailed_table(

@@ -27,6 +27,9 @@ SECONDS_BETWEEN_LINES = 5.0
 UNLIMITED = 10_000
 """Cells of a line that goes to a file or a program, where nothing is folded."""
 
+MAX_NAMED = 20
+"""Structures without bounds that are named one by one."""
+
 Part: TypeAlias = "str | tuple[str, str]"
 """A piece of text, or (text, style of rich)."""
 
@@ -80,6 +83,17 @@ def note_labels(table: pd.DataFrame, energy: str = "energy_ev", *, always: bool 
     if always or summary["taken"] or summary["refused"]:
         for line in label_sentences(summary):
             note(line)
+
+
+def note_failures(table: pd.DataFrame) -> None:
+    """Say on standard error which rows of a bounds table have a reason instead, and sum up many of them."""
+    from mace_bounds.structures import reasons_in_short
+
+    failed = table[table["reason"].notna()]
+    for name, reason in zip(failed["id"][:MAX_NAMED], failed["reason"][:MAX_NAMED], strict=True):
+        note(f"{name}: {reason}")
+    if len(failed) > MAX_NAMED:
+        note(f"{len(failed):,} in all could not be scored: {reasons_in_short(failed['reason'].tolist())}")
 
 
 def write_json(values: Any) -> None:

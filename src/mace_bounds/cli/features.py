@@ -54,17 +54,17 @@ def features(
     """
     from mace_bounds.backbones import DEFAULT_MODEL
     from mace_bounds.features import extract as run
-    from mace_bounds.structures import read
+    from mace_bounds.structures import require_usable
     from mace_bounds.versions import now, versions
 
     started, part = now(), extract.part
     fetch_query(source)
-    if source != "-":
-        read(source, energy_key=extract.energy_key)  # a wrong path is an error before the model is loaded
+    # a wrong path, or a source without structures, is an error before the model is loaded
+    ahead = require_usable(extract.read(source))
     backbone = extract.load(model or DEFAULT_MODEL, head_name)
     for warning in backbone.warnings:
         console.note(f"note: {warning}")
-    records, total = count(extract.read(source, backbone))
+    records, total = count(extract.read(ahead if source == "-" else source, backbone))
     n_done = n_failed = 0
     with console.progress("structures", None if part else total) as update:
 

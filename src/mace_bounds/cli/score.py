@@ -8,7 +8,7 @@ import sys
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,13 +21,17 @@ from mace_bounds.columns import BASIC, records, write_table
 from mace_bounds.errors import SourceError
 from mace_bounds.features import ExtractSettings
 from mace_bounds.screen import markdown_text
-from mace_bounds.structures import help_text
+from mace_bounds.structures import help_text, usable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from ase import Atoms
 
     from mace_bounds.bounds import Explanation
+    from mace_bounds.structures import Record
+
 
 SUFFIXES = {
     ".json": "json",
@@ -85,18 +89,23 @@ def score(
     The interval holds the DFT energy for the stated share of structures like those of the head's data. Exit code 0 if
     at least one structure was scored, 1 if none was.
     """
-    from mace_bounds.bounds import BoundsPredictor, atoms_with_bounds
+    from mace_bounds.bounds import BoundsPredictor, unscored_table
 
     kind = _format(output_format, output)
     if columns and kind == "table":
         raise SourceError("--columns does not change the table for the screen; add --format or --output.")
-    # a source that names nothing is an error before the model is loaded
-    structures: Any = extract.read(files[0] if len(files) == 1 else files)
+    # a source that names nothing, or holds nothing, is answered before the model is loaded
+    any_usable, structures = usable(extract.read(files[0] if len(files) == 1 else files))
+    if not any_usable:
+        kept = list(structures)
+        table = unscored_table(kept)
+        if output is not None or kind != "table":
+            _write_table(table, kind, columns, output, kept)
+        console.note_failures(table)
+        raise typer.Exit(1)
     predictor = BoundsPredictor(model, head, level=level, settings=extract, quantity=known.quantity)
     for warning in predictor.model.warnings:
         console.note(f"note: {warning}")
-    if kind == "extxyz":
-        structures = list(structures)
     explanation: Explanation | str = ""
     if kind == "table":
         first = list(islice(structures, 2))
@@ -104,23 +113,29 @@ def score(
             table, explanation = predictor.predict_one(first[0])
         else:
             table = predictor.predict(chain(first, structures))
-    else:
-        table = predictor.predict(structures)
-    shown = (
-        table[list(BASIC)] if (columns or ("basic" if kind == "markdown" else "all")) == "basic" else table
-    )
-    if kind == "table":
         print_bounds(table, predictor.head, level, None if isinstance(explanation, str) else explanation)
-    elif kind == "extxyz":
+    else:
+        kept = list(structures) if kind == "extxyz" else []
+        table = predictor.predict(kept or structures)
+        _write_table(table, kind, columns, output, kept)
+    console.note_labels(table[table["reason"].isna()], "energy_dft_ev")
+    console.note_failures(table)
+    if table["reason"].notna().all():
+        raise typer.Exit(1)
+
+
+def _write_table(
+    table: pd.DataFrame, kind: str, columns: str | None, output: Path | None, structures: Sequence[Record]
+) -> None:
+    """Write the table in a format for programs and files."""
+    from mace_bounds.bounds import atoms_with_bounds
+
+    basic = (columns or ("basic" if kind == "markdown" else "all")) == "basic"
+    shown = table[list(BASIC)] if basic else table
+    if kind == "extxyz":
         write(output, _extxyz(atoms_with_bounds(shown, [record.crystal for record in structures])))
     else:
         write(output, _bytes(shown, kind))
-    console.note_labels(table[table["reason"].isna()], "energy_dft_ev")
-    failed = table[table["reason"].notna()]
-    for name, reason in zip(failed["id"], failed["reason"], strict=True):
-        console.note(f"{name}: {reason}")
-    if len(failed) == len(table):
-        raise typer.Exit(1)
 
 
 def _format(wanted: str, output: Path | None) -> str:

@@ -1,7 +1,7 @@
 """Rows of features: extraction from records, the store on disk, engines."""
 
 from mace_bounds.features.engines import open_engine, usable_cores
-from mace_bounds.features.engines.work import extract_rows
+from mace_bounds.features.engines.work import extract_rows, failed_rows
 from mace_bounds.features.extraction import extract
 from mace_bounds.features.label_guard import (
     LABEL_COLUMNS,
@@ -36,6 +36,7 @@ __all__ = [
     "design_matrix",
     "extract",
     "extract_rows",
+    "failed_rows",
     "is_store",
     "join",
     "judged_labels",

@@ -72,7 +72,7 @@ class ExtractSettings:
     energy_key: str | None = setting(
         None, "Where labels are kept: a key of extxyz, ase or entries.", metavar="KEY", shown="the usual ones"
     )
-    max_atoms: int = setting(500, "Larger cells are refused with a reason.", minimum=1, maximum=10_000_000)
+    max_atoms: int = setting(500, "Larger cells are refused with a reason.", minimum=1, maximum=100_000)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where the model runs.")
     dtype: Literal["float32", "float64"] = setting("float32", "Precision of the model's forward.")
     memory_bytes: float | None = setting(

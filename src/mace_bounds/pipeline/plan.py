@@ -16,6 +16,7 @@ from mace_bounds.materials_project import finished, parse_query, preview
 from mace_bounds.pipeline.config import AUDIT, DOWNLOAD, FEATURES, FIT, BuildConfig
 from mace_bounds.pipeline.folder import State, entries_path, features_path
 from mace_bounds.pipeline.sources import QUERY, STORE, kind_of, training_is_known, training_text
+from mace_bounds.structures import require_usable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -161,7 +162,7 @@ def _measure(
         labelled = int(good["energy_ev"].notna().sum())
         return SourceSize(name, kind, len(table), labelled, float(good["n_atoms"].sum()))
     if kind != QUERY:
-        return _count(name, kind, settings.read(name))
+        return _count(name, kind, require_usable(settings.read(name)))
     path = entries_path(out, place)
     if finished(parse_query(name), path) is not None:
         return _count(name, kind, settings.read(path))

@@ -12,7 +12,7 @@ from mace_bounds.features import FeatureStore, is_store
 from mace_bounds.fitting import TrainingExposure
 from mace_bounds.materials_project import download, is_query
 from mace_bounds.pipeline.folder import entries_path, features_path
-from mace_bounds.structures import source_digest
+from mace_bounds.structures import require_usable, source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +69,7 @@ def resolve_sources(
         elif kind == STORE:
             sources.append(_finished_store(Path(name), config.model))
         else:
+            require_usable(config.extract.read(name))  # before the model is loaded
             sources.append(Source(name, kind, Path(name), source_digest(name), store, {}))
     if all(source.about.get("counts", {}).get("labelled", 1) == 0 for source in sources):
         raise SourceError(

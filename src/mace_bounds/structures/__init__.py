@@ -22,7 +22,7 @@ from mace_bounds.structures.labels import (
     to_energy,
     ytterbium_flags,
 )
-from mace_bounds.structures.reader import read
+from mace_bounds.structures.reader import read, reasons_in_short, require_usable, usable
 from mace_bounds.structures.record import Record, Source, StructureLike
 from mace_bounds.structures.surroundings import structure_flags
 from mace_bounds.structures.symmetry import crystal_system, space_group
@@ -59,12 +59,15 @@ __all__ = [
     "parse_quantity",
     "potential_titles",
     "read",
+    "reasons_in_short",
     "reduced_cell",
+    "require_usable",
     "source_digest",
     "space_group",
     "structure_flags",
     "suspect_label",
     "to_energy",
     "unpacked",
+    "usable",
     "ytterbium_flags",
 ]

@@ -151,7 +151,7 @@ def parts_of(path: Path | None, limit: int) -> Iterator[Part]:
         meter = _Meter(sys.stdin.buffer, "", limit)
         yield from _unpacked(Part("", "", io.BufferedReader(meter, SNIFFED_BYTES)), meter, limit)
         return
-    with closing(_opened(path)) as raw:
+    with closing(open_file(path)) as raw:
         meter = _Meter(raw, "", limit)
         stream = io.BufferedReader(meter, SNIFFED_BYTES)
         if stream.peek()[:4] in (b"PK\x03\x04", b"PK\x05\x06") and raw.seekable():
@@ -161,8 +161,8 @@ def parts_of(path: Path | None, limit: int) -> Iterator[Part]:
             yield from _unpacked(Part(path.name, "", stream, path if regular else None), meter, limit)
 
 
-def _opened(path: Path) -> IO[bytes]:
-    """Open a file that has an end: no device, and no pipe into which nobody writes."""
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file that has an end; a device, or a pipe into which nobody writes, is a :class:`StructureError`."""
     mode = path.stat().st_mode
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         raise StructureError("the path is a device and not a file; name a file, or - for standard input.")

@@ -6,11 +6,13 @@ import hashlib
 import os
 import re
 from collections import Counter
+from contextlib import closing
 from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds.errors import SourceError, StructureError
+from mace_bounds.structures.containers import open_file
 from mace_bounds.structures.formats import FORMATS, bare_name, format_of, help_text
 from mace_bounds.structures.formats.foreign import foreign_name
 from mace_bounds.structures.text import clean, one_line
@@ -124,8 +126,10 @@ def source_digest(source: str | os.PathLike[str]) -> str:
     sha = hashlib.sha256()
     for path, label in expand([source]):
         try:
-            with path.open("rb") as handle:
-                content = hashlib.file_digest(handle, "sha256").hexdigest()
+            with closing(open_file(path)) as handle:
+                content = hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type]
+        except StructureError as error:
+            raise SourceError(f"{clean(path)} is no source: {error}") from None
         except OSError as error:
             raise SourceError(
                 f"{clean(path)} cannot be read ({one_line(error)}); check its permissions."

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ROUND_OFF_EV_PER_ATOM = 1e-4
 """Energies of one model on two devices, in two precisions or after printing differ by less."""
 MINIMUM_ROWS = 8
-"""Fewer labels than these are only compared with the model's own energies."""
+"""Fewer labels than these are compared with the model's own energies, and refused where a plain conversion fits all."""
 FOREIGN_EV_PER_ATOM = 3.0
 """Distance from the model's energy, beyond which a label is no error of the model."""
 
@@ -32,6 +32,10 @@ _EXACT_EV_PER_ATOM = 1e-5  # fewer than four labels may be near by chance
 _FEW = 4
 _ENOUGH = 2_000  # rows of a large source, evenly spaced
 _NEARER, _GAIN_EV_PER_ATOM = 4.0, 0.15
+_FAR_EV_PER_ATOM, _NEAR_EV_PER_ATOM = (
+    1.0,
+    0.1,
+)  # what tells another unit by few labels: all far, then all near
 _RIGHT_EV_PER_ATOM = 0.5  # so near to the model is no other quantity
 _LEVERAGE = 0.9  # a row that its own elements alone determine says nothing of a fit by elements
 _TOTALS = "uncorrected PBE(+U) total energies of the cells in eV, as the Materials Project computes them"
@@ -115,8 +119,8 @@ def label_trouble(
     Returns
     -------
     Trouble or None
-        None for labels that can be total energies, also bad ones: of a source of fewer than eight, all that are not
-        the model's own energies.
+        None for labels that can be total energies, also bad ones: of a source of fewer than eight, all that are
+        neither the model's own energies nor all total energies once their unit is converted.
     """
     rows = _Rows.of(label_ev, model_ev, counts, fixed_ev)
     if rows is None:
@@ -124,7 +128,7 @@ def label_trouble(
     if own := _own(rows):
         return own
     if len(rows.label) < MINIMUM_ROWS:
-        return None
+        return _plainly_converted(rows)
     return _converted(rows) or _regressed(rows)
 
 
@@ -217,6 +221,17 @@ def _converted(rows: _Rows) -> Trouble | None:
         if nearer and informs and keeps and (best is None or distance < 0.9 * best[0]):
             best = distance, trouble
     return _corrected(rows) if best is None else best[1]
+
+
+def _plainly_converted(rows: _Rows) -> Trouble | None:
+    """Energies per atom or in another unit: each of a few labels is far from the model, and near once converted."""
+    if np.abs(rows.error).min() < _FAR_EV_PER_ATOM:
+        return None
+    for energy, zero, trouble in _conversions(rows):
+        plain = trouble.kind in ("per atom", "units") and "formula" not in trouble.what
+        if plain and np.abs((energy + zero - rows.model) / rows.n).max() < _NEAR_EV_PER_ATOM:
+            return trouble
+    return None
 
 
 def _conversions(rows: _Rows) -> Iterator[tuple[Array, Array, Trouble]]:

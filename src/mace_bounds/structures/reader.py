@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from dataclasses import replace
 from importlib.metadata import entry_points
 from itertools import chain
@@ -23,7 +24,7 @@ from mace_bounds.structures.surroundings import structure_flags
 from mace_bounds.structures.text import UniqueNames, clean, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
     from mace_bounds.structures.formats import Format
@@ -39,6 +40,7 @@ ISOLATED_ATOM = (
 )
 DUPLICATE_FLAG = "duplicate_id"
 NO_STRUCTURE = "the source holds no structure; check it."
+_SHOWN = 3
 
 Named: TypeAlias = "tuple[str, str, Record]"
 """The id and source that a record gets if it brings none, and the record."""
@@ -87,6 +89,43 @@ def read(
     if energy_key is not None:
         guard_energy_key(energy_key)
     return _finish(_named_records(source, ReadOptions(energy_key, max_atoms)), max_atoms, elements)
+
+
+def usable(records: Iterator[Record]) -> tuple[bool, Iterator[Record]]:
+    """Read ahead to the first structure that can be used: whether there is one, and all records from the first on.
+
+    Looking before a model is loaded makes a source without structures an error of a second.
+    """
+    ahead = []
+    for record in records:
+        ahead.append(record)
+        if record.reason is None:
+            return True, chain(ahead, records)
+    return False, iter(ahead)
+
+
+def require_usable(records: Iterator[Record]) -> Iterator[Record]:
+    """Return all records of a source, read ahead to the first structure that can be used.
+
+    Raises
+    ------
+    SourceError
+        If there is none, with the reasons.
+    """
+    good, ahead = usable(records)
+    if not good:
+        raise SourceError(f"no structure can be used: {reasons_in_short([str(r.reason) for r in ahead])}")
+    return ahead
+
+
+def reasons_in_short(reasons: Sequence[str]) -> str:
+    """Write the most frequent of many reasons, each with its number."""
+    counted = Counter(reasons).most_common()
+    if len(reasons) == 1:
+        return reasons[0]
+    shown = [f"{n:,} × {reason.rstrip('.')}" for reason, n in counted[:_SHOWN]]
+    rest = sum(n for _, n in counted[_SHOWN:])
+    return "; ".join(shown) + (f"; and {rest:,} for other reasons." if rest else ".")
 
 
 def _finish(named: Iterator[Named], max_atoms: int, elements: AbstractSet[int] | None) -> Iterator[Record]:

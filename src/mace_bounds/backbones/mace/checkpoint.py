@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
+import os
 import warnings
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,25 +64,38 @@ def import_mace() -> Any:
     return modules
 
 
+@cache
+def _known() -> tuple[dict[str, str], Path]:
+    """Return the foundation models with where mace fetches them, and the folder of those that come with it.
+
+    They are read from the text of mace's module: to import it takes seconds and half a gigabyte.
+    """
+    found = find_spec("mace")
+    assert found is not None
+    assert found.submodule_search_locations
+    module = Path(found.submodule_search_locations[0], "calculators", "foundations_models.py")
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "mace_mp_urls":
+            return ast.literal_eval(node.value), module.with_suffix("")
+    raise ModelError(
+        "this version of mace does not list its foundation models; install the one that is named."
+    )
+
+
 def names() -> list[str]:
     """Names of the foundation models that mace can download (``mace.calculators.mace_mp``)."""
-    import_mace()
-    with quiet():
-        from mace.calculators.foundations_models import mace_mp_urls
-    return list(mace_mp_urls)
+    return list(_known()[0])
 
 
 def cache_file(name: str) -> tuple[Path, str]:
     """Where mace keeps the checkpoint of a named model, and where it fetches it from (mace's own naming)."""
-    import_mace()
-    with quiet():
-        from mace.calculators import foundations_models as known
-        from mace.tools.utils import get_cache_dir
-    url = known.mace_mp_urls[name]
-    if name == MPA_0 and Path(known.local_model_path).is_file():
-        return Path(known.local_model_path), url
-    file = url.rsplit("/", 1)[-1]
-    return Path(get_cache_dir(), "".join(c for c in file if c.isalnum() or c == "_")), url
+    urls, shipped = _known()
+    local = shipped / "mace-mpa-0-medium.model"
+    if name == MPA_0 and local.is_file():
+        return local, urls[name]
+    file = urls[name].rsplit("/", 1)[-1]
+    cache_folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mace"
+    return cache_folder / "".join(c for c in file if c.isalnum() or c == "_"), urls[name]
 
 
 def fetch(name: str) -> Path:

@@ -66,6 +66,11 @@ def extract_rows(
     return memory_rows(records, reasons, arrays)
 
 
+def failed_rows(records: Sequence[Record]) -> FeatureRows:
+    """Rows of records that all have a reason, for which no model is needed."""
+    return memory_rows(records, [record.reason for record in records], {FEATURES: np.empty((0, 0))})
+
+
 CRASHED = "the worker process died twice on this structure alone; check its geometry and size"
 
 
