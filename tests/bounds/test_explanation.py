@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from ase.build import bulk
 from scipy.spatial.distance import cdist
@@ -85,6 +86,13 @@ def test_what_the_fit_has_not_seen_is_named(predictor):
     assert set(told.unseen_elements) == {"Pb", "Te"}
     assert told.unseen_pairs == ("Te-Pb",)
     assert "Te, Pb are in no crystal that the head was fitted on" in told.verdict
+
+
+def test_the_table_of_one_is_that_of_predict(predictor, labelled_crystals):
+    for given in (labelled_crystals[3], bulk("Al", a=0.4)):
+        table, told = predictor.predict_one(given)
+        pd.testing.assert_frame_equal(table, predictor.predict(given))
+        assert told == table["reason"].iloc[0] or told.bounds == predictor.bounds(given)
 
 
 def test_what_cannot_be_explained_has_a_reason(predictor):

@@ -1,10 +1,12 @@
 """The labelled rows that a head keeps: where they lie, and what is said of names that cannot be read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from mace_bounds.calibration import KeptRows
+from mace_bounds.calibration import KeptRows, load_head
 from mace_bounds.errors import HeadError
 
 N, P = 60, 5
@@ -81,3 +83,32 @@ def test_names_that_are_none_are_refused(features, text):
     tensors = rows_of(features).to_tensors() | {"ids": np.frombuffer(text, dtype=np.uint8)}
     with pytest.raises(HeadError, match=r"names of the head's rows cannot be read; fit or download"):
         KeptRows.from_tensors(tensors)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"typical_terms": np.array([0.0, 1e4])},
+        {"spread": np.zeros(1)},
+        {"error_ev_per_atom": np.zeros(1, dtype=np.float32)},
+        {"points": np.zeros((1, 1))},
+        {"ids": ()},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_rows_that_cannot_be_used_are_refused(tiny_fit, changed, tmp_path):
+    kept = tiny_fit.head.kept_rows
+    if "spread" in changed:
+        changed = {"spread": np.zeros_like(kept.spread)}
+    replace(tiny_fit.head, kept_rows=replace(kept, **changed)).save(tmp_path / "head", "card")
+    with pytest.raises(HeadError, match="fit or download it again"):
+        load_head(tmp_path / "head")
+
+
+def test_a_head_without_a_single_row_is_refused(tiny_fit, tmp_path):
+    kept = tiny_fit.head.kept_rows
+    names = ("points", "error_ev_per_atom", "sigma_ev_per_atom", "covered_above_level", "ids", "formulas")
+    none = replace(kept, **{name: getattr(kept, name)[:0] for name in names})
+    replace(tiny_fit.head, kept_rows=none).save(tmp_path / "head", "card")
+    with pytest.raises(HeadError, match=r"rows that the head keeps cannot be used; fit or download it again"):
+        load_head(tmp_path / "head")

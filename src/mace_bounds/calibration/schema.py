@@ -19,6 +19,7 @@ from mace_bounds.structures import TOTAL_ENERGY
 
 N_ELEMENTS = 118
 _MAY_BE_INFINITE = ("space_spread", "thresholds", "joint_thresholds", "spread", *UNKNOWN)
+_LARGEST_LOG = 1e3  # no σ is so far from another
 _DIVISORS = ("space_spread", "kernel_width")
 _KINDS = dict.fromkeys(("members", "seen_pairs", "seen_elements"), "b") | dict.fromkeys(
     ("folds", "rows"), "i"
@@ -206,8 +207,9 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]], config: HeadConfig) -> No
         _check_novelty(tensors_under(tensors, "novelty"), config.novelty, n)
     if kept := tensors_under(tensors, "kept_rows"):
         _check(kept, "", ARRAYS | {name: (f"{name} bytes",) for name in TEXTS}, dict(n))
-        if (kept["spread"] < SMALLEST).any():
-            raise HeadError("the spread of the head's rows is no width; fit or download it again.")
+        narrow, terms = (kept["spread"] < SMALLEST).any(), np.abs(kept["typical_terms"])
+        if narrow or terms.sum() > _LARGEST_LOG or not len(kept["points"]):
+            raise HeadError("the rows that the head keeps cannot be used; fit or download it again.")
 
 
 def _check(tensors: Mapping[str, NDArray[Any]], prefix: str, shapes: Shapes, lengths: dict[str, int]) -> None:
