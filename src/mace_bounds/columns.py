@@ -105,7 +105,9 @@ BOUNDS = (
     _number("novelty", "", "Largest grade over its threshold; above 1 raises `extrapolates`. Not an error."),
     Column("novel_atom", "integer", "", "Site of the atom with the largest local grade, counted from 0."),
     _text("chemistry", "Chemistry class."),
-    _text("seen_in", "The first that applies: `fit`, `calibration`, `model_training`, `unseen`."),
+    _text(
+        "seen_in", "The first that applies: `fit`, `calibration`, `model_training`, `unseen` or `unknown`."
+    ),
     _text("run_type", "`GGA` or `GGA+U`, where the source says so."),
     _text("source", "File, or the source that the structure names."),
     _number("energy_dft_ev", "eV", "Label: total DFT energy of the cell, where the source has one."),

@@ -128,7 +128,7 @@ def test_splits_never_share_a_composition(fitted):
     assert not (sets[0] & sets[2])
     assert not (sets[1] & sets[2])
     roles = fitted.head.roles(formulas)
-    assert np.array_equal(np.where(roles == "unseen", "test", roles), fitted.splits)
+    assert np.array_equal(np.where(roles == "unknown", "test", roles), fitted.splits)
 
 
 def test_what_the_head_did_comes_before_what_the_models_training_did(fitted):
@@ -267,7 +267,7 @@ def test_folds_calibrate_with_every_row_that_fits(crossed):
     )
     assert len(head.folds) == 3
     assert head.calibration_compositions.size == 0
-    assert np.array_equal(np.where(head.roles(formulas) == "unseen", "test", "fit"), crossed.splits)
+    assert np.array_equal(np.where(head.roles(formulas) == "unknown", "test", "fit"), crossed.splits)
     apart = fit_head(toy_rows(600, 0), MANIFEST, FitConfig(seed=3, conformal="split", robust=False))
     assert np.array_equal(apart.splits == "test", crossed.splits == "test")
 

@@ -112,7 +112,7 @@ def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ())
         level=summary["settings"]["level"],
         plots=_data_uris(plots),
         groups=_groups(coverage, summary["measured_on"]["rows"]),
-        by_role=_by_role(coverage, training_known=summary["measured_on"].get("training_known", True)),
+        by_role=_by_role(coverage),
         violations=_first(tables[_folder.VIOLATIONS]),
         suspects=_first(tables[_folder.SUSPECTS]),
         atlas_by=_atlas_by(atlas),
@@ -298,15 +298,15 @@ def _groups(coverage: pd.DataFrame | None, measured: str | None) -> list[dict[st
     return found
 
 
-def _by_role(coverage: pd.DataFrame | None, *, training_known: bool) -> list[dict[str, Any]]:
+def _by_role(coverage: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Coverage by what compositions were used for before."""
     if coverage is None:
         return []
     picked = coverage[(coverage["by"] == "seen_in") & (coverage["rows"] == ALL)]
-    text = dict(SEEN_IN_TEXT) if training_known else {**SEEN_IN_TEXT, "unseen": "not used by the head"}
-    order = {role: place for place, role in enumerate(text)}
+    order = {role: place for place, role in enumerate(SEEN_IN_TEXT)}
     rows = [
-        {**row, "what": f"compositions {text.get(row['group'], row['group'])}"} for row in records(picked)
+        {**row, "what": f"compositions {SEEN_IN_TEXT.get(row['group'], row['group'])}"}
+        for row in records(picked)
     ]
     return sorted(rows, key=lambda row: order.get(row["group"], len(order)))
 

@@ -30,7 +30,7 @@ from mace_bounds.features import (
     without_refused,
 )
 from mace_bounds.fitting import FULL, PublishedEnergies, cross_fit_store
-from mace_bounds.structures import require_usable
+from mace_bounds.structures import joined_keys, require_usable
 from mace_bounds.versions import now, versions
 
 if TYPE_CHECKING:
@@ -224,14 +224,14 @@ def _open_store(
         raise StoreError(
             f"the feature store in {source} is unfinished; run the same mace-bounds features command again."
         )
-    keys = training_compositions(model or manifest.model, manifest.model_digest)
+    keys = training_compositions(model or manifest.model, manifest.model_digest, config.fit.trained_on)
     if config.cross_fit or config.predictions is not None:
         return _Opened(store, None, None, keys, config.extract)
     if not isinstance(head, CalibratedHead):
         head = load_head(find_head(model or manifest.model, head, manifest.model_digest))
     head.levels.index(config.level)
     head.check_fits(manifest.model, manifest.model_digest, manifest.model_head, manifest.kind)
-    return _Opened(store, None, head, keys, config.extract)
+    return _Opened(store, None, head, joined_keys(keys, head.training_compositions), config.extract)
 
 
 def _open_model(
@@ -243,10 +243,13 @@ def _open_model(
         require_usable(extract.read(source))  # an error before the model is loaded
     if config.cross_fit or config.predictions is not None:
         backbone = extract.load(model or DEFAULT_MODEL)
-        return _Opened(None, backbone, None, backbone.training_compositions, extract)
-    predictor = BoundsPredictor(model, head, level=config.level, settings=extract)
+        keys = training_compositions(backbone, backbone.digest, config.fit.trained_on)
+        return _Opened(None, backbone, None, keys, extract)
+    predictor = BoundsPredictor(
+        model, head, level=config.level, settings=extract, trained_on=config.fit.trained_on
+    )
     extract = replace(extract, kind=predictor.kind, atoms=predictor.head.wants_atoms)
-    return _Opened(None, predictor.model, predictor.head, predictor.model.training_compositions, extract)
+    return _Opened(None, predictor.model, predictor.head, predictor.training_keys, extract)
 
 
 def _extracted(

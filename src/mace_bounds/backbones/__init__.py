@@ -19,6 +19,7 @@ from mace_bounds.backbones.base import (
 )
 from mace_bounds.backbones.mace import MaceFamily
 from mace_bounds.errors import ModelError
+from mace_bounds.structures import joined_keys, read_compositions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +124,9 @@ def digest_of(model: str | Path | Backbone) -> str | None:
     return model.digest if isinstance(model, Backbone) else _family(model).digest_of(model)
 
 
-def training_compositions(model: str | Path | Backbone, digest: str) -> NDArray[np.uint64] | None:
+def training_compositions(
+    model: str | Path | Backbone, digest: str, trained_on: str | None = None
+) -> NDArray[np.uint64] | None:
     """Compositions that the training of a model has seen, without loading the model.
 
     Parameters
@@ -132,6 +135,8 @@ def training_compositions(model: str | Path | Backbone, digest: str) -> NDArray[
         Whatever :func:`load_model` takes.
     digest : str
         :attr:`Backbone.digest` that it must have.
+    trained_on : str, optional
+        What the user says that it was trained on (:func:`mace_bounds.structures.read_compositions`).
 
     Returns
     -------
@@ -142,15 +147,18 @@ def training_compositions(model: str | Path | Backbone, digest: str) -> NDArray[
     ------
     ModelError
         If what is found under this name is another model than ``digest`` says.
+    SourceError
+        If ``trained_on`` cannot be read.
     """
+    given = None if trained_on is None else read_compositions(trained_on)
     if not isinstance(model, Backbone):
-        return _family(model).training_compositions(model, digest)
+        return joined_keys(_family(model).training_compositions(model, digest), given)
     if model.digest != digest:
         raise ModelError(
             f"the model {model.name} ({model.digest[:12]}) is not the one that the features were extracted with "
             f"({digest[:12]}); pass that one."
         )
-    return model.training_compositions
+    return joined_keys(model.training_compositions, given)
 
 
 def _family(model: object) -> Family:

@@ -129,7 +129,7 @@ def compare(
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     manifest, everything = store.manifest, checked_labels(store.read())
     training_keys = training_compositions(
-        model if model is not None else manifest.model, manifest.model_digest
+        model if model is not None else manifest.model, manifest.model_digest, config.fit.trained_on
     )
     rows, left_out = usable_rows(everything, None if config.include_training else training_keys)
     splits = make_splits(rows.table, config, test_keys)

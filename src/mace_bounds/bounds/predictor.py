@@ -23,7 +23,7 @@ from mace_bounds.features import (
     without_refused,
 )
 from mace_bounds.flags import FLAGS, flag_names
-from mace_bounds.structures import TOTAL_ENERGY
+from mace_bounds.structures import TOTAL_ENERGY, joined_keys, read_compositions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,6 +129,9 @@ class BoundsPredictor:
         Of these ``energy_key``, ``max_atoms``, ``device``, ``dtype`` and ``memory_bytes`` are used.
     quantity : str
         What the labels of structures are; they are left aside where the head bounds another quantity.
+    trained_on : str, optional
+        What the model was trained on, where neither it nor the head says so: formulas or structures
+        (:func:`mace_bounds.structures.read_compositions`). Tables then tell what is ``unseen``.
 
     Raises
     ------
@@ -155,8 +158,10 @@ class BoundsPredictor:
         level: float = 0.95,
         settings: ExtractSettings | None = None,
         quantity: str = TOTAL_ENERGY,
+        trained_on: str | None = None,
     ) -> None:
         settings = settings or ExtractSettings()
+        given = None if trained_on is None else read_compositions(trained_on)
         # a checkpoint, whose tensors are known only when it is loaded, comes before its head; a name comes after it,
         # so that nothing is downloaded or loaded where no head fits
         name = model if isinstance(model, (str, Path)) and not Path(model).is_file() else None
@@ -173,6 +178,9 @@ class BoundsPredictor:
         self.head.check_fits(self.model.name, self.model.digest, self.model.head, identity.kind)
         self.settings = settings
         self.quantity = quantity
+        self.training_keys = joined_keys(
+            self.model.training_compositions, self.head.training_compositions, given
+        )
 
     @staticmethod
     def _head(model: str | Path | None, head: str | Path | None, loaded: Backbone | None) -> CalibratedHead:
@@ -288,7 +296,7 @@ class BoundsPredictor:
             With the columns that coverage is measured from.
         """
         level = self.level if level is None else self.head.levels.nearest(level)
-        keys = self.model.training_compositions
+        keys = self.training_keys
         if detailed:
             return detailed_table(rows, self.head, level, keys)
         return bounds_table(rows, self.head, level, training_keys=keys)

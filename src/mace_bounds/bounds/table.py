@@ -81,7 +81,7 @@ def bounds_table(
     level : float
         Nominal coverage of the interval, one of ``head.levels``.
     training_keys : ndarray of uint64, optional
-        Compositions that the model's training has seen, where known.
+        Compositions that the model's training has seen, where known; those that the head keeps by default.
 
     Returns
     -------
@@ -121,6 +121,8 @@ def _table(
     *,
     detailed: bool,
 ) -> pd.DataFrame:
+    if training_keys is None:
+        training_keys = head.training_compositions
     good = rows.table["reason"].isna().to_numpy()
     scored = rows if good.all() else rows.scored()
     intervals = head.intervals(scored)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mace_bounds.levels import Levels
 
 _COMPOSITIONS = ("fit_compositions", "calibration_compositions")
+_TRAINING = "training_compositions"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +106,8 @@ class CalibratedHead:
         Tells structures unlike those of the fit; None where it was not fitted.
     kept_rows : KeptRows or None
         Labelled rows of its own data, to name those that are nearest to a structure; None where it was fitted without.
+    training_compositions : ndarray of uint64 or None
+        Keys of the compositions that the model's training has seen, sorted; None where they are not known.
     name, digest : str
         Name of its folder and SHA-256 of what is in it; ``"in memory"`` and empty where it was not read from one.
     """
@@ -122,6 +125,7 @@ class CalibratedHead:
     provenance: dict[str, Any] = field(default_factory=dict)
     novelty: Novelty | None = None
     kept_rows: KeptRows | None = None
+    training_compositions: NDArray[np.uint64] | None = None
     name: str = "in memory"
     digest: str = ""
 
@@ -230,16 +234,18 @@ class CalibratedHead:
         formulas : sequence of str, shape (n,)
             Reduced formulas.
         training_keys : ndarray of uint64, optional
-            Compositions that the model's training has seen, where known.
+            Compositions that the model's training has seen, where known; those that the head keeps by default.
 
         Returns
         -------
         ndarray of str, shape (n,)
             The first that applies of ``"fit"`` and ``"calibration"`` (of this head), ``"model_training"`` (the model's
-            training, and not used by the head) and ``"unseen"``.
+            training, and not used by the head) and ``"unseen"``, or ``"unknown"`` where it is not known what
+            the model's training has seen.
         """
-        roles = np.full(len(formulas), "unseen", dtype="<U14")
-        roles[compositions_in(formulas, training_keys)] = "model_training"
+        keys = self.training_compositions if training_keys is None else training_keys
+        roles = np.full(len(formulas), "unknown" if keys is None else "unseen", dtype="<U14")
+        roles[compositions_in(formulas, keys)] = "model_training"
         roles[compositions_in(formulas, self.calibration_compositions)] = "calibration"
         roles[compositions_in(formulas, self.fit_compositions)] = "fit"
         return roles
@@ -266,6 +272,8 @@ class CalibratedHead:
             config["novelty"] = self.novelty.to_config()
         if self.kept_rows is not None:
             tensors |= tensors_named("kept_rows", self.kept_rows.to_tensors())
+        if self.training_compositions is not None:
+            tensors[_TRAINING] = self.training_compositions.view(np.int64)
         return write_head(folder, tensors, config, card, overwrite=overwrite)
 
 
@@ -302,6 +310,7 @@ def load_head(folder: str | Path) -> CalibratedHead:
             if config.get("novelty") is not None
             else None,
             kept_rows=KeptRows.from_tensors(kept) if (kept := tensors_under(tensors, "kept_rows")) else None,
+            training_compositions=tensors[_TRAINING].view(np.uint64) if _TRAINING in tensors else None,
             name=Path(folder).resolve().name,
             digest=checked.digest,
         )

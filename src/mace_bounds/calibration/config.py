@@ -61,6 +61,10 @@ class FitConfig:
         A row of several gets the widest, so that what is promised holds for each, and more than that overall.
     quantity : str
         What the labels are. A head keeps it, bounds nothing else, and is refused for labels of another quantity.
+    trained_on : str or None
+        What the model was trained on, where it does not say so itself: formulas or structures
+        (:func:`mace_bounds.structures.read_compositions`). Rows of these compositions are left out of the fit, and
+        tables tell what is unseen. A head keeps the compositions.
     kept_rows : int
         Labelled rows of which the head keeps id, formula, features and error, so that ``explain`` can name the nearest
         ones; of more than these a sample. With 0 a head gives away nothing of its data but sums.
@@ -112,6 +116,12 @@ class FitConfig:
         "What the labels are, in words; a head is used for labels of its own quantity only.",
         metavar="TEXT",
         parser=parse_quantity,
+    )
+    trained_on: str | None = setting(
+        None,
+        "What the model was trained on: formulas (.txt, one a line; .csv with a column formula) or structures.",
+        metavar="FILE",
+        shown="what the model says",
     )
 
     def __post_init__(self) -> None:

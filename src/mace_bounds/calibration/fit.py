@@ -177,7 +177,7 @@ def fit_head(
         calibration_compositions=composition_keys(calibration.table["formula"].tolist()),
         provenance={
             **(provenance or {}),
-            "settings": {**asdict(config), "levels": list(config.levels)},
+            "settings": {**asdict(replace(config, trained_on=None)), "levels": list(config.levels)},
             "rows": {name: int((splits == name).sum()) for name in SPLITS},
             "left_out": left_out,
             "data_sha256": fingerprint(kept),

@@ -198,6 +198,8 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]], config: HeadConfig) -> No
     _check_layer(tensors, config)
     for name in ("fit_compositions", "calibration_compositions"):
         read_tensor(tensors, name, (None,), "i")
+    if "training_compositions" in tensors:
+        read_tensor(tensors, "training_compositions", (None,), "i")
     if not 0 < config.leverage_limit < np.inf:
         raise HeadError("the head's leverage_limit is not positive; fit or download it again.")
     low, high = config.energy_range_ev_per_atom

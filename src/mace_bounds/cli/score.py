@@ -70,7 +70,7 @@ OutputOption = Annotated[
 
 @takes(
     extract=only(ExtractSettings, "energy_key", "max_atoms", "device", "dtype", "memory_bytes"),
-    known=only(FitConfig, "quantity"),
+    known=only(FitConfig, "quantity", "trained_on"),
 )
 def score(
     files: FilesArgument,
@@ -103,7 +103,9 @@ def score(
             _write_table(table, kind, columns, output, kept)
         console.note_failures(table)
         raise typer.Exit(1)
-    predictor = BoundsPredictor(model, head, level=level, settings=extract, quantity=known.quantity)
+    predictor = BoundsPredictor(
+        model, head, level=level, settings=extract, quantity=known.quantity, trained_on=known.trained_on
+    )
     for warning in predictor.model.warnings:
         console.note(f"note: {warning}")
     explanation: Explanation | str = ""

@@ -85,7 +85,7 @@ def unmeasured_card(name: str, head: CalibratedHead, labels: str) -> str:
 def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
     """Put the card together around what is known of the coverage."""
     about, identity = head.provenance, head.identity
-    settings = about["settings"]
+    settings, exposure = about["settings"], TrainingExposure.of_head(about)
     parts = [
         f"# {markdown_text(name)}: error bounds for {markdown_text(identity.model)}",
         f"A head of mace-bounds for the frozen model **{markdown_text(identity.model)}** (SHA-256 of its tensors "
@@ -104,6 +104,11 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
                 "Rows": ", ".join(f"{k} {n:,}" for k, n in about["rows"].items() if n),
                 "Left out": ", ".join(f"{markdown_text(k)}: {n:,}" for k, n in about["left_out"].items())
                 or "none",
+                "The model's training": f"{about['n_training_compositions']:,} compositions, which the head keeps"
+                if about.get("n_training_compositions")
+                else ""
+                if exposure.known
+                else "not known here",
                 "Split by": f"{settings['split_by']}, seed {settings['seed']}",
                 "Posterior": f"{settings['posterior']}, {settings['clip_percent']:g} % clipped on each side",
                 "Centre": head.centre.describe(),

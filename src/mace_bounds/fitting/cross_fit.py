@@ -17,6 +17,7 @@ from mace_bounds.fitting.card import unmeasured_card
 from mace_bounds.fitting.predictions import check_predictions, read_predictions, with_predictions
 from mace_bounds.fitting.run import CardNotes, about_data
 from mace_bounds.levels import Levels
+from mace_bounds.structures import read_compositions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,8 +157,11 @@ def cross_fitted(
     seed = config.seed + _SEED_OFFSET
     folds = group_folds(groups, n_folds, seed)
 
+    keys = None if config.trained_on is None else read_compositions(config.trained_on)
+
     def fitted(fold: int) -> CalibratedHead:
-        return fit_head(labelled.take(folds != fold), manifest, config, provenance=provenance).head
+        head = fit_head(labelled.take(folds != fold), manifest, config, provenance=provenance).head
+        return replace(head, training_compositions=keys)
 
     fit: Fit = fitted
     if folder is not None:
@@ -240,7 +244,8 @@ def cross_fit_store(
     published : PublishedEnergies, optional
         Bound these energies instead of the backbone's.
     training_keys : ndarray of uint64, optional
-        Compositions of the backbone's training; they say nothing about another model's energies.
+        Compositions of the backbone's training; they say nothing about another model's energies, for which
+        ``config.trained_on`` does.
     folder : Path, optional
         Where the heads are kept; see :func:`cross_fitted`.
     progress : callable, optional
@@ -272,7 +277,7 @@ def cross_fit_store(
             **check_predictions(rows, published.column),
         }
         manifest = replace(manifest, model=published.column)
-        training_keys = None
+        training_keys = None if config.trained_on is None else read_compositions(config.trained_on)
     if not len(rows.labelled().table):
         raise LabelError(
             "the source has no labels to fit heads to; name the key of its energies (--energy-key), or use a head."
@@ -281,6 +286,9 @@ def cross_fit_store(
         **about_data(rows),
         **asdict(CardNotes()),
         "training_compositions_known": training_keys is not None,
+        "training_sha256": None
+        if training_keys is None
+        else hashlib.sha256(training_keys.tobytes()).hexdigest(),
         "includes_training": published is not None or training_keys is not None,
         "published": published is not None,
         "outer_folds": N_FOLDS,

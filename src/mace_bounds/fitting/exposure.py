@@ -8,7 +8,13 @@ from typing import Any
 
 UNSEEN, NEW_TO_HEAD, ALL = "unseen", "new_to_head", "all"
 
-SUBSETS: dict[str, tuple[str, ...]] = {UNSEEN: ("unseen",), NEW_TO_HEAD: ("unseen", "model_training")}
+UNKNOWN = "unknown"
+"""Value of ``seen_in`` of a composition that is new to the head, where the model's training is not known."""
+
+SUBSETS: dict[str, tuple[str, ...]] = {
+    UNSEEN: ("unseen",),
+    NEW_TO_HEAD: ("unseen", UNKNOWN, "model_training"),
+}
 """Values of ``seen_in`` of the rows that can measure coverage on new crystals, by the name of the subset."""
 
 SUBSET_TEXT = {
@@ -20,6 +26,7 @@ SUBSET_TITLE = {UNSEEN: "unseen compositions", NEW_TO_HEAD: "not used by the hea
 
 SEEN_IN_TEXT = {
     "unseen": "not seen before",
+    UNKNOWN: "not used by the head; whether by the model is not known",
     "model_training": "only in the model's own training",
     "fit": "in the fit of the head",
     "calibration": "in its calibration",
@@ -76,7 +83,7 @@ class TrainingExposure:
 
     def clause(self) -> str:
         """Go on with a sentence about structures of :attr:`evaluation_subset`; empty where all is said."""
-        if self.published:
+        if self.published and not self.known:
             return "; which of them the model that published the energies was trained on is not known here"
         if not self.known:
             return "; which of them the model's own training has seen is not known here"

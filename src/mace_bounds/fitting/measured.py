@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from mace_bounds.fitting.exposure import (
     SUBSET_TEXT,
     SUBSET_TITLE,
     SUBSETS,
+    UNKNOWN,
     TrainingExposure,
 )
 from mace_bounds.levels import LEVELS, Levels
@@ -154,13 +155,18 @@ def _chosen(table: pd.DataFrame, keep: NDArray[np.bool_]) -> pd.DataFrame:
 
 def evaluation_subset(rows: Measured, head: CalibratedHead) -> Measured:
     """The rows that measure a head on new compositions, where there are enough of them; else all rows."""
-    chosen = rows.only(TrainingExposure.of_head(head.provenance).evaluation_subset)
+    chosen = rows.only(exposure_of(rows, head).evaluation_subset)
     return chosen if len(chosen) >= MIN_ROWS_MEASURED else rows
 
 
 def exposure_of(rows: Measured, head: CalibratedHead) -> TrainingExposure:
     """What rows have to do with the training of the model."""
-    return TrainingExposure.of_head(head.provenance).of_rows(len(rows), rows.n_in_training)
+    exposure = TrainingExposure.of_head(head.provenance).of_rows(len(rows), rows.n_in_training)
+    roles = set(rows.table["seen_in"])
+    if UNKNOWN in roles:
+        return replace(exposure, known=False)
+    # what a head was made without knowing can have been said since
+    return replace(exposure, known=exposure.known or bool(roles & {"unseen", "model_training"}))
 
 
 def sentence(chosen: Measured, seen_in: dict[str, int], head: CalibratedHead) -> str:
@@ -175,7 +181,7 @@ def sentence(chosen: Measured, seen_in: dict[str, int], head: CalibratedHead) ->
     """
     exposure = exposure_of(chosen, head)
     wanted = exposure.evaluation_subset
-    inside = SUBSETS.get(chosen.name, ("unseen",))
+    inside = SUBSETS.get(chosen.name, ("unseen", UNKNOWN))
     others = "; ".join(
         f"{seen_in[k]:,} {text}" for k, text in SEEN_IN_TEXT.items() if seen_in.get(k) and k not in inside
     )

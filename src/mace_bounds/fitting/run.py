@@ -177,7 +177,9 @@ def fit(
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     inputs = inputs_sha256(store, config, model, include_training=include_training, repeats=repeats)
     manifest, rows = store.manifest, checked_labels(store.read(max_atoms=MAX_ATOMS))
-    seen = training_compositions(model if model is not None else manifest.model, manifest.model_digest)
+    seen = training_compositions(
+        model if model is not None else manifest.model, manifest.model_digest, config.trained_on
+    )
     training_keys = None if include_training else seen
     about = {**about_data(rows), **asdict(CardNotes()), _INPUTS: inputs}
     runs: list[list[dict[str, float]]] = []
@@ -186,6 +188,7 @@ def fit(
     for k in range(repeats):
         seeded = replace(config, seed=config.seed + k)
         result = fit_head(rows, manifest, seeded, training_keys=training_keys, provenance=about)
+        result = replace(result, head=replace(result.head, training_compositions=seen))
         test = _test_rows(result, seen)
         measured = coverage(test)
         runs.append(overall(measured, TEST))
@@ -209,6 +212,7 @@ def fit(
         "includes_training": include_training and seen is not None,
         "test_rows_in_training": test.n_in_training,
         "training_compositions_known": seen is not None,
+        "n_training_compositions": 0 if seen is None else len(seen),
     }
     splits = {name: int(n) for name, n in provenance["rows"].items()}
     report = FitReport(

@@ -122,7 +122,9 @@ class BuildConfig:
         twice = [source for k, source in enumerate(sources) if source in sources[:k]]
         if twice:
             raise SourceError(f"the source {twice[0]} is given twice; leave one of them out.")
-        return replace(self, source=sources[0], also=tuple(sources[1:]), model=model)
+        known = self.fit.trained_on
+        fit = self.fit if known is None else replace(self.fit, trained_on=_canonical(known))
+        return replace(self, source=sources[0], also=tuple(sources[1:]), model=model, fit=fit)
 
     def decisive(self) -> dict[str, dict[str, Any]]:
         """Settings that determine the results, by the stage after which they can no longer change.

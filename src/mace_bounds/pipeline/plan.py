@@ -232,7 +232,7 @@ def _notes(config: BuildConfig, sizes: tuple[SourceSize, ...], weights: WeightsF
                 f"{size.name} comes by the client's bulk path: its table is copied from a public bucket into "
                 "~/mp_datasets (or $MPRESTER_LOCAL_DATASET_CACHE); the size of that copy is not known before."
             )
-    if not training_is_known(config.model):
+    if not training_is_known(config):
         notes.append(training_text(config.model, TrainingExposure(known=False)))
     return tuple(notes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from mace_bounds.pipeline.sources import (
     training_is_known,
     training_text,
 )
+from mace_bounds.structures import read_compositions
 from mace_bounds.versions import now, versions
 
 if TYPE_CHECKING:
@@ -138,7 +140,9 @@ def fit_the_head(
     """
     out, head = state.out, state.out / HEAD
     stores = [FeatureStore(source.store) for source in sources]
-    inputs = digest([store.digest() for store in stores], config.decisive()[FIT])
+    trained_on = config.fit.trained_on
+    known = "" if trained_on is None else hashlib.sha256(read_compositions(trained_on).tobytes()).hexdigest()
+    inputs = digest([store.digest() for store in stores], config.decisive()[FIT], known)
     joined = stores[0].folder if len(stores) == 1 else out / JOINED
     if state.finished(FIT, inputs) and is_head_folder(head) and is_store(joined):
         return joined, str(state.made(FIT)["training"])
@@ -161,7 +165,7 @@ def fit_the_head(
 
 def _fit(store: Path, head: Path, config: BuildConfig, sources: list[Source]) -> dict[str, Any]:
     notes = [describe(sources)]
-    if not training_is_known(config.model):
+    if not training_is_known(config):
         notes.append(training_text(config.model, TrainingExposure(known=False)))
     try:
         report = fit(

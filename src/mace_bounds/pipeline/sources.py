@@ -116,9 +116,11 @@ def licences(sources: list[Source]) -> str:
     return "; ".join([*known, *([f"{', '.join(others)}: not stated"] if known and others else [])])
 
 
-def training_is_known(model: str) -> bool:
-    """Whether it is known here which compositions a model was trained on."""
-    return training_compositions(model, digest_of(model) or "") is not None
+def training_is_known(config: BuildConfig) -> bool:
+    """Whether it is known here which compositions the model was trained on."""
+    if config.fit.trained_on is not None:
+        return True
+    return training_compositions(config.model, digest_of(config.model) or "") is not None
 
 
 def training_text(model: str, exposure: TrainingExposure) -> str:

@@ -1,7 +1,12 @@
 """Anything that holds crystals to checked records: readers, labels, symmetry."""
 
 from mace_bounds.structures.check import check, reduced_cell
-from mace_bounds.structures.compositions import composition_key, composition_keys, compositions_in
+from mace_bounds.structures.compositions import (
+    composition_key,
+    composition_keys,
+    compositions_in,
+    joined_keys,
+)
 from mace_bounds.structures.containers import unpacked
 from mace_bounds.structures.crystal import Crystal
 from mace_bounds.structures.files import source_digest
@@ -27,6 +32,7 @@ from mace_bounds.structures.record import Record, Source, StructureLike
 from mace_bounds.structures.surroundings import structure_flags
 from mace_bounds.structures.symmetry import crystal_system, space_group
 from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
+from mace_bounds.structures.training_set import read_compositions
 
 __all__ = [
     "DEFAULT_ENERGY_KEYS",
@@ -52,6 +58,7 @@ __all__ = [
     "guard_energy_key",
     "guard_label",
     "help_text",
+    "joined_keys",
     "label_trouble",
     "licence_flags",
     "load_json",
@@ -59,6 +66,7 @@ __all__ = [
     "parse_quantity",
     "potential_titles",
     "read",
+    "read_compositions",
     "reasons_in_short",
     "reduced_cell",
     "require_usable",

@@ -31,6 +31,14 @@ def composition_keys(formulas: Sequence[str] | NDArray[np.str_]) -> NDArray[np.u
     return np.unique(np.array([composition_key(str(formula)) for formula in formulas], dtype=np.uint64))
 
 
+def joined_keys(*parts: NDArray[np.uint64] | None) -> NDArray[np.uint64] | None:
+    """The keys of all parts, sorted; None, which stands for what is not known, only where all are None."""
+    known = [keys for keys in parts if keys is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    return np.unique(np.concatenate(known))
+
+
 def compositions_in(
     formulas: Sequence[str] | NDArray[np.str_], keys: NDArray[np.uint64] | None
 ) -> NDArray[np.bool_]:

@@ -27,7 +27,7 @@ _ISOTOPES = {"D": 1, "T": 1}
 
 
 @lru_cache(maxsize=65536)
-def _reduced_formula(counts: tuple[tuple[int, int], ...]) -> str:
+def reduced_formula(counts: tuple[tuple[int, int], ...]) -> str:
     """Return pymatgen's reduced formula of (atomic number, number of atoms) pairs."""
     from pymatgen.core import Composition
 
@@ -63,7 +63,7 @@ class Crystal:
     @cached_property
     def formula(self) -> str:
         """Reduced formula as pymatgen writes it (``"NaCl"``, ``"LiFePO4"``, ``"O2"``)."""
-        return _reduced_formula(tuple(self.counts.items()))
+        return reduced_formula(tuple(self.counts.items()))
 
     @cached_property
     def chemical_system(self) -> str:
