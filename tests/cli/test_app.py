@@ -202,12 +202,13 @@ def test_a_real_terminal_of_80_columns_gets_two_lines_a_crystal(pair, labelled_f
     assert re.fullmatch(r" +\d+ +-?\d+\.\d{3} +\S+ to \S+ +[+-]\d+ to [+-]\d+ +[+-]\d+", lines[at + 1])
 
 
-def test_ctrl_c_stops_a_run_with_one_sentence(labelled_file, pair, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_stop_a_run_with_one_sentence(labelled_file, pair, tmp_path, number, code):
     script = "import time, mace_bounds.features.settings as f\n"
     script += "def slow(*a, **k):\n    print('ready', flush=True); time.sleep(60)\n"
     script += "f.load_model = slow\nfrom mace_bounds.cli import main; main()"
     with forked.start(forked.python, script, "features", labelled_file, tmp_path / "s", *pair[:2]) as process:
         process.wait_until(lambda: process.stdout == "ready\n")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        process.send_signal(number)
+        assert process.wait(30) == code
         assert process.stderr == "stopped; run the same command again to resume\n"

@@ -160,6 +160,9 @@ def test_what_else_is_refused(model, parts, tmp_path):
     extract(records(4), tmp_path / "ok", model, ExtractSettings(part=(1, 1), workers=1))
     with pytest.raises(StoreError, match="holds something else"):
         merge(tmp_path / "mine", [tmp_path / "ok"])
+    extract(records(5), tmp_path / "five", model, ExtractSettings(workers=1))
+    with pytest.raises(StoreError, match="five is a store of other structures than these parts"):
+        merge(tmp_path / "five", [tmp_path / "ok"])
 
 
 def test_parts_that_begin_at_the_same_instant(model, tmp_path):

@@ -1,14 +1,18 @@
 """The head folder that ``fit`` writes, and that the coverage on its card is the coverage of its head."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from mace_bounds import FeatureStore, FitConfig, fit, load_head
+from mace_bounds import CardNotes, FeatureStore, FitConfig, fit, load_head
 from mace_bounds.bounds import read_card
+from mace_bounds.cli import app
 from mace_bounds.errors import HeadError
+from mace_bounds.fitting import fitted_before, inputs_sha256
 from mace_bounds.fitting.card import head_card
 from mace_bounds.flags import FLAGS
 from mace_bounds.structures import composition_key
@@ -122,3 +126,41 @@ def test_unusable_requests_are_refused(tiny_store, tiny_fit, tiny_model_folder):
         fit(tiny_store, repeats=0)
     with pytest.raises(HeadError, match="leave none"):
         fit(tiny_store, config=FitConfig(fit_share=0.6, calibration_share=0.4), model=tiny_model_folder)
+
+
+def test_a_head_is_known_by_what_it_was_made_of(tiny_fit, tiny_store, tiny_model_folder):
+    store, config = FeatureStore(tiny_store), tiny_fit_config()
+
+    def found(config=config, notes="", **changed):
+        options = {"include_training": False, "repeats": 2, **changed}
+        inputs = inputs_sha256(store, config, tiny_model_folder, **options)
+        return fitted_before(tiny_fit.folder, inputs, CardNotes(licence=notes))
+
+    assert found().digest == tiny_fit.head.digest
+    assert found(replace(config, seed=1)) is None
+    assert found(notes="MIT") is None
+    assert found(repeats=3) is None
+    assert found(include_training=True) is None
+    assert fitted_before(tiny_store, "", CardNotes()) is None
+
+
+def test_fit_keeps_the_head_that_it_would_make_and_refuses_another(
+    tiny_fit, tiny_store, tiny_model_folder, tmp_path
+):
+    head = tmp_path / "h"
+    shutil.copytree(tiny_fit.folder, head)
+    words = ["fit", tiny_store, head, "--model", tiny_model_folder, "--conformal", "split", "--repeats", "2"]
+    words = [str(word) for word in (*words, "--fit-share", "0.35", "--calibration-share", "0.35")]
+    kept = CliRunner().invoke(app, words)
+    assert kept.exit_code == 0, kept.output
+    assert "is the head that this command makes, and is kept" in " ".join(kept.stdout.split())
+    assert json.loads((tmp_path / "h.summary.json").read_text())["rows"] == tiny_fit.head.provenance["rows"]
+    other = CliRunner().invoke(app, [*words, "--seed", "1"])
+    assert other.exit_code == 2
+    assert "already holds a head" in other.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"h", "h.summary.json"}
+
+
+def tiny_fit_config():
+    """Settings of the fixture."""
+    return FitConfig(fit_share=0.35, calibration_share=0.35, conformal="split")
