@@ -125,6 +125,7 @@ def test_stamps_do_not_replace_what_a_table_has():
     assert table["model"].tolist() == ["mini", "mini"]
     assert set(names(PROVENANCE)) == {
         "model",
+        "features_of",
         "model_digest",
         "head",
         "head_digest",

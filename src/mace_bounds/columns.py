@@ -56,8 +56,12 @@ def _number(name: str, unit: str, meaning: str) -> Column:
 
 
 PROVENANCE = (
-    _text("model", "Name of the frozen model."),
-    _text("model_digest", "First 12 hex digits of the SHA-256 of the model's tensors."),
+    _text("model", "Name of the model whose energies are bounded."),
+    _text("features_of", "Name of the model that gives the features: `model`, or another one."),
+    _text(
+        "model_digest",
+        "First 12 hex digits of the SHA-256 of the tensors of the model that gives the features.",
+    ),
     _text("head", "Name of the head."),
     _text("head_digest", "First 12 hex digits of the SHA-256 of the head."),
     _number(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from mace_bounds.features import FeatureStore
     from mace_bounds.levels import Levels
 
 FEATURES, HEADS, PLOTS = "features", "heads", "plots"
@@ -247,3 +248,13 @@ def energies_name(summary: Mapping[str, Any]) -> str:
         return str(summary["model"]["name"])
     named = re.sub(r"(?i)_?(total_|potential_)?(energy|energies)(_ev)?$|_ev$", "", str(published["column"]))
     return named.strip("_ ") or Path(published["file"]).name.split(".")[0]
+
+
+def about_energies(store: FeatureStore) -> dict[str, Any] | None:
+    """What a summary says of a store's energies where they are of another model than its features."""
+    manifest = store.manifest
+    if not manifest.energies_of:
+        return None
+    n = manifest.n_records - manifest.n_failed
+    about = {"file": str(store.folder), "column": manifest.energies_of, "features": manifest.model}
+    return about | {"n": n, "n_missing": 0}

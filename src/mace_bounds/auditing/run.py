@@ -27,6 +27,7 @@ from mace_bounds.features import (
     refused_labels,
     require_labels,
     same_quantity,
+    training_keys,
     without_refused,
 )
 from mace_bounds.fitting import FULL, PublishedEnergies, cross_fit_store
@@ -224,13 +225,16 @@ def _open_store(
         raise StoreError(
             f"the feature store in {source} is unfinished; run the same mace-bounds features command again."
         )
-    keys = training_compositions(model or manifest.model, manifest.model_digest, config.fit.trained_on)
+    keys = training_keys(manifest, model, config.fit.trained_on)
     if config.cross_fit or config.predictions is not None:
         return _Opened(store, None, None, keys, config.extract)
     if not isinstance(head, CalibratedHead):
-        head = load_head(find_head(model or manifest.model, head, manifest.model_digest))
+        digest = None if manifest.energies_of else manifest.model_digest
+        head = load_head(find_head(manifest.energies_of or model or manifest.model, head, digest))
     head.levels.index(config.level)
-    head.check_fits(manifest.model, manifest.model_digest, manifest.model_head, manifest.kind)
+    head.check_fits(
+        manifest.model, manifest.model_digest, manifest.model_head, manifest.kind, manifest.energies_of
+    )
     return _Opened(store, None, head, joined_keys(keys, head.training_compositions), config.extract)
 
 
@@ -248,6 +252,7 @@ def _open_model(
     predictor = BoundsPredictor(
         model, head, level=config.level, settings=extract, trained_on=config.fit.trained_on
     )
+    predictor.refuse_if_published()
     extract = replace(extract, kind=predictor.kind, atoms=predictor.head.wants_atoms)
     return _Opened(None, predictor.model, predictor.head, predictor.training_keys, extract)
 
@@ -285,7 +290,7 @@ def _with_head(store: FeatureStore, opened: _Opened, config: AuditConfig) -> _Bo
         detailed_table(part, head, config.level, opened.training_keys)
         for part in rows(atoms=head.wants_atoms)
     )
-    return _Bounded(head, tables, rows(), about_head(head))
+    return _Bounded(head, tables, rows(), about_head(head), _folder.about_energies(store))
 
 
 def _cross_fitted(
@@ -309,7 +314,8 @@ def _cross_fitted(
         "name": f"fitted to this source, {len(made.heads.heads)} folds of compositions",
         "folder": f"{_folder.HEADS}/{FULL}",
     }
-    return _Bounded(full, made.tables(config.level), made.cross_fitted_rows(), about, made.about or None)
+    energies = made.about or _folder.about_energies(store)
+    return _Bounded(full, made.tables(config.level), made.cross_fitted_rows(), about, energies)
 
 
 def _folder_of(path: Path, head: CalibratedHead, level: float) -> AuditFolder:

@@ -1,6 +1,7 @@
 """A model and its head together: one predictor, its bounds, the library of heads."""
 
-from mace_bounds.bounds.explanation import Contribution, Explanation, Neighbour, NovelAtom
+from mace_bounds.bounds.energies import Energies, GivenEnergies, published_note, with_energies
+from mace_bounds.bounds.explanation import Bounds, Contribution, Explanation, Neighbour, NovelAtom
 from mace_bounds.bounds.geometry import (
     DENSITY,
     HULL,
@@ -19,7 +20,7 @@ from mace_bounds.bounds.library import (
     read_card,
     remove_head,
 )
-from mace_bounds.bounds.predictor import Bounds, BoundsPredictor, score
+from mace_bounds.bounds.predictor import BoundsPredictor, score
 from mace_bounds.bounds.table import (
     IN_TRAINING,
     SUSPECT,
@@ -39,7 +40,9 @@ __all__ = [
     "Bounds",
     "BoundsPredictor",
     "Contribution",
+    "Energies",
     "Explanation",
+    "GivenEnergies",
     "HeadCard",
     "Neighbour",
     "NovelAtom",
@@ -53,8 +56,10 @@ __all__ = [
     "load_head",
     "named_head",
     "provenance",
+    "published_note",
     "read_card",
     "remove_head",
     "score",
     "unscored_table",
+    "with_energies",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,13 @@ import numpy as np
 from mace_bounds.calibration import head_inputs, scale_inputs
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.errors import HeadError
+from mace_bounds.flags import FLAGS, flag_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from mace_bounds.bounds.predictor import Bounds
     from mace_bounds.calibration import CalibratedHead, KeptRows
     from mace_bounds.features import FeatureRows
 
@@ -27,6 +27,77 @@ WIDE, NARROW = 75.0, 25.0
 
 _NO_ROWS = "this head carries no rows of its data, so its nearest crystals and usual widths are not known: fit it again"
 _DRIVES = 1.1  # what multiplies σ, or its inverse, by less is not named as what drives it
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Error bounds of one structure; names and units as the columns of :data:`mace_bounds.columns.BOUNDS`.
+
+    Attributes
+    ----------
+    id, formula : str
+    n_atoms : int
+    energy_model_ev, energy_expected_ev : float
+        Total energy by the model, and with the expected error added, eV.
+    energy_lower_ev, energy_upper_ev : float
+        Bounds of the total DFT energy at the level, eV.
+    expected_error_mev_per_atom, std_mev_per_atom, lower_mev_per_atom, upper_mev_per_atom : float
+        Of E_DFT - E_model, meV/atom.
+    level : float
+        Nominal coverage of the bounds.
+    extrapolation_grade, novelty : float
+        How far from the head's data; above 1 raises the flag ``extrapolates``.
+    seen_in : str
+        What the composition was used for before.
+    quantity : str
+        What the bounds are of.
+    flags : dict of str to str
+        Raised flags with what they mean.
+    model, features_of, model_digest, head, head_digest, version : str
+        What the bounds come from.
+    """
+
+    id: str
+    formula: str
+    n_atoms: int
+    energy_model_ev: float
+    energy_expected_ev: float
+    energy_lower_ev: float
+    energy_upper_ev: float
+    expected_error_mev_per_atom: float
+    std_mev_per_atom: float | None
+    lower_mev_per_atom: float
+    upper_mev_per_atom: float
+    level: float
+    extrapolation_grade: float
+    novelty: float | None
+    seen_in: str
+    flags: dict[str, str]
+    quantity: str
+    model: str
+    features_of: str
+    model_digest: str
+    head: str
+    head_digest: str
+    version: str
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Bounds:
+        """Take a row of the bounds table that has no reason."""
+        values = {field.name: row[field.name] for field in fields(cls)}
+        values["flags"] = {name: FLAGS[name].meaning for name in flag_names(row["flags"]) if name in FLAGS}
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        flags = f"; {', '.join(self.flags)}" if self.flags else ""
+        return (
+            f"{self.formula}: {self.energy_model_ev:.4f} eV, {self.quantity} from {self.energy_lower_ev:.4f} to "
+            f"{self.energy_upper_ev:.4f} eV ({100 * self.level:g} % bounds{flags})"
+        )
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_bounds._io import atomic_folder, heads_folder, remove_folder, remove_leftovers
-from mace_bounds.backbones import DEFAULT_MODEL, digest_of, find_weights
+from mace_bounds._io import atomic_folder, file_sha256, heads_folder, remove_folder, remove_leftovers
+from mace_bounds.backbones import DEFAULT_MODEL, digest_of, fetch_weights, find_weights, list_models
 from mace_bounds.calibration import CalibratedHead, read_config
 from mace_bounds.calibration import load_head as load_head_folder
-from mace_bounds.errors import HeadError, nearest
+from mace_bounds.errors import HeadError, ModelError, nearest
 from mace_bounds.head import CONFIG, TENSORS, is_head_folder
 from mace_bounds.levels import Levels
 from mace_bounds.structures import TOTAL_ENERGY
@@ -32,8 +32,10 @@ class HeadCard:
         Name of the folder.
     path : Path
         The folder.
-    model, model_digest, model_head : str
-        The frozen model that it belongs to.
+    model : str
+        The model whose energies it bounds.
+    model_digest, model_head : str
+        The frozen model that gives its features.
     digest : str
         SHA-256 of the head itself.
     levels : Levels
@@ -48,6 +50,8 @@ class HeadCard:
         What it bounds.
     reason : str
         Why it cannot be used; empty where it can.
+    published : bool
+        Whether ``model`` is another one than that of the features.
     """
 
     name: str
@@ -62,6 +66,7 @@ class HeadCard:
     shipped: bool
     quantity: str = TOTAL_ENERGY
     reason: str = ""
+    published: bool = False
 
 
 def list_heads() -> list[HeadCard]:
@@ -93,6 +98,7 @@ def read_card(folder: Path, *, shipped: bool = False) -> HeadCard:
         coverage={str(row.level): row.coverage for row in provenance.coverage},
         shipped=shipped,
         quantity=identity.quantity,
+        published=bool(identity.features_of or provenance.published),
     )
 
 
@@ -122,7 +128,8 @@ def find_head(model: str | Path | None, head: str | Path | None = None, digest: 
     Returns
     -------
     Path
-        The head folder; whether it fits the weights is checked again when they are loaded.
+        The head folder; whether it fits the weights is checked again when they are loaded. Where none belongs to the
+        model, a head of energies that were published under its name, with the features of another model.
 
     Raises
     ------
@@ -138,6 +145,7 @@ def find_head(model: str | Path | None, head: str | Path | None = None, digest: 
             wanted
         ).model  # another way to write a name; an error where there is no such model
         found = _fitting(wanted, None)
+    found = found or _published(wanted)
     if found is not None:
         return found
     others = "".join(
@@ -160,8 +168,25 @@ def _fitting(model: str, digest: str | None) -> Path | None:
 def _all_fitting(model: str, digest: str | None) -> Iterator[HeadCard]:
     digest = digest or digest_of(model)
     for card in list_heads():
-        if not card.reason and (card.model_digest == digest or (digest is None and card.model == model)):
+        fits = card.model_digest == digest or (digest is None and card.model == model)
+        if fits and not card.reason and not card.published:
             yield card
+
+
+def _published(model: str) -> Path | None:
+    """A head of energies of the model of this name, however the name is written."""
+    for card in list_heads():
+        fits = card.published and not card.reason and card.quantity == TOTAL_ENERGY
+        if fits and _same_model(card.model, model):
+            return card.path
+    return None
+
+
+def _same_model(one: str, other: str) -> bool:
+    try:
+        return one == other or find_weights(one).model == find_weights(other).model
+    except ModelError:
+        return False
 
 
 def named_head(head: str | Path) -> Path:
@@ -238,3 +263,31 @@ def _cards(folder: Path, *, shipped: bool) -> Iterator[HeadCard]:
             yield read_card(path, shipped=shipped)
         except HeadError as error:
             yield HeadCard(path.name, path, "", "", "", "", Levels(()), {}, {}, shipped, reason=str(error))
+
+
+def named_by_the_head(head: CalibratedHead) -> str:
+    """The model of its features that a head names: a head must not make this program load a file that nobody named."""
+    name = head.identity.backbone
+    if name not in _known_names():
+        raise HeadError(
+            f"the head {head.name} was made for the checkpoint {name!r} (digest {head.identity.model_digest[:12]}), "
+            "which is no model that is known by its name; name it with --model."
+        )
+    return name
+
+
+def check_file(head: CalibratedHead, name: str | Path) -> None:
+    """Compare the file of a model that was not given by its path with the one the head was made with: unread."""
+    wanted = head.identity.model_file_sha256
+    if wanted and find_weights(name).url is not None:
+        path = fetch_weights(name).path
+        if file_sha256(path) != wanted:
+            raise HeadError(
+                f"{path}, the file of {name}, is not the one that the head {head.name} was made with (SHA-256 "
+                f"{wanted[:12]}), and it was not loaded; fetch it again, or give the path of a file that you trust "
+                "with --model."
+            )
+
+
+def _known_names() -> set[str]:
+    return {model.name for model in list_models()}

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from mace_bounds._io import file_sha256
-from mace_bounds.backbones import Backbone, fetch_weights, find_weights, list_models
-from mace_bounds.bounds.explanation import N_NEIGHBOURS, Explanation, explain_row
-from mace_bounds.bounds.library import find_head, load_head
+from mace_bounds.backbones import DEFAULT_MODEL, Backbone, digest_of
+from mace_bounds.bounds.energies import GivenEnergies, published_note, with_energies
+from mace_bounds.bounds.explanation import N_NEIGHBOURS, Bounds, Explanation, explain_row
+from mace_bounds.bounds.library import check_file, find_head, load_head, named_by_the_head
 from mace_bounds.bounds.table import bounds_table, detailed_table, refuse_labels
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.columns import records
-from mace_bounds.errors import HeadError, StructureError
+from mace_bounds.errors import HeadError, ModelError, StructureError
 from mace_bounds.features import (
     LABEL_COLUMNS,
     ExtractSettings,
@@ -22,7 +22,6 @@ from mace_bounds.features import (
     refused_labels,
     without_refused,
 )
-from mace_bounds.flags import FLAGS, flag_names
 from mace_bounds.structures import TOTAL_ENERGY, joined_keys, read_compositions
 
 if TYPE_CHECKING:
@@ -32,84 +31,15 @@ if TYPE_CHECKING:
     import torch
 
     from mace_bounds.backbones import FeatureKind
+    from mace_bounds.bounds.energies import Energies
     from mace_bounds.features import FeatureRows, Refused
-    from mace_bounds.structures import Source, StructureLike
+    from mace_bounds.structures import Record, Source, StructureLike
 
 ModelLike: TypeAlias = "str | Path | torch.nn.Module | Backbone"
 """A model by its name or path, or loaded."""
 
 _BATCH = 64
 """Structures that are read, extracted and bounded together: memory stays bounded however many come."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Error bounds of one structure; names and units as the columns of :data:`mace_bounds.columns.BOUNDS`.
-
-    Attributes
-    ----------
-    id, formula : str
-    n_atoms : int
-    energy_model_ev, energy_expected_ev : float
-        Total energy by the model, and with the expected error added, eV.
-    energy_lower_ev, energy_upper_ev : float
-        Bounds of the total DFT energy at the level, eV.
-    expected_error_mev_per_atom, std_mev_per_atom, lower_mev_per_atom, upper_mev_per_atom : float
-        Of E_DFT - E_model, meV/atom.
-    level : float
-        Nominal coverage of the bounds.
-    extrapolation_grade, novelty : float
-        How far from the head's data; above 1 raises the flag ``extrapolates``.
-    seen_in : str
-        What the composition was used for before.
-    quantity : str
-        What the bounds are of.
-    flags : dict of str to str
-        Raised flags with what they mean.
-    model, model_digest, head, head_digest, version : str
-        What the bounds come from.
-    """
-
-    id: str
-    formula: str
-    n_atoms: int
-    energy_model_ev: float
-    energy_expected_ev: float
-    energy_lower_ev: float
-    energy_upper_ev: float
-    expected_error_mev_per_atom: float
-    std_mev_per_atom: float | None
-    lower_mev_per_atom: float
-    upper_mev_per_atom: float
-    level: float
-    extrapolation_grade: float
-    novelty: float | None
-    seen_in: str
-    flags: dict[str, str]
-    quantity: str
-    model: str
-    model_digest: str
-    head: str
-    head_digest: str
-    version: str
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> Bounds:
-        """Take a row of the bounds table that has no reason."""
-        values = {field.name: row[field.name] for field in fields(cls)}
-        values["flags"] = {name: FLAGS[name].meaning for name in flag_names(row["flags"]) if name in FLAGS}
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        flags = f"; {', '.join(self.flags)}" if self.flags else ""
-        return (
-            f"{self.formula}: {self.energy_model_ev:.4f} eV, {self.quantity} from {self.energy_lower_ev:.4f} to "
-            f"{self.energy_upper_ev:.4f} eV ({100 * self.level:g} % bounds{flags})"
-        )
 
 
 class BoundsPredictor:
@@ -119,7 +49,8 @@ class BoundsPredictor:
     ----------
     model : str, path, torch.nn.Module or Backbone, optional
         ``"mini"``, a name that mace knows, a path, or a loaded model; the head's model where only a head is given, else
-        ``"medium-mpa-0"``.
+        ``"medium-mpa-0"``. With a head of published energies it gives the energies, unless it is the model of the
+        features.
     head : str, path or CalibratedHead, optional
         The name of an installed head, a head folder, or a loaded head; by default the first for total energies
         that fits the model.
@@ -162,25 +93,68 @@ class BoundsPredictor:
     ) -> None:
         settings = settings or ExtractSettings()
         given = None if trained_on is None else read_compositions(trained_on)
+        model = DEFAULT_MODEL if model is None and head is None else model
         # a checkpoint, whose tensors are known only when it is loaded, comes before its head; a name comes after it,
         # so that nothing is downloaded or loaded where no head fits
         name = model if isinstance(model, (str, Path)) and not Path(model).is_file() else None
         loaded = None if model is None or name is not None else settings.load(model)
         self.head = head if isinstance(head, CalibratedHead) else self._head(name, head, loaded)
         self.level = self.head.levels.nearest(level)
-        self.head.check_energies()
+        self.settings = settings
         identity = self.head.identity
+        self._energy_model: str | Path | Backbone | None = None
+        if identity.features_of and not self._gives_the_features(name if loaded is None else loaded):
+            self._energy_model, name, loaded = name if loaded is None else loaded, None, None
         if loaded is None:
-            named = _named_by_the_head(self.head) if name is None else name
-            _check_file(self.head, named)
+            named = named_by_the_head(self.head) if name is None else name
+            check_file(self.head, named)
             loaded = settings.load(named, identity.model_head)
         self.model: Backbone = loaded
-        self.head.check_fits(self.model.name, self.model.digest, self.model.head, identity.kind)
-        self.settings = settings
         self.quantity = quantity
-        self.training_keys = joined_keys(
-            self.model.training_compositions, self.head.training_compositions, given
-        )
+        # what the model of the features was trained on says nothing of another model's errors
+        own = None if self.head.published else self.model.training_compositions
+        self.training_keys = joined_keys(own, self.head.training_compositions, given)
+        energies_of = identity.model if self.head.published else ""
+        self.head.check_fits(self.model.name, self.model.digest, self.model.head, identity.kind, energies_of)
+
+    def _gives_the_features(self, model: str | Path | Backbone | None) -> bool:
+        """Whether a model is the one whose features a head of published energies takes; None is."""
+        own = self.head.identity
+        return model is None or str(model) == own.backbone or digest_of(model) == own.model_digest
+
+    @cached_property
+    def energy_model(self) -> Backbone | None:
+        """The model whose energies are bounded: :attr:`model`, or another one; None where energies must be given.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be loaded.
+        """
+        if not self.head.published:
+            return self.model
+        if self._energy_model is None:
+            return None
+        try:
+            return self.settings.load(self._energy_model)
+        except ModelError as error:
+            raise ModelError(
+                f"{str(error).rstrip('.')}; or give its energies (--predictions TABLE --energy-column NAME, in Python "
+                "energies=): the head needs nothing else of it."
+            ) from error
+
+    @property
+    def note(self) -> str:
+        """A sentence for every output: which model gives energies and which features; empty where it is one."""
+        return published_note(self.head) if self.head.published else ""
+
+    def refuse_if_published(self) -> None:
+        """HeadError if energies have to be given, for what computes them itself."""
+        if self.head.published:
+            raise HeadError(
+                f"the head {self.head.name} bounds energies that are given; bound these with mace-bounds score "
+                "--predictions, or let audit --predictions fit heads to them (without --head)."
+            )
 
     @staticmethod
     def _head(model: str | Path | None, head: str | Path | None, loaded: Backbone | None) -> CalibratedHead:
@@ -193,7 +167,9 @@ class BoundsPredictor:
         """Which features the head was fitted on."""
         return "descriptors" if self.head.identity.kind == "descriptors" else "readout"
 
-    def predict(self, structures: Source, level: float | None = None) -> pd.DataFrame:
+    def predict(
+        self, structures: Source, level: float | None = None, *, energies: Energies | None = None
+    ) -> pd.DataFrame:
         """Bound the DFT energy of each structure.
 
         Parameters
@@ -203,6 +179,9 @@ class BoundsPredictor:
             ``ComputedStructureEntry``, or several of them; iterables are taken as they come.
         level : float, optional
             Another level than the predictor's.
+        energies : array, mapping, callable or ASE calculator, optional
+            For a head of published energies, total energies of the cells by the model that the head names, eV: one for
+            each structure in order, by id, a function of ``ase.Atoms``, or a calculator.
 
         Returns
         -------
@@ -214,23 +193,31 @@ class BoundsPredictor:
         ------
         SourceError
             If ``structures`` names nothing.
+        HeadError
+            If the head needs energies and there are none, or has those of its model.
+        LabelError
+            If ``energies`` are not one for each structure.
         """
         import pandas as pd
 
         parts, labels = list[pd.DataFrame](), list[pd.DataFrame]()
-        for rows in self._rows(structures):
+        for rows in self._rows(structures, energies):
             parts.append(self.table(rows, level))
             labels.append(rows.table[list(LABEL_COLUMNS)])
         # a source is judged as a whole, after the last of its structures
         refused = self._refused(pd.concat(labels, ignore_index=True))
         return refuse_labels(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0], refused)
 
-    def stream(self, structures: Source, level: float | None = None) -> Iterator[pd.DataFrame]:
+    def stream(
+        self, structures: Source, level: float | None = None, *, energies: Energies | None = None
+    ) -> Iterator[pd.DataFrame]:
         """Parts of :meth:`predict`, some structures at a time, in bounded memory; labels are judged by part."""
-        for rows in self._rows(structures):
+        for rows in self._rows(structures, energies):
             yield self.table(without_refused(rows, self._refused(rows.table)), level)
 
-    def bounds(self, structure: StructureLike, level: float | None = None) -> Bounds:
+    def bounds(
+        self, structure: StructureLike, level: float | None = None, *, energies: Energies | None = None
+    ) -> Bounds:
         """Bound one structure.
 
         Raises
@@ -238,7 +225,7 @@ class BoundsPredictor:
         StructureError
             With the reason, if it cannot be scored, or if it is more than one.
         """
-        rows = records(self.predict(structure, level))
+        rows = records(self.predict(structure, level, energies=energies))
         if len(rows) != 1:
             raise StructureError(f"bounds() takes one structure, and these are {len(rows)}; use predict().")
         if rows[0]["reason"] is not None:
@@ -246,7 +233,12 @@ class BoundsPredictor:
         return Bounds.of(rows[0])
 
     def explain(
-        self, structure: StructureLike, level: float | None = None, *, n_neighbours: int = N_NEIGHBOURS
+        self,
+        structure: StructureLike,
+        level: float | None = None,
+        *,
+        n_neighbours: int = N_NEIGHBOURS,
+        energies: Energies | None = None,
     ) -> Explanation:
         """Say why the bounds of one structure are as wide as they are.
 
@@ -258,25 +250,32 @@ class BoundsPredictor:
             Another level than the predictor's.
         n_neighbours : int
             How many of the nearest labelled crystals are named.
+        energies : optional
+            As in :meth:`predict`.
 
         Raises
         ------
         StructureError
             With the reason, if it cannot be scored, or if it is more than one.
         """
-        explained = self.predict_one(structure, level, n_neighbours=n_neighbours)[1]
+        explained = self.predict_one(structure, level, n_neighbours=n_neighbours, energies=energies)[1]
         if isinstance(explained, str):
             raise StructureError(explained)
         return explained
 
     def predict_one(
-        self, structure: StructureLike, level: float | None = None, *, n_neighbours: int = N_NEIGHBOURS
+        self,
+        structure: StructureLike,
+        level: float | None = None,
+        *,
+        n_neighbours: int = N_NEIGHBOURS,
+        energies: Energies | None = None,
     ) -> tuple[pd.DataFrame, Explanation | str]:
         """Table of one structure as :meth:`predict` makes it, and its explanation or the reason why it has none."""
         records_of = list(islice(self.settings.read(structure, self.model), 2))
         if len(records_of) != 1:
             raise StructureError("explain takes one structure, and these are more; give one of them.")
-        rows = extract_rows(records_of, self.model, self.kind, atoms=self.head.wants_atoms)
+        rows = self._bounded(records_of, self._given(energies))
         table = refuse_labels(self.table(rows, level), refused_labels(rows.table))
         (row,) = records(table)
         crystal = records_of[0].crystal
@@ -304,41 +303,45 @@ class BoundsPredictor:
     def _refused(self, labels: pd.DataFrame) -> Refused:
         return refused_labels(labels, self.quantity, self.head.identity.quantity)
 
-    def _rows(self, structures: Source) -> Iterator[FeatureRows]:
+    def _given(self, energies: Energies | None) -> GivenEnergies | None:
+        """The energies that the user brings; HeadError if the head needs some, or has those of its model."""
+        own = self.head.identity
+        if energies is not None and not self.head.published:
+            raise HeadError(
+                f"the head {self.head.name} bounds the energies that {own.model} computes itself, no given ones; for "
+                "those of another model use a head of its energies (mace-bounds heads lists what there is)."
+            )
+        given = None if energies is None else GivenEnergies(energies)
+        if given is None and self.energy_model is None:
+            raise HeadError(
+                f"the head {self.head.name} bounds energies of {own.model}, and {own.backbone} gives only features: "
+                "give the energies (--predictions TABLE --energy-column NAME, in Python energies=), or the model "
+                "itself (--model)."
+            )
+        return given
+
+    def _rows(self, structures: Source, energies: Energies | None) -> Iterator[FeatureRows]:
+        given = self._given(energies)
         source = self.settings.read(structures, self.model)
         while batch := list(islice(source, _BATCH)):
-            yield extract_rows(batch, self.model, self.kind, atoms=self.head.wants_atoms)
+            yield self._bounded(batch, given)
+        if given is not None:
+            given.check_all_used()
+
+    def _bounded(self, batch: list[Record], given: GivenEnergies | None) -> FeatureRows:
+        """Rows of features with the energies that are bounded."""
+        rows = extract_rows(batch, self.model, self.kind, atoms=self.head.wants_atoms)
+        if given is not None:
+            return given.put(rows, batch)
+        model = self.energy_model
+        if model is None or model is self.model:
+            return rows
+        other = extract_rows(batch, model).table
+        energy_ev = other["energy_model_ev"].to_numpy(dtype="float64")
+        return with_energies(rows, energy_ev, other["reason"].to_numpy(dtype=object), check=True)
 
     def __repr__(self) -> str:
         return f"BoundsPredictor({self.model!r}, {self.head!r}, level={self.level:g})"
-
-
-def _named_by_the_head(head: CalibratedHead) -> str:
-    """The model that a head names; a head must not make this program load a file that the user has not named."""
-    name = head.identity.model
-    if name not in _known_names():
-        raise HeadError(
-            f"the head {head.name} was made for the checkpoint {name!r} (digest {head.identity.model_digest[:12]}), "
-            "which is no model that is known by its name; name it with --model."
-        )
-    return name
-
-
-def _check_file(head: CalibratedHead, name: str | Path) -> None:
-    """Compare the file of a model that was not given by its path with the one the head was made with: unread."""
-    wanted = head.identity.model_file_sha256
-    if wanted and find_weights(name).url is not None:
-        path = fetch_weights(name).path
-        if file_sha256(path) != wanted:
-            raise HeadError(
-                f"{path}, the file of {name}, is not the one that the head {head.name} was made with (SHA-256 "
-                f"{wanted[:12]}), and it was not loaded; fetch it again, or give the path of a file that you trust "
-                "with --model."
-            )
-
-
-def _known_names() -> set[str]:
-    return {model.name for model in list_models()}
 
 
 def score(
@@ -349,10 +352,11 @@ def score(
     level: float = 0.95,
     settings: ExtractSettings | None = None,
     quantity: str = TOTAL_ENERGY,
+    energies: Energies | None = None,
 ) -> pd.DataFrame:
     """Bound the DFT energy of each structure: :meth:`BoundsPredictor.predict` in one call.
 
     Loading takes seconds: for more than one call make a :class:`BoundsPredictor`, whose parameters these are.
     """
     predictor = BoundsPredictor(model, head, level=level, settings=settings, quantity=quantity)
-    return predictor.predict(structures)
+    return predictor.predict(structures, energies=energies)

@@ -54,6 +54,7 @@ def provenance(head: CalibratedHead, level: float) -> dict[str, Any]:
     """Values of :data:`mace_bounds.columns.PROVENANCE` for tables that a head gives at a level."""
     return {
         "model": head.identity.model,
+        "features_of": head.identity.backbone,
         "model_digest": head.identity.model_digest[:_SHORT],
         "head": head.name,
         "head_digest": head.digest[:_SHORT],

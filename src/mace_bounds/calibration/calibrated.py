@@ -148,27 +148,38 @@ class CalibratedHead:
         """Whether intervals are centred on anything but the model's own energy."""
         return self.centre.moves
 
-    def check_fits(self, model: str, model_digest: str, model_head: str, kind: str) -> None:
-        """Refuse features that come from another model or are of another kind (:class:`HeadError`)."""
-        self.check_energies()
+    @property
+    def published(self) -> bool:
+        """Whether it bounds energies of another model than the one that gives its features."""
+        return bool(self.identity.features_of or self.provenance.get("published"))
+
+    def check_fits(
+        self, model: str, model_digest: str, model_head: str, kind: str, energies_of: str = ""
+    ) -> None:
+        """Refuse features of another model or kind, and energies of another model (:class:`HeadError`).
+
+        Parameters
+        ----------
+        model, model_digest, model_head, kind : str
+            Of the features.
+        energies_of : str
+            The model whose energies are to be bounded, where it is another one.
+        """
         own = self.identity
+        if energies_of != (own.model if self.published else ""):
+            raise HeadError(
+                f"the head bounds energies of {own.model}, and these are of {energies_of or model}; use a head that "
+                "was fitted for these, or give the energies it is for (score --predictions)."
+            )
         if model_digest != own.model_digest or model_head != own.model_head:
             raise HeadError(
-                f"the head belongs to {own.model} (head {own.model_head}, digest {own.model_digest[:12]}), and the "
+                f"the head belongs to {own.backbone} (head {own.model_head}, digest {own.model_digest[:12]}), and the "
                 f"features are of {model} (head {model_head}, digest {model_digest[:12]}); use a head that was fitted "
                 "for this model."
             )
         if kind != own.kind:
             raise HeadError(
                 f"the head takes {own.kind} features, and these are {kind}; extract the features again."
-            )
-
-    def check_energies(self) -> None:
-        """Refuse (:class:`HeadError`) a head of energies that were published: no model that runs here gives them."""
-        if self.provenance.get("published"):
-            raise HeadError(
-                f"the head is one for published energies ({self.identity.model}), which no model that runs here gives; "
-                "give these with mace-bounds audit --predictions, or use another head."
             )
 
     def intervals(self, rows: FeatureRows) -> Intervals:

@@ -155,7 +155,7 @@ def fit_head(
             layer, folds = split_layer(FoldHead(pops, centre, scale), calibration, config), ()
     energies = energy_over_fixed(kept)[splits != "test"]
     identity = HeadIdentity(
-        model=manifest.model,
+        model=manifest.energies_of or manifest.model,
         model_digest=manifest.model_digest,
         model_head=manifest.model_head,
         kind=manifest.kind,
@@ -163,6 +163,7 @@ def fit_head(
         composition=config.composition,
         model_file_sha256=manifest.model_file_sha256,
         quantity=config.quantity,
+        features_of=manifest.model if manifest.energies_of else "",
     )
     head = CalibratedHead(
         identity=identity,
@@ -176,6 +177,7 @@ def fit_head(
         fit_compositions=composition_keys(fit.table["formula"].tolist()),
         calibration_compositions=composition_keys(calibration.table["formula"].tolist()),
         provenance={
+            **({"published": True} if manifest.energies_of else {}),
             **(provenance or {}),
             "settings": {**asdict(replace(config, trained_on=None)), "levels": list(config.levels)},
             "rows": {name: int((splits == name).sum()) for name in SPLITS},

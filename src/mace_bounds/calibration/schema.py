@@ -53,8 +53,10 @@ class HeadIdentity:
 
     Attributes
     ----------
-    model, model_digest, model_head : str
-        Name of the frozen model, SHA-256 of its tensors, and which of its heads.
+    model : str
+        Name of the model whose energies are bounded.
+    model_digest, model_head : str
+        SHA-256 of the tensors of the frozen model that gives the features, and which of its heads.
     kind : str
         Kind of the features.
     columns : tuple of str
@@ -65,6 +67,8 @@ class HeadIdentity:
         SHA-256 of the checkpoint that the features came from; empty where it was no checkpoint.
     quantity : str
         What its labels are, and so what it bounds.
+    features_of : str
+        Name of the model that gives the features, where it is another than ``model``; else empty.
     """
 
     model: str
@@ -75,6 +79,12 @@ class HeadIdentity:
     composition: bool
     model_file_sha256: str = ""
     quantity: str = TOTAL_ENERGY
+    features_of: str = ""
+
+    @property
+    def backbone(self) -> str:
+        """Name of the model that gives the features."""
+        return self.features_of or self.model
 
 
 @dataclass(frozen=True)

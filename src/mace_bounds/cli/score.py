@@ -18,7 +18,7 @@ from mace_bounds.cli import console
 from mace_bounds.cli.options import HeadOption, LevelOption, ModelOption, only, takes
 from mace_bounds.cli.views import print_bounds
 from mace_bounds.columns import BASIC, records, write_table
-from mace_bounds.errors import SourceError
+from mace_bounds.errors import LabelError, SourceError
 from mace_bounds.features import ExtractSettings
 from mace_bounds.screen import markdown_text
 from mace_bounds.structures import help_text, usable
@@ -63,6 +63,27 @@ ColumnsOption = Annotated[
         "Default: all, in markdown basic.",
     ),
 ]
+PredictionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--predictions",
+        metavar="TABLE",
+        help="CSV, Parquet or JSON of total energies of these structures by the model that the head names: for a head "
+        "of published energies, whose features another model gives.",
+    ),
+]
+EnergyColumnOption = Annotated[
+    str | None, typer.Option("--energy-column", metavar="NAME", help="Its column of total energies, eV.")
+]
+IdColumnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--id-column",
+        metavar="NAME",
+        help="Its column of ids.",
+        show_default="id, material_id, mat_id or entry_id",
+    ),
+]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of to the screen.")
 ]
@@ -80,6 +101,9 @@ def score(
     output_format: FormatOption = "table",
     output: OutputOption = None,
     columns: ColumnsOption = None,
+    predictions: PredictionsOption = None,
+    energy_column: EnergyColumnOption = None,
+    id_column: IdColumnOption = None,
     *,
     extract: ExtractSettings,
     known: FitConfig,
@@ -94,6 +118,7 @@ def score(
     kind = _format(output_format, output)
     if columns and kind == "table":
         raise SourceError("--columns does not change the table for the screen; add --format or --output.")
+    energies = _energies(predictions, energy_column, id_column)
     # a source that names nothing, or holds nothing, is answered before the model is loaded
     any_usable, structures = usable(extract.read(files[0] if len(files) == 1 else files))
     if not any_usable:
@@ -106,19 +131,24 @@ def score(
     predictor = BoundsPredictor(
         model, head, level=level, settings=extract, quantity=known.quantity, trained_on=known.trained_on
     )
-    for warning in predictor.model.warnings:
+    models = [predictor.model]
+    if energies is None and (other := predictor.energy_model) is not None and other is not predictor.model:
+        models.append(other)
+    for warning in [warning for loaded in models for warning in loaded.warnings]:
         console.note(f"note: {warning}")
+    if predictor.note and kind != "table":
+        console.note(f"note: {predictor.note}")
     explanation: Explanation | str = ""
     if kind == "table":
         first = list(islice(structures, 2))
         if len(first) == 1:
-            table, explanation = predictor.predict_one(first[0])
+            table, explanation = predictor.predict_one(first[0], energies=energies)
         else:
-            table = predictor.predict(chain(first, structures))
+            table = predictor.predict(chain(first, structures), energies=energies)
         print_bounds(table, predictor.head, level, None if isinstance(explanation, str) else explanation)
     else:
         kept = list(structures) if kind == "extxyz" else []
-        table = predictor.predict(kept or structures)
+        table = predictor.predict(kept or structures, energies=energies)
         _write_table(table, kind, columns, output, kept)
     console.note_labels(table[table["reason"].isna()], "energy_dft_ev")
     console.note_failures(table)
@@ -138,6 +168,24 @@ def _write_table(
         write(output, _extxyz(atoms_with_bounds(shown, [record.crystal for record in structures])))
     else:
         write(output, _bytes(shown, kind))
+
+
+def _energies(
+    predictions: Path | None, energy_column: str | None, id_column: str | None
+) -> dict[str, float] | None:
+    """Energies by id from the table of predictions; None without one."""
+    if predictions is None and energy_column is None and id_column is None:
+        return None
+    if predictions is None or energy_column is None:
+        raise LabelError(
+            "a table of predictions and the name of its energy column belong together; give both "
+            "(--predictions TABLE --energy-column NAME)."
+        )
+    from mace_bounds.fitting import read_predictions
+
+    return {
+        str(key): energy for key, energy in read_predictions(predictions, energy_column, id_column).items()
+    }
 
 
 def _format(wanted: str, output: Path | None) -> str:

@@ -47,8 +47,13 @@ def print_bounds(
     else:
         show(_bounds_sheet(good, level))
     identity = head.identity
+    whose = f"Model {identity.model} ({identity.model_digest[:12]}), head {head.name}."
+    if head.published:
+        from mace_bounds.bounds import published_note
+
+        whose = published_note(head)
     bounded = (
-        f"Model {identity.model} ({identity.model_digest[:12]}), head {head.name}. "
+        f"{whose} "
         f"The bounds hold E_DFT, here the {identity.quantity}, for {percent(level)} % of structures like those "
         f"the head was calibrated on. {_measured_sentence(head, level)}"
     )

@@ -19,6 +19,7 @@ from mace_bounds.features.label_guard import (
 )
 from mace_bounds.features.manifest import Manifest, is_store
 from mace_bounds.features.merging import join, merge
+from mace_bounds.features.published import store_with_energies, training_keys
 from mace_bounds.features.rows import AtomRows, FeatureRows, atomic_fractions, design_matrix
 from mace_bounds.features.settings import ExtractSettings
 from mace_bounds.features.store import FeatureStore
@@ -49,6 +50,8 @@ __all__ = [
     "refused_rows",
     "require_labels",
     "same_quantity",
+    "store_with_energies",
+    "training_keys",
     "usable_cores",
     "without_refused",
 ]

@@ -48,6 +48,8 @@ class Manifest:
         Hash of all ids in order; empty until complete.
     model_file_sha256 : str
         SHA-256 of the checkpoint that the model was loaded from; empty where it was none.
+    energies_of : str
+        Name of another model, whose energies are in ``energy_model_ev``; empty where they are the model's own.
     """
 
     model: str
@@ -65,6 +67,7 @@ class Manifest:
     n_failed: int = 0
     ids_sha256: str = ""
     model_file_sha256: str = ""
+    energies_of: str = ""
 
     @property
     def complete(self) -> bool:

@@ -15,7 +15,7 @@ from mace_bounds.errors import StoreError
 from mace_bounds.features.rows import AtomRows, FeatureRows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -349,6 +349,25 @@ def _foreign(schema: pa.Schema, n_features: int, *, atoms: bool) -> str:
         if name not in schema.names or schema.field(name).type not in types:
             return str(name)
     return ""
+
+
+def with_model_energies(path: Path, target: Path, energies_ev: Mapping[str, float], missing: str) -> int:
+    """Write a shard with other energies of the model, by id; returns how many rows have none, which get a reason."""
+    import pyarrow as pa
+
+    names = [*_plain_schema().names, FEATURES]
+    table = _read(path, names).replace_schema_metadata({"mace_bounds.keys": shard_info(path).keys})
+    columns = {name: table.column(name).to_pylist() for name in ("id", "reason", "energy_model_ev", FEATURES)}
+    for k, key in enumerate(columns["id"]):
+        energy = energies_ev.get(key)
+        if columns["reason"][k] is None and energy is None:
+            columns["reason"][k], columns[FEATURES][k] = missing, None
+        columns["energy_model_ev"][k] = energy if columns["reason"][k] is None else None
+    for name in list(columns)[1:]:
+        field = table.schema.field(name)
+        table = table.set_column(names.index(name), field, pa.array(columns[name], type=field.type))
+    _write_sealed(table, target)
+    return sum(reason is not None for reason in columns["reason"])
 
 
 def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:

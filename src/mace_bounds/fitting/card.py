@@ -75,10 +75,6 @@ def unmeasured_card(name: str, head: CalibratedHead, labels: str) -> str:
         f"Fitted by an audit to {labels}. The audit measured coverage with heads made the "
         "same way, each on compositions left out of it: see `report.html` and `coverage.csv` two folders up."
     )
-    if head.provenance["published"]:
-        text += (
-            f" It bounds published energies ({head.identity.model}), which no model of mace-bounds computes."
-        )
     return _card(name, head, ["## Coverage", text])
 
 
@@ -88,8 +84,7 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
     settings, exposure = about["settings"], TrainingExposure.of_head(about)
     parts = [
         f"# {markdown_text(name)}: error bounds for {markdown_text(identity.model)}",
-        f"A head of mace-bounds for the frozen model **{markdown_text(identity.model)}** (SHA-256 of its tensors "
-        f"`{identity.model_digest}`, "
+        f"A head of mace-bounds for {_whose(head)} (SHA-256 of its tensors `{identity.model_digest}`, "
         f"model head {markdown_text(identity.model_head)}, {len(identity.columns)} {identity.kind} features"
         f"{' and atomic fractions' if identity.composition else ''}). It belongs to these weights and to no others. It "
         f"bounds the **{markdown_text(identity.quantity)}**.",
@@ -121,11 +116,9 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
                 "Made with": f"mace-bounds {about['versions']['mace-bounds']}",
             }
         ),
-        *(
-            []
-            if about.get("published")
-            else ["## Use", f"```sh\nmace-bounds score FILE.cif --head PATH/TO/{visible(name)}\n```"]
-        ),
+        "## Use",
+        f"```sh\nmace-bounds score FILE.cif --head PATH/TO/{visible(name)}"
+        f"{' --predictions TABLE --energy-column NAME' if head.published else ''}\n```",
         "## What the bounds mean, and what they do not",
         "E_model + lower ≤ E_DFT ≤ E_model + upper holds for the stated share (the level) of structures that resemble "
         f"the data above, where E_DFT is the {markdown_text(identity.quantity)} of the labels: same functional, "
@@ -138,6 +131,15 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
         "\n".join(f"- `{flag}`: {FLAGS[flag].meaning}" for flag in _FLAGS),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _whose(head: CalibratedHead) -> str:
+    """The frozen model, and whose energies are bounded where these are another model's."""
+    identity = head.identity
+    frozen = f"the frozen model **{markdown_text(identity.backbone)}**"
+    if not identity.features_of:
+        return frozen
+    return f"energies of **{markdown_text(identity.model)}**, given beside the structures, with features of {frozen}"
 
 
 def _labels(about: dict[str, Any]) -> str:

@@ -276,7 +276,8 @@ def cross_fit_store(
             "features": manifest.model,
             **check_predictions(rows, published.column),
         }
-        manifest = replace(manifest, model=published.column)
+        manifest = replace(manifest, energies_of=published.column)
+    if manifest.energies_of:
         training_keys = None if config.trained_on is None else read_compositions(config.trained_on)
     if not len(rows.labelled().table):
         raise LabelError(
@@ -289,8 +290,8 @@ def cross_fit_store(
         "training_sha256": None
         if training_keys is None
         else hashlib.sha256(training_keys.tobytes()).hexdigest(),
-        "includes_training": published is not None or training_keys is not None,
-        "published": published is not None,
+        "includes_training": bool(manifest.energies_of) or training_keys is not None,
+        "published": bool(manifest.energies_of),
         "outer_folds": N_FOLDS,
     }
     heads = cross_fitted(rows, manifest, config, folder=folder, provenance=provenance, progress=progress)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from mace_bounds.bounds import with_energies
 from mace_bounds.errors import LabelError, StructureError
 from mace_bounds.features import FeatureRows
 from mace_bounds.structures import clean, label_trouble, load_json, suspect_label, to_energy, unpacked
@@ -228,12 +229,10 @@ def with_predictions(rows: FeatureRows, energies: pd.Series[float]) -> FeatureRo
     FeatureRows
         The features stay the backbone's; ``energy_model_ev`` is the published energy, eV.
     """
-    published = energies.reindex([str(value) for value in rows.table["id"]]).to_numpy(dtype=np.float64)
-    missing = rows.table["reason"].isna().to_numpy() & np.isnan(published)
-    reason = rows.table["reason"].to_numpy(dtype=object).copy()
-    reason[missing] = NO_PREDICTION
-    table = rows.table.assign(energy_model_ev=published, reason=reason)
-    return FeatureRows(table, np.where(missing[:, None], np.nan, rows.features), rows.atoms)
+    published = np.asarray(energies.reindex([str(key) for key in rows.table["id"]]), dtype=np.float64)
+    reasons = np.full(len(published), None, dtype=object)
+    reasons[np.isnan(published)] = NO_PREDICTION
+    return with_energies(rows, published, reasons)
 
 
 def check_predictions(rows: FeatureRows, column: str) -> dict[str, Any]:

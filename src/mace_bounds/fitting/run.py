@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.backbones import training_compositions
 from mace_bounds.bounds import detailed_table, read_card
 from mace_bounds.calibration import FitConfig, fit_head, load_head, residual_ev_per_atom
 from mace_bounds.errors import HeadError
-from mace_bounds.features import FeatureStore, checked_labels, label_summary
+from mace_bounds.features import FeatureStore, checked_labels, label_summary, training_keys
 from mace_bounds.fitting.card import head_card
 from mace_bounds.fitting.measured import coverage, labelled, metrics, overall
 from mace_bounds.fitting.verdict import SplitScores, Verdict, split_scores
@@ -177,17 +176,15 @@ def fit(
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     inputs = inputs_sha256(store, config, model, include_training=include_training, repeats=repeats)
     manifest, rows = store.manifest, checked_labels(store.read(max_atoms=MAX_ATOMS))
-    seen = training_compositions(
-        model if model is not None else manifest.model, manifest.model_digest, config.trained_on
-    )
-    training_keys = None if include_training else seen
+    seen = training_keys(manifest, model, config.trained_on)
+    left_out = None if include_training else seen
     about = {**about_data(rows), **asdict(CardNotes()), _INPUTS: inputs}
     runs: list[list[dict[str, float]]] = []
     scores: list[SplitScores] = []
     first: tuple[FitResult, pd.DataFrame, Measured] | None = None
     for k in range(repeats):
         seeded = replace(config, seed=config.seed + k)
-        result = fit_head(rows, manifest, seeded, training_keys=training_keys, provenance=about)
+        result = fit_head(rows, manifest, seeded, training_keys=left_out, provenance=about)
         result = replace(result, head=replace(result.head, training_compositions=seen))
         test = _test_rows(result, seen)
         measured = coverage(test)
@@ -231,7 +228,7 @@ def inputs_sha256(
 ) -> str:
     """SHA-256 of all that :func:`fit` makes a head of, and of the version that makes it."""
     manifest = store.manifest
-    seen = training_compositions(model if model is not None else manifest.model, manifest.model_digest)
+    seen = training_keys(manifest, model, config.trained_on)
     about = [store.digest(), asdict(config), include_training, repeats, versions()["mace-bounds"]]
     sha = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     sha.update(b"unknown" if seen is None else np.ascontiguousarray(seen).tobytes())

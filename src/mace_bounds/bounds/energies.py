@@ -1,0 +1,169 @@
+"""Energies that a user brings, of a model that need not run here: put where the backbone's are, checked by these."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from mace_bounds.errors import LabelError
+from mace_bounds.features import FeatureRows
+from mace_bounds.levels import percent
+from mace_bounds.structures import Record, label_trouble, one_line, suspect_label, to_energy
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+    from numpy.typing import ArrayLike, NDArray
+
+    from mace_bounds.calibration import CalibratedHead
+
+Energies: TypeAlias = "ArrayLike | Mapping[str, float] | Callable[[Atoms], float] | Calculator"
+"""Total energies of cells, eV: one for each structure in order, by id, a function of ``ase.Atoms``, a calculator."""
+
+NO_ENERGY = "no energy was given for this structure; add it under its id or in its place"
+_WANTED = "it must be the model's total energy of the cell in eV, uncorrected"
+
+
+class GivenEnergies:
+    """Energies of a model, handed out as structures come.
+
+    Parameters
+    ----------
+    energies : array, mapping, callable or ASE calculator
+        Total energies of the cells, eV. An array has one for each structure, in order; a mapping has them by id; a
+        callable takes ``ase.Atoms`` and returns one.
+    """
+
+    def __init__(self, energies: Any) -> None:
+        self._of: Callable[[Record], Any]
+        self._left: deque[Any] | None = None
+        if isinstance(energies, Mapping):
+            self._of = lambda record: energies.get(record.id)
+        elif hasattr(energies, "get_potential_energy"):
+            self._of = lambda record: _calculated(energies.get_potential_energy, record)
+        elif callable(energies):
+            self._of = lambda record: _calculated(energies, record)
+        else:
+            values = np.atleast_1d(np.asarray(energies, dtype=object))
+            if values.ndim != 1:
+                raise LabelError(
+                    f"energies has the shape {values.shape}; give one total energy for each structure, eV."
+                )
+            self._left = deque(values.tolist())
+            self._of = self._next
+
+    def put(self, rows: FeatureRows, records: Sequence[Record]) -> FeatureRows:
+        """Put energies where the backbone's are; a row that gets none, or one that cannot be right, gets a reason.
+
+        Parameters
+        ----------
+        rows : FeatureRows
+            Features of ``records``, with the energies of the backbone.
+        records : sequence of Record
+        """
+        values, reasons = np.full(len(records), np.nan), np.full(len(records), None, dtype=object)
+        for k, record in enumerate(records):
+            try:
+                energy = to_energy(self._of(record))
+                values[k] = np.nan if energy is None else energy
+                reasons[k] = NO_ENERGY if energy is None else None
+            except LabelError:
+                raise
+            except Exception as error:  # whatever a user's function or calculator raises
+                reasons[k] = f"its energy could not be computed: {type(error).__name__}: {one_line(error)}"
+        return with_energies(rows, values, reasons, check=True)
+
+    def check_all_used(self) -> None:
+        """LabelError if an array had more energies than there were structures."""
+        if self._left:
+            raise LabelError(
+                f"energies has {len(self._left):,} more values than there are structures; give one for each, in order."
+            )
+
+    def _next(self, record: Record) -> Any:
+        assert self._left is not None
+        if not self._left:
+            raise LabelError(
+                f"energies ends before the structure {record.id}; give one for each structure, in order, also for "
+                "those that cannot be read, or a mapping by id."
+            )
+        return self._left.popleft()
+
+
+def with_energies(
+    rows: FeatureRows, energy_ev: NDArray[np.float64], reasons: NDArray[Any], *, check: bool = False
+) -> FeatureRows:
+    """Rows with other energies in place of the backbone's.
+
+    Parameters
+    ----------
+    rows : FeatureRows
+    energy_ev : ndarray, shape (n,)
+        Total energies of the cells, eV; NaN where there is none.
+    reasons : ndarray of object, shape (n,)
+        Why a row has none; rows that had a reason before keep theirs.
+    check : bool
+        Give a row a reason too where its energy is no total energy, seen from the backbone's own.
+    """
+    before = rows.table["reason"].isna().to_numpy()
+    reasons = reasons.copy()
+    if check:
+        good = np.flatnonzero(before & np.isfinite(energy_ev))
+        reasons[good] = _implausible(rows.take(good), energy_ev[good])
+    gone = before & (reasons != None)  # noqa: E711 - element by element
+    table = rows.table.assign(
+        energy_model_ev=np.where(before & ~gone, energy_ev, np.nan),
+        reason=np.where(gone, reasons, rows.table["reason"].to_numpy(dtype=object)),
+    )
+    return FeatureRows(table, np.where(gone[:, None], np.nan, rows.features), rows.atoms)
+
+
+def _implausible(rows: FeatureRows, energy_ev: NDArray[np.float64]) -> NDArray[Any]:
+    """Why energies cannot be what is wanted, seen from those of the backbone; None where they can be."""
+    own = rows.table["energy_model_ev"].to_numpy(dtype=np.float64)
+    n_atoms = rows.table["n_atoms"].to_numpy(dtype=np.float64)
+    counts = np.zeros((len(own), 119))
+    for row, elements, numbers in zip(counts, rows.table["elements"], rows.table["counts"], strict=True):
+        row[np.asarray(elements)] = numbers
+    out = np.full(len(own), None, dtype=object)
+    if trouble := label_trouble(energy_ev, own, counts):
+        what = "those of the model that only gives the features" if trouble.kind == "own" else trouble.what
+        out[:] = f"the given energies are {what}; {_WANTED}"
+        return out
+    for k, off in enumerate((energy_ev - own) / n_atoms):
+        if suspect_label(off):
+            out[k] = f"the given energy is {abs(off):.1f} eV/atom away from any plausible one; {_WANTED}"
+    return out
+
+
+def _calculated(function: Callable[[Atoms], Any], record: Record) -> Any:
+    return None if record.crystal is None else function(record.crystal.to_atoms())
+
+
+def published_note(head: CalibratedHead) -> str:
+    """Say in a sentence which model gives energies and which features, and what the bounds came from.
+
+    Parameters
+    ----------
+    head : CalibratedHead
+        Of published energies.
+    """
+    own, about = head.identity, head.provenance
+    sources = ", ".join(about.get("sources", ())) or "labelled"
+    notes = str(about.get("notes", "")).rstrip(".")
+    n = sum(about.get("rows", {}).values())
+    measured = [
+        (f"±{row['median_width_mev_per_atom'] / 2:.0f}", percent(row["level"]))
+        for row in about.get("coverage", ())
+        if "median_width_mev_per_atom" in row
+    ]
+    widths, levels = ("/".join(part) for part in zip(*measured, strict=True)) if measured else ("", "")
+    return (
+        f"{own.model} gives the energy, {own.backbone} the features: the head {head.name} was fitted to "
+        f"E_DFT − E of {own.model} on {n:,} {sources} crystals"
+        f"{notes and ', '}{notes}"
+        f"{f'; bounds are {widths} meV/atom (median) at {levels} %' if measured else ''}."
+    )
