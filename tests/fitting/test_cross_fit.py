@@ -220,7 +220,9 @@ def test_published_energies_are_audited_from_end_to_end(tiny_store, tiny_model_f
     head = found.folder / "heads" / "full"
     assert found.summary["head"]["folder"] == "heads/full"
     assert found.summary["head"]["digest"] == read_card(head).digest
-    with pytest.raises(HeadError, match=r"one for published energies \(e_model\)"):
+    with pytest.raises(
+        HeadError, match=r"bounds energies of e_model, .* gives only features: give the energies"
+    ):
         score([], model=tiny_model_folder, head=head)
 
 
