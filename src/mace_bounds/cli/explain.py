@@ -64,6 +64,8 @@ def print_explanation(e: Explanation) -> None:
     console.say((bounds.formula, "bold"), (f"  {bounds.id}, {bounds.n_atoms} atoms", "dim"), wrap=True)
     interval = f"{bounds.lower_mev_per_atom:+.0f} to {bounds.upper_mev_per_atom:+.0f} meV/atom"
     console.say(("E_DFT − E_model  ", "dim"), (interval, "bold"), (f"  {level} % bounds", "dim"))
+    if bounds.flags:
+        console.say(("flags  ", "dim"), (", ".join(bounds.flags), "yellow"), wrap=True)
     console.say((e.verdict, "bold"), wrap=True)
     console.show(_width_sheet(e))
     if e.neighbours:
