@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -126,11 +127,27 @@ def test_many_atoms_are_compared_in_chunks(monkeypatch):
     atoms = bulk("Cu") * (16, 16, 16)
     sizes = []
     plain = np.einsum
+    monkeypatch.setattr(sys.modules["mace_bounds.structures.check"], "_MANY_ATOMS", 5000)
     monkeypatch.setattr(np, "einsum", lambda rule, *a: (sizes.append(a[0].shape[:2]), plain(rule, *a))[1])
     check(of_atoms(atoms), max_atoms=5000)
     pairs = [rows * columns for rows, columns in sizes]
     assert max(pairs) <= 500_000  # memory stays bounded
     assert sum(pairs) < 0.6 * len(atoms) ** 2  # every pair once, not twice
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_very_many_atoms_are_compared_on_a_grid_with_the_same_result(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    cell = reduced_cell(np.diag(rng.uniform(2, 12, 3)) + rng.normal(0, 1, (3, 3)))
+    positions = rng.uniform(-20, 40, (int(rng.integers(2, 9)), 3))
+    found = []
+    for limit in (2_000, 1):
+        monkeypatch.setattr(sys.modules["mace_bounds.structures.check"], "_MANY_ATOMS", limit)
+        try:
+            found.append(min(check(crystal([3] * len(positions), positions, cell)), 2.6))
+        except StructureError as error:
+            found.append(str(error))
+    assert found[0] == (pytest.approx(found[1], abs=1e-9) if isinstance(found[1], float) else found[1])
 
 
 def test_isolated_atoms_are_legal_but_flagged():

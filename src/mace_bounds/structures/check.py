@@ -30,6 +30,8 @@ MAX_NEIGHBOURS = 2_000
 _LARGEST_BOND_ANGSTROM = 2.6  # half the sum of the two largest covalent radii: what close atoms are judged by
 _MIN_FLATNESS = 1e-6  # volume over the product of the lengths; flatter cells lose all digits
 _PAIRS_PER_CHUNK = 500_000
+_MANY_ATOMS = 2_000  # from here on the comparison of all pairs takes longer than a grid
+_MAX_CUBES = 100_000
 _TIE = 1e-9
 _NEXT_IMAGES = np.array(list(product((-1, 0, 1), repeat=3)), dtype=np.float64)
 _NO_IMAGE = np.zeros((1, 3))
@@ -171,6 +173,8 @@ def _shortest_distance(positions: NDArray[np.float64], cell: NDArray[np.float64]
     n = len(positions)
     if n < 2:
         return own
+    if n > _MANY_ATOMS:
+        return _refuse_overlap(min(own, _shortest_by_grid(positions, cell)))
     inverse = np.linalg.inv(cell)
     thinnest = 1.0 / math.sqrt((inverse * inverse).sum(axis=0).max())  # smallest distance of lattice planes
     # in a cell thicker than twice the distance, a pair that is close is its own nearest wrapped image
@@ -185,11 +189,34 @@ def _shortest_distance(positions: NDArray[np.float64], cell: NDArray[np.float64]
         squared = np.einsum("ijsx,ijsx->ijs", images, images).min(axis=-1)
         local = np.arange(stop - start)
         squared[local, local] = np.inf
-        worst = float(squared.min())
-        if worst < MIN_DISTANCE_ANGSTROM**2:
-            raise StructureError(
-                f"two atoms are {np.sqrt(worst):.3g} Å apart, less than {MIN_DISTANCE_ANGSTROM:g} Å; remove duplicate "
-                "or overlapping atoms."
-            )
-        shortest = min(shortest, math.sqrt(worst))
+        shortest = min(shortest, _refuse_overlap(math.sqrt(float(squared.min()))))
     return shortest
+
+
+def _refuse_overlap(distance: float) -> float:
+    if distance < MIN_DISTANCE_ANGSTROM:
+        raise StructureError(
+            f"two atoms are {distance:.3g} Å apart, less than {MIN_DISTANCE_ANGSTROM:g} Å; remove duplicate "
+            "or overlapping atoms."
+        )
+    return distance
+
+
+def _shortest_by_grid(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> float:
+    """The shortest distance between atoms of a large cell, or the longest bond where none is shorter."""
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    radius = _LARGEST_BOND_ANGSTROM
+    inside = positions - np.floor(positions @ np.linalg.inv(cell)) @ cell
+    extent = float(np.prod(np.abs(cell).sum(axis=0) + 2 * radius))
+    first, second, images, distances = find_points_in_spheres(
+        inside,
+        inside,
+        radius,
+        np.ones(3, dtype=np.int64),
+        cell,
+        tol=0.0,
+        min_r=(extent / _MAX_CUBES) ** (1 / 3),
+    )
+    pairs = (first != second) | images.any(axis=1)
+    return float(distances[pairs].min(initial=radius))
