@@ -4,6 +4,7 @@ import html
 import io
 import os
 import re
+import subprocess
 import sys
 
 import markdown
@@ -64,3 +65,43 @@ def test_the_c_locale_gets_ascii(monkeypatch):
 def test_names_are_text_in_markdown(name):
     shown = markdown.markdown(f"x {markdown_text(name)} y")
     assert html.unescape(re.fullmatch("<p>([^<]*)</p>", shown)[1]) == f"x {visible(name)} y"
+
+
+SURROUNDINGS = (
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"PYTHONIOENCODING": "iso-8859-1", "TZ": "Pacific/Kiritimati", "TERM": "dumb"},
+    {"LANG": "tr_TR.UTF-8", "LC_ALL": ""},
+)
+
+
+def test_locale_time_zone_and_terminal_change_no_file_and_nothing_on_the_screen_but_signs(tmp_path):
+    source = tmp_path / "Ünïcode ıİ 岩.extxyz"
+    source.write_text(
+        '2\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3 id="İ ± 岩"\nNa 0 0 0\nQq 1 1 1\n',
+        "utf-8",
+    )
+    plain = {
+        k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONUTF8", "PYTHONIO"))
+    }
+    started = []
+    for place, changed in enumerate(({"LANG": "C.UTF-8"}, *SURROUNDINGS)):
+        words = [
+            sys.executable,
+            "-m",
+            "mace_bounds",
+            "score",
+            str(source),
+            "-o",
+            str(tmp_path / f"{place}.csv"),
+        ]
+        started.append(
+            subprocess.Popen(words, env=plain | changed, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        )
+    shown = [(*process.communicate(), process.returncode) for process in started]
+    wanted = "İ ± 岩: 'Qq' is no chemical element; remove dummy atoms or correct the symbol.\n"
+    assert shown[0] == (b"", wanted.encode(), 1)
+    for changed, (out, told, code) in zip(SURROUNDINGS, shown[1:], strict=True):
+        encoding = changed.get("PYTHONIOENCODING", "ascii" if changed.get("LC_ALL") == "C" else "utf-8")
+        assert (out, told.decode(encoding), code) == (b"", spell(wanted, encoding), 1), changed
+    assert len({(tmp_path / f"{place}.csv").read_bytes() for place in range(len(shown))}) == 1
+    assert "İ ± 岩" in (tmp_path / "0.csv").read_text("utf-8")

@@ -27,6 +27,32 @@ def planned(project, run, settings, tmp_path):
     return json.loads(done.stdout)
 
 
+def test_without_a_key_queries_are_not_counted_and_all_else_is(run, settings, labelled_file, tmp_path):
+    for name in ("MP_API_KEY", "PMG_MAPI_KEY"):
+        settings.delenv(name, raising=False)
+    settings.setattr("pymatgen.core.SETTINGS", {})
+    words = (
+        "build",
+        tmp_path / "out",
+        "--source",
+        "mp:Li-O",
+        "--with",
+        labelled_file,
+        "--model",
+        "mini",
+        "--dry-run",
+    )
+    done = run(*words)
+    assert done.exit_code == 0
+    assert "mp:chemsys=Li-O: not counted" in done.stdout
+    assert "200 structures, 200 with a label" in done.stdout
+    assert "set MP_API_KEY" in done.stderr
+    assert json.loads(run(*words, "--json").stdout)["sources"][0]["counted"] is False
+    assert not (tmp_path / "out").exists()
+    settings.setenv("MP_API_KEY", "short")
+    assert "has 5 characters" in run(*words).stderr
+
+
 def test_it_says_what_would_be_fetched_and_writes_nothing(planned, project, documents, tmp_path):
     (source,) = planned["sources"]
     assert source["name"] == "mp:hull=..1"
@@ -125,7 +151,7 @@ def test_what_build_would_refuse_is_refused(project, run, settings, tmp_path):
     assert "holds thesis.tex" in refused.stderr
     settings.setenv("MP_API_KEY", "")
     settings.setenv("PMG_MAPI_KEY", "")
-    refused = run("build", tmp_path / "new", *ASKED)
+    refused = run("build", tmp_path / "new", "--source", "mp:hull=1")
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
     assert "there is no key of the Materials Project" in refused.stderr
     assert not (tmp_path / "new").exists()

@@ -17,6 +17,7 @@ from mace_bounds.columns import records
 from mace_bounds.fitting import ALL, GROUPINGS, SEEN_IN_TEXT
 from mace_bounds.flags import FLAGS, flag_names
 from mace_bounds.levels import TOLERANCE
+from mace_bounds.screen import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +78,7 @@ def template(name: str) -> Template:
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -89,6 +91,11 @@ def template(name: str) -> Template:
     }
     environment.tests["is_level"] = lambda value, level: abs(value - level) < TOLERANCE
     return environment.get_template(name)
+
+
+def _visible(value: Any) -> Any:
+    """Make control characters and marks of writing direction in names visible; markup of the templates stays."""
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ()) -> Path:
@@ -198,7 +205,8 @@ def _remarkable(table: pd.DataFrame) -> pd.Index[int]:
 
 
 def _json_value(value: Any) -> Any:
-    """JSON knows no infinity."""
+    """JSON knows no infinity; names show what they hold."""
+    value = _visible(value)
     return str(value) if isinstance(value, float) and np.isinf(value) else value
 
 

@@ -339,6 +339,9 @@ def print_plan(plan: Plan) -> None:
     """Print what a build would fetch and how much disk it needs."""
     say(("Dry run", "bold"), (f"  nothing is written into {plan.out}", "dim"))
     for source in plan.sources:
+        if not source.known:
+            say(f"{source.name}: not counted, as there is no key of the Materials Project", wrap=True)
+            continue
         about = "" if source.counted else "about "
         text = (
             f"{source.name}: {about}{source.structures:,} structures, {about}{source.labelled:,} with a label, "

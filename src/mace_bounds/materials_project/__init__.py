@@ -3,7 +3,7 @@
 Importing it needs nothing but this package; the client (extra ``mp``) is imported when a server is asked.
 """
 
-from mace_bounds.materials_project.connection import Connection
+from mace_bounds.materials_project.connection import KEY_ADDRESS, Connection
 from mace_bounds.materials_project.downloading import (
     Download,
     QueryPreview,
@@ -18,6 +18,7 @@ from mace_bounds.materials_project.guard import check_entry, entry_of
 from mace_bounds.materials_project.query import Query, is_query, parse_query
 
 __all__ = [
+    "KEY_ADDRESS",
     "Connection",
     "Download",
     "Query",

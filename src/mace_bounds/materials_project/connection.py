@@ -43,9 +43,16 @@ class Connection:
             raise SourceError(f"{wrong} names no host; correct --endpoint or MP_API_ENDPOINT.")
         return address if address.endswith("/") else address + "/"
 
+    def has_key(self) -> bool:
+        """Return whether there is a key, right or wrong."""
+        return bool(self._given_key())
+
+    def _given_key(self) -> str:
+        return str(self.api_key or os.environ.get("MP_API_KEY") or _pymatgen_key() or "").strip()
+
     def key(self) -> str:
         """Return the key; SourceError if there is none, or not one of 32 letters and digits. It is never shown."""
-        key = str(self.api_key or os.environ.get("MP_API_KEY") or _pymatgen_key() or "").strip()
+        key = self._given_key()
         if not key:
             raise SourceError(
                 f"there is no key of the Materials Project; get yours at {KEY_ADDRESS} and set MP_API_KEY."

@@ -12,7 +12,7 @@ from mace_bounds.backbones import find_weights
 from mace_bounds.errors import SourceError
 from mace_bounds.features import FeatureStore
 from mace_bounds.fitting import TrainingExposure
-from mace_bounds.materials_project import finished, parse_query, preview
+from mace_bounds.materials_project import KEY_ADDRESS, Connection, finished, parse_query, preview
 from mace_bounds.pipeline.config import AUDIT, DOWNLOAD, FEATURES, FIT, BuildConfig
 from mace_bounds.pipeline.folder import State, entries_path, features_path
 from mace_bounds.pipeline.sources import QUERY, STORE, kind_of, training_is_known, training_text
@@ -48,11 +48,12 @@ class SourceSize:
     labelled: int
     atoms: float  # in all structures
     preview: QueryPreview | None = None  # the first page of what is still to be downloaded
+    known: bool = True  # False for a query that cannot be counted, as there is no key of the database
 
     @property
     def counted(self) -> bool:
         """Whether the numbers are counted rather than scaled from a first page."""
-        return self.preview is None or self.preview.documents == self.preview.page
+        return self.known and (self.preview is None or self.preview.documents == self.preview.page)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def plan(
 ) -> Plan:
     """Count what :func:`build` with these arguments would fetch and need; nothing is written into ``out``.
 
-    Only the first page of each query is fetched.
+    Only the first page of each query is fetched; without a key of the Materials Project queries are not counted.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ def plan(
             _measure(name, place, config, out, Path(folder), note)
             for place, name in enumerate(config.sources)
         )
-    if not sum(size.structures for size in sizes):
+    if not sum(size.structures for size in sizes) and all(size.known for size in sizes):
         raise SourceError(f"there are no structures in {', '.join(config.sources)}; name other sources.")
     stages = _estimates(sizes, weights, state)
     free = shutil.disk_usage(_existing(out)).free
@@ -166,6 +167,8 @@ def _measure(
     path = entries_path(out, place)
     if finished(parse_query(name), path) is not None:
         return _count(name, kind, settings.read(path))
+    if not Connection().has_key():
+        return SourceSize(name, kind, 0, 0, 0.0, known=False)
     first = preview(name, folder / path.name, note=note)
     page = _count(name, kind, settings.read(first.file))
     scale = first.documents / first.page
@@ -192,7 +195,9 @@ def _estimates(sizes: tuple[SourceSize, ...], weights: WeightsFile, state: State
     """Disk of each stage."""
     previews = [size.preview for size in sizes if size.preview is not None]
     entries = sum(p.documents / p.page * (p.file_bytes + p.page_bytes) for p in previews)
+    unknown = [size for size in sizes if not size.known]
     basis = "the entries, and the pages beside them meanwhile" if previews else "the sources are here"
+    without = f"; without {', '.join(size.name for size in unknown)}" if unknown else ""
     if not weights.here:
         basis += "; without the model's weights"
     todo = [
@@ -205,14 +210,19 @@ def _estimates(sizes: tuple[SourceSize, ...], weights: WeightsFile, state: State
     head = round(HEAD_BYTES * ((COLUMNS + FRACTION_COLUMNS) / HEAD_COLUMNS) ** 2)
     fit_done, audit_done = FIT in state.stages, AUDIT in state.stages
     return (
-        Estimate(DOWNLOAD, not previews and weights.here, round(entries), basis),
-        Estimate(FEATURES, not todo, round(features), f"{COLUMNS} features of every atom, as MACE-MPA-0 has"),
+        Estimate(DOWNLOAD, not previews and not unknown and weights.here, round(entries), basis + without),
+        Estimate(
+            FEATURES,
+            not todo,
+            round(features),
+            f"{COLUMNS} features of every atom, as MACE-MPA-0 has{without}",
+        ),
         Estimate(FIT, fit_done, 0 if fit_done else head, f"a head of {COLUMNS} features"),
         Estimate(
             AUDIT,
             audit_done,
             0 if audit_done else BYTES_PER_AUDIT + BYTES_PER_ROW * rows,
-            f"{rows:,} rows and plots",
+            f"{rows:,} rows and plots{without}",
         ),
     )
 
@@ -222,6 +232,11 @@ def _notes(config: BuildConfig, sizes: tuple[SourceSize, ...], weights: WeightsF
     if not weights.here:
         notes.append(f"The weights of {weights.model} are not here: mace downloads them on the first run.")
     for size in sizes:
+        if not size.known:
+            notes.append(
+                f"{size.name} is not counted, and neither is its disk, without a key of the Materials Project; get "
+                f"yours at {KEY_ADDRESS} and set MP_API_KEY, which the download needs too."
+            )
         if not size.counted and size.preview is not None:
             notes.append(
                 f"{size.name}: sizes are scaled from the first {size.preview.page:,} documents, which may not be "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableSet
+from contextlib import suppress
 from typing import Any
 
 
@@ -10,6 +11,8 @@ def clean(text: object, limit: int = 200) -> str:
     """Return one printable line of at most ``limit`` characters (control characters become blanks)."""
     raw = str(text)[: 4 * limit]
     if not raw.isprintable():
+        with suppress(UnicodeError):  # a file name in UTF-8 that Python has read as ASCII, as the locale said
+            raw = raw.encode("utf-8", "surrogateescape").decode("utf-8")
         raw = "".join(c if c.isprintable() else " " for c in raw)
     line = " ".join(raw.split())
     return line if len(line) <= limit else line[: limit - 3] + "..."

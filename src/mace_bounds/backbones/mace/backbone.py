@@ -32,7 +32,7 @@ from mace_bounds.backbones.mace.fast import EDGES_PER_CHUNK, FastForward, Unsupp
 from mace_bounds.backbones.mace.files import MPA_0_BYTES, fetch_weights, is_known_name
 from mace_bounds.backbones.mace.pickling import pickled, unpickled
 from mace_bounds.backbones.mace.split import LastLayer, split_last_layer
-from mace_bounds.errors import ModelError
+from mace_bounds.errors import ModelError, nearest
 from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:
@@ -285,7 +285,8 @@ def _choose_head(heads: tuple[str, ...], wanted: str | None) -> str:
     if wanted is not None:
         if wanted not in heads:
             raise ModelError(
-                f"the model has no head {wanted!r}, only {', '.join(heads)}; choose one of these."
+                f"the model has no head {wanted!r}, only {', '.join(heads)}"
+                f"{nearest(wanted, heads) or '; choose one of these.'}"
             )
         return wanted
     if len(heads) == 1:
