@@ -53,7 +53,7 @@ def test_no_head_has_seen_the_compositions_it_speaks_of(made, rows):
 def test_rows_stay_in_order_and_get_their_own_heads_bounds(made, rows):
     table = made.detailed_table(rows, 0.9, None)
     assert table["id"].tolist() == rows.table["id"].tolist()
-    assert set(table["seen_in"][made.folds(rows) >= 0]) == {"unseen"}
+    assert set(table["seen_in"][made.folds(rows) >= 0]) == {"unknown"}
     assert table["reason"].iloc[7] == "broken"
     for row in (0, 1, 4):
         fold = made.folds(rows)[row]
