@@ -4,7 +4,9 @@
 
 782 WBM crystals with DFT energies and with the energies that the real models gave after relaxing each crystal; features
 of ``mini`` on the published DFT structures. The stores of features, without structures, are kept: that of MACE-MPA-0 ships
-as an example. Settings are the defaults of ``fit``.
+as an example. Settings are the defaults of ``fit``, but for
+the width: one for all, as widths that vary were not better on left-out compositions by more than the spread (see
+``DEVELOPMENT``; ``--scale best`` measures them again).
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ DEVELOPMENT = (
     "no part of the training of the published model as its authors describe it (MPtrj, for MACE-MPA-0 also sAlex). "
     "Some of these compositions were in the training of mini, which only gives the features: that says nothing of the "
     "errors that are bounded. Settings are the defaults of `fit`, developed on errors of mini, WBM's among them, and an earlier "
-    "measurement on these very energies was looked at: read the numbers as development numbers."
+    "measurement on these very energies was looked at: read the numbers as development numbers. One width for all: widths "
+    "that vary had 0.945 of its interval score for MACE-MPA-0 in 20 splits (468 ± 194 against 495 meV/atom, better by 28 ± 39), "
+    "which is within the spread, and so no reason to prefer them."
 )
 
 
@@ -46,6 +50,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", choices=sorted(MODELS), action="append")
+    parser.add_argument("--scale", choices=("best", "constant"), default="constant")
     parser.add_argument("--repeats", type=int, default=20)
     args = parser.parse_args()
     features = extract(
@@ -66,7 +71,7 @@ def main() -> None:
             shutil.copytree(folder, target, ignore=shutil.ignore_patterns(".*"))
         report = fit(
             store,
-            config=FitConfig(),
+            config=FitConfig(scale=args.scale),
             repeats=args.repeats,
             progress=lambda done, total: print(f"fit {done} of {total}", flush=True),
         )

@@ -2,9 +2,11 @@
 
 from math import sqrt
 
+import numpy as np
 import pytest
 
-from mace_bounds.examples import example_files
+from mace_bounds.examples import example_files, example_store
+from mace_bounds.features import FeatureStore
 from mace_bounds.structures import Crystal, read
 
 # formula, atoms in the cell, (pair, nearest distance in Å from the lattice parameters, neighbours at it)
@@ -62,3 +64,18 @@ def test_broken_file_gives_a_reason():
 def test_unknown_example_names_the_known_ones():
     with pytest.raises(FileNotFoundError, match=r"unobtainium.*NaCl"):
         example_files("unobtainium")
+
+
+def test_the_example_store_holds_errors_of_the_real_model_and_no_structures():
+    store = FeatureStore(example_store())
+    assert (store.manifest.energies_of, store.manifest.model) == ("MACE-MPA-0", "mini")
+    table = store.read().table
+    assert len(table) == 782
+    assert table["reason"].isna().all()
+    assert not {"positions", "cell"} & set(table)
+    # the first row of the published table: wbm-3-38149, Sm(MgSn)2
+    row = table.set_index("id").loc["wbm-3-38149"]
+    assert (row["energy_ev"], row["energy_model_ev"]) == (-34.79162033, -35.0343)
+    error = (table["energy_ev"] - table["energy_model_ev"]) / table["n_atoms"]
+    # Matbench Discovery gives 20 to 30 meV/atom for models of this kind on WBM
+    assert 0.015 < np.abs(error).mean() < 0.035

@@ -55,6 +55,8 @@ class FitConfig:
         level is guaranteed). ``cross`` takes ``n_folds`` times as long to fit and to predict.
     signed : bool
         Lower and upper bounds from quantiles of their own; a level then needs twice the compositions.
+    scale : {"best", "constant"}
+        The kind of width that is best for compositions left out, or one width for all.
     groups : {"none", "chemistry", "elements", "all"}
         What gets quantiles of its own from 200 rows on: nothing, chemistry classes, elements, or both. (No size of the
         cell: the same crystal has the same bounds in all its cells.)
@@ -101,6 +103,9 @@ class FitConfig:
     )
     signed: bool = setting(
         False, "Calibrate the lower and upper bounds separately; needs twice as many rows."
+    )
+    scale: Literal["best", "constant"] = setting(
+        "best", "Widths of the kind that is best for compositions left out, or one width for all."
     )
     groups: Literal["none", "chemistry", "elements", "all"] = setting(
         "none", "Calibrate each group with at least 200 rows separately; bounds get wider."

@@ -16,7 +16,7 @@ from mace_bounds.calibration.inputs import energy_over_fixed, head_inputs, scale
 from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, conformal_groups, conformal_layer
 from mace_bounds.calibration.novelty_fit import measured_novelty
-from mace_bounds.calibration.scale import select_scale
+from mace_bounds.calibration.scale import fit_scale, select_scale
 from mace_bounds.calibration.schema import HeadIdentity
 from mace_bounds.calibration.splits import assign_splits, group_folds
 from mace_bounds.errors import HeadError
@@ -348,6 +348,10 @@ def _fit_pops_and_scale(
     y, weights = residual_ev_per_atom(rows), row_weights(rows, config)
     left_out = cross_fit(design.x, y, weights, groups, config)
     centre, expected = select_centre(y, left_out.mean, design.fractions, groups, config.seed, weights)
-    scale = select_scale(scale_inputs(left_out, design), y - expected, groups, config.seed, weights)
+    inputs = scale_inputs(left_out, design)
+    if config.scale == "constant":
+        scale = fit_scale("constant", inputs, y - expected, groups, config.seed, weights)
+    else:
+        scale = select_scale(inputs, y - expected, groups, config.seed, weights)
     head = _fit_one(design.x, y, weights, config).head
     return head, scale, centre, float(left_out.leverage.max())

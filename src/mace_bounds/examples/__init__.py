@@ -1,6 +1,6 @@
 """Something to start with: crystals from textbooks, and real all-electron DFT energies of strained elements."""
 
-from mace_bounds.examples.crystals import example_files
+from mace_bounds.examples.crystals import example_files, example_store
 from mace_bounds.examples.strain import (
     LABEL,
     SCALES,
@@ -18,6 +18,7 @@ __all__ = [
     "crystal_at",
     "equation_of_state",
     "example_files",
+    "example_store",
     "strain_records",
     "write_extxyz",
 ]

@@ -34,3 +34,18 @@ def example_files(*names: str) -> list[Path]:
             known = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.cif")))
             raise FileNotFoundError(f"there is no example {path.stem!r}; choose one of {known}.")
     return paths
+
+
+def example_store() -> Path:
+    """Return the folder of a feature store that ships with the package: errors of the real MACE-MPA-0.
+
+    782 WBM crystals: ids, formulas, features of ``mini``, DFT energies, and in place of the energies of ``mini``
+    those that were published for MACE-MPA-0 after its own relaxation of each crystal. There are no structures in
+    it. Heads can be fitted to it and audited without any model.
+
+    Notes
+    -----
+    Structures and DFT energies: WBM, as in materialsvirtuallab/matcalc (BSD-3-Clause); energies of the model: as
+    published by Matbench Discovery (MIT).
+    """
+    return _FOLDER.parent / "stores" / "mace-mpa-0-published"
