@@ -82,7 +82,7 @@ def test_no_arguments_are_answered_with_the_help(run):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["scroe"], "error: there is no command 'scroe'; did you mean 'score'?; see mace-bounds --help\n"),
+        (["scroe"], "error: there is no command 'scroe'; did you mean 'score'? See mace-bounds --help\n"),
         (["score"], "error: missing argument 'FILE...'; see mace-bounds score --help\n"),
         (["score", "x", "--\x1b[2J"], "error: no such option: --\\x1b[2J; see mace-bounds score --help\n"),
         (["fit", "s", "h", "--seed", "[/x]"], "error: invalid value for '--seed': "),

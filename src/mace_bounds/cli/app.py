@@ -168,7 +168,9 @@ class LazyGroup(_Help, TyperGroup):
             context = getattr(error, "ctx", None)
             path = context.command_path if context else "mace-bounds"
             text = error.format_message().strip().rstrip(".")
-            _tell(f"error: {text[:1].lower()}{text[1:]}; see {path} --help")
+            _tell(
+                f"error: {text[:1].lower()}{text[1:]}{' See' if text.endswith('?') else '; see'} {path} --help"
+            )
             code = FAILED
         if standalone_mode:
             sys.exit(code or 0)
