@@ -69,6 +69,7 @@ def test_wheel_holds_every_file_of_the_package(wheel):
         "data/models/mini/weights.safetensors",
         "data/heads/mini/head.safetensors",
         "data/examples/NaCl.cif",
+        "data/heads/mace-mpa-0-published/head.safetensors",
         "data/stores/mace-mpa-0-published/manifest.json",
     ],
 )

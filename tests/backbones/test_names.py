@@ -46,8 +46,10 @@ def test_heads_are_found_by_every_name_of_their_model(tmp_path, monkeypatch):
     assert find_head("MINI").name == find_head("mini").name == "mini"
     assert find_head(None, "Mini").name == "mini"
     monkeypatch.setenv("MACE_BOUNDS_HEADS", str(tmp_path))
-    with pytest.raises(HeadError, match="no installed head fits the model medium-mpa-0"):
-        find_head("MACE-MPA-0")
+    for name in ("MACE-MPA-0", "mpa-0", "medium-mpa-0"):  # none of its own: that of its published energies
+        assert find_head(name).name == "mace-mpa-0-published"
+    with pytest.raises(HeadError, match="no installed head fits the model medium-omat-0"):
+        find_head("MACE-OMAT-0")
 
 
 def test_names_and_places_are_those_of_mace_without_importing_it(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 """Heads of another model's energies: the user brings these, a model that runs here gives the features."""
 
+import copy
+
 import numpy as np
 import pytest
 from ase.calculators.calculator import Calculator, all_changes
 
-from mace_bounds import BoundsPredictor, FitConfig, fit, score
+from mace_bounds import BoundsPredictor, FitConfig, fit, load_model, score
 from mace_bounds.errors import HeadError, LabelError
 from mace_bounds.features import FeatureStore, store_with_energies
 from mace_bounds.structures import read
@@ -125,3 +127,37 @@ def test_heads_and_energies_must_belong_together(
     assert (
         f"score FILE.cif --head PATH/TO/{head.name} --predictions TABLE" in (head / "README.md").read_text()
     )
+
+
+def test_a_model_without_a_head_of_its_own_uses_the_head_of_its_published_energies(tmp_path, monkeypatch):
+    """A stand-in of MACE-MPA-0 in mace's cache: ``mini`` with another readout, loaded as the real file would be."""
+    import torch
+    from ase.build import bulk
+
+    from mace_bounds.backbones import find_weights
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("MACE_BOUNDS_HEADS", str(tmp_path / "none"))
+    mini = load_model("mini")
+    module = copy.deepcopy(load_model("mini", dtype="float64").module)
+    with torch.no_grad():
+        for parameter in module.readouts.parameters():
+            parameter.mul_(1.002)
+    weights = find_weights("medium-mpa-0")
+    assert not weights.here
+    weights.path.parent.mkdir(parents=True)
+    torch.save(module.float(), weights.path)
+    crystals = [bulk("NaCl", "rocksalt", 5.64), bulk("Cu"), bulk("MgO", "rocksalt", 4.21)]
+    predictor = BoundsPredictor("MACE-MPA-0")
+    table = predictor.predict(crystals)
+    assert predictor.head.name == "mace-mpa-0-published"
+    assert predictor.model.digest == mini.digest != predictor.energy_model.digest
+    records = list(read(crystals))
+    wanted = load_model(weights.path).extract([record.crystal for record in records]).energy_ev
+    np.testing.assert_allclose(table["energy_model_ev"], wanted, atol=1e-4)
+    assert set(table["model"]) == {"MACE-MPA-0"}
+    assert set(table["features_of"]) == {"mini"}
+    assert "782 WBM crystals" in predictor.note
+    assert "relaxation" in predictor.note
+    given = BoundsPredictor("medium-mpa-0").predict(crystals, energies=wanted)
+    np.testing.assert_allclose(given["upper_mev_per_atom"], table["upper_mev_per_atom"])

@@ -116,13 +116,15 @@ def test_wrong_use_is_exit_code_2(run):
     assert run("no-such-command").exit_code == 2
 
 
-def test_no_head_for_the_default_model_is_told_at_once(shell, crystal_file, tmp_path):
-    result = shell("score", crystal_file, env={"MACE_BOUNDS_HEADS": str(tmp_path)})
+def test_no_head_for_a_model_is_told_at_once(shell, crystal_file, tmp_path):
+    result = shell(
+        "score", crystal_file, "--model", "medium-omat-0", env={"MACE_BOUNDS_HEADS": str(tmp_path)}
+    )
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
     assert "--model mini" in result.stderr
-    assert "mace-bounds build OUT --model medium-mpa-0" in result.stderr
+    assert "mace-bounds build OUT --model medium-omat-0" in result.stderr
 
 
 @pytest.mark.parametrize(
