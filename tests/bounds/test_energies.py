@@ -1,12 +1,14 @@
 """Heads of another model's energies: the user brings these, a model that runs here gives the features."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
 from ase.calculators.calculator import Calculator, all_changes
 
 from mace_bounds import BoundsPredictor, FitConfig, fit, load_model, score
+from mace_bounds.bounds import load_head
 from mace_bounds.errors import HeadError, LabelError
 from mace_bounds.features import FeatureStore, store_with_energies
 from mace_bounds.structures import read
@@ -139,14 +141,16 @@ def test_a_model_without_a_head_of_its_own_uses_the_head_of_its_published_energi
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("MACE_BOUNDS_HEADS", str(tmp_path / "none"))
     mini = load_model("mini")
-    module = copy.deepcopy(load_model("mini", dtype="float64").module)
+    with warnings.catch_warnings(action="ignore"):  # of TorchScript
+        module = copy.deepcopy(load_model("mini", dtype="float64").module)
     with torch.no_grad():
         for parameter in module.readouts.parameters():
             parameter.mul_(1.002)
     weights = find_weights("medium-mpa-0")
     assert not weights.here
     weights.path.parent.mkdir(parents=True)
-    torch.save(module.float(), weights.path)
+    with warnings.catch_warnings(action="ignore"):
+        torch.save(module.float(), weights.path)
     crystals = [bulk("NaCl", "rocksalt", 5.64), bulk("Cu"), bulk("MgO", "rocksalt", 4.21)]
     predictor = BoundsPredictor("MACE-MPA-0")
     table = predictor.predict(crystals)
@@ -161,3 +165,11 @@ def test_a_model_without_a_head_of_its_own_uses_the_head_of_its_published_energi
     assert "relaxation" in predictor.note
     given = BoundsPredictor("medium-mpa-0").predict(crystals, energies=wanted)
     np.testing.assert_allclose(given["upper_mev_per_atom"], table["upper_mev_per_atom"])
+
+
+def test_the_shipped_head_covers_over_twenty_splits_what_it_says():
+    head = load_head("mace-mpa-0-published")
+    assert head.scale.kind == "constant"  # widths that vary were not better by more than the spread
+    rows = {row["level"]: row for row in head.provenance["coverage_over_splits"]}
+    assert all(rows[level]["n_splits"] == 20 for level in (0.68, 0.9, 0.95))
+    assert all(abs(rows[level]["mean"] - level) <= 0.03 for level in (0.68, 0.9, 0.95))
