@@ -48,6 +48,7 @@ def test_heads_are_found_by_every_name_of_their_model(tmp_path, monkeypatch):
     monkeypatch.setenv("MACE_BOUNDS_HEADS", str(tmp_path))
     for name in ("MACE-MPA-0", "mpa-0", "medium-mpa-0"):  # none of its own: that of its published energies
         assert find_head(name).name == "mace-mpa-0-published"
+    assert find_head("MACE-MP-0").name == find_head("medium").name == "mace-mp-0-published"
     with pytest.raises(HeadError, match="no installed head fits the model medium-omat-0"):
         find_head("MACE-OMAT-0")
 

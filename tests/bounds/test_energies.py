@@ -167,8 +167,9 @@ def test_a_model_without_a_head_of_its_own_uses_the_head_of_its_published_energi
     np.testing.assert_allclose(given["upper_mev_per_atom"], table["upper_mev_per_atom"])
 
 
-def test_the_shipped_head_covers_over_twenty_splits_what_it_says():
-    head = load_head("mace-mpa-0-published")
+@pytest.mark.parametrize("name", ["mace-mpa-0-published", "mace-mp-0-published"])
+def test_a_shipped_head_covers_over_twenty_splits_what_it_says(name):
+    head = load_head(name)
     assert head.scale.kind == "constant"  # widths that vary were not better by more than the spread
     rows = {row["level"]: row for row in head.provenance["coverage_over_splits"]}
     assert all(rows[level]["n_splits"] == 20 for level in (0.68, 0.9, 0.95))
