@@ -154,7 +154,23 @@ def same(shown: str, wanted: str) -> bool:
     return True
 
 
+@pytest.fixture
+def registries():
+    """What a page adds to a registry leaves it again: other tests count what is there."""
+    from mace_bounds.backbones import FAMILIES
+    from mace_bounds.benchmark import BASELINES
+    from mace_bounds.head import POSTERIORS
+    from mace_bounds.structures.formats import FORMATS
+
+    kept = [(registry, dict(registry)) for registry in (FAMILIES, BASELINES, POSTERIORS, FORMATS)]
+    yield
+    for registry, before in kept:
+        registry.clear()
+        registry.update(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if any(b.language in RUN and b.reason is None for b in blocks(page))],

@@ -331,7 +331,7 @@ def test_without_labels_there_are_bounds_but_no_coverage(
 
 def test_plots_are_drawn_again_elsewhere(result, tmp_path):
     written = plot(result.folder, formats=["pdf"], folder=tmp_path / "new", level=0.9)
-    assert {path.stem for path in written} >= {"calibration", "parity", "reliability", "coverage_by_element"}
+    assert {path.stem for path in written} >= {"calibration", "parity", "coverage_by_element"}
     assert all(path.read_bytes().startswith(b"%PDF") for path in written)
     with pytest.raises(StoreError, match="gif"):
         plot(result.folder, formats=["gif"])

@@ -67,7 +67,7 @@ def test_the_ellipsoid_is_used_where_there_is_one():
     for kind in ("log_ridge", "kernel"):
         model = fit(kind, richer, residual, groups)
         assert np.corrcoef(np.log(model.sigma(richer)), np.log(width))[0, 1] > 0.9
-        with pytest.raises(HeadError, match="fitted with 5 widths per row, and there are 4"):
+        with pytest.raises(HeadError, match="fitted with 4 widths per row, and there are 3"):
             model.sigma(inputs)
 
 

@@ -45,7 +45,7 @@ def test_without_a_key_queries_are_not_counted_and_all_else_is(run, settings, la
     done = run(*words)
     assert done.exit_code == 0
     assert "mp:chemsys=Li-O: not counted" in done.stdout
-    assert "200 structures, 200 with a label" in done.stdout
+    assert "200 structures, 200 with a label" in " ".join(done.stdout.split())
     assert "set MP_API_KEY" in done.stderr
     assert json.loads(run(*words, "--json").stdout)["sources"][0]["counted"] is False
     assert not (tmp_path / "out").exists()

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 GAP = 2
 """Blanks between columns, and before a second line."""
-NARROWEST = 14
-"""Text is folded to this many cells before the table changes its shape."""
+NARROWEST, LONGEST_WORD = 14, 24
+"""Text is folded to so many cells before the table changes its shape; words of up to the second stay whole (flags)."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,15 @@ class Sheet:
         return [above, below] if above and below else []
 
     def _fitted(
-        self, places: Sequence[int], sizes: list[tuple[int, int]], width: int, indent: int = 0
+        self, places: Sequence[int], sizes: list[tuple[int, int, int]], width: int, indent: int = 0
     ) -> _Band | None:
         """Give columns their widths, texts as much as there is; None where they do not fit."""
         wanted = [sizes[k][1] for k in places]
-        least = NARROWEST if self._headed else width  # without headers, what does not fit becomes a list
-        widths = [sizes[k][0] if self._numbers[k] else min(sizes[k][1], least) for k in places]
+        # without headers, what does not fit becomes a list
+        widths = [
+            sizes[k][0] if self._numbers[k] else min(sizes[k][1], sizes[k][2] if self._headed else width)
+            for k in places
+        ]
         spare = width - indent - sum(widths) - GAP * (len(widths) - 1)
         if spare < 0 or not widths:
             return None
@@ -143,11 +146,12 @@ class Sheet:
                 yield Text(" " * indent).append_text(line)
 
 
-def _sizes(cells: list[Text], header: Text) -> tuple[int, int]:
-    """Cells that a column needs with its header folded at blanks, and with its header in one line."""
+def _sizes(cells: list[Text], header: Text) -> tuple[int, int, int]:
+    """Cells that a column needs with its header folded at blanks, with its header in one line, and folded itself."""
     widest = max((cell.cell_len for cell in cells), default=0)
     words = max((as_text(word).cell_len for word in header.plain.split()), default=0)
-    return max(widest, words), max(widest, header.cell_len)
+    longest = max((as_text(word).cell_len for cell in cells for word in cell.plain.split()), default=0)
+    return max(widest, words), max(widest, header.cell_len), max(NARROWEST, min(longest, LONGEST_WORD))
 
 
 def _folded(cell: Text, width: int, *, right: bool = False) -> list[Text]:

@@ -309,8 +309,10 @@ def _records_of_part(part: Part, options: ReadOptions) -> Iterator[Record]:
     first = next(records, None)
     if first is None and format.takes == "lines":
         raise StructureError(files.EMPTY_FILE)
-    if first is not None and first.reason is not None and looks_like not in (None, format):
-        other = (looks_like or format).name
+    other = (looks_like or format).name
+    if (
+        first is not None and first.reason is not None and not format.name.startswith(other)
+    ):  # JSON, JSON lines
         raise StructureError(
             f"by its name the file is {format.name}, but it looks like {other}; rename the file."
         )
