@@ -105,7 +105,8 @@ def test_a_head_that_includes_the_models_training_says_so_on_the_screen(
     audited = run(
         "audit", folder / "store", tmp_path / "o", *model, "--head", tmp_path / "head", "--no-plots"
     )
-    assert f"{known} of them have compositions that the model's own training has seen" in audited.stdout
+    shown = " ".join(audited.stdout.split())
+    assert f"{known} of them have compositions that the model's own training has seen" in shown
     scored = run("score", crystal_file, *model, "--head", tmp_path / "head")
     screen = " ".join(scored.stdout.split())
     assert (
