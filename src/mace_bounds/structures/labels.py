@@ -89,6 +89,11 @@ class Label:
     kind: str | None = None
     reason: str | None = None
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Its values under their names in a :class:`~mace_bounds.structures.record.Record`."""
+        return {"energy_ev": self.energy_ev, "label_kind": self.kind, "label_reason": self.reason}
+
 
 def guard_energy_key(key: str) -> None:
     """Refuse a key that by its name is no uncorrected total energy.

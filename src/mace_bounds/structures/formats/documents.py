@@ -279,9 +279,7 @@ def _optimade(document: Mapping[str, Any], energy_key: str | None, name: str) ->
     return Record(
         name,
         crystal=crystal,
-        energy_ev=label.energy_ev,
-        label_kind=label.kind,
-        label_reason=label.reason,
+        **label.fields,
         flags=flags,
     )
 
@@ -298,9 +296,7 @@ def _jarvis(document: Mapping[str, Any], energy_key: str | None, name: str) -> R
         return Record(
             name,
             crystal=crystal,
-            energy_ev=label.energy_ev,
-            label_kind=label.kind,
-            label_reason=label.reason,
+            **label.fields,
             flags=flags,
         )
     offered = any("energy" in key for key in document)

@@ -114,9 +114,7 @@ def record_of_bare(
     return Record(
         name,
         crystal=crystal,
-        energy_ev=label.energy_ev,
-        label_kind=label.kind,
-        label_reason=label.reason,
+        **label.fields,
         flags=flags + charge_flags(properties),
         hull_distance_ev_per_atom=hull_distance(properties),
     )
@@ -152,9 +150,7 @@ def record_of_entry(
     return Record(
         name,
         crystal=crystal,
-        energy_ev=label.energy_ev,
-        label_kind=label.kind,
-        label_reason=label.reason,
+        **label.fields,
         run_type=run_type and clean(run_type, 40),
         flags=flags + charge_flags(charge),
         hull_distance_ev_per_atom=hull_distance({**entry, **data}),

@@ -119,9 +119,7 @@ def _record_of_atoms(atoms: Any, energy_key: str | None) -> Record:
         name,
         str(atoms.info.get("source") or ""),
         crystal,
-        energy_ev=label.energy_ev,
-        label_kind=label.kind,
-        label_reason=label.reason,
+        **label.fields,
         run_type=run_type,
         flags=licence_flags(name, atoms.info.get("licence") or atoms.info.get("license"))
         + charge_flags(atoms.info),

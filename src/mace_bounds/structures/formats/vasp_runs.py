@@ -80,9 +80,7 @@ class _Run:
             return record
         return replace(
             record,
-            energy_ev=label.energy_ev,
-            label_kind=label.kind,
-            label_reason=label.reason,
+            **label.fields,
             run_type=clean(self._known(), 40),
             flags=record.flags + ytterbium_flags("", list(record.crystal.counts), self.titles),
         )
