@@ -19,8 +19,11 @@ from .calibration import FitConfig as FitConfig
 from .features import ExtractSettings as ExtractSettings
 from .features import FeatureStore as FeatureStore
 from .features import extract as extract
+from .fitting import CalibrateConfig as CalibrateConfig
+from .fitting import CalibrateReport as CalibrateReport
 from .fitting import CardNotes as CardNotes
 from .fitting import FitReport as FitReport
+from .fitting import calibrate as calibrate
 from .fitting import fit as fit
 from .pipeline import BuildConfig as BuildConfig
 from .pipeline import BuildResult as BuildResult

@@ -101,7 +101,7 @@ def test_what_cannot_be_the_models_energy_is_a_reason_and_the_run_goes_on(
     assert table["upper_mev_per_atom"].isna().tolist() == table["reason"].notna().tolist()
     per_atom = good / [len(atoms) for atoms in some]
     assert predictor.predict(some, energies=per_atom)["reason"].str.contains("per atom").all()
-    own = predictor.table(next(predictor._rows(some, {})))  # nothing given: every row says so
+    own = predictor.table(next(predictor.rows(some, {})))  # nothing given: every row says so
     assert own["reason"].str.contains("no energy was given").all()
 
 

@@ -201,7 +201,7 @@ class BoundsPredictor:
         import pandas as pd
 
         parts, labels = list[pd.DataFrame](), list[pd.DataFrame]()
-        for rows in self._rows(structures, energies):
+        for rows in self.rows(structures, energies):
             parts.append(self.table(rows, level))
             labels.append(rows.table[list(LABEL_COLUMNS)])
         # a source is judged as a whole, after the last of its structures
@@ -212,7 +212,7 @@ class BoundsPredictor:
         self, structures: Source, level: float | None = None, *, energies: Energies | None = None
     ) -> Iterator[pd.DataFrame]:
         """Parts of :meth:`predict`, some structures at a time, in bounded memory; labels are judged by part."""
-        for rows in self._rows(structures, energies):
+        for rows in self.rows(structures, energies):
             yield self.table(without_refused(rows, self._refused(rows.table)), level)
 
     def bounds(
@@ -320,7 +320,8 @@ class BoundsPredictor:
             )
         return given
 
-    def _rows(self, structures: Source, energies: Energies | None) -> Iterator[FeatureRows]:
+    def rows(self, structures: Source, energies: Energies | None = None) -> Iterator[FeatureRows]:
+        """Features of structures as :meth:`predict` takes them, with the energies that are bounded, some at a time."""
         given = self._given(energies)
         source = self.settings.read(structures, self.model)
         while batch := list(islice(source, _BATCH)):

@@ -11,8 +11,10 @@ from mace_bounds.calibration.conformal import (
     cv_plus_level,
 )
 from mace_bounds.calibration.fit import (
+    SEEN_IN_TRAINING,
     FitResult,
     cross_fit,
+    fingerprint,
     fit_head,
     residual_ev_per_atom,
     row_weights,
@@ -29,6 +31,13 @@ from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_layer
 from mace_bounds.calibration.novelty import GRADES, Novelty, NoveltyGrades
 from mace_bounds.calibration.novelty_fit import fit_novelty
+from mace_bounds.calibration.recalibrate import (
+    MINIMUM_COMPOSITIONS,
+    Adjustment,
+    NewLabels,
+    fit_adjustment,
+    left_out_adjustments,
+)
 from mace_bounds.calibration.scale import ScaleModel, fit_scale, select_scale
 from mace_bounds.calibration.scale_kinds import KINDS
 from mace_bounds.calibration.schema import HeadIdentity, read_config
@@ -37,6 +46,9 @@ from mace_bounds.calibration.splits import assign_splits, group_folds
 __all__ = [
     "GRADES",
     "KINDS",
+    "MINIMUM_COMPOSITIONS",
+    "SEEN_IN_TRAINING",
+    "Adjustment",
     "CalibratedHead",
     "Centre",
     "ConformalLayer",
@@ -48,6 +60,7 @@ __all__ = [
     "Intervals",
     "KeptRows",
     "LeftOutScores",
+    "NewLabels",
     "Novelty",
     "NoveltyGrades",
     "ScaleInputs",
@@ -60,11 +73,14 @@ __all__ = [
     "cv_plus_bounds",
     "cv_plus_level",
     "energy_over_fixed",
+    "fingerprint",
+    "fit_adjustment",
     "fit_head",
     "fit_novelty",
     "fit_scale",
     "group_folds",
     "head_inputs",
+    "left_out_adjustments",
     "load_head",
     "read_config",
     "residual_ev_per_atom",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,9 @@ class Centre:
 
     def describe(self) -> str:
         """Say in words what it is."""
+        if self.shifts.any() and np.ptp(self.shifts) == 0:
+            before = replace(self, shifts=np.zeros_like(self.shifts)).describe()
+            return f"{before}, shifted by {1e3 * self.shifts[0]:+.3g} meV/atom"
         if self.shifts.any():
             return "the model's own energy with a shift per element"
         if self.share > 0:

@@ -57,6 +57,14 @@ class FeatureRows:
         """The rows that have features and a label."""
         return self.take((self.table["reason"].isna() & self.table["energy_ev"].notna()).to_numpy())
 
+    @classmethod
+    def join(cls, parts: Sequence[FeatureRows]) -> FeatureRows:
+        """The rows of several parts, in order, without the features of single atoms."""
+        import pandas as pd
+
+        table = pd.concat([part.table for part in parts], ignore_index=True)
+        return cls(table, np.concatenate([part.features for part in parts]))
+
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> FeatureRows:
         """The rows that a mask or indices choose, in their order."""
         atoms = None if self.atoms is None else self.atoms.take(rows)

@@ -31,11 +31,18 @@ from mace_bounds.fitting.measured import (
     sentence,
     violation_table,
 )
+from mace_bounds.fitting.own_labels import CalibrateConfig
 from mace_bounds.fitting.predictions import (
     PublishedEnergies,
     check_predictions,
     read_predictions,
     with_predictions,
+)
+from mace_bounds.fitting.recalibration import (
+    CalibrateReport,
+    Gain,
+    calibrate,
+    calibrated_before,
 )
 from mace_bounds.fitting.run import (
     CardNotes,
@@ -56,14 +63,19 @@ __all__ = [
     "SEEN_IN_TEXT",
     "SUBSET_TITLE",
     "UNSEEN",
+    "CalibrateConfig",
+    "CalibrateReport",
     "CardNotes",
     "CrossFit",
     "CrossFittedHeads",
     "FitReport",
+    "Gain",
     "Measured",
     "PublishedEnergies",
     "TrainingExposure",
     "Verdict",
+    "calibrate",
+    "calibrated_before",
     "check_predictions",
     "coverage",
     "cross_fit_store",

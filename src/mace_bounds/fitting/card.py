@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.features import label_sentences
 from mace_bounds.fitting.exposure import TrainingExposure
 from mace_bounds.fitting.measured import GROUPINGS
@@ -13,7 +14,7 @@ from mace_bounds.levels import TOLERANCE, percent
 from mace_bounds.screen import markdown_text, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
@@ -76,6 +77,86 @@ def unmeasured_card(name: str, head: CalibratedHead, labels: str) -> str:
         "same way, each on compositions left out of it: see `report.html` and `coverage.csv` two folders up."
     )
     return _card(name, head, ["## Coverage", text])
+
+
+def recalibrated_card(name: str, head: CalibratedHead) -> str:
+    """Write the README of a head that labels of one's own have shifted and scaled.
+
+    Parameters
+    ----------
+    name : str
+        Name of the head.
+    head : CalibratedHead
+        With the provenance that :func:`mace_bounds.fitting.calibrate` gives it.
+    """
+    about = head.provenance["recalibrated"]
+    parent, change = about["parent"], about["change"]
+    exposure = TrainingExposure.of_head(head.provenance)
+    warning = exposure.warning()
+    sources = ", ".join(f"{markdown_text(k)} ({n:,})" for k, n in about["sources"].items())
+    done = (
+        f"Its expected errors are shifted by {MEV_PER_EV * change['shift_ev_per_atom']:+.1f} meV/atom and its widths "
+        f"multiplied by {change['factor']:.2f}."
+    )
+    text = [
+        "## Recalibrated",
+        f"Made from the head **{markdown_text(parent['name'])}** (digest `{parent['digest']}`) with "
+        f"{about['n_labels']:,} labels of {about['n_compositions']:,} compositions: {sources}. {done} All else is the "
+        "old head's: the data and splits below are those that it was made from.",
+        _facts(
+            {"Labels": _labels(about), "Notes": about.get("notes", ""), "Licence": about.get("licence", "")}
+        ),
+        "## Coverage, measured",
+        f"On the same labels, each by a head that was changed without its composition{exposure.clause()}. Intervals "
+        "are 95 % confidence, clustered by composition.",
+        *([f"**{warning}**"] if warning else []),
+        "Before:",
+        _overall_table(about["before"]),
+        "After:",
+        _overall_table(about["after"]),
+        gain_sentence(about),
+    ]
+    return _card(name, head, text)
+
+
+def gain_sentence(about: Mapping[str, Any]) -> str:
+    """Say what recalibration has gained.
+
+    Parameters
+    ----------
+    about : mapping
+        ``recalibrated`` of a head's provenance.
+    """
+    gain = about["gain"]
+    level = percent(gain["level"])
+    scores = [
+        next(
+            row["interval_score_mev_per_atom"]
+            for row in about[k]
+            if abs(row["level"] - gain["level"]) < TOLERANCE
+        )
+        for k in ("before", "after")
+    ]
+    numbers = (
+        f"At {level} % the interval score (lower is better) goes from {scores[0]:.0f} to {scores[1]:.0f} meV/atom: "
+        f"{'better' if gain['gain_mev_per_atom'] > 0 else 'worse'} by {abs(gain['gain_mev_per_atom']):.0f} ± "
+        f"{gain['error_mev_per_atom']:.0f}."
+    )
+    changed = about["change"] != {"shift_ev_per_atom": 0.0, "factor": 1.0}
+    return f"{numbers} {_said(gain['says'], changed=changed)}" if changed else _said("", changed=False)
+
+
+def _said(says: str, *, changed: bool) -> str:
+    if not changed:
+        return "Verdict: no better than before: what these labels show is within chance, and the old bounds are kept."
+    return {
+        "better": "Verdict: better than before by more than chance.",
+        "wider": "Verdict: the old bounds held too rarely for these labels, and are wider now; they are too few to "
+        "tell whether that makes a better score.",
+    }.get(
+        says,
+        "Verdict: no better than before, as far as these labels can tell; the old head may serve as well.",
+    )
 
 
 def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:

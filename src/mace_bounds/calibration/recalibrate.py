@@ -1,0 +1,243 @@
+"""A head moved and widened by a few labels that are new to it: one shift and one factor, both drawn to the old head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mace_bounds.calibration.conformal import Array, conformal_quantile
+from mace_bounds.errors import HeadError
+from mace_bounds.head import weighted_quantile
+from mace_bounds.metrics import Membership
+
+if TYPE_CHECKING:
+    from mace_bounds.calibration.calibrated import CalibratedHead
+    from mace_bounds.calibration.centre import Centre
+    from mace_bounds.calibration.layer import ConformalLayer, Intervals
+    from mace_bounds.calibration.scale import ScaleModel
+
+MATCHED = (0.5, 0.68, 0.8, 0.9, 0.95)
+"""Levels at which the old bounds are compared with the labels."""
+MINIMUM_COMPOSITIONS = 10
+"""Fewer labelled compositions than this say nothing of a head."""
+MAX_FOLDS = 20
+"""Of the compositions of labels, on which a change is measured."""
+
+PRIOR_SHIFT = 0.3
+"""How large a shift usually is for labels of another source, in half-widths of the intervals at 68 %."""
+PRIOR_WIDER, PRIOR_NARROWER = 0.4, 0.2
+"""How large the logarithm of a factor above one usually is, and of one below (too narrow does more harm)."""
+
+_MIDDLE = 0.68  # the interval whose middle and half-width the shift is measured from and in
+_DRAWS = 100  # of compositions, for the spread of shift and factor
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """What is changed of a head.
+
+    Attributes
+    ----------
+    shift_ev_per_atom : float
+        Added to every expected error, eV/atom.
+    factor : float
+        By which every σ is multiplied.
+    """
+
+    shift_ev_per_atom: float = 0.0
+    factor: float = 1.0
+
+    @property
+    def changes(self) -> bool:
+        """Whether the bounds are other ones with it."""
+        return self != Adjustment()
+
+    def apply(self, head: CalibratedHead) -> CalibratedHead:
+        """The head with it; left-out scores, levels and novelty stay.
+
+        Of the rows that it keeps the σ is that of the new head; whether their bounds hold is not known any more.
+        """
+        folds = tuple(
+            replace(fold, centre=self._centre(fold.centre), scale=self._scale(fold.scale))
+            for fold in head.folds
+        )
+        kept = head.kept_rows
+        if kept is not None and self.changes:
+            kept = replace(
+                kept,
+                sigma_ev_per_atom=np.asarray(kept.sigma_ev_per_atom * self.factor, dtype=np.float32),
+                covered_above_level=np.full_like(kept.covered_above_level, np.nan),
+            )
+        return replace(
+            head,
+            centre=self._centre(head.centre),
+            scale=self._scale(head.scale),
+            folds=folds,
+            kept_rows=kept,
+        )
+
+    def _centre(self, centre: Centre) -> Centre:
+        # atomic fractions add up to one: the same shift of every element shifts all
+        return replace(centre, shifts=centre.shifts + self.shift_ev_per_atom)
+
+    def _scale(self, scale: ScaleModel) -> ScaleModel:
+        return replace(scale, factor=scale.factor * self.factor, bounds=scale.bounds * self.factor)
+
+
+@dataclass(frozen=True, eq=False)
+class NewLabels:
+    """What a head says of n labelled rows that are new to it, and how far off the model was; eV/atom."""
+
+    error: Array  # shape (n,): E_DFT - E_model
+    fold_centre: Array  # shape (K, n): as in :class:`Intervals`
+    fold_sigma: Array  # shape (K, n)
+    groups: Membership  # cells of each row that may have quantiles of their own
+    compositions: NDArray[np.int64]  # shape (n,): a number for the composition of each
+
+    @classmethod
+    def of(cls, intervals: Intervals, error: Array, formulas: NDArray[np.str_]) -> NewLabels:
+        """Take the intervals of rows, their errors and their reduced formulas."""
+        codes = np.unique(formulas, return_inverse=True)[1]
+        return cls(error, intervals.fold_centre, intervals.fold_sigma, intervals.groups, codes)
+
+    @property
+    def n_compositions(self) -> int:
+        """Different compositions."""
+        return len(np.unique(self.compositions))
+
+    def take(self, rows: NDArray[np.bool_]) -> NewLabels:
+        """The rows of a mask."""
+        return NewLabels(
+            self.error[rows],
+            self.fold_centre[:, rows],
+            self.fold_sigma[:, rows],
+            Membership(self.groups.names, self.groups.matrix[rows]),
+            self.compositions[rows],
+        )
+
+    def bounds(
+        self, layer: ConformalLayer, level: float, shift: Array | float = 0.0, factor: Array | float = 1.0
+    ) -> tuple[Array, Array]:
+        """Lower and upper bounds, shape (n,) each, of a head that is changed, or of one for each row (n,)."""
+        return layer.bounds(self.fold_centre + shift, self.fold_sigma * factor, self.groups, level)
+
+
+def left_out_adjustments(labels: NewLabels, layer: ConformalLayer, seed: int = 0) -> tuple[Array, Array]:
+    """Shift, eV/atom, and factor for each row (n,), from :func:`fit_adjustment` without the row's fold of compositions.
+
+    Up to :data:`MAX_FOLDS` compositions each is a fold.
+    """
+    codes = np.unique(labels.compositions, return_inverse=True)[1]
+    n_folds = min(int(codes.max()) + 1, MAX_FOLDS)
+    folds = np.random.default_rng(seed).permutation(int(codes.max()) + 1)[codes] % n_folds
+    shift, factor = np.zeros(len(codes)), np.ones(len(codes))
+    for fold in range(n_folds):
+        held = folds == fold
+        change = fit_adjustment(labels.take(~held), layer, seed)
+        shift[held], factor[held] = change.shift_ev_per_atom, change.factor
+    return shift, factor
+
+
+def fit_adjustment(labels: NewLabels, layer: ConformalLayer, seed: int = 0) -> Adjustment:
+    """Shift and scale a head by labels that are new to it, both drawn to what they were.
+
+    Parameters
+    ----------
+    labels : NewLabels
+        Of at least :data:`MINIMUM_COMPOSITIONS` compositions.
+    layer : ConformalLayer
+        Of the head.
+    seed : int
+        Of the draws from which the spread of both is learnt.
+
+    Returns
+    -------
+    Adjustment
+
+    Raises
+    ------
+    HeadError
+        If there are fewer compositions.
+
+    Notes
+    -----
+    The shift is the median of the errors about the middle of the old intervals, each weighted by the inverse of its
+    half-width. The factor answers: how many times as wide must the old intervals be for the labels? At each level of
+    :data:`MATCHED` it is the conformal quantile of the ratios |error - middle| / half-width, with room for one more
+    composition (the finite-sample correction); their geometric mean is taken, so that 20 labels say something of all
+    levels.
+
+    Where neither is larger than its spread over draws of the compositions with replacement, nothing is changed. Else
+    both are drawn to the old head by as much as is not known of them: what is kept is u² / (u² + s²), u being how large
+    they usually are (the priors above) and s their spread. The priors were chosen on sources left out
+    (``scripts/calibrate_study.py``).
+    """
+    if labels.n_compositions < MINIMUM_COMPOSITIONS:
+        raise HeadError(
+            f"there are labels of {labels.n_compositions} compositions that are new to the head, and at least "
+            f"{MINIMUM_COMPOSITIONS} are needed; give more labelled structures."
+        )
+    old = _Old.of(labels, layer)
+    shift_spread, log_spread = old.spreads(seed)
+    shift, log_factor = old.change(np.arange(len(old.error)), old.compositions)
+    if abs(shift) <= shift_spread and abs(log_factor) <= log_spread:
+        return Adjustment()
+    shift *= _kept(PRIOR_SHIFT * float(np.median(old.half[_MIDDLE])), shift_spread)
+    log_factor *= _kept(PRIOR_WIDER if log_factor > 0 else PRIOR_NARROWER, log_spread)
+    return Adjustment(shift, float(np.exp(log_factor)))
+
+
+def _kept(usual: float, spread: float) -> float:
+    """Share of a value that is kept which is usually so large and is known to within a spread."""
+    return usual**2 / (usual**2 + spread**2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Old:
+    """Labels beside the old intervals at the levels that are matched, eV/atom."""
+
+    error: Array  # shape (n,)
+    compositions: NDArray[np.int64]  # shape (n,)
+    middle: dict[float, Array]  # shape (n,) by level
+    half: dict[float, Array]
+
+    @classmethod
+    def of(cls, labels: NewLabels, layer: ConformalLayer) -> _Old:
+        bounds = {level: labels.bounds(layer, level) for level in MATCHED}
+        known = {level: pair for level, pair in bounds.items() if np.isfinite(pair).all()}
+        return cls(
+            labels.error,
+            labels.compositions,
+            {level: 0.5 * (high + low) for level, (low, high) in known.items()},
+            {level: 0.5 * (high - low) for level, (low, high) in known.items()},
+        )
+
+    def change(self, rows: NDArray[np.int64], compositions: NDArray[np.int64]) -> tuple[float, float]:
+        """Shift and log factor of some rows (m), whose compositions are told by numbers; nothing is shrunk."""
+        error, middle, half = self.error[rows], self.middle[_MIDDLE][rows], self.half[_MIDDLE][rows]
+        weights = 1.0 / half
+        shift = weighted_quantile(error - middle, weights, 0.5 * float(weights.sum()))
+        ones = np.ones(len(rows))
+        room = len(rows) / len(np.unique(compositions))
+        logs = []
+        for level, width in self.half.items():
+            needed = np.abs(error - self.middle[level][rows] - shift) / width[rows]
+            factor = conformal_quantile(needed, level, ones, room)
+            if 0.0 < factor < np.inf:
+                logs.append(np.log(factor))
+        return shift, float(np.mean(logs))
+
+    def spreads(self, seed: int) -> tuple[float, float]:
+        """Standard deviations of shift and log factor over draws of the compositions with replacement."""
+        rng = np.random.default_rng(seed)
+        of = [np.flatnonzero(self.compositions == code) for code in np.unique(self.compositions)]
+        drawn = []
+        for _ in range(_DRAWS):
+            parts = [of[k] for k in rng.integers(len(of), size=len(of))]
+            numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+            drawn.append(self.change(np.concatenate(parts), numbers))
+        shift, log_factor = np.std(drawn, axis=0)
+        return float(shift), float(log_factor)
