@@ -18,6 +18,7 @@ NAMES = {
     "merge in place": 0,
     "fit": 2,
     "fit --overwrite": 0,
+    "calibrate": 2,
     "audit": 0,
     "audit --cross-fit": 0,
     "audit of structures": 1,

@@ -203,6 +203,9 @@ def studies(
         "fit --overwrite": Study(
             ("fit", source, "h", "--overwrite", *split), made({"h", "h.summary.json"}), copied(head, "h")
         ),
+        "calibrate": Study(
+            ("calibrate", str(head), source, "h", "--include-training"), made({"h", "h.summary.json"})
+        ),
         "audit": Study(("audit", source, "a", "--head", str(head)), made({"a"})),
         "audit --cross-fit": Study(("audit", source, "a", "--cross-fit", "--no-plots"), made({"a"})),
         "audit of structures": Study(

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration.conformal import Array, conformal_quantile
+from mace_bounds.calibration.conformal import Array
 from mace_bounds.errors import HeadError
-from mace_bounds.head import weighted_quantile
 from mace_bounds.metrics import Membership
 
 if TYPE_CHECKING:
@@ -32,7 +31,9 @@ PRIOR_WIDER, PRIOR_NARROWER = 0.4, 0.2
 """How large the logarithm of a factor above one usually is, and of one below (too narrow does more harm)."""
 
 _MIDDLE = 0.68  # the interval whose middle and half-width the shift is measured from and in
-_DRAWS = 100  # of compositions, for the spread of shift and factor
+_DRAWS = 200  # of compositions, for the spread of shift and factor
+_ROUND_OFF = 1e-9
+_SMALLEST_FACTOR = 1e-3  # labels that lie on the middle of their intervals need none
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,13 @@ def left_out_adjustments(labels: NewLabels, layer: ConformalLayer, seed: int = 0
 
     Up to :data:`MAX_FOLDS` compositions each is a fold.
     """
-    codes = np.unique(labels.compositions, return_inverse=True)[1]
-    n_folds = min(int(codes.max()) + 1, MAX_FOLDS)
-    folds = np.random.default_rng(seed).permutation(int(codes.max()) + 1)[codes] % n_folds
-    shift, factor = np.zeros(len(codes)), np.ones(len(codes))
+    old = _Old.of(labels, layer)
+    n_folds = min(old.n_compositions, MAX_FOLDS)
+    folds = np.random.default_rng(seed).permutation(old.n_compositions)[old.compositions] % n_folds
+    shift, factor = np.zeros(len(folds)), np.ones(len(folds))
     for fold in range(n_folds):
         held = folds == fold
-        change = fit_adjustment(labels.take(~held), layer, seed)
+        change = old.take(~held).adjustment(seed)
         shift[held], factor[held] = change.shift_ev_per_atom, change.factor
     return shift, factor
 
@@ -175,19 +176,7 @@ def fit_adjustment(labels: NewLabels, layer: ConformalLayer, seed: int = 0) -> A
     they usually are (the priors above) and s their spread. The priors were chosen on sources left out
     (``scripts/calibrate_study.py``).
     """
-    if labels.n_compositions < MINIMUM_COMPOSITIONS:
-        raise HeadError(
-            f"there are labels of {labels.n_compositions} compositions that are new to the head, and at least "
-            f"{MINIMUM_COMPOSITIONS} are needed; give more labelled structures."
-        )
-    old = _Old.of(labels, layer)
-    shift_spread, log_spread = old.spreads(seed)
-    shift, log_factor = old.change(np.arange(len(old.error)), old.compositions)
-    if abs(shift) <= shift_spread and abs(log_factor) <= log_spread:
-        return Adjustment()
-    shift *= _kept(PRIOR_SHIFT * float(np.median(old.half[_MIDDLE])), shift_spread)
-    log_factor *= _kept(PRIOR_WIDER if log_factor > 0 else PRIOR_NARROWER, log_spread)
-    return Adjustment(shift, float(np.exp(log_factor)))
+    return _Old.of(labels, layer).adjustment(seed)
 
 
 def _kept(usual: float, spread: float) -> float:
@@ -195,12 +184,19 @@ def _kept(usual: float, spread: float) -> float:
     return usual**2 / (usual**2 + spread**2)
 
 
+def _quantiles(values: Array, weights: Array, mass: Array) -> Array:
+    """Smallest of n values up to which the weights (m, n) of each draw sum to a mass (m,); inf where they never do."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[:, order], axis=1) >= mass[:, None] * (1.0 - _ROUND_OFF)
+    return np.where(reached.any(axis=1), values[order][reached.argmax(axis=1)], np.inf)
+
+
 @dataclass(frozen=True, eq=False)
 class _Old:
     """Labels beside the old intervals at the levels that are matched, eV/atom."""
 
     error: Array  # shape (n,)
-    compositions: NDArray[np.int64]  # shape (n,)
+    compositions: NDArray[np.int64]  # shape (n,): 0 to n_compositions - 1
     middle: dict[float, Array]  # shape (n,) by level
     half: dict[float, Array]
 
@@ -210,34 +206,55 @@ class _Old:
         known = {level: pair for level, pair in bounds.items() if np.isfinite(pair).all()}
         return cls(
             labels.error,
-            labels.compositions,
+            np.unique(labels.compositions, return_inverse=True)[1],
             {level: 0.5 * (high + low) for level, (low, high) in known.items()},
             {level: 0.5 * (high - low) for level, (low, high) in known.items()},
         )
 
-    def change(self, rows: NDArray[np.int64], compositions: NDArray[np.int64]) -> tuple[float, float]:
-        """Shift and log factor of some rows (m), whose compositions are told by numbers; nothing is shrunk."""
-        error, middle, half = self.error[rows], self.middle[_MIDDLE][rows], self.half[_MIDDLE][rows]
-        weights = 1.0 / half
-        shift = weighted_quantile(error - middle, weights, 0.5 * float(weights.sum()))
-        ones = np.ones(len(rows))
-        room = len(rows) / len(np.unique(compositions))
-        logs = []
-        for level, width in self.half.items():
-            needed = np.abs(error - self.middle[level][rows] - shift) / width[rows]
-            factor = conformal_quantile(needed, level, ones, room)
-            if 0.0 < factor < np.inf:
-                logs.append(np.log(factor))
-        return shift, float(np.mean(logs))
+    @property
+    def n_compositions(self) -> int:
+        return len(np.unique(self.compositions))
 
-    def spreads(self, seed: int) -> tuple[float, float]:
-        """Standard deviations of shift and log factor over draws of the compositions with replacement."""
-        rng = np.random.default_rng(seed)
-        of = [np.flatnonzero(self.compositions == code) for code in np.unique(self.compositions)]
-        drawn = []
-        for _ in range(_DRAWS):
-            parts = [of[k] for k in rng.integers(len(of), size=len(of))]
-            numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-            drawn.append(self.change(np.concatenate(parts), numbers))
-        shift, log_factor = np.std(drawn, axis=0)
-        return float(shift), float(log_factor)
+    def take(self, rows: NDArray[np.bool_]) -> _Old:
+        return _Old(
+            self.error[rows],
+            np.unique(self.compositions[rows], return_inverse=True)[1],
+            {level: values[rows] for level, values in self.middle.items()},
+            {level: values[rows] for level, values in self.half.items()},
+        )
+
+    def adjustment(self, seed: int) -> Adjustment:
+        n = self.n_compositions
+        if n < MINIMUM_COMPOSITIONS:
+            raise HeadError(
+                f"there are labels of {n} compositions that are new to the head, and at least {MINIMUM_COMPOSITIONS} "
+                "are needed; give more labelled structures."
+            )
+        # how often each composition counts: once, and as often as it is drawn with replacement
+        drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=_DRAWS)
+        counts = np.concatenate([np.ones((1, n)), drawn])[:, self.compositions]
+        shifts = self._shifts(counts)
+        logs = self._log_factors(counts, shifts[0])
+        shift, spread = float(shifts[0]), float(shifts[1:].std())
+        log_factor, log_spread = float(logs[0]), float(logs[1:].std())
+        if abs(shift) <= spread and abs(log_factor) <= log_spread:
+            return Adjustment()
+        shift *= _kept(PRIOR_SHIFT * float(np.median(self.half[_MIDDLE])), spread)
+        log_factor *= _kept(PRIOR_WIDER if log_factor > 0 else PRIOR_NARROWER, log_spread)
+        return Adjustment(shift, float(np.exp(log_factor)))
+
+    def _shifts(self, counts: Array) -> Array:
+        """Weighted median of the errors for each draw (m, n) of rows, shape (m,)."""
+        weights = counts / self.half[_MIDDLE]
+        return _quantiles(self.error - self.middle[_MIDDLE], weights, 0.5 * weights.sum(axis=1))
+
+    def _log_factors(self, counts: Array, shift: float) -> Array:
+        """Logarithm of the factor for each draw (m, n) of rows, shape (m,)."""
+        total, logs = counts.sum(axis=1), []
+        for level, half in self.half.items():
+            needed = np.abs(self.error - self.middle[level] - shift) / half
+            # room for one more composition of mean size
+            factor = _quantiles(needed, counts, level * total * (1.0 + 1.0 / self.n_compositions))
+            if np.isfinite(factor).all():
+                logs.append(np.log(np.maximum(factor, _SMALLEST_FACTOR)))
+        return np.asarray(np.mean(logs, axis=0))
