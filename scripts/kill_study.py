@@ -2,10 +2,11 @@
 
     python scripts/kill_study.py features SOURCE [--model mini] [--kills 10]
     python scripts/kill_study.py audit mp_entries.json.gz [--query mp:Li-Fe-P-O] [--cross-fit]
-    python scripts/kill_study.py each ["merge or fit"] [--step 1]
+    python scripts/kill_study.py each ["merge or fit"] [--places 40]
 
 ``each`` is ``tests/test_kills.py``: every command on tiny inputs (or those that pytest's ``-k`` chooses), killed before
-every operation on a file (or one in ``--step``). The others are killed at random moments:
+at least so many of its operations on files (before all where there are fewer), then run again to its end; at every fourth
+place the second run is killed too. The others are killed at random moments:
 ``audit`` is ``mace-bounds download QUERY`` from a Materials Project on the loopback interface, filled with the entries and
 slow to answer, then ``mace-bounds audit``. All kills hit the same folder, or with ``--apart`` an empty one each. The moments are drawn uniformly over the
 duration of the undisturbed run; where a run ends before its moment, its files are compared as well, the folder is put
@@ -252,12 +253,16 @@ def project_of(entries: list[dict[str, Any]]) -> Any:
     return Project([document_of(one) for one in entries], on_request=slow)
 
 
-def each(commands: str, step: int) -> int:
-    """Run tests/test_kills.py at all places."""
+def each(commands: str, places: int) -> int:
+    """Run tests/test_kills.py at many places."""
     import pytest
 
-    os.environ["MACE_BOUNDS_KILLS"] = str(step)
-    test = Path(__file__).parent.parent / "tests" / "test_kills.py"
+    os.environ["MACE_BOUNDS_KILLS"] = str(places)
+    tests = Path(__file__).parent.parent / "tests"
+    test = tests / "test_kills.py"
+    os.environ["PYTHONPATH"] = os.pathsep.join(  # for the server of processes, which has no path but this
+        [str(tests), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
     return pytest.main([str(test), "-k", commands, "-q", "-rP", "--durations=0", "-p", "no:cacheprovider"])
 
 
@@ -270,7 +275,9 @@ def main() -> int:
         default="",
         help="structures; for audit entries of the Materials Project as gzipped JSON; for each names of commands",
     )
-    parser.add_argument("--step", type=int, default=1, help="for each: of how many places one is killed at")
+    parser.add_argument(
+        "--places", type=int, default=40, help="for each: before how many operations at least"
+    )
     parser.add_argument("--model", default="mini")
     parser.add_argument("--head")
     parser.add_argument("--query", default="mp:Li-Fe-P-O")
@@ -289,7 +296,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     if args.what == "each":
-        return each(args.source, args.step)
+        return each(args.source, args.places)
     start = Forked if args.fork else Shell
     if args.what == "features":
         found = study(features_steps(args.source, args.model), start, args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 
 import pytest
 
@@ -10,7 +11,7 @@ from helpers import forked, kills
 from helpers.mp_server import Project, document_of, entry, serving
 from mace_bounds.structures import read
 
-STEP = int(os.environ.get("MACE_BOUNDS_KILLS", "0"))  # 1 for every place: scripts/kill_study.py each
+PLACES = int(os.environ.get("MACE_BOUNDS_KILLS", "0"))  # scripts/kill_study.py each
 NAMES = {
     "features": 2,
     "features --shard": 0,
@@ -35,7 +36,7 @@ NAMES = {
 
 
 @pytest.fixture(scope="module")
-def studies(tiny_store, tiny_fit, tiny_model_folder, labelled_crystals, tmp_path_factory):
+def studies(request, tiny_store, tiny_fit, tiny_model_folder, labelled_crystals, tmp_path_factory):
     """Every command, with inputs of a few structures."""
     from ase.io import write
 
@@ -43,7 +44,6 @@ def studies(tiny_store, tiny_fit, tiny_model_folder, labelled_crystals, tmp_path
     from mace_bounds.auditing import AuditConfig, audit
     from mace_bounds.features import ExtractSettings, extract
 
-    forked.warm()
     folder, few = tmp_path_factory.mktemp("kills"), labelled_crystals[:16]
     write(folder / "few.extxyz", few, format="extxyz")
     model = load_model(tiny_model_folder)
@@ -53,7 +53,7 @@ def studies(tiny_store, tiny_fit, tiny_model_folder, labelled_crystals, tmp_path
         extract(read(folder / "few.extxyz"), part, model, settings)
     audit(tiny_store, folder / "audit", head=tiny_fit.folder, config=AuditConfig(plots=False))
     with serving(Project([document(*pair) for pair in enumerate(labelled_crystals[:40])])) as endpoint:
-        yield kills.studies(
+        made = kills.studies(
             tiny_store,
             tiny_fit.folder,
             tiny_model_folder,
@@ -62,6 +62,12 @@ def studies(tiny_store, tiny_fit, tiny_model_folder, labelled_crystals, tmp_path
             folder / "audit",
             endpoint,
         )
+        if PLACES:
+            chosen = {item.callspec.params["name"] for item in request.session.items}
+            (folder / "studies").write_bytes(pickle.dumps([made[name] for name in made if name in chosen]))
+            os.environ["MACE_BOUNDS_REHEARSED"] = str(folder / "studies")
+        forked.warm("helpers.rehearsed" if PLACES else None)
+        yield made
 
 
 def document(index, atoms):
@@ -75,14 +81,16 @@ def document(index, atoms):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES if STEP else [name for name, n in NAMES.items() if n])
+@pytest.mark.parametrize("name", NAMES if PLACES else [name for name, n in NAMES.items() if n])
 def test_a_command_that_is_killed_and_run_again_leaves_the_same(studies, name):
     study = studies[name]
     operations, whole = study.operations()
-    places = kills.chosen(operations, NAMES[name])
-    if STEP:
-        places = list(range(1, len(operations) + 1, STEP))
-        print(f"killed: {name}: {len(places)} of {len(operations)} places")
     assert len(operations) > 8
-    for k in places:
+    for k in kills.chosen(operations, NAMES[name]) if not PLACES else ():
         assert study.killed_before(k) == whole, f"killed before {operations[k - 1]}"
+    if PLACES:
+        once, twice, failed = kills.killed_all_over(study, operations, whole, PLACES)
+        print(
+            f"killed: {name}: {once} of {len(operations)} places, {twice} of them twice, {len(failed)} failures"
+        )
+        assert not failed, "\n".join(failed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,28 @@ def test_folders_that_are_gone_on_with(bomb, run, tiny_store, labelled_file, tmp
         )
         run(command, *source)
     run("plot", tmp_path / "audit", code=2)
+
+
+def test_what_lies_beside_a_checkpoint_of_the_user(
+    bomb, run, tiny_fit, tiny_model_folder, crystal_cif, tmp_path, monkeypatch
+):
+    """Files called as mini, its weights or mace's models, where the user's own checkpoint is and commands run."""
+    import torch
+
+    from mace_bounds import load_model
+
+    own = tmp_path / "own.model"
+    with warnings.catch_warnings(action="ignore"):  # torch warns when it packs e3nn's compiled parts
+        torch.save(load_model(tiny_model_folder, dtype="float64").module, own)
+    beside = ("mini", "medium-mpa-0", "weights.safetensors", "weights.model", "weights.pt", "config.json")
+    for name in (*beside, "mini.model", "own.pt", "compositions.npy", "head.safetensors"):
+        (tmp_path / name).write_bytes(bomb)
+    monkeypatch.chdir(tmp_path)
+    assert "tiny-head" in run("score", crystal_cif, "--model", own, "--head", tiny_fit.folder, code=0)
+    assert "head mini" in run("score", crystal_cif, "--model", "mini", code=0)
+    run("score", crystal_cif, "--model", tmp_path, code=2)
+    shutil.copy(tiny_fit.folder / "config.json", tmp_path)
+    run("score", crystal_cif, "--model", own, "--head", tmp_path, code=2)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """An audit from end to end: files, honest coverage, resuming; numbers recomputed by plain pandas."""
 
+import io
 import json
 import re
 import shutil
@@ -16,7 +17,7 @@ from mace_bounds import AuditConfig, audit, load_head, plot
 from mace_bounds._io import locked
 from mace_bounds.auditing.report import write_report
 from mace_bounds.columns import PROVENANCE, names, read_table
-from mace_bounds.errors import HeadError, StoreError
+from mace_bounds.errors import HeadError, SourceError, StoreError
 from mace_bounds.features import ExtractSettings
 from mace_bounds.fitting.measured import Measured, evaluation_subset, sentence
 from mace_bounds.flags import FLAGS
@@ -347,6 +348,36 @@ def test_foreign_folders_and_heads_are_refused(tiny_store, tiny_model_folder, ti
         audit(tiny_store, tmp_path, model=tiny_model_folder, head=tiny_fit.folder, config=CONFIG)
     with pytest.raises(HeadError, match="no installed head fits"):
         audit(tiny_store, tmp_path / "out", model=tiny_model_folder, head=None)
+
+
+@pytest.mark.parametrize("source", ["-", "iterator"])
+def test_what_can_be_read_once_is_looked_at_before_the_model_is_loaded(
+    source, labelled_crystals, tiny_model_folder, tiny_fit, tmp_path, monkeypatch
+):
+    """Standard input and iterators: nothing that can be used in them is an error of a second, and all is audited."""
+
+    def given(atoms):
+        if source != "-":
+            return iter(atoms)
+        text = io.StringIO()
+        write(text, atoms, format="extxyz")
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.getvalue().encode())))
+        return source
+
+    overlapping = labelled_crystals[0].copy()
+    overlapping.positions[:] = 0.0
+    overlapping += overlapping[:1]
+    with pytest.raises(SourceError, match="no structure can be used"):
+        audit(given([overlapping]), tmp_path / "a", model="no-such-model")
+    found = audit(
+        given([overlapping, *labelled_crystals[:12]]),
+        tmp_path / "a",
+        model=tiny_model_folder,
+        head=tiny_fit.folder,
+        config=AuditConfig(plots=False),
+    )
+    assert found.summary["counts"]["scored"] == 12
+    assert found.summary["counts"]["failed"] == 1
 
 
 def test_a_source_of_twelve_has_a_report(labelled_crystals, tiny_model_folder, tiny_fit, tmp_path):

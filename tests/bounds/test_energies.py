@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ase.calculators.calculator import Calculator, all_changes
 
-from mace_bounds import BoundsPredictor, FitConfig, fit, load_model, score
+from mace_bounds import BoundsPredictor, FitConfig, audit, fit, load_model, score
 from mace_bounds.bounds import load_head
 from mace_bounds.errors import HeadError, LabelError
 from mace_bounds.features import FeatureStore, store_with_energies
@@ -165,6 +165,9 @@ def test_a_model_without_a_head_of_its_own_uses_the_head_of_its_published_energi
     assert "relaxation" in predictor.note
     given = BoundsPredictor("medium-mpa-0").predict(crystals, energies=wanted)
     np.testing.assert_allclose(given["upper_mev_per_atom"], table["upper_mev_per_atom"])
+    with pytest.raises(HeadError, match="--model mini --predictions TABLE --energy-column NAME"):
+        audit(crystals, tmp_path / "a", model="medium-mpa-0")
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize("name", ["mace-mpa-0-published", "mace-mp-0-published"])

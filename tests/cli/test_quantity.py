@@ -34,6 +34,21 @@ def test_the_head_its_card_and_the_screen_say_what_it_bounds(strain):
     assert json.loads((head.parent / "strain.summary.json").read_text())["quantity"] == STRAIN
 
 
+def test_the_list_of_models_marks_it(strain, run, monkeypatch):
+    from mace_bounds.head import read_head_folder, write_head
+
+    heads = strain[0].parent / "heads"
+    tensors, config = read_head_folder(strain[0])
+    config["identity"] |= {"model": "mini"}
+    write_head(
+        heads / "of-mini", tensors, {k: v for k, v in config.items() if k not in ("format", "digest")}, "#"
+    )
+    monkeypatch.setenv("MACE_BOUNDS_HEADS", str(heads))
+    listed = " ".join(run("models").stdout.split())
+    assert f"of-mini (only of the {STRAIN}), mini " in listed
+    assert "mace-mpa-0-published" in listed  # which medium-mpa-0 uses
+
+
 def test_labels_of_another_quantity_are_not_compared(strain, labelled_file, tiny_model_folder, run):
     options = ["--model", tiny_model_folder, "--head", strain[0]]
     scored = run("score", labelled_file, *options, "--format", "json")

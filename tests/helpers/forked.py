@@ -31,11 +31,11 @@ HEAVY = (
 )
 
 
-def warm() -> None:
+def warm(more: str | None = None) -> None:
     """Start the server, if it does not run, with all that is heavy; whoever forks from it next finds it there."""
     from multiprocessing import forkserver
 
-    SERVER.set_forkserver_preload(list(HEAVY))
+    SERVER.set_forkserver_preload([*HEAVY, *([more] if more else [])])
     forkserver.ensure_running()
 
 

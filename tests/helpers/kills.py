@@ -6,6 +6,7 @@ folder: opening to write, making, renaming, linking, deleting, locking. Before t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,13 @@ PAGE = 16  # documents of a page, so that a download has several
 class Study:
     """A command to be killed.
 
-    ``words`` are those of its command line, in a folder that holds what ``prepare`` puts there; ``out`` is what it may
-    leave in the folder.
+    ``words`` are those of its command line, in a folder that holds copies of the folders ``given``, each under its
+    name; ``out`` is what it may leave in the folder.
     """
 
     words: tuple[str, ...]
     out: frozenset[str]
-    prepare: Callable[[Path], object] = lambda _: None
+    given: tuple[tuple[Path, str], ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
 
     def operations(self) -> tuple[list[str], dict[str, str]]:
@@ -67,13 +68,54 @@ class Study:
             self._run(place, 0)
             return self._left(place)
 
+    def killed_twice(self, first: int, rng: random.Random) -> tuple[dict[str, str], dict[str, str], str]:
+        """What it leaves when killed once, what when the run after that is killed as well, and before which operation.
+
+        The second place is drawn from the operations that the second run has.
+        """
+        with self._folder() as place, tempfile.TemporaryDirectory() as aside:
+            self._run(place, first)
+            shutil.copytree(place, aside, symlinks=True, dirs_exist_ok=True)
+            log = Path(aside).with_suffix(".log")
+            self._run(place, 0, log)
+            told = log.read_text().splitlines()
+            log.unlink()
+            once = self._left(place)
+            if not told:
+                return once, once, "nothing that was left to do"
+            _put_back(Path(aside), Path(place))
+            second = rng.randint(1, len(told))
+            self._run(place, second)
+            self._run(place, 0)
+            return once, self._left(place), told[second - 1]
+
     def _folder(self) -> tempfile.TemporaryDirectory[str]:
         made = tempfile.TemporaryDirectory()
-        self.prepare(Path(made.name))
+        for source, name in self.given:
+            shutil.copytree(source, Path(made.name, name), dirs_exist_ok=True)
         return made
 
+    def rehearse(self) -> None:
+        """Run it in this process, so that those that are forked from it find all imported and compiled."""
+        before, environment = Path.cwd(), dict(os.environ)
+        with self._folder() as place, open(os.devnull, "w") as silence:  # noqa: PTH123
+            os.chdir(place)
+            os.environ.update(self.env)
+            if self.words[0] in ("download", "build"):
+                _turn_small_pages()
+            try:
+                with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+                    forked.command(*self.words)
+            except SystemExit as end:
+                if end.code:
+                    raise RuntimeError(f"{' '.join(self.words)} ended with {end.code}") from end
+            finally:
+                os.chdir(before)
+                os.environ.clear()
+                os.environ.update(environment)
+
     def _run(self, place: str, kill: int, log: Path | str = os.devnull) -> None:
-        ended = forked.run(deadly, place, kill, log, *self.words, env=self.env, cwd=place)
+        ended = forked.run(deadly, place, kill, log, *self.words, env=self.env, cwd=place, timeout=600)
         allowed = (0, -signal.SIGKILL) if kill else (0,)
         if ended.returncode not in allowed:
             raise AssertionError(f"{' '.join(self.words)} ended with {ended.returncode}: {ended.stderr}")
@@ -83,6 +125,13 @@ class Study:
         if names != self.out:
             raise AssertionError(f"{' '.join(self.words)} left {sorted(names ^ self.out)}")
         return contents(Path(place))
+
+
+def _put_back(source: Path, place: Path) -> None:
+    """Make a folder what it was."""
+    for path in place.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    shutil.copytree(source, place, symlinks=True, dirs_exist_ok=True)
 
 
 def deadly(place: str, kill: str, log: str, *words: str) -> None:
@@ -163,9 +212,30 @@ def chosen(operations: list[str], n: int, seed: int = 0) -> list[int]:
     return sorted(dict.fromkeys(picked[:n]))
 
 
-def copied(source: Path, name: str) -> Callable[[Path], object]:
-    """Put a copy of a folder into the place of a study."""
-    return lambda place: shutil.copytree(source, place / name)
+def killed_all_over(
+    study: Study, operations: list[str], whole: dict[str, str], places: int, seed: int = 0
+) -> tuple[int, int, list[str]]:
+    """Kill before so many places or all, evenly, every fourth time twice: how many, and what went wrong."""
+    rng, failed, n_twice = random.Random(seed), list[str](), 0
+    chosen = range(1, len(operations) + 1, max(1, len(operations) // places))
+    for n, k in enumerate(chosen):
+        why = f"{k}, {operations[k - 1]}"
+        try:
+            if n % 4:
+                left = study.killed_before(k)
+            else:
+                n_twice += 1
+                left, again, then = study.killed_twice(k, rng)
+                failed += [f"{why}, then {then}: {_difference(whole, again)}"] if again != whole else []
+            failed += [f"{why}: {_difference(whole, left)}"] if left != whole else []
+        except AssertionError as fault:
+            failed.append(f"{why}: {fault}")
+        print(".", end="", file=sys.stderr, flush=True)
+    return len(chosen), n_twice, failed
+
+
+def _difference(one: dict[str, str], other: dict[str, str]) -> str:
+    return ", ".join(sorted(name for name in {*one, *other} if one.get(name) != other.get(name)))
 
 
 def studies(
@@ -197,11 +267,11 @@ def studies(
         "merge in place": Study(
             ("merge", "s"),
             made({"s"}),
-            lambda place: [shutil.copytree(p, place / "s", dirs_exist_ok=True) for p in (one, two)],
+            ((Path(one), "s"), (Path(two), "s")),
         ),
         "fit": Study(("fit", source, "h", *split), made({"h", "h.summary.json"})),
         "fit --overwrite": Study(
-            ("fit", source, "h", "--overwrite", *split), made({"h", "h.summary.json"}), copied(head, "h")
+            ("fit", source, "h", "--overwrite", *split), made({"h", "h.summary.json"}), ((head, "h"),)
         ),
         "calibrate": Study(
             ("calibrate", str(head), source, "h", "--include-training"), made({"h", "h.summary.json"})
@@ -212,7 +282,7 @@ def studies(
             ("audit", str(crystals), "a", "--model", str(model), "--head", str(head), "--no-plots", *small),
             made({"a"}),
         ),
-        "plot": Study(("plot", "a", "-f", "svg", "-o", "plots"), made({"a", "plots"}), copied(audit, "a")),
+        "plot": Study(("plot", "a", "-f", "svg", "-o", "plots"), made({"a", "plots"}), ((audit, "a"),)),
         "compare": Study(("compare", source, "c", *compare), made({"c"})),
         "score": Study(
             ("score", str(crystals), "--model", str(model), "--head", str(head), "-o", "b.csv"),
@@ -222,10 +292,10 @@ def studies(
         "heads install --force": Study(
             ("heads", "install", str(head), "--name", "n", "--force"),
             made({"heads"}),
-            copied(head, "heads/n"),
+            ((head, "heads/n"),),
             env=own,
         ),
-        "heads remove": Study(("heads", "remove", "n"), made({"heads"}), copied(head, "heads/n"), env=own),
+        "heads remove": Study(("heads", "remove", "n"), made({"heads"}), ((head, "heads/n"),), env=own),
         "download": Study(
             ("download", "mp:hull=1", "d"), made({"d.jsonl.gz", "d.jsonl.gz.summary.json"}), env=project
         ),

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from mace_bounds.backbones import Backbone
     from mace_bounds.features import ExtractSettings
-    from mace_bounds.structures import Source
+    from mace_bounds.structures import Record, Source
 
 _MAX_NAMED = 3
 """Sources that the title of a report names."""
@@ -86,6 +86,7 @@ class _Opened:
     head: CalibratedHead | None
     training_keys: NDArray[np.uint64] | None
     extract: ExtractSettings
+    records: Iterator[Record] | None = None  # what has been read ahead of a source that can be read only once
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,18 +244,18 @@ def _open_model(
 ) -> _Opened:
     """The backbone that makes the features, and the head for it; nothing is written before both are there."""
     extract = replace(config.extract, symmetry=True)
-    if _is_path(source) and source != "-":
-        require_usable(extract.read(source))  # an error before the model is loaded
+    ahead = require_usable(extract.read(source))  # an error before the model is loaded
+    records = None if _is_path(source) and source != "-" else ahead
     if config.cross_fit or config.predictions is not None:
         backbone = extract.load(model or DEFAULT_MODEL)
         keys = training_compositions(backbone, backbone.digest, config.fit.trained_on)
-        return _Opened(None, backbone, None, keys, extract)
+        return _Opened(None, backbone, None, keys, extract, records)
     predictor = BoundsPredictor(
         model, head, level=config.level, settings=extract, trained_on=config.fit.trained_on
     )
     predictor.refuse_if_published()
     extract = replace(extract, kind=predictor.kind, atoms=predictor.head.wants_atoms)
-    return _Opened(None, predictor.model, predictor.head, predictor.training_keys, extract)
+    return _Opened(None, predictor.model, predictor.head, predictor.training_keys, extract, records)
 
 
 def _extracted(
@@ -263,7 +264,7 @@ def _extracted(
     """The store of features in the audit's folder, finished."""
     backbone, settings = opened.backbone, opened.extract
     assert backbone is not None
-    records = settings.read(source, backbone)
+    records = settings.read(source if opened.records is None else opened.records, backbone)
     if opened.head is not None:
         records = same_quantity(records, config.fit.quantity, opened.head.identity.quantity)
     return extract(

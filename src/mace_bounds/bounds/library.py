@@ -68,6 +68,12 @@ class HeadCard:
     reason: str = ""
     published: bool = False
 
+    def is_of(self, model: str) -> bool:
+        """Whether it bounds energies of the model of this name: computed by it, or published under its name."""
+        return not self.reason and (
+            self.model == model or (self.published and _same_model(self.model, model))
+        )
+
 
 def list_heads() -> list[HeadCard]:
     """Describe every head that is found by itself: the user's first, then those of the package.
@@ -176,8 +182,7 @@ def _all_fitting(model: str, digest: str | None) -> Iterator[HeadCard]:
 def _published(model: str) -> Path | None:
     """A head of energies of the model of this name, however the name is written."""
     for card in list_heads():
-        fits = card.published and not card.reason and card.quantity == TOTAL_ENERGY
-        if fits and _same_model(card.model, model):
+        if card.published and card.quantity == TOTAL_ENERGY and card.is_of(model):
             return card.path
     return None
 

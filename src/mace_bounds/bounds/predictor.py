@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
 from mace_bounds.backbones import DEFAULT_MODEL, Backbone, digest_of
 from mace_bounds.bounds.energies import GivenEnergies, published_note, with_energies
@@ -151,9 +151,12 @@ class BoundsPredictor:
     def refuse_if_published(self) -> None:
         """HeadError if energies have to be given, for what computes them itself."""
         if self.head.published:
+            own = self.head.identity
             raise HeadError(
-                f"the head {self.head.name} bounds energies that are given; bound these with mace-bounds score "
-                "--predictions, or let audit --predictions fit heads to them (without --head)."
+                f"the head {self.head.name} takes energies of {own.model} and features of {own.backbone}, and an audit "
+                "computes both with one model; bound structures with mace-bounds score, or measure coverage with heads "
+                f"fitted to your labels (mace-bounds audit SOURCE OUT --model {own.backbone} --predictions TABLE "
+                "--energy-column NAME), or build a head of the model's own features (mace-bounds build)."
             )
 
     @staticmethod
@@ -345,19 +348,29 @@ class BoundsPredictor:
         return f"BoundsPredictor({self.model!r}, {self.head!r}, level={self.level:g})"
 
 
+class _Options(TypedDict, total=False):
+    """Parameters of a :class:`BoundsPredictor`."""
+
+    model: ModelLike | None
+    head: str | Path | CalibratedHead | None
+    level: float
+    settings: ExtractSettings | None
+    quantity: str
+    trained_on: str | None
+
+
 def score(
-    structures: Source,
-    *,
-    model: ModelLike | None = None,
-    head: str | Path | CalibratedHead | None = None,
-    level: float = 0.95,
-    settings: ExtractSettings | None = None,
-    quantity: str = TOTAL_ENERGY,
-    energies: Energies | None = None,
+    structures: Source, *, energies: Energies | None = None, **options: Unpack[_Options]
 ) -> pd.DataFrame:
     """Bound the DFT energy of each structure: :meth:`BoundsPredictor.predict` in one call.
 
-    Loading takes seconds: for more than one call make a :class:`BoundsPredictor`, whose parameters these are.
+    Loading takes seconds: for more than one call make a :class:`BoundsPredictor`.
+
+    Parameters
+    ----------
+    structures, energies
+        As in :meth:`BoundsPredictor.predict`.
+    **options
+        ``model``, ``head``, ``level``, ``settings``, ``quantity`` and ``trained_on`` of :class:`BoundsPredictor`.
     """
-    predictor = BoundsPredictor(model, head, level=level, settings=settings, quantity=quantity)
-    return predictor.predict(structures, energies=energies)
+    return BoundsPredictor(**options).predict(structures, energies=energies)

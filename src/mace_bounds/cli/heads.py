@@ -179,12 +179,9 @@ def models(as_json: JsonOption = False) -> None:
     from mace_bounds.bounds import list_heads
 
     cards = list_heads()
-    rows = [
-        {**model.__dict__, "heads": [card.name for card in cards if card.model == model.name]}
-        for model in list_models()
-    ]
+    rows = [{**one.__dict__, "heads": [c for c in cards if c.is_of(one.name)]} for one in list_models()]
     if as_json:
-        console.write_json(rows)
+        console.write_json([row | {"heads": [card.name for card in row["heads"]]} for row in rows])
         return
     console.show(models_view(rows))
     console.note(

@@ -261,9 +261,14 @@ def models_view(rows: Sequence[dict[str, Any]]) -> Sheet:
     view = Sheet("model", "where", "heads", "what it is")
     for row in rows:
         where = ("here", "green") if row["here"] else ("downloaded on first use", "dim")
-        heads = ", ".join(row["heads"]) or ("none yet", "dim")
+        heads = ", ".join(map(_head_and_quantity, row["heads"])) or ("none yet", "dim")
         view.add((row["name"], "bold"), where, heads, (row["description"], "dim"))
     return view
+
+
+def _head_and_quantity(card: HeadCard) -> str:
+    """The name of a head, marked where it bounds something else than total energies: it must then be named."""
+    return card.name if card.quantity == TOTAL_ENERGY else f"{card.name} (only of the {card.quantity})"
 
 
 def print_audit(result: AuditResult) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PLAN = "plan.parquet"
 _SHARDS_PER_GROUP = 64
+_REMEDY = "delete that folder to make them again, or choose another one."
 _N_PARTS = "mace_bounds.n_parts"
 
 
@@ -242,8 +243,8 @@ class _Run:
         """Raise :class:`StoreError` if the source was empty, or has become shorter than what the folder holds."""
         if shard_path(self._folder, self.n_shards).exists():
             raise StoreError(
-                f"{self._folder} was made from more records than the source has: only {self.n_records} now; choose a "
-                "new folder for the store."
+                f"{self._folder} holds features of more records than the source has, only {self.n_records} now; "
+                + _REMEDY
             )
         if not self.n_records:
             raise StoreError("the source holds not one record; give a file with structures.")
@@ -252,7 +253,8 @@ class _Run:
         there = shard_info(path)
         if there.keys != keys_hash(batch):
             raise StoreError(
-                f"the source has changed since {path} was made; choose a new folder for the store."
+                f"{self._folder} holds features of this source as it was before, and structures, labels or their order "
+                f"have changed since ({path.name}); {_REMEDY}"
             )
         self.count(there.n_records, there.n_failed)
 

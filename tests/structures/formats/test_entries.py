@@ -154,3 +154,19 @@ def test_real_entries_agree_with_pymatgen(shared_data, tmp_path):
         np.testing.assert_allclose(record.crystal.positions, theirs.structure.cart_coords, atol=1e-9)
         assert record.crystal.formula == theirs.structure.composition.reduced_formula
         assert record.run_type == theirs.parameters["run_type"]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"e": {"a": -1.0, "b": -2.0}},
+        {"a": -1.0, "b": -2.0},
+        {"a": {"e": -1.0}, "b": {"e": -2.0}},
+        [{"material_id": "a", "e": -1.0}],
+    ],
+)
+def test_a_table_of_energies_is_named_as_one(table, tmp_path):
+    (tmp_path / "t.json").write_text(json.dumps(table))
+    (record,) = read(tmp_path / "t.json")
+    assert "a table without structures" in record.reason
+    assert "--predictions" in record.reason

@@ -62,7 +62,8 @@ def changed(text, **tags):
     [
         ({"GGA": "PS"}, "PBEsol"),
         ({"METAGGA": "R2SCAN"}, "R2SCAN"),
-        ({"LHFCALC": "T"}, "GGA"),
+        ({"LHFCALC": "T"}, "Hybrid"),
+        ({"LHFCALC": "T", "AEXX": "0.25", "HFSCREEN": "0.2"}, "HSE06"),
         ({"IVDW": "12"}, "vdW"),
         ({"LUSE_VDW": "T"}, "rVV10"),
         ({"ML_LMLFF": "T"}, "machine-learned"),
@@ -71,8 +72,6 @@ def changed(text, **tags):
 )
 def test_what_is_not_pbe_keeps_its_geometry_and_loses_its_label(tmp_path, tags, word):
     (record,) = of_xml(tmp_path, changed(XML, **tags))
-    if tags == {"LHFCALC": "T"}:
-        return
     assert record.crystal is not None
     assert record.energy_ev is None
     assert word in record.label_reason
@@ -95,6 +94,10 @@ def test_outcar_as_ase_reads_it(tmp_path):
         ("LHFCALC =     F", "LHFCALC =     T", "hybrid"),
         ("NELM   =    120", "NELM   =     10", "NELM = 10"),
         ("PAW_PBE", "PAW", "LDA"),
+        ("LEXCH   =     8", "LEXCH   =     2", "LEXCH = 2"),
+        (" INCAR:\n", " INCAR:\n   METAGGA = R2SCAN\n   LASPH = .TRUE.\n", "R2SCAN"),  # as VASP 6 echoes it
+        (" INCAR:\n", " INCAR:\n   LUSE_VDW = .TRUE.\n", "vdW"),
+        (" INCAR:\n", " INCAR:\n   ML_LMLFF = .TRUE.\n", "machine-learned"),
         ("   GGA     =", "   IVDW = 11\n   GGA     =", "vdW"),
     ],
 )
@@ -106,15 +109,61 @@ def test_outcars_that_are_not_pbe(tmp_path, old, new, word):
     assert word in record.label_reason
 
 
-def test_outcar_with_u(tmp_path):
-    text = OUT.replace(
-        "   GGA     =",
-        " LDA+U is selected, type is set to LDAUTYPE =  2\n U (eV) LDAUU =   6.2\n   GGA     =",
-        1,
-    )
+U_BLOCK = """
+ LDA+U is selected, type is set to LDAUTYPE =  2
+   angular momentum for each species LDAUL =     2   -1
+   U (eV)           for each species LDAUU =   6.2  0.0
+   J (eV)           for each species LDAUJ =   0.0  0.0
+ Exchange"""
+
+
+@pytest.mark.parametrize(
+    ("block", "incar", "u"),
+    [
+        (U_BLOCK, "", "Ni 6.2"),
+        (
+            U_BLOCK,
+            "   LDAU = .TRUE.\n   LDAUU = 5.0 0.0\n   LDAUJ = 0.0 0.0\n",
+            "Ni 6.2",
+        ),  # an echo comes first
+        (U_BLOCK.replace("0.0  0.0", "1.0  0.0"), "", "Ni 5.2"),  # by Dudarev U - J counts
+    ],
+)
+def test_outcar_with_u(tmp_path, block, incar, u):
+    text = OUT.replace("\n Exchange", block, 1).replace(" INCAR:\n", f" INCAR:\n{incar}", 1)
     (record,) = of_outcar(tmp_path, text)
     assert record.run_type == "GGA+U"
+    assert record.label_kind == f"uncorrected GGA+U (U in eV: {u}), sigma to 0"
+    (record,) = of_outcar(tmp_path, text.replace("LHFCALC =     F", "LHFCALC =     T"))
+    assert record.energy_ev is None
+    assert "hybrid+U" in record.label_reason
+
+
+def test_outcar_with_two_species_of_one_element(tmp_path):
+    titles = "".join(
+        f"   TITEL  = PAW_PBE {name}\n" for name in ("Ni 02Aug2007", "Ni 02Aug2007", "O 08Apr2002")
+    )
+    block = U_BLOCK.replace("6.2  0.0", "6.2  6.2  0.0")
+    text = OUT.replace(" INCAR:\n", " INCAR:\n" + titles, 1).replace("\n Exchange", block, 1)
+    (record,) = of_outcar(tmp_path, text)
     assert record.label_kind == "uncorrected GGA+U (U in eV: Ni 6.2), sigma to 0"
+
+
+def test_vasprun_with_u_as_pymatgen_reads_it(tmp_path):
+    """The tags as VASP writes them: vectors with one value for each species."""
+    u = (
+        ' <i type="logical" name="LDAU"> T  </i>\n <i type="int" name="LDAUTYPE">     2</i>\n'
+        ' <v type="int" name="LDAUL">     2    -1</v>\n <v name="LDAUU">      3.25000000      0.00000000</v>\n'
+        ' <v name="LDAUJ">      0.00000000      0.00000000</v>\n'
+    )
+    text = XML.replace("<incar>\n", "<incar>\n" + u, 1)
+    text = text.replace('  <i type="logical" name="LDAU"> F  </i>\n', u, 1)
+    (record,) = of_xml(tmp_path, text)
+    assert record.run_type == "GGA+U"
+    assert record.label_kind == "uncorrected GGA+U (U in eV: Na 3.25), sigma to 0"
+    (record,) = of_xml(tmp_path, changed(text, LHFCALC="T", AEXX="0.25", HFSCREEN="0.2"))
+    assert record.energy_ev is None
+    assert "HSE06+U" in record.label_reason
 
 
 def test_cut_files_have_a_reason(tmp_path):

@@ -70,16 +70,29 @@ def load_json(data: bytes) -> Any:
         ) from None
 
 
+def _is_table(members: Mapping[str, Any]) -> bool:
+    """Whether an object is a row of plain values that gives an energy, or columns of such values by their ids."""
+    plain = [value is None or isinstance(value, (str, int, float)) for value in members.values()]
+    columns = [isinstance(value, dict) and not _holds_objects(value) for value in members.values()]
+    return (all(plain) and "energy" not in members and len(plain) > 1) or all(columns)
+
+
+def _holds_objects(value: Mapping[str, Any]) -> bool:
+    return any(isinstance(cell, (dict, list)) for cell in value.values())
+
+
 def parse_entry(entry: Any, energy_key: str | None = None, *, name: str = "") -> Record:
     """Return the record of one ``ComputedStructureEntry`` or ``Structure`` dictionary."""
     if not isinstance(entry, dict) or not is_entry(entry):
-        has_energy = isinstance(entry, dict) and "energy" in entry
-        what = (
-            "an entry without structure" if has_energy else "neither a ComputedStructureEntry nor a Structure"
-        )
-        return Record.failed(
-            f"the JSON holds {what}; export entries with their structures.", id=name_of(as_mapping(entry))
-        )
+        members = as_mapping(entry)
+        remedy = "export entries with their structures"
+        if members and _is_table(members):
+            what, remedy = "a table without structures", f"{remedy}; energies by id belong to --predictions"
+        elif "energy" in members:
+            what = "an entry without structure"
+        else:
+            what = "neither a ComputedStructureEntry nor a Structure"
+        return Record.failed(f"the JSON holds {what}; {remedy}.", id=name_of(members))
     name = name_of(entry) or name
     structure = entry.get("structure", entry)
     try:

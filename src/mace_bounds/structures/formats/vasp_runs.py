@@ -185,35 +185,60 @@ def _header(path: Path) -> str:
 
 
 def _about_outcar(header: str) -> _Run:
+    """Read what an OUTCAR says before its first step: the INCAR as newer versions of VASP echo it, what is used."""
+
+    def words(key: str) -> list[str]:
+        return [word.strip(".") for word in re.findall(rf"(?m)(?:^|;)[ \t]*{key}\s*=[ \t]*([^\s;]+)", header)]
+
     def word(key: str) -> str:
-        found = re.findall(rf"\b{key}\s*=[ \t]*([^\s;]+)", header)
-        return str(found[-1]).strip(".") if found else ""
+        return (words(key) or [""])[-1]
+
+    def is_on(key: str) -> bool:
+        return word(key)[:1].upper() == "T"
 
     run_type = {"--": "GGA", "": "GGA", "PE": "PBE"}.get(word("GGA"), word("GGA"))
-    if word("METAGGA") not in ("", "F", "--", "NONE", "None"):
-        run_type = word("METAGGA")
-    if word("LHFCALC") == "T":
+    if run_type == "GGA" and word("LEXCH") not in ("", "8", "PE"):
+        run_type = f"LEXCH = {word('LEXCH')}"  # of the potentials: 8 is PBE
+    # the echo names the functional; what follows is only whether it was added afterwards
+    if meta := [name for name in words("METAGGA") if name.upper() not in ("F", "FALSE", "--", "NONE")]:
+        run_type = meta[0]
+    if is_on("LHFCALC"):
         run_type = "hybrid"
-    u = re.search(r"LDAUU\s*=\s*([-\d. ]+)", header)
-    values = [float(value) for value in u[1].split()] if u and "LDA+U is selected" in header else []
-    titles = tuple(dict.fromkeys(clean(title) for title in _TITEL.findall(header)))
-    named = ", ".join(
-        f"{title.split()[1].split('_')[0]} {value:g}"
-        for title, value in zip(titles, values, strict=False)
-        if value
-    )
+    named = _hubbard(header)
     if named:
         run_type += "+U"
-    if word("IVDW") not in ("", "0") or word("LUSE_VDW") == "T":
+    if word("IVDW") not in ("", "0") or is_on("LUSE_VDW"):
         run_type += "+vdW"
     nelm = word("NELM")
     return _Run(
         run_type,
         f" (U in eV: {named})" if named else "",
-        titles,
+        tuple(dict.fromkeys(clean(title) for title in _TITEL.findall(header))),
         int(nelm) if nelm.isdecimal() else 60,
-        word("ML_LMLFF") == "T",
+        is_on("ML_LMLFF"),
     )
+
+
+def _hubbard(header: str) -> str:
+    """Return U - J by element, ``Fe 5.3``, as it was used; empty without any."""
+    if "LDA+U is selected" not in header:
+        return ""
+
+    def values(key: str) -> list[float]:
+        found = re.findall(rf"{key}\s*=\s*([-\d. \t]+)", header)
+        return [float(value) for value in found[-1].split()] if found else []
+
+    # one of each species, which may be the same element twice
+    species = re.findall(r"TITEL\s*=\s*\S+[ \t]+(\S+)", header) or [
+        title.split()[1] for title in dict.fromkeys(_TITEL.findall(header)) if len(title.split()) > 1
+    ]
+    u, j = values("LDAUU"), values("LDAUJ")
+    found = {
+        name.split("_")[0]: u_ev - j_ev
+        for name, u_ev, j_ev in zip(species, u, [*j, *[0.0] * len(u)], strict=False)
+        if u_ev - j_ev
+    }
+    return ", ".join(f"{symbol} {value:g}" for symbol, value in sorted(found.items()))
 
 
 VASPRUN = Format(
