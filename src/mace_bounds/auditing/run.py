@@ -142,7 +142,7 @@ def audit(
     ModelError, SourceError, EngineError
         If the model, the source or the workers cannot be used.
     """
-    path, report = Path(out), progress or _silent
+    path, report = Path(out), progress or (lambda *_: None)
     cross_fit = config.cross_fit or config.predictions is not None
     if cross_fit and head is not None:
         raise HeadError("--head cannot be combined with --cross-fit or --predictions; leave one of them out.")
@@ -395,7 +395,3 @@ def _title(source: Any, folder: AuditFolder) -> str:
     return ", ".join(named[:_MAX_NAMED]) + (
         f" and {len(named) - _MAX_NAMED} more" if len(named) > _MAX_NAMED else ""
     )
-
-
-def _silent(*_: Any) -> None:
-    """Report no progress."""
