@@ -17,7 +17,7 @@ FLOORS = (
     {"bounds"},
     {"fitting"},
     {"auditing"},
-    {"pipeline", "benchmark"},
+    {"pipeline", "benchmark", "service", "client"},
     {"cli"},
 )
 GROUND = {"_io", "columns", "errors", "flags", "levels", "screen", "settings", "threads", "versions"}

@@ -86,7 +86,7 @@ def test_metadata(wheel):
     (path,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     metadata = Parser().parsestr(wheel.read(path).decode())
     assert (metadata["Name"], metadata["Version"]) == ("mace-bounds", CONFIG["project"]["version"])
-    assert set(metadata.get_all("Provides-Extra")) == {"mp", "dask", "compare"}
+    assert set(metadata.get_all("Provides-Extra")) == {"mp", "dask", "compare", "serve", "client"}
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Description-Content-Type"] == "text/markdown"
 
@@ -114,11 +114,15 @@ def test_what_is_imported_is_declared():
 def test_what_is_declared_is_imported():
     text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
     modules = {"mace-torch": "mace", "mp-api": "mp_api", "emmet-core": "emmet", "lazy-loader": "lazy_loader"}
+    modules["prometheus-client"] = "prometheus_client"
     project = CONFIG["project"]
     extras = [r for extra in project["optional-dependencies"].values() for r in extra]
     for requirement in [*project["dependencies"], *extras]:
         module = modules.get(name_of(requirement), name_of(requirement))
-        if module != "dask":  # what distributed runs on
+        if module not in (
+            "dask",
+            "python-multipart",
+        ):  # what distributed runs on, what starlette reads forms with
             assert re.search(rf"^\s*(import|from) {module}\b", text, re.MULTILINE), requirement
 
 
@@ -131,7 +135,7 @@ WITHOUT_EXTRAS = """
 import sys
 for name in [name for name in sys.modules if name.startswith("mace_bounds")]:
     del sys.modules[name]  # imported anew, without what is not there
-for name in ("mp_api", "emmet", "requests", "urllib3", "distributed", "popsregression"):
+for name in ("mp_api", "emmet", "requests", "urllib3", "distributed", "popsregression", "fastapi", "uvicorn"):
     sys.modules[name] = None  # importing it raises ImportError
 from mace_bounds.cli import main
 main()
@@ -143,8 +147,9 @@ main()
     [
         (["score", "NaCl.cif", "--model", "mini", "--format", "json"], 0, '"energy_model_ev"'),
         (["download", "mp:Li-O", "out.jsonl"], 2, 'pip install "mace-bounds[mp]"'),
+        (["serve", "--model", "mini"], 2, 'pip install "mace-bounds[serve]"'),
     ],
-    ids=["score", "download"],
+    ids=["score", "download", "serve"],
 )
 def test_extras_are_needed_only_where_they_are_used(arguments, code, text, tmp_path):
     shutil.copy(SOURCE / "data" / "examples" / "NaCl.cif", tmp_path)

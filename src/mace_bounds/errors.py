@@ -9,7 +9,8 @@
     ├── ModelError             a model cannot be loaded, or its readout cannot be split
     ├── StoreError             a feature store is missing, foreign or inconsistent
     ├── EngineError            worker processes or a Dask cluster cannot do the work
-    └── HeadError              a head cannot be fitted, read, or used with this model
+    ├── HeadError              a head cannot be fitted, read, or used with this model
+    └── ServiceError           a service cannot be started, or cannot answer a request
 
 Every message is one sentence: what came, what is wanted, what to do.
 """
@@ -75,3 +76,7 @@ class EngineError(MaceBoundsError):
 
 class HeadError(MaceBoundsError):
     """A head cannot be fitted, read, or used with this model."""
+
+
+class ServiceError(MaceBoundsError):
+    """A service cannot be started, or cannot answer a request."""

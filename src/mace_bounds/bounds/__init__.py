@@ -2,6 +2,7 @@
 
 from mace_bounds.bounds.energies import Energies, GivenEnergies, published_note, with_energies
 from mace_bounds.bounds.explanation import Bounds, Contribution, Explanation, Neighbour, NovelAtom
+from mace_bounds.bounds.files import SUFFIXES, TableFormat, table_bytes
 from mace_bounds.bounds.geometry import (
     DENSITY,
     HULL,
@@ -35,6 +36,7 @@ __all__ = [
     "HULL",
     "IN_TRAINING",
     "SPACE_GROUP",
+    "SUFFIXES",
     "SUSPECT",
     "VOLUME",
     "Bounds",
@@ -46,6 +48,7 @@ __all__ = [
     "HeadCard",
     "Neighbour",
     "NovelAtom",
+    "TableFormat",
     "atoms_with_bounds",
     "bounds_table",
     "detailed_table",
@@ -60,6 +63,7 @@ __all__ = [
     "read_card",
     "remove_head",
     "score",
+    "table_bytes",
     "unscored_table",
     "with_energies",
 ]

@@ -7,6 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
+import numpy as np
+
 from mace_bounds.backbones import DEFAULT_MODEL, Backbone, digest_of
 from mace_bounds.bounds.energies import GivenEnergies, published_note, with_energies
 from mace_bounds.bounds.explanation import N_NEIGHBOURS, Bounds, Explanation, explain_row
@@ -25,7 +27,7 @@ from mace_bounds.features import (
 from mace_bounds.structures import TOTAL_ENERGY, joined_keys, read_compositions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pandas as pd
     import torch
@@ -201,15 +203,55 @@ class BoundsPredictor:
         LabelError
             If ``energies`` are not one for each structure.
         """
+        return self.predict_rows(self.rows(structures, energies), level)
+
+    def extract(self, structures: Sequence[Record]) -> FeatureRows:
+        """Features and energies of structures that have been read, computed together.
+
+        For those who schedule the work themselves, as the service does: :meth:`predict_rows` makes the table.
+
+        Raises
+        ------
+        HeadError
+            If the energies have to be given.
+        """
+        return self._bounded(list(structures), self._given(None))
+
+    def predict_rows(self, parts: Iterable[FeatureRows], level: float | None = None) -> pd.DataFrame:
+        """Table that :meth:`predict` gives, of a source whose features come in parts; there is at least one part."""
         import pandas as pd
 
-        parts, labels = list[pd.DataFrame](), list[pd.DataFrame]()
-        for rows in self.rows(structures, energies):
-            parts.append(self.table(rows, level))
+        tables, labels = list[pd.DataFrame](), list[pd.DataFrame]()
+        for rows in parts:
+            tables.append(self.table(rows, level))
             labels.append(rows.table[list(LABEL_COLUMNS)])
         # a source is judged as a whole, after the last of its structures
         refused = self._refused(pd.concat(labels, ignore_index=True))
-        return refuse_labels(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0], refused)
+        return refuse_labels(pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0], refused)
+
+    def predict_apart(
+        self, rows: FeatureRows, sizes: Sequence[int], level: float | None = None
+    ) -> list[pd.DataFrame]:
+        """Tables of several sources whose features were computed together: :meth:`predict` of each but for round-off.
+
+        Parameters
+        ----------
+        rows : FeatureRows
+            Of all sources, one after the other.
+        sizes : sequence of int
+            How many rows each has.
+        level : float, optional
+            Another level than the predictor's.
+        """
+        table, tables = self.table(rows, level), []
+        labelled = rows.table["energy_ev"].notna().to_numpy()
+        ends = np.cumsum(sizes)
+        for start, end in zip(ends - sizes, ends, strict=True):
+            part = table.iloc[start:end].reset_index(drop=True)
+            if labelled[start:end].any():  # labels are judged by source
+                part = refuse_labels(part, self._refused(rows.table.iloc[start:end]))
+            tables.append(part)
+        return tables
 
     def stream(
         self, structures: Source, level: float | None = None, *, energies: Energies | None = None
@@ -279,12 +321,22 @@ class BoundsPredictor:
         if len(records_of) != 1:
             raise StructureError("explain takes one structure, and these are more; give one of them.")
         rows = self._bounded(records_of, self._given(energies))
+        return self.explain_rows(records_of[0], rows, level, n_neighbours)
+
+    def explain_rows(
+        self,
+        structure: Record,
+        rows: FeatureRows,
+        level: float | None = None,
+        n_neighbours: int = N_NEIGHBOURS,
+    ) -> tuple[pd.DataFrame, Explanation | str]:
+        """:meth:`predict_one` of a structure whose features are there, from :meth:`extract`."""
         table = refuse_labels(self.table(rows, level), refused_labels(rows.table))
         (row,) = records(table)
-        crystal = records_of[0].crystal
-        if row["reason"] is not None or crystal is None:
+        if row["reason"] is not None or structure.crystal is None:
             return table, str(row["reason"])
-        return table, explain_row(rows, crystal.numbers, self.head, Bounds.of(row), n_neighbours)
+        explained = explain_row(rows, structure.crystal.numbers, self.head, Bounds.of(row), n_neighbours)
+        return table, explained
 
     def table(self, rows: FeatureRows, level: float | None = None, *, detailed: bool = False) -> pd.DataFrame:
         """Bounds for rows of features of this model, from a store or from :func:`mace_bounds.features.engines.work`.

@@ -90,6 +90,15 @@ COMMANDS = {
         ("compare store comparison --n-splits 10",),
     ),
     "plot": About("audit", "Draw the plots of an audit again.", ("plot report --format pdf",)),
+    "serve": About(
+        "serve",
+        "Serve bounds over HTTP, with a page for people.",
+        (
+            "serve --model mini",
+            "serve --keys keys.txt --new-key group",
+            "serve --host 0.0.0.0 --keys keys.txt",
+        ),
+    ),
     "models": About("heads", "List the models that can be loaded.", ("models --json",)),
     "heads": About(
         "heads",

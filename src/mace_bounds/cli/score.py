@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from itertools import chain, islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -17,31 +15,19 @@ from mace_bounds.calibration import FitConfig
 from mace_bounds.cli import console
 from mace_bounds.cli.options import HeadOption, LevelOption, ModelOption, only, takes
 from mace_bounds.cli.views import print_bounds
-from mace_bounds.columns import BASIC, records, write_table
 from mace_bounds.errors import LabelError, SourceError
 from mace_bounds.features import ExtractSettings
-from mace_bounds.screen import markdown_text
 from mace_bounds.structures import help_text, usable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-    from ase import Atoms
 
-    from mace_bounds.bounds import Explanation
+    from mace_bounds.bounds import Explanation, TableFormat
     from mace_bounds.structures import Record
 
 
-SUFFIXES = {
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".md": "markdown",
-    ".xyz": "extxyz",
-    ".extxyz": "extxyz",
-}
 FilesArgument = Annotated[
     list[str],
     typer.Argument(metavar="FILE...", help=f"Files ({help_text()}), folders, globs; - for stdin."),
@@ -84,6 +70,15 @@ IdColumnOption = Annotated[
         show_default="id, material_id, mat_id or entry_id",
     ),
 ]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        help="Ask a service (mace-bounds serve) instead of a model here; --head is one of its heads. An API key is taken "
+        "from $MACE_BOUNDS_KEY.",
+    ),
+]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of to the screen.")
 ]
@@ -104,6 +99,7 @@ def score(
     predictions: PredictionsOption = None,
     energy_column: EnergyColumnOption = None,
     id_column: IdColumnOption = None,
+    server: ServerOption = None,
     *,
     extract: ExtractSettings,
     known: FitConfig,
@@ -118,6 +114,17 @@ def score(
     kind = _format(output_format, output)
     if columns and kind == "table":
         raise SourceError("--columns does not change the table for the screen; add --format or --output.")
+    if server is not None:
+        if model is not None or predictions is not None:
+            raise SourceError("with --server the service has the model; leave out --model and --predictions.")
+        kept = list(extract.read(files[0] if len(files) == 1 else files)) if kind == "extxyz" else []
+        table = _asked(server, files, level, head)
+        if kind == "table":
+            print_bounds(table, None, level)
+        else:
+            _write_table(table, kind, columns, output, kept)
+        _end(table)
+        return
     energies = _energies(predictions, energy_column, id_column)
     # a source that names nothing, or holds nothing, is answered before the model is loaded
     any_usable, structures = usable(extract.read(files[0] if len(files) == 1 else files))
@@ -150,24 +157,33 @@ def score(
         kept = list(structures) if kind == "extxyz" else []
         table = predictor.predict(kept or structures, energies=energies)
         _write_table(table, kind, columns, output, kept)
+    _end(table)
+
+
+def _end(table: pd.DataFrame) -> None:
+    """Say what was left aside; exit code 1 if nothing was scored."""
     console.note_labels(table[table["reason"].isna()], "energy_dft_ev")
     console.note_failures(table)
     if table["reason"].notna().all():
         raise typer.Exit(1)
 
 
+def _asked(server: str, files: list[str], level: float, head: str | None) -> pd.DataFrame:
+    """Rows of a service."""
+    from mace_bounds.client import Client
+
+    with Client(server) as client:
+        return client.score(files, level=level, head=head)
+
+
 def _write_table(
     table: pd.DataFrame, kind: str, columns: str | None, output: Path | None, structures: Sequence[Record]
 ) -> None:
     """Write the table in a format for programs and files."""
-    from mace_bounds.bounds import atoms_with_bounds
+    from mace_bounds.bounds import table_bytes
 
     basic = (columns or ("basic" if kind == "markdown" else "all")) == "basic"
-    shown = table[list(BASIC)] if basic else table
-    if kind == "extxyz":
-        write(output, _extxyz(atoms_with_bounds(shown, [record.crystal for record in structures])))
-    else:
-        write(output, _bytes(shown, kind))
+    write(output, table_bytes(table, cast("TableFormat", kind), structures, basic=basic))
 
 
 def _energies(
@@ -201,38 +217,12 @@ def _format(wanted: str, output: Path | None) -> str:
             raise SourceError(f"the folder {output.parent} of --output does not exist; make it first.")
         if output.is_dir() or not os.access(output if output.exists() else output.parent, os.W_OK):
             raise SourceError(f"--output {output} cannot be written; name a file in a folder of yours.")
+        from mace_bounds.bounds import SUFFIXES
+
         return wanted if wanted != "table" else SUFFIXES.get(output.suffix.lower(), "csv")
     if wanted == "parquet" and sys.stdout.isatty():
         raise SourceError("Parquet is binary; add --output FILE or pipe it into a program.")
     return wanted
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    """Rows of a table as a Markdown table, numbers to four decimals; names in it are text, whatever they hold."""
-    lines = [[str(name) for name in table.columns], ["---"] * len(table.columns)]
-    for row in records(table):
-        cells = ["" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()]
-        lines.append([markdown_text(cell) for cell in cells])
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def _bytes(table: pd.DataFrame, kind: str) -> bytes:
-    """A table as it stands in a file of this kind."""
-    if kind == "markdown":
-        return _markdown(table).encode()
-    suffix = next(suffix for suffix, name in SUFFIXES.items() if name == kind)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"bounds{suffix}"
-        write_table(table, path)
-        return path.read_bytes()
-
-
-def _extxyz(crystals: list[Atoms]) -> bytes:
-    from ase.io.extxyz import write_extxyz
-
-    text = io.StringIO()
-    write_extxyz(text, crystals)
-    return text.getvalue().encode()
 
 
 def write(output: Path | None, data: bytes) -> None:

@@ -31,11 +31,11 @@ SHOWN_LEVEL = 0.95
 
 
 def print_bounds(
-    table: pd.DataFrame, head: CalibratedHead, level: float, explanation: Explanation | None = None
+    table: pd.DataFrame, head: CalibratedHead | None, level: float, explanation: Explanation | None = None
 ) -> None:
     """Print bounds: a card for one structure, a table for several; failures are left to standard error.
 
-    Of an ``explanation`` the card has the verdict and the nearest labelled crystal, where the head knows its rows.
+    A table of a service comes without its head. Of an ``explanation`` the card has the verdict and the nearest labelled crystal, where the head knows its rows.
     """
     good = table[table["reason"].isna()]
     if len(good) == 0:
@@ -46,16 +46,16 @@ def print_bounds(
             print_why(explanation)
     else:
         show(_bounds_sheet(good, level))
-    identity = head.identity
-    whose = f"Model {identity.model} ({identity.model_digest[:12]}), head {head.name}."
-    if head.published:
+    row = records(good.iloc[:1])[0]
+    whose = f"Model {row['model']} ({row['model_digest']}), head {row['head']}."
+    if head is not None and head.published:
         from mace_bounds.bounds import published_note
 
         whose = published_note(head)
     bounded = (
         f"{whose} "
-        f"The bounds hold E_DFT, here the {identity.quantity}, for {percent(level)} % of structures like those "
-        f"the head was calibrated on. {_measured_sentence(head, level)}"
+        f"The bounds hold E_DFT, here the {row['quantity']}, for {percent(level)} % of structures like those "
+        f"the head was calibrated on. {'' if head is None else _measured_sentence(head, level)}"
     )
     say((bounded, "dim"), wrap=True)
     print_flags(good["flags"])

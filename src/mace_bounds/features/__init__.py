@@ -21,7 +21,7 @@ from mace_bounds.features.manifest import Manifest, is_store
 from mace_bounds.features.merging import join, merge
 from mace_bounds.features.published import store_with_energies, training_keys
 from mace_bounds.features.rows import AtomRows, FeatureRows, atomic_fractions, design_matrix
-from mace_bounds.features.settings import ExtractSettings
+from mace_bounds.features.settings import ExtractSettings, parse_memory
 from mace_bounds.features.store import FeatureStore
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "merge",
     "open_engine",
     "other_quantity",
+    "parse_memory",
     "refused_labels",
     "refused_rows",
     "require_labels",

@@ -7,8 +7,9 @@ from mace_bounds.structures.compositions import (
     compositions_in,
     joined_keys,
 )
-from mace_bounds.structures.containers import unpacked
+from mace_bounds.structures.containers import Upload, unpacked
 from mace_bounds.structures.crystal import Crystal
+from mace_bounds.structures.files import expand as source_files
 from mace_bounds.structures.files import source_digest
 from mace_bounds.structures.formats import cell_of, help_text, load_json
 from mace_bounds.structures.label_checks import MINIMUM_ROWS, Trouble, label_trouble
@@ -44,6 +45,7 @@ __all__ = [
     "Source",
     "StructureLike",
     "Trouble",
+    "Upload",
     "as_mapping",
     "as_text",
     "canonical",
@@ -71,6 +73,7 @@ __all__ = [
     "reduced_cell",
     "require_usable",
     "source_digest",
+    "source_files",
     "space_group",
     "structure_flags",
     "suspect_label",

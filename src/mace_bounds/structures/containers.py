@@ -66,6 +66,36 @@ class Part:
     path: Path | None = None
 
 
+@dataclass(frozen=True, repr=False)
+class Upload:
+    """A file that is in memory, as it came over a network: its name says the format, and no path is opened.
+
+    Attributes
+    ----------
+    name : str
+        File name; folders in it are dropped.
+    data : bytes
+        Its content, packed or not.
+    label : str
+        Id of its structure where that has none; empty for the name.
+    max_bytes : int
+        Unpacked bytes beyond which it is refused.
+    """
+
+    name: str
+    data: bytes
+    label: str = ""
+    max_bytes: int = 100_000_000
+
+    @property
+    def plain_name(self) -> str:
+        """The file's own name, printable, without folders."""
+        return clean(_base(self.name)) or "file"
+
+    def __repr__(self) -> str:
+        return f"Upload({self.plain_name!r}, {len(self.data):,} bytes)"
+
+
 class _Meter(io.RawIOBase):
     """A raw stream that counts what it gives, turns damage into sentences and refuses what grows without end."""
 
@@ -130,12 +160,12 @@ _PACKED: tuple[tuple[bytes, str, Callable[[Any], Any]], ...] = (
 )
 
 
-def parts_of(path: Path | None, limit: int) -> Iterator[Part]:
+def parts_of(path: Path | Upload | None, limit: int) -> Iterator[Part]:
     """Yield the unpacked contents of a file, one for each file of an archive; None is standard input.
 
     Parameters
     ----------
-    path : path or None
+    path : path, Upload or None
         The file, packed in any way that its first bytes say, whatever its name.
     limit : int
         More unpacked bytes than these are refused while they are read.
@@ -151,14 +181,16 @@ def parts_of(path: Path | None, limit: int) -> Iterator[Part]:
         meter = _Meter(sys.stdin.buffer, "", limit)
         yield from _unpacked(Part("", "", io.BufferedReader(meter, SNIFFED_BYTES)), meter, limit)
         return
-    with closing(open_file(path)) as raw:
+    name = path.plain_name if isinstance(path, Upload) else path.name
+    with closing(io.BytesIO(path.data) if isinstance(path, Upload) else open_file(path)) as raw:
         meter = _Meter(raw, "", limit)
         stream = io.BufferedReader(meter, SNIFFED_BYTES)
         if stream.peek()[:4] in (b"PK\x03\x04", b"PK\x05\x06") and raw.seekable():
-            yield from _zipped(path.name, raw, limit)
+            yield from _zipped(name, raw, limit)
         else:
             regular = raw.seekable() and not any(stream.peek().startswith(m) for m, _, _ in _PACKED)
-            yield from _unpacked(Part(path.name, "", stream, path if regular else None), meter, limit)
+            file = path if regular and not isinstance(path, Upload) else None
+            yield from _unpacked(Part(name, "", stream, file), meter, limit)
 
 
 def open_file(path: Path) -> IO[bytes]:
@@ -209,6 +241,10 @@ def _zipped(name: str, raw: IO[bytes], limit: int) -> Iterator[Part]:
         raise _damaged("zip", error) from None
     with archive:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        if (
+            sum(info.file_size for info in archive.infolist()) > limit
+        ):  # no member gives more than it declares
+            raise StructureError(f"the files in the zip file have more than {limit:,} bytes; split it.")
         for member in _members(names, "zip"):
             info = archive.getinfo(member)
             packed = _Meter(None, "zip", limit)

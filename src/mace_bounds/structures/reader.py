@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mace_bounds.errors import SourceError, StructureError
 from mace_bounds.structures import containers, files
 from mace_bounds.structures.check import check
-from mace_bounds.structures.containers import Part, on_disk, parts_of
+from mace_bounds.structures.containers import Part, Upload, on_disk, parts_of
 from mace_bounds.structures.formats import FORMATS, ReadOptions, format_of, help_text, sniff
 from mace_bounds.structures.formats.foreign import refuse_foreign_content, refuse_foreign_name
 from mace_bounds.structures.formats.objects import CONVERT, is_object, records_of_object
@@ -62,7 +62,8 @@ def read(
         ``.zip`` and ``.tar``), a folder (recursive), a
         glob pattern, ``"-"`` (standard input), a query of the Materials Project (``"mp:Li-Fe-P-O"``, downloaded
         into a cache once), a pymatgen ``Structure`` or ``ComputedStructureEntry``, an ase ``Atoms``, a dictionary of
-        an entry or a structure, a :class:`Crystal`, a :class:`Record`, or an iterable of any of these.
+        an entry or a structure, a :class:`Crystal`, a :class:`Record`, an :class:`Upload`, or an iterable of any of
+        these.
     energy_key : str, optional
         Name of the label: a key of extxyz comment lines, of ``Atoms.info``, or of an entry. None takes
         ``REF_energy``, ``dft_energy`` or ``energy`` (in this order), and the uncorrected energy of entries.
@@ -168,6 +169,8 @@ def _named_records(source: Any, options: ReadOptions) -> Iterator[Named]:
         if os.fspath(source) == "-":
             return _from_file(None, "stdin", "stdin", options)
         return _from_files(files.expand([source]), options, [source])
+    if isinstance(source, Upload):
+        return _from_upload(source, options)
     if is_object(source):
         return _from_object("structure", source, options)
     if isinstance(source, (list, tuple)):
@@ -197,6 +200,8 @@ def _from_iterable(items: Iterable[Any], options: ReadOptions) -> Iterator[Named
                 yield from _named_records(item, options)
             except SourceError as error:
                 yield clean(item), clean(item), Record.failed(str(error))
+        elif isinstance(item, Upload):
+            yield from _from_upload(item, options)
         else:
             yield from _from_object(f"structure#{index}", item, options)
 
@@ -215,7 +220,12 @@ def _from_files(
         yield from _from_file(path, label, path.name, options)
 
 
-def _from_file(path: Path | None, label: str, source: str, options: ReadOptions) -> Iterator[Named]:
+def _from_upload(upload: Upload, options: ReadOptions) -> Iterator[Named]:
+    bounded = replace(options, max_bytes=min(options.max_bytes, upload.max_bytes))
+    return _from_file(upload, upload.label or upload.plain_name, upload.plain_name, bounded)
+
+
+def _from_file(path: Path | Upload | None, label: str, source: str, options: ReadOptions) -> Iterator[Named]:
     """Yield what a file holds, or what the files of an archive hold."""
     label, source = clean(label), clean(source)
     parts = _parts(path, options)
@@ -231,8 +241,8 @@ def _from_file(path: Path | None, label: str, source: str, options: ReadOptions)
         yield from _numbered(name, source, _safely(_records_of_part(part, options), options))
 
 
-def _parts(path: Path | None, options: ReadOptions) -> Iterator[Part]:
-    if path is not None and path.is_dir():
+def _parts(path: Path | Upload | None, options: ReadOptions) -> Iterator[Part]:
+    if isinstance(path, Path) and path.is_dir():
         raise StructureError(files.empty_folder(path.name))
     yield from parts_of(path, options.max_bytes)
 

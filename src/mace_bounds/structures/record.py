@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
     from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+    from mace_bounds.structures.containers import Upload
     from mace_bounds.structures.crystal import Crystal
 
 
@@ -68,7 +69,7 @@ class Record:
 
 Path: TypeAlias = "str | os.PathLike[str]"
 StructureLike: TypeAlias = (
-    "Record | Crystal | Structure | ComputedStructureEntry | Atoms | Mapping[str, Any] | Path"
+    "Record | Crystal | Upload | Structure | ComputedStructureEntry | Atoms | Mapping[str, Any] | Path"
 )
 """One structure, or the name of a file, folder, pattern or query that holds some."""
 

@@ -61,8 +61,11 @@ def _reason(record: Record, elements: frozenset[int]) -> str | None:
 def extract_rows(
     records: Sequence[Record], model: Backbone, kind: FeatureKind = "readout", *, atoms: bool = False
 ) -> FeatureRows:
-    """Features of records in memory, as a store would give them back in float64 (rows with reasons included)."""
-    reasons, arrays = extract_batch(records, model, kind, atoms=atoms)
+    """Features of records in memory, as a store would give them back in float64 (rows with reasons included).
+
+    A record on which the model fails gets that as its reason (:func:`compute`).
+    """
+    reasons, arrays = compute(records, model, kind, atoms=atoms)
     return memory_rows(records, reasons, arrays)
 
 

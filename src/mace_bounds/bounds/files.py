@@ -1,0 +1,77 @@
+"""A bounds table as the bytes of a file, in every format that ``mace-bounds score`` and the service offer."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from mace_bounds.bounds.geometry import atoms_with_bounds
+from mace_bounds.columns import BASIC, records, write_table
+from mace_bounds.screen import markdown_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+
+    from mace_bounds.structures import Record
+
+TableFormat: TypeAlias = Literal["json", "csv", "tsv", "parquet", "markdown", "extxyz"]
+
+SUFFIXES: dict[str, TableFormat] = {
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".md": "markdown",
+    ".xyz": "extxyz",
+    ".extxyz": "extxyz",
+}
+"""Formats by the ends of file names."""
+
+
+def table_bytes(
+    table: pd.DataFrame, kind: TableFormat, structures: Iterable[Record] = (), *, basic: bool = False
+) -> bytes:
+    """Write a bounds table as a file of this kind has it.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As :meth:`BoundsPredictor.predict` gives it.
+    kind : str
+        ``"extxyz"`` has the crystals with the model's energy as ``energy``, and all else as ``mace_bounds_NAME``.
+    structures : iterable of Record
+        Of its rows, in order; needed for ``"extxyz"``.
+    basic : bool
+        Only the columns that a person reads.
+    """
+    shown = table[list(BASIC)] if basic else table
+    if kind == "extxyz":
+        return _extxyz(shown, structures)
+    if kind == "markdown":
+        return _markdown(shown).encode()
+    suffix = next(suffix for suffix, name in SUFFIXES.items() if name == kind)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"bounds{suffix}"
+        write_table(shown, path)
+        return path.read_bytes()
+
+
+def _extxyz(table: pd.DataFrame, structures: Iterable[Record]) -> bytes:
+    from ase.io.extxyz import write_extxyz
+
+    text = io.StringIO()
+    write_extxyz(text, atoms_with_bounds(table, [record.crystal for record in structures]))
+    return text.getvalue().encode()
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """Rows of a table as a Markdown table, numbers to four decimals; names in it are text, whatever they hold."""
+    lines = [[str(name) for name in table.columns], ["---"] * len(table.columns)]
+    for row in records(table):
+        cells = ["" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()]
+        lines.append([markdown_text(cell) for cell in cells])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

@@ -1,0 +1,359 @@
+"""The application: routes from requests to the worker and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from mace_bounds.bounds import BoundsPredictor, table_bytes
+from mace_bounds.columns import records, to_json
+from mace_bounds.errors import MaceBoundsError, nearest
+from mace_bounds.examples import example_files
+from mace_bounds.levels import parse_level
+from mace_bounds.service.cards import flags_said, head_card, models_of
+from mace_bounds.service.config import ServiceConfig
+from mace_bounds.service.gate import ClientGone, Gate, House, n_coming, visit_of
+from mace_bounds.service.intake import Reading, uploads_of
+from mace_bounds.service.job_routes import JobRoutes
+from mace_bounds.service.jobs import Jobs
+from mace_bounds.service.keys import Keyring, read_keys
+from mace_bounds.service.metrics import Metrics
+from mace_bounds.service.parameters import MEDIA, FormatParameter, HeadParameter, LevelParameter, only
+from mace_bounds.service.problems import CODES, Problem
+from mace_bounds.service.schemas import BODY, ERRORS, ROWS
+from mace_bounds.service.worker import Task, Worker, load_predictors
+from mace_bounds.structures import reasons_in_short
+from mace_bounds.versions import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mace_bounds.bounds import TableFormat
+    from mace_bounds.structures import Record
+
+T = TypeVar("T")
+
+PAGE = Path(__file__).parent / "page"
+_READERS = 2  # threads that parse; they share one interpreter with the model
+
+ColumnsParameter = Annotated[
+    Literal["all", "basic"], Query(description="All columns, or those that a person reads.")
+]
+NeighboursParameter = Annotated[
+    int, Query(ge=1, le=50, description="How many of the nearest labelled crystals are named.")
+]
+
+
+def create_app(config: ServiceConfig, predictors: Mapping[str, BoundsPredictor] | None = None) -> FastAPI:
+    """Make the application of a service; nothing is loaded before it starts.
+
+    Parameters
+    ----------
+    config : ServiceConfig
+        What it serves and within which limits.
+    predictors : mapping of str to BoundsPredictor, optional
+        Predictors by the names of their heads, where they are loaded already.
+
+    Returns
+    -------
+    FastAPI
+        An ASGI application, for uvicorn or tests. The model is loaded in a thread when its lifespan begins; until then
+        ``/readyz`` says 503.
+
+    Raises
+    ------
+    ServiceError
+        If the file of keys cannot be used.
+    """
+    keyring = None if config.keys is None else Keyring(read_keys(config.keys), config.rate_per_minute)
+    metrics = Metrics()
+    visits: dict[int, Any] = {}
+    load = partial(load_predictors, config) if predictors is None else lambda: predictors
+    worker = Worker(load, config.window_ms / 1000, lambda: n_coming(visits), metrics)
+    metrics.watch(lambda: worker.predictors)
+    jobs = None if config.state is None else Jobs(config.state, worker, config)
+    house = House(config, keyring, worker, metrics, visits)
+    readers = ThreadPoolExecutor(_READERS, "reader")
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        worker.start()
+        if jobs is not None:
+            jobs.start()
+        yield
+        if jobs is not None:
+            await asyncio.to_thread(jobs.stop)
+        await asyncio.to_thread(worker.stop)
+        readers.shutdown(cancel_futures=True)
+
+    app = FastAPI(
+        title="mace-bounds",
+        version=__version__,
+        summary="Error bounds with measured coverage for the energies of machine-learned interatomic potentials.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.add_middleware(Gate, house=house)
+    app.add_exception_handler(HTTPException, _http_problem)
+    _add_validation(app)
+    routes = _Routes(house, readers)
+    routes.add_to(app)
+    if jobs is not None:
+        JobRoutes(jobs, config, routes.head_and_level).add_to(app)
+    _add_page(app)
+    return app
+
+
+class _Routes:
+    """The routes, with what they share."""
+
+    def __init__(self, house: House, readers: ThreadPoolExecutor) -> None:
+        self._house, self._config, self._worker = house, house.config, house.worker
+        self._readers = readers
+
+    def add_to(self, app: FastAPI) -> None:
+        """Add them to an application."""
+        post: dict[str, Any] = {"openapi_extra": BODY, "responses": ERRORS}
+        app.post("/v1/score", response_model=ROWS, **post)(self.score)
+        app.post("/v1/explain", response_model=dict[str, Any], **post)(self.explain)
+        read: dict[str, Any] = {"responses": {s: ERRORS[s] for s in (401, 421, 429, 503)}}
+        app.get("/v1/models", **read)(self.models)
+        app.get("/v1/heads", **read)(self.heads)
+        app.get("/v1/flags", **read)(self.flags)
+        app.get("/v1/limits", **read)(self.limits)
+        app.get("/healthz")(self.healthz)
+        app.get("/readyz", responses={503: {"description": "The model is not loaded, or the service ends."}})(
+            self.readyz
+        )
+        app.get("/metrics", response_class=Response)(self.metrics)
+
+    async def score(
+        self,
+        request: Request,
+        head: HeadParameter = None,
+        level: LevelParameter = "0.95",
+        format: FormatParameter = "json",
+        columns: ColumnsParameter = "all",
+    ) -> Response:
+        """Bound the DFT energy of structures: the rows that `mace-bounds score --format json` writes."""
+        only(request, "head", "level", "format", "columns")
+        name, number = self.head_and_level(head, level)
+        structures = await self._structures(request)
+        table: pd.DataFrame = await self._from_worker(request, Task(name, structures, number))
+        failed = table["reason"].notna()
+        self._house.metrics.structures(int((~failed).sum()), int(failed.sum()))
+        visit_of(request.scope).about |= {"structures": len(table), "failed": int(failed.sum())}
+        if failed.all():
+            raise Problem(
+                422, reasons_in_short([str(reason) for reason in table["reason"]]), rows=records(table)
+            )
+        written = partial(_written, table, format, structures, basic=columns == "basic")
+        body = await self._in_thread(written)
+        return Response(body, media_type=MEDIA[format])
+
+    async def explain(
+        self,
+        request: Request,
+        head: HeadParameter = None,
+        level: LevelParameter = "0.95",
+        neighbours: NeighboursParameter = 5,
+    ) -> JSONResponse:
+        """Say why the bounds of one structure are as wide as they are, as `mace-bounds explain --format json` does."""
+        only(request, "head", "level", "neighbours")
+        name, number = self.head_and_level(head, level)
+        structures = await self._structures(request)
+        if len(structures) != 1:
+            raise Problem(
+                422, f"The request holds {len(structures)} structures, and explain takes one", "Send one."
+            )
+        table, explained = await self._from_worker(request, Task(name, structures, number, neighbours))
+        visit_of(request.scope).about |= {"structures": 1, "failed": int(isinstance(explained, str))}
+        if isinstance(explained, str):
+            raise Problem(422, explained, rows=records(table))
+        return JSONResponse(explained.to_dict())
+
+    async def models(self) -> list[dict[str, Any]]:
+        """List the models that the service was started with, and their heads."""
+        return models_of(self._loaded())
+
+    async def heads(self) -> list[dict[str, Any]]:
+        """List the heads that requests may name: what they bound, and the coverage that was measured."""
+        return [head_card(predictor) for predictor in self._loaded().values()]
+
+    async def flags(self) -> dict[str, str]:
+        """List every flag of a row with what it means."""
+        return flags_said()
+
+    async def limits(self) -> dict[str, float]:
+        """Tell what one request may have."""
+        c = self._config
+        return {
+            "bytes": c.max_bytes,
+            "unpacked_bytes": c.max_unpacked_bytes,
+            "structures": c.max_structures,
+            "atoms": c.max_total_atoms,
+            "atoms_of_one_structure": c.extract.max_atoms,
+            "seconds": c.max_seconds,
+        }
+
+    async def healthz(self) -> dict[str, str]:
+        """Say that the process lives."""
+        return {"status": "alive"}
+
+    async def readyz(self) -> JSONResponse:
+        """Say whether structures are scored."""
+        worker = self._worker
+        if worker.ready:
+            return JSONResponse({"status": "ready"})
+        status = "failed" if worker.failure else "ending" if worker.loaded.is_set() else "loading"
+        answer = {"status": status, **({"reason": worker.failure} if worker.failure else {})}
+        return JSONResponse(answer, 503, headers={"retry-after": "3"})
+
+    async def metrics(self) -> Response:
+        """Counters for Prometheus."""
+        return Response(self._house.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _loaded(self) -> Mapping[str, BoundsPredictor]:
+        if not self._worker.predictors:
+            raise Problem(503, "The model is being loaded", "Ask again in a few seconds.", retry_after_s=3)
+        return self._worker.predictors
+
+    def head_and_level(self, head: str | None, level: str) -> tuple[str, float]:
+        """Names that the service was started with, and levels that the head is calibrated for."""
+        predictors = self._loaded()
+        name = next(iter(predictors)) if head is None else head
+        if name not in predictors:
+            raise Problem(
+                422,
+                f"There is no head of the name {head!r:.80}{nearest(name, predictors)}",
+                "GET /v1/heads lists them.",
+            )
+        try:
+            return name, predictors[name].head.levels.nearest(parse_level(level[:40]))
+        except (ValueError, MaceBoundsError) as error:
+            raise Problem(422, str(error)) from None
+
+    async def _structures(self, request: Request) -> list[Record]:
+        try:
+            reading = Reading(await uploads_of(request, self._config), self._config)
+        except ClientDisconnect:
+            raise ClientGone from None
+        try:
+            return await self._while_there(request, self._readers.submit(reading.run))
+        except MaceBoundsError as error:
+            if isinstance(error, Problem):
+                raise
+            raise Problem(422, str(error)) from None
+        finally:
+            reading.stop()
+
+    async def _from_worker(self, request: Request, task: Task) -> Any:
+        visit = visit_of(request.scope)
+        visit.about["atoms"] = sum(
+            0 if r.crystal is None else len(r.crystal.numbers) for r in task.structures
+        )
+        try:
+            answer = self._worker.submit(task)
+            visit.submitted = True
+            return await self._while_there(request, answer)
+        except MaceBoundsError as error:
+            if isinstance(error, Problem):
+                raise
+            raise Problem(422, str(error)) from None
+
+    async def _while_there(self, request: Request, work: Future[T]) -> T:
+        """Wait for work as long as somebody waits for the answer; what has not begun then costs nothing more."""
+        answer = asyncio.wrap_future(work)
+        gone = asyncio.ensure_future(_gone(request))
+        left = self._config.max_seconds
+        try:
+            both: set[asyncio.Future[Any]] = {answer, gone}
+            done, _ = await asyncio.wait(both, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if answer in done:
+                return answer.result()
+            if gone in done:
+                raise ClientGone
+            raise Problem(
+                503,
+                f"The answer was not there within {left:g} s",
+                "Send fewer structures at a time, or ask again later.",
+                retry_after_s=self._worker.wait_s(),
+            )
+        finally:
+            gone.cancel()
+            answer.cancel()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+
+
+def _written(table: pd.DataFrame, kind: TableFormat, structures: list[Record], *, basic: bool) -> bytes:
+    if kind == "json" and not basic:
+        return to_json(table).encode()
+    return table_bytes(table, kind, structures, basic=basic)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    remedy = "GET /openapi.json lists what there is." if error.status_code in (404, 405) else ""
+    status = error.status_code if error.status_code in CODES else 400
+    return _answer(request, Problem(status, str(error.detail), remedy), dict(error.headers or {}))
+
+
+def _add_validation(app: FastAPI) -> None:
+    from fastapi.exceptions import RequestValidationError
+
+    async def not_valid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        what = ".".join(str(part) for part in first["loc"][1:]) or "request"
+        return _answer(request, Problem(422, f"The parameter {what:.80} cannot be used: {first['msg']:.200}"))
+
+    app.add_exception_handler(RequestValidationError, not_valid)
+
+
+def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    body = problem.body(visit_of(request.scope).id)
+    return Response(body, problem.status, {**(headers or {}), **problem.headers})
+
+
+def _add_page(app: FastAPI) -> None:
+    examples = {path.stem: path for path in example_files()}
+
+    @app.get("/v1/examples")
+    async def list_examples() -> list[str]:
+        """List the crystals that ship with the package."""
+        return list(examples)
+
+    @app.get("/v1/examples/{name}", response_class=Response)
+    async def example(name: str) -> Response:
+        """Give one of them as CIF."""
+        if name not in examples:
+            raise Problem(
+                404, f"There is no example {name!r:.80}{nearest(name[:80], examples)}", "GET /v1/examples."
+            )
+        return Response(examples[name].read_bytes(), media_type="chemical/x-cif")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        """The page."""
+        return FileResponse(PAGE / "index.html")
+
+    app.mount("/page", StaticFiles(directory=PAGE, check_dir=False), name="page")

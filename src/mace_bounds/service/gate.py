@@ -1,0 +1,279 @@
+"""What every request passes: who asks, how large and how often, and what is put down of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from mace_bounds.service.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from mace_bounds.service.config import ServiceConfig
+    from mace_bounds.service.keys import Keyring
+    from mace_bounds.service.metrics import Metrics
+    from mace_bounds.service.worker import Worker
+
+LOG = logging.getLogger("mace_bounds.service")
+
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LOCAL_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_OPEN = ("/v1/examples",)  # shipped with the package, for the page before a key is given
+_JOBS_AT_ONCE = 2  # that are being sent: they may be large, and are in memory until they are kept
+_GONE = 499  # in the log only: nobody was there to be told
+
+
+@dataclass
+class Visit:
+    """One request on its way, as the log and the metrics see it."""
+
+    id: str
+    since: float = field(default_factory=time.monotonic)
+    status: int = 0
+    n_bytes: int = 0
+    key: str = ""
+    about: dict[str, Any] = field(default_factory=dict)  # counts that the routes add
+    submitted: bool = False
+    makes_job: bool = False
+
+
+def visit_of(scope: Any) -> Visit:
+    """The visit that the gate has opened."""
+    visit: Visit = scope["state"]["visit"]
+    return visit
+
+
+@dataclass
+class House:
+    """What the gate and the routes of one service share."""
+
+    config: ServiceConfig
+    keyring: Keyring | None  # None where only this machine can connect
+    worker: Worker
+    metrics: Metrics
+    visits: dict[int, Visit]  # requests that have been let in
+
+
+def n_coming(visits: Mapping[int, Visit]) -> int:
+    """Requests that have been let in and are not in the line of the worker yet."""
+    return sum(not visit.submitted for visit in list(visits.values()))
+
+
+class Gate:
+    """ASGI middleware around all routes."""
+
+    def __init__(self, app: ASGIApp, house: House) -> None:
+        self._app, self._house, self._config = app, house, house.config
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or say why not."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        visit = Visit(given if _ID.fullmatch(given) else uuid.uuid4().hex)
+        scope.setdefault("state", {})["visit"] = visit
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                visit.status = message["status"]
+                out = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    out[name] = value
+                out["x-request-id"] = visit.id
+                if scope["path"].startswith("/v1/"):
+                    out["cache-control"] = "no-store"
+            await send(message)
+
+        problem: Problem | None = None
+        try:
+            self._admit(scope, headers, visit)
+            await self._app(scope, self._counted(receive, visit, scope["path"]), answer)
+        except Problem as error:
+            problem = error
+        except asyncio.CancelledError:
+            visit.status = visit.status or _GONE
+            raise
+        except ClientGone:
+            visit.status = _GONE
+        except Exception as error:
+            place = error.__traceback__
+            while place is not None and place.tb_next is not None:
+                place = place.tb_next
+            where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else ""
+            visit.about |= {"error": type(error).__name__, "where": where}  # its text may hold a structure
+            problem = Problem(
+                500,
+                f"A fault in mace-bounds ({type(error).__name__})",
+                "Report it with the number of the request.",
+            )
+        finally:
+            self._house.visits.pop(id(visit), None)
+            self._house.metrics.under_way.set(len(self._house.visits))
+        if problem is not None and not visit.status:
+            await send_problem(problem, visit, answer)
+        self._put_down(scope, visit)
+
+    def _admit(self, scope: Scope, headers: Headers, visit: Visit) -> None:
+        path, posts = scope["path"], scope["method"] not in ("GET", "HEAD")
+        if self._house.keyring is None:
+            self._only_from_here(headers, posts)
+        elif path == "/metrics" or (path.startswith("/v1/") and not path.startswith(_OPEN)):
+            self._known(self._house.keyring, headers, visit)
+        if scope["method"] != "POST" or not path.startswith("/v1/"):
+            return
+        length = headers.get("content-length", "")
+        if length.isascii() and length.isdecimal() and int(length[:20]) > self._limits(path)[0]:
+            raise self._too_large(path)
+        if not self._house.worker.loaded.is_set():
+            raise Problem(503, "The model is being loaded", "Ask again in a few seconds.", retry_after_s=3)
+        if self._house.worker.failure:
+            raise Problem(
+                503, f"The model cannot be loaded: {self._house.worker.failure}", "Tell who runs the service."
+            )
+        if len(self._house.visits) >= self._config.queue:
+            raise Problem(
+                503,
+                f"{len(self._house.visits)} requests are under way, as many as the service takes",
+                "Ask again later.",
+                retry_after_s=self._house.worker.wait_s(),
+            )
+        visit.makes_job = path == "/v1/jobs"
+        if visit.makes_job and sum(v.makes_job for v in self._house.visits.values()) >= _JOBS_AT_ONCE:
+            raise Problem(503, "Other jobs are being sent", "Ask again later.", retry_after_s=5)
+        self._house.visits[id(visit)] = visit
+        self._house.metrics.under_way.set(len(self._house.visits))
+
+    @staticmethod
+    def _only_from_here(headers: Headers, posts: bool) -> None:
+        """Refuse what another site has made a browser on this machine send, be it by a name that leads here."""
+        host = headers.get("host", "")
+        if not _LOCAL_HOST.fullmatch(host):
+            raise Problem(
+                421,
+                "The service without API keys answers only to the names of this machine",
+                "Ask http://127.0.0.1 or http://localhost, or start it with --keys.",
+            )
+        if not posts:  # a link from elsewhere may lead to the page, and what other pages get they cannot read
+            return
+        origin = headers.get("origin", "")
+        if headers.get("sec-fetch-site", "") == "cross-site" or (
+            origin and origin.partition("://")[2] != host
+        ):
+            raise Problem(
+                403, "The request comes from a page of another site", "Use the page of the service."
+            )
+
+    @staticmethod
+    def _known(keyring: Keyring, headers: Headers, visit: Visit) -> None:
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        key = key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        owner = keyring.owner(key) if key else None
+        if owner is None:
+            raise Problem(
+                401,
+                "The API key is not known" if key else "An API key is wanted",
+                "Send the header Authorization: Bearer KEY; who runs the service makes keys.",
+            )
+        visit.key = owner
+        if wait := keyring.wait_s(owner):
+            raise Problem(
+                429,
+                f"The key has made more than {keyring.rate_per_minute} requests a minute",
+                "Ask again later.",
+                retry_after_s=int(wait) + 1,
+            )
+
+    def _limits(self, path: str) -> tuple[float, float]:
+        """Bytes that a body may have, and seconds for which it may arrive."""
+        c = self._config
+        if path != "/v1/jobs":
+            return c.max_bytes, c.max_seconds
+        return c.max_job_bytes, c.max_seconds * max(1.0, c.max_job_bytes / c.max_bytes)
+
+    def _too_large(self, path: str) -> Problem:
+        most = int(self._limits(path)[0])
+        jobs = " or make a job of them" if path != "/v1/jobs" and self._config.state is not None else ""
+        return Problem(413, f"The request has more than {most:,} bytes", f"Send fewer files at a time{jobs}.")
+
+    def _counted(self, receive: Receive, visit: Visit, path: str) -> Receive:
+        """Count the bytes of the body as they come, for no longer than a request may take."""
+        max_bytes, max_seconds = self._limits(path)
+        whole = False
+
+        async def counted() -> Message:
+            nonlocal whole
+            if whole:
+                return await receive()  # only the end of the connection is left to come
+            left = visit.since + max_seconds - time.monotonic()
+            try:
+                message = await asyncio.wait_for(receive(), max(left, 0.001))
+            except TimeoutError:
+                raise Problem(
+                    408,
+                    f"The request did not arrive within {max_seconds:g} s",
+                    "Send fewer files at a time.",
+                ) from None
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            visit.n_bytes += len(message.get("body", b""))
+            if visit.n_bytes > max_bytes:
+                raise self._too_large(path)
+            whole = not message.get("more_body", False)
+            return message
+
+        return counted
+
+    def _put_down(self, scope: Scope, visit: Visit) -> None:
+        route = getattr(scope.get("route"), "path", None) or "other"
+        took = time.monotonic() - visit.since
+        self._house.metrics.request(route, visit.status, took)
+        line = {
+            "event": "request",
+            "id": visit.id,
+            "method": scope["method"] if scope["method"].isalpha() else "?",
+            "route": route,
+            "status": visit.status,
+            "ms": round(1000 * took, 1),
+            "bytes": visit.n_bytes,
+            **({"key": visit.key} if visit.key else {}),
+            **visit.about,
+        }
+        LOG.info(json.dumps(line))
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+async def send_problem(problem: Problem, visit: Visit, send: Send) -> None:
+    """Answer with a problem."""
+    headers = [(name.encode(), value.encode()) for name, value in problem.headers.items()]
+    body = problem.body(visit.id)
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

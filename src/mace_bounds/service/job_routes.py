@@ -1,0 +1,91 @@
+"""Routes of jobs: bring many structures, look how far they are, fetch the table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+
+from mace_bounds.bounds import table_bytes
+from mace_bounds.columns import read_table
+from mace_bounds.service.gate import visit_of
+from mace_bounds.service.intake import uploads_of
+from mace_bounds.service.parameters import MEDIA, HeadParameter, LevelParameter, ResultFormatParameter, only
+from mace_bounds.service.schemas import BODY, ERRORS
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from mace_bounds.service.config import ServiceConfig
+    from mace_bounds.service.jobs import Jobs
+
+
+class JobRoutes:
+    """The routes below ``/v1/jobs``.
+
+    Parameters
+    ----------
+    jobs : Jobs
+    config : ServiceConfig
+    head_and_level : callable
+        Names that the service was started with, from what a request says.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        config: ServiceConfig,
+        head_and_level: Callable[[str | None, str], tuple[str, float]],
+    ) -> None:
+        self._jobs, self._config, self._head_and_level = jobs, config, head_and_level
+
+    def add_to(self, app: FastAPI) -> None:
+        """Add them to an application."""
+        errors: dict[str, Any] = {"responses": {s: ERRORS[s] for s in (401, 404, 422, 429, 503)}}
+        app.post("/v1/jobs", status_code=202, openapi_extra=BODY, responses=ERRORS)(self.add)
+        app.get("/v1/jobs", **errors)(self.all)
+        app.get("/v1/jobs/{name}", **errors)(self.get)
+        app.get("/v1/jobs/{name}/result", response_class=Response, **errors)(self.result)
+        app.delete("/v1/jobs/{name}", **errors)(self.cancel)
+
+    async def add(
+        self, request: Request, head: HeadParameter = None, level: LevelParameter = "0.95"
+    ) -> JSONResponse:
+        """Make a job of files or JSON: any number of structures, scored beside all other requests."""
+        only(request, "head", "level")
+        name, number = self._head_and_level(head, level)
+        uploads = await uploads_of(request, self._config, many=True)
+        job = await asyncio.to_thread(self._jobs.add, uploads, name, number, _owner(request))
+        where = f"/v1/jobs/{job.id}"
+        return JSONResponse(job.to_dict(), 202, {"location": where})
+
+    async def all(self, request: Request) -> list[dict[str, Any]]:
+        """List your jobs, the latest first."""
+        return [job.to_dict() for job in await asyncio.to_thread(self._jobs.all_of, _owner(request))]
+
+    async def get(self, request: Request, name: str) -> dict[str, Any]:
+        """Tell how far a job is."""
+        return (await asyncio.to_thread(self._jobs.get, name, _owner(request))).to_dict()
+
+    async def result(
+        self, request: Request, name: str, format: ResultFormatParameter = "parquet"
+    ) -> Response:
+        """Give the bounds of a job that is done."""
+        only(request, "format")
+        path = await asyncio.to_thread(self._jobs.result, name, _owner(request))
+        if format == "parquet":
+            return FileResponse(path, media_type=MEDIA["parquet"], filename="bounds.parquet")
+        body = await asyncio.to_thread(lambda: table_bytes(read_table(path), format))
+        return Response(body, media_type=MEDIA[format])
+
+    async def cancel(self, request: Request, name: str) -> dict[str, Any]:
+        """End a job that waits or runs; forget one that has ended, with its files."""
+        return (await asyncio.to_thread(self._jobs.cancel, name, _owner(request))).to_dict()
+
+
+def _owner(request: Request) -> str:
+    """Who sees a job: the key that made it."""
+    return visit_of(request.scope).key

@@ -1,0 +1,42 @@
+// Elements and numbers. Text from files only ever becomes text: nothing here parses HTML.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function filled(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : String(value));
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  return node;
+}
+
+export const el = (tag, attributes = {}, ...children) => filled(document.createElement(tag), attributes, children);
+export const svg = (tag, attributes = {}, ...children) => filled(document.createElementNS(SVG, tag), attributes, children);
+
+const missing = "–";
+export const fixed = (x, digits) => (x === null || x === undefined ? missing : x.toFixed(digits).replace("-", "−"));
+export const signed = (x, digits = 0) => {
+  if (x === null || x === undefined) return missing;
+  const text = Math.abs(x).toFixed(digits);
+  return (Number(text) === 0 ? "" : x > 0 ? "+" : "−") + text;
+};
+export const percent = (level) => `${Number((100 * level).toPrecision(6))} %`;
+export const count = (n) => n.toLocaleString("en");
+
+/** A formula with its numbers as subscripts. */
+export function formula(text) {
+  const parts = String(text).split(/(\d+(?:\.\d+)?)/);
+  return el("span", {}, ...parts.map((part, i) => (i % 2 ? el("sub", {}, part) : part)));
+}
+
+/** Give a file to the browser to be kept. */
+export function keep(blob, name) {
+  const url = URL.createObjectURL(blob);
+  const link = el("a", { href: url, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}

@@ -1,0 +1,175 @@
+// A structure: with 3Dmol.js where the browser draws in three dimensions, else as a picture that can be turned too.
+
+import { el, svg } from "./dom.js";
+import { colour, edges, radius, supercell } from "./frames.js";
+
+let loading = null;
+const library = () => {
+  loading ??= new Promise((done, failed) => {
+    document.head.append(el("script", { src: "/page/3Dmol-min.js", onload: () => done(globalThis.$3Dmol), onerror: failed }));
+  });
+  return loading;
+};
+
+function hasWebGL() {
+  try {
+    return Boolean(document.createElement("canvas").getContext("webgl2") || document.createElement("canvas").getContext("webgl"));
+  } catch {
+    return false;
+  }
+}
+
+const GREY = "#9aa4b2";
+/** From blue (as in the data) over yellow (at the threshold) to red (twice the threshold). */
+function noveltyColour(value) {
+  const t = Math.min(Math.max(value / 2, 0), 1);
+  return `hsl(${Math.round(220 - 220 * t)} 75% 50%)`;
+}
+
+export function viewer(frame, explanation) {
+  let [times, byNovelty, spinning] = [frame.symbols.length > 60 ? 1 : 2, false, false];
+  const novelty = new Map((explanation?.atoms ?? []).map((atom) => [atom.site, atom.novelty]));
+  const colourOf = (atom) =>
+    byNovelty ? (novelty.has(atom.site) ? noveltyColour(novelty.get(atom.site)) : GREY) : colour(atom.symbol);
+  const box = el("div", { class: "viewer", role: "img", "aria-label": `Structure of ${frame.symbols.length} atoms` });
+  const legend = el("ul", { class: "legend" });
+  const dot = (fill) => svg("svg", { viewBox: "0 0 14 14", "aria-hidden": "true" }, svg("circle", { cx: 7, cy: 7, r: 6, fill }));
+  let draw = () => {};
+  let spin = () => {};
+
+  function refresh() {
+    legend.replaceChildren(
+      ...(byNovelty
+        ? [...novelty].map(([site, value]) => el("li", {}, dot(noveltyColour(value)), `${frame.symbols[site]} ${site}: ${value.toFixed(2)}`))
+            .concat(el("li", {}, dot(GREY), "others, less new"))
+        : [...new Set(frame.symbols)].map((symbol) => el("li", {}, dot(colour(symbol)), symbol))),
+    );
+    draw(supercell(frame, times), colourOf, times);
+  }
+
+  const toggle = (words, act) => {
+    const button = el("button", { type: "button", "aria-pressed": "false" }, words);
+    button.addEventListener("click", () => {
+      const on = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", String(on));
+      act(on);
+    });
+    return button;
+  };
+  const cells = el("select", { "aria-label": "Cells shown", onchange: (event) => { times = Number(event.target.value); refresh(); } },
+    [1, 2, 3].map((n) => el("option", { value: n, selected: n === times }, `${n} × ${n} × ${n}`)));
+  const tools = el("div", { class: "tools" }, cells,
+    toggle("Spin", (on) => { spinning = on; spin(on); }),
+    novelty.size ? toggle("Colour by novelty", (on) => { byNovelty = on; refresh(); }) : "");
+
+  const flat = () => { ({ draw, spin } = picture(box, frame)); refresh(); spin(spinning); };
+  if (hasWebGL()) {
+    library().then((library3d) => {
+      try {
+        ({ draw, spin } = solid(library3d, box, frame));
+        refresh();
+        spin(spinning);
+      } catch {
+        box.replaceChildren();
+        flat();
+      }
+    }, flat);
+  } else requestAnimationFrame(flat);
+  return el("div", {}, box, legend, tools);
+}
+
+function solid(library3d, box, frame) {
+  const view = library3d.createViewer(box, { antialias: true });
+  if (!view) throw new Error("no viewer");
+  view.setBackgroundColor("black", 0); // no colour of its own: the colour of the page shows through
+  let first = true;
+  return {
+    draw(atoms, colourOf) {
+      view.removeAllModels();
+      view.removeAllShapes();
+      for (const atom of atoms) {
+        const [x, y, z] = atom.place;
+        view.addSphere({ center: { x, y, z }, radius: radius(atom.symbol), color: hex(colourOf(atom)), quality: 3 });
+      }
+      for (const [a, b] of edges(frame.cell)) { // one cell, however many are shown
+        const [start, end] = [a, b].map(([x, y, z]) => ({ x, y, z }));
+        view.addLine({ start, end, color: "#7a869a" });
+      }
+      if (first) {
+        view.rotate(25, "y");
+        view.rotate(20, "x");
+        first = false;
+      }
+      view.zoomTo();
+      view.render();
+    },
+    spin: (on) => view.spin(on ? "y" : false),
+  };
+}
+
+/** 3Dmol knows no hsl(): as the canvas writes it. */
+function hex(text) {
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.fillStyle = text;
+  return pen.fillStyle;
+}
+
+function picture(box, frame) {
+  const canvas = el("canvas");
+  box.replaceChildren(canvas);
+  let [turn, tilt, timer, held] = [0.5, 0.35, null, null];
+  let last = [];
+  function paint() {
+    const [atoms, colourOf, times] = last;
+    const scale = window.devicePixelRatio || 1;
+    canvas.width = box.clientWidth * scale;
+    canvas.height = box.clientHeight * scale;
+    const pen = canvas.getContext("2d");
+    const lines = edges(frame.cell);
+    const points = [...atoms.map((atom) => atom.place), ...lines.flat()];
+    const middle = [0, 1, 2].map((d) => points.reduce((sum, point) => sum + point[d], 0) / points.length);
+    const [ct, st, cl, sl] = [Math.cos(turn), Math.sin(turn), Math.cos(tilt), Math.sin(tilt)];
+    const turned = (point) => {
+      const [x, y, z] = point.map((value, d) => value - middle[d]);
+      const [u, w] = [ct * x + st * y, -st * x + ct * y];
+      return [u, cl * z - sl * w, sl * z + cl * w];
+    };
+    const reach = Math.max(...points.map((point) => Math.hypot(...turned(point)))) + 1;
+    const size = Math.min(canvas.width, canvas.height) / (2 * reach);
+    const at = ([u, v]) => [canvas.width / 2 + size * u, canvas.height / 2 - size * v];
+    pen.strokeStyle = "#7a869a";
+    pen.lineWidth = scale;
+    for (const [a, b] of lines) {
+      pen.beginPath();
+      pen.moveTo(...at(turned(a)));
+      pen.lineTo(...at(turned(b)));
+      pen.stroke();
+    }
+    const far = atoms.map((atom) => [turned(atom.place), atom]).sort((one, other) => other[0][2] - one[0][2]);
+    for (const [place, atom] of far) {
+      pen.beginPath();
+      pen.arc(...at(place), size * radius(atom.symbol), 0, 2 * Math.PI);
+      pen.fillStyle = colourOf(atom);
+      pen.fill();
+      pen.strokeStyle = "#00000066";
+      pen.stroke();
+    }
+    box.dataset.drawn = `${times}:${atoms.length}`;
+  }
+  canvas.addEventListener("pointerdown", (event) => { held = [event.clientX, event.clientY]; canvas.setPointerCapture(event.pointerId); });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!held) return;
+    turn += (event.clientX - held[0]) / 120;
+    tilt += (event.clientY - held[1]) / 120;
+    held = [event.clientX, event.clientY];
+    paint();
+  });
+  canvas.addEventListener("pointerup", () => { held = null; });
+  return {
+    draw: (...what) => { last = what; paint(); },
+    spin(on) {
+      clearInterval(timer);
+      timer = on ? setInterval(() => (box.isConnected ? ((turn += 0.02), paint()) : clearInterval(timer)), 40) : null;
+    },
+  };
+}

@@ -1,0 +1,72 @@
+"""One loaded model for all tests of the service."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+from helpers.asking import running
+from mace_bounds.examples import example_files
+from mace_bounds.service import ServiceConfig, create_app
+from mace_bounds.service.worker import load_predictors
+
+
+@pytest.fixture(scope="session")
+def predictors():
+    """The shipped model and head, with the memory of the service."""
+    return load_predictors(ServiceConfig(model="mini"))
+
+
+@pytest.fixture(scope="session")
+def mini(predictors):
+    return predictors["mini"]
+
+
+@pytest.fixture
+def serve(predictors):
+    """Start services of other settings; they end with the test."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+
+        def start(**settings):
+            app = create_app(ServiceConfig(**settings), predictors)
+            return stack.enter_context(running(app)).wait_ready()
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def service(predictors):
+    """A service with the settings that it has by itself."""
+    with running(create_app(ServiceConfig(), predictors)) as client:
+        yield client.wait_ready()
+
+
+@pytest.fixture(scope="session")
+def address(predictors):
+    """A service that listens on a port, in this process."""
+    import uvicorn
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        app = create_app(ServiceConfig(port=port, max_seconds=120), predictors)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def salt():
+    """NaCl as a part of a form."""
+    (path,) = example_files("NaCl")
+    return [("files", ("NaCl.cif", path.read_bytes()))]

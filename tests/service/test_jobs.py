@@ -1,0 +1,163 @@
+"""Jobs: the same bounds as at once, kept, cancelled, and gone on with after the service has ended in the middle."""
+
+import io
+import threading
+import time
+
+import pandas as pd
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from helpers.asking import running
+from mace_bounds.service import ServiceConfig, create_app, new_key
+from mace_bounds.service.jobs import Jobs
+from mace_bounds.service.schemas import EXAMPLE
+from mace_bounds.structures import Upload, read
+
+N = 150  # of more than two shards
+
+
+@pytest.fixture(scope="module")
+def many():
+    """A file of crystals, one of which cannot be used, and one file that cannot be read."""
+    crystals = [bulk("NaCl", "rocksalt", 5.0 + 0.005 * k) for k in range(N)]
+    crystals[40].positions[1] = crystals[40].positions[0] + 0.1
+    text = io.StringIO()
+    write(text, crystals, format="extxyz")
+    return [("files", ("many.extxyz", text.getvalue().encode())), ("files", ("none.cif", b"data_x"))]
+
+
+def wanted(mini, many):
+    uploads = [Upload(name, data) for _, (name, data) in many]
+    return mini.predict(list(read(uploads)))
+
+
+def finished(client, name, seconds=60, **options):
+    end = time.monotonic() + seconds
+    while (job := client.get(f"/v1/jobs/{name}", **options).json())["status"] in ("waiting", "running"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return job
+
+
+def table_of(client, name):
+    answer = client.get(f"/v1/jobs/{name}/result")
+    assert answer.status_code == 200
+    return answer.content, pd.read_parquet(io.BytesIO(answer.content))
+
+
+def test_a_job_gives_what_score_gives(serve, mini, many, tmp_path):
+    client = serve(state=tmp_path / "state")
+    made = client.post("/v1/jobs", files=many, params={"level": "0.9"})
+    assert (made.status_code, made.json()["status"]) == (202, "waiting")
+    name = made.json()["id"]
+    assert made.headers["location"] == f"/v1/jobs/{name}"
+    job = finished(client, name)
+    assert (job["status"], job["done"], job["failed"], job["level"]) == ("done", N + 1, 2, 0.9)
+    _, table = table_of(client, name)
+    expected = wanted(mini, many)
+    assert table["id"].tolist() == expected["id"].tolist()
+    assert table["reason"].fillna("").tolist() == expected["reason"].fillna("").tolist()
+    assert table["energy_model_ev"].to_numpy() == pytest.approx(
+        expected["energy_model_ev"].to_numpy(), abs=1e-4, nan_ok=True
+    )
+    assert set(table["level"]) == {0.9}
+    csv = client.get(f"/v1/jobs/{name}/result", params={"format": "csv"})
+    assert len(csv.text.splitlines()) == N + 2
+    assert [job["id"] for job in client.get("/v1/jobs").json()] == [name]
+    assert client.ask("DELETE", f"/v1/jobs/{name}").json()["status"] == "forgotten"
+    assert client.get(f"/v1/jobs/{name}").status_code == 404
+    assert not (tmp_path / "state" / name).exists()
+
+
+def test_a_job_goes_on_where_the_service_has_ended(predictors, mini, many, tmp_path):
+    whole, state = tmp_path / "whole", tmp_path / "state"
+    with running(create_app(ServiceConfig(state=whole), predictors)) as client:
+        name = client.wait_ready().post("/v1/jobs", files=many).json()["id"]
+        finished(client, name)
+        at_once = table_of(client, name)[0]
+    forward, seen, calls = mini.model._inner.extract, threading.Event(), []
+
+    class Slow:
+        """The model, which is told apart by how often it was asked, and waits after its first shard."""
+
+        def __getattr__(self, key):
+            return getattr(mini.model._inner, key)
+
+        def extract(self, crystals, kind="readout", *, atoms=False):
+            calls.append(len(crystals))
+            block = forward(crystals, kind, atoms=atoms)
+            if len(calls) == 2:
+                seen.set()
+                time.sleep(0.3)
+            return block
+
+    from mace_bounds.bounds import BoundsPredictor
+
+    slow = {"mini": BoundsPredictor(Slow(), mini.head)}
+    with running(create_app(ServiceConfig(state=state), slow)) as client:
+        name = client.wait_ready().post("/v1/jobs", files=many).json()["id"]
+        assert seen.wait(30)
+    assert 1 <= len(calls) <= 2
+    assert len(list((state / name / "store").glob("shard-*.parquet"))) >= 1
+    first, calls[:] = sum(calls), []
+    with running(create_app(ServiceConfig(state=state), slow)) as client:
+        job = finished(client.wait_ready(), name)
+        resumed = table_of(client, name)[0]
+    assert job["status"] == "done"
+    assert sum(calls) + 64 <= N - 1  # at least one shard was not computed again
+    assert first + sum(calls) >= N - 1
+    assert resumed == at_once  # the same bytes
+
+
+def test_a_job_that_is_cancelled_ends(serve, many, tmp_path):
+    client = serve(state=tmp_path)
+    names = [client.post("/v1/jobs", files=many).json()["id"] for _ in range(2)]
+    assert client.ask("DELETE", f"/v1/jobs/{names[1]}").json()["status"] == "cancelled"
+    assert finished(client, names[0])["status"] == "done"
+    time.sleep(0.2)
+    assert client.get(f"/v1/jobs/{names[1]}").json()["status"] == "cancelled"
+    early = client.get(f"/v1/jobs/{names[1]}/result")
+    assert (early.status_code, "cancelled" in early.text) == (422, True)
+
+
+def test_jobs_are_seen_by_the_key_that_made_them(serve, tmp_path):
+    keys = {name: {"x-api-key": new_key(tmp_path / "keys", name)} for name in ("one", "other")}
+    client = serve(keys=tmp_path / "keys", state=tmp_path / "state")
+    name = client.post("/v1/jobs", json=EXAMPLE, headers=keys["one"]).json()["id"]
+    assert finished(client, name, headers=keys["one"])["status"] == "done"
+    for url in (f"/v1/jobs/{name}", f"/v1/jobs/{name}/result"):
+        assert client.get(url, headers=keys["other"]).status_code == 404
+    assert client.ask("DELETE", f"/v1/jobs/{name}", headers=keys["other"]).status_code == 404
+    assert client.get("/v1/jobs", headers=keys["other"]).json() == []
+    for wrong in ("..%2fjobs.sqlite", "%27%20OR%201=1", "x" * 500):
+        assert client.get(f"/v1/jobs/{wrong}", headers=keys["one"]).status_code == 404
+
+
+def test_limits_of_jobs(serve, service, tmp_path):
+    assert service.post("/v1/jobs", json=EXAMPLE).status_code in (404, 405)  # started without --state
+    client = serve(state=tmp_path, max_bytes=2000, max_job_bytes=5000)
+    assert "make a job" in client.post("/v1/score", content=b" " * 3000).json()["error"]["remedy"]
+    assert client.post("/v1/jobs", content=b" " * 6000).status_code == 413
+    body = {"content": b"[" + b" " * 3000 + b"]", "headers": {"content-type": "application/json"}}
+    name = client.post("/v1/jobs", **body).json()["id"]
+    assert finished(client, name)["failed"] == 1
+
+
+def test_old_jobs_are_forgotten(serve, tmp_path):
+    client = serve(state=tmp_path, job_days=0.0)
+    name = client.post("/v1/jobs", json=EXAMPLE).json()["id"]
+    end = time.monotonic() + 30
+    while client.get(f"/v1/jobs/{name}").status_code != 404:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    from mace_bounds.errors import ServiceError
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ServiceError, match="another folder with --state"):
+        Jobs(tmp_path / "file", None, ServiceConfig())

@@ -1,0 +1,186 @@
+"""The page in a real browser: drop, read, sort, keep; light and dark, wide and narrow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from mace_bounds.examples import example_files
+from mace_bounds.service import ServiceConfig, create_app
+
+pytestmark = pytest.mark.slow
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SALT = "NaCl\n1.0\n0 {a} {a}\n{a} 0 {a}\n{a} {a} 0\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
+DROP = """([files, target]) => {
+  const data = new DataTransfer();
+  for (const [name, text] of files) data.items.add(new File([text], name));
+  const about = {dataTransfer: data, bubbles: true, cancelable: true};
+  document.querySelector(target).dispatchEvent(new DragEvent("drop", about));
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("there is no Chromium here")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page, ready; whatever a script complains of fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(60_000)
+    shown = context.new_page()
+    complaints = []
+    shown.on("pageerror", lambda error: complaints.append(str(error)))
+    shown.on(
+        "console", lambda m: complaints.append(m.text) if m.type == "error" and "422" not in m.text else None
+    )
+    shown.on(
+        "request",
+        lambda r: None if r.url.startswith((address, "blob:", "data:")) else complaints.append(r.url),
+    )
+    shown.goto(address)
+    shown.get_by_text("Ready.").wait_for()
+    yield shown
+    context.close()
+    assert not complaints
+
+
+def drop(page, *files):
+    page.evaluate(DROP, [[[name, text] for name, text in files], "#drop"])
+
+
+def picture(page, name):
+    """Keep a picture where the environment says so, for people to look at."""
+    import os
+
+    if folder := os.environ.get("MACE_BOUNDS_PICTURES"):
+        page.wait_for_timeout(700)
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+def overflow(page):
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def test_one_crystal(page, mini):
+    (path,) = example_files("NaCl")
+    drop(page, (path.name, path.read_text()))
+    page.get_by_role("heading", name="Why so wide").wait_for()
+    row = mini.predict(path).iloc[0]
+    answer = page.locator(".answer").inner_text()
+    for end in (row["energy_lower_ev"], row["energy_upper_ev"]):
+        assert f"{end:.3f} eV".replace("-", "−") in answer
+    assert "95 %" in answer
+    nearest = mini.explain(path).neighbours[0]
+    assert nearest.id in page.locator("table").first.inner_text()
+    assert page.get_by_role("img", name="Bounds of the error").is_visible()
+    page.locator(".viewer canvas").wait_for()
+    assert overflow(page) <= 0
+    picture(page, "one-light")
+    page.get_by_role("button", name="Dark").click()
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(int(x) for x in paper[4:-1].split(",")) < 60
+    picture(page, "one-dark")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert overflow(page) <= 0
+    picture(page, "one-phone")
+    with page.expect_download() as kept:
+        page.get_by_role("button", name="JSON").click()
+    assert json.loads(Path(kept.value.path()).read_text())[0]["energy_lower_ev"] == row["energy_lower_ev"]
+    page.get_by_label("Level").select_option("0.9")
+    page.locator(".answer", has_text="90 %").wait_for()
+
+
+def test_a_file_that_cannot_be_used(page):
+    (path,) = example_files("broken")
+    drop(page, (path.name, path.read_text()))
+    alert = page.get_by_role("alert")
+    alert.get_by_text("Two atoms are 0.282 Å apart").wait_for()
+    assert "Remove duplicate or overlapping atoms" in alert.inner_text()
+    picture(page, "bad-file")
+
+
+def test_fifty_files(page):
+    files = [(f"salt-{k:02d}.vasp", SALT.format(a=2.6 + 0.01 * k)) for k in range(48)]
+    files += [("<img src=x onerror=alert(1)>.vasp", SALT.format(a=2.8)), ("nothing.cif", "data_x")]
+    drop(page, *files)
+    page.get_by_text("50 of 50 shown").wait_for()
+    assert page.locator("#results img").count() == 0
+    page.get_by_role("button", name="width", exact=True).click()
+    width = page.get_by_role("columnheader", name="width")
+    assert width.get_attribute("aria-sort") == "ascending"
+    shown = [cell.replace("−", "-") for cell in page.locator("tbody tr td:nth-child(7)").all_inner_texts()]
+    numbers = [float(cell) for cell in shown if cell != "–"]
+    assert numbers == sorted(numbers)
+    assert shown[-1] == "–"
+    page.get_by_label("Filter").fill("salt-1")
+    page.get_by_text("10 of 50 shown").wait_for()
+    picture(page, "fifty")
+    page.get_by_role("button", name="salt-13.vasp").press("Enter")
+    page.get_by_role("heading", name="Why so wide").wait_for()
+    assert "salt-13.vasp" in page.locator("#one-title").inner_text()
+
+
+def test_keyboard_and_names_for_screen_readers(page):
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll("button, select, input, textarea")].filter((e) =>
+          !(e.labels?.length || e.textContent.trim() || e.getAttribute("aria-label"))).map((e) => e.outerHTML)"""
+    )
+    assert not unnamed
+    page.get_by_text("Paste a structure").click()
+    page.get_by_label("Text of a CIF").fill(example_files("Si")[0].read_text())
+    page.get_by_role("button", name="Score", exact=True).press("Enter")
+    page.locator("#one-title", has_text="Si").wait_for()
+    page.get_by_label("Example").select_option("TiO2")
+    page.locator("#one-title", has_text="TiO2.cif").wait_for()
+
+
+def test_without_webgl_there_is_a_picture(browser, address):
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script(
+        "const get = HTMLCanvasElement.prototype.getContext;"
+        "HTMLCanvasElement.prototype.getContext = function (kind, ...more) "
+        "{ return kind.startsWith('webgl') ? null : get.call(this, kind, ...more); };"
+    )
+    page.goto(address)
+    page.get_by_text("Ready.").wait_for(timeout=60_000)
+    (path,) = example_files("TiO2")
+    drop(page, (path.name, path.read_text()))
+    page.locator(".viewer[data-drawn]").wait_for(timeout=60_000)
+    assert page.locator(".viewer").get_attribute("data-drawn") == "2:48"
+    assert page.locator("script[src*='3Dmol']").count() == 0
+    picture(page, "no-webgl")
+    context.close()
+
+
+def test_the_page_is_there_before_the_model():
+    """On a cold start the page answers at once; only its questions wait."""
+    from helpers.asking import running
+
+    app = create_app(ServiceConfig(model="no-such-model"))
+    start = time.monotonic()
+    with running(app) as client:
+        assert "mace-bounds" in client.get("/").text
+        for name in ("main.js", "style.css", "3Dmol-min.js", "LICENSE.3Dmol.txt"):
+            assert client.get(f"/page/{name}").status_code == 200
+        assert time.monotonic() - start < 10
+        for name in ("../app.py", "..%2fapp.py", "%2e%2e/app.py", "/etc/passwd"):
+            assert client.get(f"/page/{name}").status_code == 404
