@@ -5,7 +5,6 @@ import logging
 
 import pandas as pd
 import pytest
-
 from typer.testing import CliRunner
 
 from mace_bounds.cli import app as command_line
@@ -28,7 +27,7 @@ def test_the_client_gives_the_table_of_the_predictor(address, mini):
     pd.testing.assert_frame_equal(table, mini.predict(paths))
 
 
-def test_score_asks_a_service(address, mini, tmp_path):
+def test_score_asks_a_service(address, mini):
     """The command line has the rows of the service in every format; what a service has no use for is refused."""
     paths = [str(path) for path in example_files("NaCl", "broken")]
 

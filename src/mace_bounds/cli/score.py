@@ -75,8 +75,8 @@ ServerOption = Annotated[
     typer.Option(
         "--server",
         metavar="URL",
-        help="Ask a service (mace-bounds serve) instead of a model here; --head is one of its heads. An API key is taken "
-        "from $MACE_BOUNDS_KEY.",
+        help="Ask a service (mace-bounds serve) instead of a model here; --head is one of its heads. An API key is "
+        "taken from $MACE_BOUNDS_KEY.",
     ),
 ]
 OutputOption = Annotated[

@@ -35,7 +35,8 @@ def print_bounds(
 ) -> None:
     """Print bounds: a card for one structure, a table for several; failures are left to standard error.
 
-    A table of a service comes without its head. Of an ``explanation`` the card has the verdict and the nearest labelled crystal, where the head knows its rows.
+    A table of a service comes without its head.
+    Of an ``explanation`` the card has the verdict and the nearest labelled crystal, where the head knows its rows.
     """
     good = table[table["reason"].isna()]
     if len(good) == 0:
