@@ -21,7 +21,8 @@ from mace_bounds.bounds.library import (
     read_card,
     remove_head,
 )
-from mace_bounds.bounds.predictor import BoundsPredictor, score
+from mace_bounds.bounds.predictor import BoundsPredictor
+from mace_bounds.bounds.scoring import score
 from mace_bounds.bounds.table import (
     IN_TRAINING,
     SUSPECT,

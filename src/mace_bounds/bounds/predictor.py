@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -398,31 +398,3 @@ class BoundsPredictor:
 
     def __repr__(self) -> str:
         return f"BoundsPredictor({self.model!r}, {self.head!r}, level={self.level:g})"
-
-
-class _Options(TypedDict, total=False):
-    """Parameters of a :class:`BoundsPredictor`."""
-
-    model: ModelLike | None
-    head: str | Path | CalibratedHead | None
-    level: float
-    settings: ExtractSettings | None
-    quantity: str
-    trained_on: str | None
-
-
-def score(
-    structures: Source, *, energies: Energies | None = None, **options: Unpack[_Options]
-) -> pd.DataFrame:
-    """Bound the DFT energy of each structure: :meth:`BoundsPredictor.predict` in one call.
-
-    Loading takes seconds: for more than one call make a :class:`BoundsPredictor`.
-
-    Parameters
-    ----------
-    structures, energies
-        As in :meth:`BoundsPredictor.predict`.
-    **options
-        ``model``, ``head``, ``level``, ``settings``, ``quantity`` and ``trained_on`` of :class:`BoundsPredictor`.
-    """
-    return BoundsPredictor(**options).predict(structures, energies=energies)
