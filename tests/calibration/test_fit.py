@@ -18,6 +18,7 @@ from mace_bounds.calibration import (
     residual_ev_per_atom,
 )
 from mace_bounds.calibration.fit import _fit_pops_and_scale, cross_fit, row_weights, usable_rows
+from mace_bounds.calibration.sources import SourceStudy
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
 from mace_bounds.metrics import chemistry_class
@@ -272,6 +273,9 @@ def test_folds_calibrate_with_every_row_that_fits(crossed):
     assert np.array_equal(apart.splits == "test", crossed.splits == "test")
 
 
+POOLED = SourceStudy("pooled", None, ())
+
+
 def test_a_score_comes_from_the_head_that_left_its_row_out(crossed):
     """By hand: the folds of the compositions, and what the fold's head says of its rows."""
     fit = crossed.rows.take(crossed.splits == "fit")
@@ -280,7 +284,12 @@ def test_a_score_comes_from_the_head_that_left_its_row_out(crossed):
     design = head_inputs(fit, composition=True)
     for k, head in enumerate(crossed.head.folds):
         held = folds == k
-        unseen = _fit_pops_and_scale(fit.take(~held), fit.table["formula"].to_numpy(str)[~held], config)
+        unseen = _fit_pops_and_scale(
+            fit.take(~held),
+            fit.table["formula"].to_numpy(str)[~held],
+            config,
+            SourceStudy("pooled", None, ()),
+        )
         np.testing.assert_allclose(
             head.pops.ridge.coefficients, unseen[0].ridge.coefficients, rtol=1e-8, atol=1e-12
         )

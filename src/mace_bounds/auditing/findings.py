@@ -11,14 +11,18 @@ from mace_bounds.bounds import SPACE_GROUP, SUSPECT
 from mace_bounds.features import label_sentences, label_summary
 from mace_bounds.fitting import (
     ALL,
+    LEFT_OUT_COLUMNS,
     MIN_ROWS_PER_GROUP,
     coverage,
     curve,
     evaluation_subset,
     exposure_of,
     labelled,
+    left_out_lines,
+    left_out_sentence,
     metrics,
     overall,
+    promise,
     sentence,
     violation_table,
 )
@@ -47,6 +51,13 @@ def about_head(head: CalibratedHead) -> dict[str, Any]:
         "scale": head.scale.kind,
         "rows": head.provenance.get("rows", {}),
         "coverage_when_made": head.provenance.get("coverage", []),
+        "guarantee": head.guarantee,
+        "promise": promise(head),
+        "sources_left_out": {
+            "columns": list(LEFT_OUT_COLUMNS),
+            "lines": [list(line) for line in left_out_lines(head.provenance)],
+            "sentence": left_out_sentence(head.provenance),
+        },
     }
 
 

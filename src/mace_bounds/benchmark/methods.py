@@ -95,7 +95,7 @@ class Outcome:
 
 def common_config(config: FitConfig) -> FitConfig:
     """Settings of the product with the conformal layer that all methods get: split, symmetric, no groups."""
-    return replace(config, conformal="split", signed=False, groups="none")
+    return replace(config, conformal="split", signed=False, groups="none", guarantee="pooled")
 
 
 def method_names(config: FitConfig) -> tuple[str, ...]:

@@ -10,14 +10,12 @@ from mace_bounds.calibration.conformal import (
     cv_plus_bounds,
     cv_plus_level,
 )
+from mace_bounds.calibration.cross_fitting import cross_fit, residual_ev_per_atom, row_weights
 from mace_bounds.calibration.fit import (
     SEEN_IN_TRAINING,
     FitResult,
-    cross_fit,
     fingerprint,
     fit_head,
-    residual_ev_per_atom,
-    row_weights,
     usable_rows,
 )
 from mace_bounds.calibration.inputs import (
@@ -41,12 +39,15 @@ from mace_bounds.calibration.recalibrate import (
 from mace_bounds.calibration.scale import ScaleModel, fit_scale, select_scale
 from mace_bounds.calibration.scale_kinds import KINDS
 from mace_bounds.calibration.schema import HeadIdentity, read_config
+from mace_bounds.calibration.sources import EVERY_SOURCE, POOLED, SourceStudy, study_sources
 from mace_bounds.calibration.splits import assign_splits, group_folds
 
 __all__ = [
+    "EVERY_SOURCE",
     "GRADES",
     "KINDS",
     "MINIMUM_COMPOSITIONS",
+    "POOLED",
     "SEEN_IN_TRAINING",
     "Adjustment",
     "CalibratedHead",
@@ -65,6 +66,7 @@ __all__ = [
     "NoveltyGrades",
     "ScaleInputs",
     "ScaleModel",
+    "SourceStudy",
     "assign_splits",
     "conformal_layer",
     "conformal_quantile",
@@ -88,5 +90,6 @@ __all__ = [
     "scale_inputs",
     "select_centre",
     "select_scale",
+    "study_sources",
     "usable_rows",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from mace_bounds.calibration.centre import Centre
 from mace_bounds.calibration.inputs import DesignRows, head_inputs, scale_inputs
 from mace_bounds.calibration.kept_rows import KeptRows
-from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_groups
+from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_groups, source_groups
 from mace_bounds.calibration.novelty import Novelty
 from mace_bounds.calibration.scale import ScaleModel
 from mace_bounds.calibration.schema import HeadIdentity, check_tensors, read_config
@@ -149,6 +149,11 @@ class CalibratedHead:
         return self.centre.moves
 
     @property
+    def guarantee(self) -> str:
+        """What is promised: ``every-source`` or ``pooled``; see :class:`FitConfig`."""
+        return "every-source" if self.conformal.sources else "pooled"
+
+    @property
     def published(self) -> bool:
         """Whether it bounds energies of another model than the one that gives its features."""
         return bool(self.identity.features_of or self.provenance.get("published"))
@@ -201,7 +206,8 @@ class CalibratedHead:
         sigma = self.scale.sigma(inputs)
         centre = self.centre.residual(pops.mean, design.fractions)
         cells = chemistry_classes(rows.table["elements"].tolist())
-        groups = conformal_groups(cells, design.fractions)
+        sources = source_groups(rows.table["source"].tolist(), self.conformal.sources)
+        groups = conformal_groups(cells, design.fractions, sources=sources)
         by_fold = [fold.centre_and_sigma(design) for fold in self.folds] or [(centre, sigma)]
         fold_centre, fold_sigma = (np.stack(part) for part in zip(*by_fold, strict=True))
         bounds = [self.conformal.bounds(fold_centre, fold_sigma, groups, level) for level in self.levels]

@@ -61,6 +61,11 @@ class FitConfig:
         What gets quantiles of its own from 200 rows on: nothing, chemistry classes, elements, or both. (No size of the
         cell: the same crystal has the same bounds in all its cells.)
         A row of several gets the widest, so that what is promised holds for each, and more than that overall.
+    guarantee : {"every-source", "pooled"}
+        What is promised. ``every-source``: coverage in every source of labels by itself, and for a structure from
+        elsewhere the widest that any of them asks for, with the scale that does best on sources left out; it takes
+        three sources of 100 labelled rows, and without these it is ``pooled``: coverage over all that resembles the
+        labels taken together, in the shares in which they come.
     quantity : str
         What the labels are. A head keeps it, bounds nothing else, and is refused for labels of another quantity.
     trained_on : str or None
@@ -109,6 +114,11 @@ class FitConfig:
     )
     groups: Literal["none", "chemistry", "elements", "all"] = setting(
         "none", "Calibrate each group with at least 200 rows separately; bounds get wider."
+    )
+    guarantee: Literal["every-source", "pooled"] = setting(
+        "every-source",
+        "Promise coverage in each source of labels, and for structures from elsewhere the widest that any of them asks "
+        "for (with 3 sources of 100 rows or more), or for all of them together.",
     )
     kept_rows: int = setting(
         3000,

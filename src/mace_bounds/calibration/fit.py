@@ -12,22 +12,20 @@ from mace_bounds.calibration.calibrated import CalibratedHead, FoldHead
 from mace_bounds.calibration.centre import Centre, select_centre
 from mace_bounds.calibration.config import GROUPS, FitConfig
 from mace_bounds.calibration.conformal import LeftOutScores
+from mace_bounds.calibration.cross_fitting import cross_fit, fit_one, residual_ev_per_atom, row_weights
 from mace_bounds.calibration.inputs import energy_over_fixed, head_inputs, scale_inputs
 from mace_bounds.calibration.kept_rows import KeptRows
-from mace_bounds.calibration.layer import ConformalLayer, conformal_groups, conformal_layer
+from mace_bounds.calibration.layer import ConformalLayer, conformal_groups, conformal_layer, source_groups
 from mace_bounds.calibration.novelty_fit import measured_novelty
 from mace_bounds.calibration.scale import fit_scale, select_scale
+from mace_bounds.calibration.scale_kinds import KINDS
 from mace_bounds.calibration.schema import HeadIdentity
+from mace_bounds.calibration.sources import EVERY_SOURCE, SourceStudy, large_sources, study_sources
 from mace_bounds.calibration.splits import assign_splits, group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
 from mace_bounds.head import (
-    PopsFit,
     PopsHead,
-    PopsPrediction,
-    array_chunks,
-    fit_pops,
-    fit_robust,
     kept_warnings,
     predict,
 )
@@ -56,13 +54,6 @@ class FitResult:
     # cross-conformal scores
     splits: NDArray[np.str_]
     left_out: dict[str, int]  # how many rows were left out, by reason
-
-
-def residual_ev_per_atom(rows: FeatureRows) -> NDArray[np.float64]:
-    """(E_DFT - E_model) / N of labelled rows, shape (n,), eV/atom."""
-    table = rows.table
-    difference = (table["energy_ev"] - table["energy_model_ev"]) / table["n_atoms"]
-    return np.asarray(difference.to_numpy(dtype=np.float64))
 
 
 def usable_rows(
@@ -148,11 +139,12 @@ def fit_head(
             f"least {MINIMUM_FIT_ROWS} and {MINIMUM_CALIBRATION_ROWS} are needed: give more labelled ones{remedy}."
         )
     with kept_warnings() as stopped_early:
-        pops, scale, centre, limit = _fit_pops_and_scale(fit, groups[splits == "fit"], config)
+        study = study_sources(fit, config)
+        pops, scale, centre, limit = _fit_pops_and_scale(fit, groups[splits == "fit"], config, study)
         if cross:
-            layer, folds = cross_layer(fit, config)
+            layer, folds = cross_layer(fit, config, study)
         else:
-            layer, folds = split_layer(FoldHead(pops, centre, scale), calibration, config), ()
+            layer, folds = split_layer(FoldHead(pops, centre, scale), calibration, config, study), ()
     energies = energy_over_fixed(kept)[splits != "test"]
     identity = HeadIdentity(
         model=manifest.energies_of or manifest.model,
@@ -184,6 +176,7 @@ def fit_head(
             "left_out": left_out,
             "data_sha256": fingerprint(kept),
             "warnings": stopped_early,
+            "sources_left_out": study.to_dict(),
         },
         novelty=measured_novelty(kept, splits == "fit", composition=config.composition, seed=config.seed),
     )
@@ -192,14 +185,16 @@ def fit_head(
     return FitResult(head, kept, splits, left_out)
 
 
-def split_layer(head: FoldHead, rows: FeatureRows, config: FitConfig) -> ConformalLayer:
+def split_layer(head: FoldHead, rows: FeatureRows, config: FitConfig, study: SourceStudy) -> ConformalLayer:
     """Scores of labelled rows that a head has not been fitted on (split conformal)."""
     centre, sigma = head.centre_and_sigma(head_inputs(rows, composition=config.composition))
     scores = (residual_ev_per_atom(rows) - centre) / sigma
-    return _layer(rows, scores, np.zeros(len(scores), dtype=np.int64), config)
+    return _layer(rows, scores, np.zeros(len(scores), dtype=np.int64), config, study)
 
 
-def cross_layer(rows: FeatureRows, config: FitConfig) -> tuple[ConformalLayer, tuple[FoldHead, ...]]:
+def cross_layer(
+    rows: FeatureRows, config: FitConfig, study: SourceStudy
+) -> tuple[ConformalLayer, tuple[FoldHead, ...]]:
     """Scores of all rows, each by a head that has not seen its fold of compositions, and these heads (CV+)."""
     groups = rows.table[config.split_by].to_numpy(dtype=str)
     y, n_rows = residual_ev_per_atom(rows), len(rows.table)
@@ -213,13 +208,13 @@ def cross_layer(rows: FeatureRows, config: FitConfig) -> tuple[ConformalLayer, t
     scores, heads = np.zeros(n_rows), []
     for fold in np.unique(folds):
         held = folds == fold
-        pops, scale, centre, _ = _fit_pops_and_scale(rows.take(~held), groups[~held], config)
+        pops, scale, centre, _ = _fit_pops_and_scale(rows.take(~held), groups[~held], config, study)
         heads.append(FoldHead(pops, centre, scale))
         expected, sigma = heads[-1].centre_and_sigma(
             head_inputs(rows.take(held), composition=config.composition)
         )
         scores[held] = (y[held] - expected) / sigma
-    return _layer(rows, scores, folds, config), tuple(heads)
+    return _layer(rows, scores, folds, config, study), tuple(heads)
 
 
 def outer_folds(groups: NDArray[np.str_], config: FitConfig) -> NDArray[np.int64]:
@@ -241,7 +236,8 @@ def kept_rows(
         by = np.full(len(error), -1)
         by[fit] = outer_folds(rows.table[config.split_by].to_numpy(dtype=str)[fit], config)
         chemistry = chemistry_classes(rows.table["elements"].tolist())
-        groups = conformal_groups(chemistry, design.fractions)
+        sources = source_groups(rows.table["source"].tolist(), head.conformal.sources)
+        groups = conformal_groups(chemistry, design.fractions, sources=sources)
         for k, fold in enumerate(head.folds):
             held = by == k
             centre, sigma[held] = fold.centre_and_sigma(design.take(held))
@@ -265,14 +261,22 @@ def kept_rows(
 
 
 def _layer(
-    rows: FeatureRows, scores: NDArray[np.float64], folds: NDArray[np.int64], config: FitConfig
+    rows: FeatureRows,
+    scores: NDArray[np.float64],
+    folds: NDArray[np.int64],
+    config: FitConfig,
+    study: SourceStudy,
 ) -> ConformalLayer:
     design = head_inputs(rows, composition=False)
     chemistry = chemistry_classes(rows.table["elements"].tolist())
+    sources = rows.table["source"].fillna("").to_numpy(dtype=str)
+    known = large_sources(sources) if study.guarantee == EVERY_SOURCE else ()
+    by_source = source_groups(sources.tolist(), known)
+    by_source.matrix[~np.isin(sources, known)] = False  # small ones, which make no promise
     used = scores if config.signed else np.abs(scores)
     layer = conformal_layer(
         LeftOutScores(used, folds, config.signed, row_weights(rows, config)),
-        conformal_groups(chemistry, design.fractions, GROUPS[config.groups]),
+        conformal_groups(chemistry, design.fractions, GROUPS[config.groups], by_source),
         config.levels,
         clusters=rows.table[config.split_by].to_numpy(dtype=str),
     )
@@ -284,47 +288,6 @@ def _layer(
     return layer
 
 
-def row_weights(rows: FeatureRows, config: FitConfig) -> NDArray[np.float64]:
-    """Weights of mean 1, shape (n,): equal, or such that every source has the same total."""
-    if not config.balance:
-        return np.ones(len(rows.table))
-    _, code, counts = np.unique(rows.table["source"].to_numpy(str), return_inverse=True, return_counts=True)
-    return np.asarray(len(code) / (len(counts) * counts[code]))
-
-
-def cross_fit(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    groups: NDArray[np.str_],
-    config: FitConfig,
-) -> PopsPrediction:
-    """Predict each row by a POPS head fitted without the fold of its group.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, P)
-    y : ndarray, shape (n,)
-        Residuals, eV/atom.
-    weights : ndarray, shape (n,)
-    groups : ndarray of str, shape (n,)
-    config : FitConfig
-
-    Returns
-    -------
-    PopsPrediction
-        Arrays of shape (n,) in the order of the rows.
-    """
-    folds = group_folds(groups, config.n_folds, config.seed)
-    out: dict[str, NDArray[Any]] = {}
-    for fold in np.unique(folds):
-        held = folds == fold
-        predicted = predict(_fit_one(x[~held], y[~held], weights[~held], config).head, x[held])
-        for name, values in predicted.__dict__.items():
-            out.setdefault(name, np.zeros(len(y), dtype=values.dtype))[held] = values
-    return PopsPrediction(**out)
-
-
 def fingerprint(rows: FeatureRows) -> str:
     """SHA-256 over structure hashes and labels, whatever their order."""
     table = rows.table
@@ -332,16 +295,8 @@ def fingerprint(rows: FeatureRows) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _fit_one(
-    x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64], config: FitConfig
-) -> PopsFit:
-    if config.robust:
-        return fit_robust(x, y, weights, config.pops())
-    return fit_pops(array_chunks(x, y, weights), config.pops())
-
-
 def _fit_pops_and_scale(
-    rows: FeatureRows, groups: NDArray[np.str_], config: FitConfig
+    rows: FeatureRows, groups: NDArray[np.str_], config: FitConfig, study: SourceStudy
 ) -> tuple[PopsHead, ScaleModel, Centre, float]:
     """POPS on all rows; centre, scale and leverage limit from the cross-fit."""
     design = head_inputs(rows, composition=config.composition)
@@ -349,9 +304,15 @@ def _fit_pops_and_scale(
     left_out = cross_fit(design.x, y, weights, groups, config)
     centre, expected = select_centre(y, left_out.mean, design.fractions, groups, config.seed, weights)
     inputs = scale_inputs(left_out, design)
-    if config.scale == "constant":
-        scale = fit_scale("constant", inputs, y - expected, groups, config.seed, weights)
+    error = y - expected
+    if study.choice is not None and len(y) >= KINDS[study.choice.kind].minimum:
+        kind, temper = study.choice.kind, study.choice.temper
+        strength = KINDS[kind].strengths[0]
+        scale = fit_scale(kind, inputs, error, groups, config.seed, weights, strength=strength)
+        scale = scale.tempered(temper, inputs, error, weights) if temper < 1 else scale
+    elif config.scale == "constant":
+        scale = fit_scale("constant", inputs, error, groups, config.seed, weights)
     else:
-        scale = select_scale(inputs, y - expected, groups, config.seed, weights)
-    head = _fit_one(design.x, y, weights, config).head
+        scale = select_scale(inputs, error, groups, config.seed, weights)
+    head = fit_one(design.x, y, weights, config).head
     return head, scale, centre, float(left_out.leverage.max())

@@ -212,8 +212,8 @@ class DesignRows:
         """The columns of ``x`` that are not the composition."""
         return self.x[:, : -self.fractions.shape[1]] if self.composition else self.x
 
-    def take(self, rows: NDArray[np.bool_]) -> DesignRows:
-        """The rows where a mask is true."""
+    def take(self, rows: NDArray[np.generic]) -> DesignRows:
+        """The rows chosen by an index or a boolean mask."""
         return DesignRows(self.x[rows], self.fractions[rows], self.composition)
 
 

@@ -23,7 +23,12 @@ from mace_bounds.metrics import Labels, Membership, fraction_membership, members
 
 MINIMUM_CELL = 200
 """Rows that a cell needs for quantiles of its own."""
+MINIMUM_SOURCE = 100
+"""Rows that a source of labels needs for that."""
+SOURCE_CELL = "source "
+"""Before the name of a source, the name of its cell."""
 
+_ROUND_OFF = 1e-9  # shares of the scores are sums of many weights
 _ARRAYS = ("scores", "folds", "weights", "members", "test_weights")
 
 
@@ -38,6 +43,10 @@ class ConformalLayer:
     that are exchangeable with the cell's (Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World* (2005),
     section 4.5; the largest bound of overlapping groups: Foygel Barber et al., Inf. Inference 10, 455 (2021)); with
     K folds the 1 - 2α of CV+.
+
+    The cells of ``sources`` make the promise for every source: a row of one of them gets the bounds of its own cell, a
+    row from elsewhere the widest that any of them, or all scores together, would give. A source that has too few
+    compositions for a level gets there at least its own highest bound and that of all scores.
     """
 
     levels: Levels  # nominal coverages that there are enough compositions for
@@ -50,6 +59,7 @@ class ConformalLayer:
     test_weights: Array
     cells: tuple[str, ...] = ()  # names of the cells
     signed: bool = False  # whether lower and upper bounds have quantiles of their own
+    sources: tuple[str, ...] = ()  # of the labels, whose cells are the first; none or several
 
     def __repr__(self) -> str:
         return f"ConformalLayer({len(self.scores)} scores, levels {self.levels}, {len(self.cells)} cells)"
@@ -62,17 +72,34 @@ class ConformalLayer:
         """Lower and upper bounds of m rows at one level, in the unit of ``centre`` (K, m) and ``sigma`` (K, m)."""
         lower, upper = np.full(centre.shape[1], np.inf), np.full(centre.shape[1], -np.inf)
         for column, rows in self._rows_of_cells(groups):
-            low, high = cv_plus_bounds(centre[:, rows], sigma[:, rows], self._column(column), level)
-            lower[rows], upper[rows] = np.minimum(lower[rows], low), np.maximum(upper[rows], high)
+            c, s = centre[:, rows], sigma[:, rows]
+            found = cv_plus_bounds(c, s, self._column(column), min(level, self._reach(column)))
+            if level > self._reach(column):
+                found = _outermost(found, cv_plus_bounds(c, s, self._column(0), level))
+            lower[rows], upper[rows] = _outermost((lower[rows], upper[rows]), found)
         return lower, upper
 
     def min_covering_level(self, centre: Array, sigma: Array, groups: Labels, value: ArrayLike) -> Array:
         """Level above which :meth:`bounds` hold a value, shape (m,), in [0, 1]."""
         v, out = np.asarray(value, dtype=np.float64), np.ones(centre.shape[1])
         for column, rows in self._rows_of_cells(groups):
-            covering = cv_plus_level(centre[:, rows], sigma[:, rows], self._column(column), v[rows])
+            c, s, reach = centre[:, rows], sigma[:, rows], self._reach(column)
+            covering = cv_plus_level(c, s, self._column(column), v[rows])
+            beyond = covering >= reach - _ROUND_OFF
+            if reach < 1.0 and beyond.any():
+                all_scores = cv_plus_level(c[:, beyond], s[:, beyond], self._column(0), v[rows][beyond])
+                covering[beyond] = np.maximum(reach, all_scores)
             out[rows] = np.minimum(out[rows], covering)
         return out
+
+    def _reach(self, column: int) -> float:
+        """Highest level of the cell of a source; 1 for other cells, which have all levels."""
+        if not 0 < column <= len(self.sources):
+            return 1.0
+        share = 1.0 - self.test_weights[column] / (
+            self.weights[self.members[:, column]].sum() + self.test_weights[column]
+        )
+        return float(2.0 * share - 1.0 if self.signed else share)
 
     def half_width(self, level: float) -> float:
         """Half-width in units of σ from all scores together, as if the heads of all folds were one."""
@@ -94,11 +121,15 @@ class ConformalLayer:
         new = membership(groups)
         place = {name: j for j, name in enumerate(new.names)}
         alone = np.ones(len(new.matrix), dtype=np.bool_)
+        elsewhere = np.full(len(alone), bool(self.sources))
         for column, cell in enumerate(self.cells, 1):
             inside = new.matrix[:, place[cell]] if cell in place else np.zeros_like(alone)
             alone &= ~inside
+            if column <= len(self.sources):
+                elsewhere &= inside
             if inside.any():
                 yield column, np.flatnonzero(inside)
+        alone |= elsewhere
         if alone.any():
             yield 0, np.flatnonzero(alone)
 
@@ -108,7 +139,7 @@ class ConformalLayer:
 
     def to_config(self) -> dict[str, object]:
         """Plain values for config.json."""
-        return {"cells": list(self.cells), "signed": self.signed}
+        return {"cells": list(self.cells), "signed": self.signed, "sources": list(self.sources)}
 
     @classmethod
     def from_tensors(
@@ -128,7 +159,12 @@ class ConformalLayer:
             test_weights=np.asarray(tensors["test_weights"], dtype=np.float64),
             cells=tuple(str(cell) for cell in cells),
             signed=bool(config["signed"]),
+            sources=tuple(config.get("sources", ())),  # type: ignore[arg-type]
         )
+
+
+def _outermost(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    return np.minimum(a[0], b[0]), np.maximum(a[1], b[1])
 
 
 def conformal_layer(
@@ -153,7 +189,8 @@ def conformal_layer(
         Composition of each row. What is new to the head is then a composition and not one more row: room is kept for
         one more cluster of mean weight. Without it every row is a cluster.
     minimum : int
-        Cells with fewer rows, or too few clusters for the levels, get no quantiles of their own.
+        Cells with fewer rows, or too few clusters for the levels, get no quantiles of their own; those of sources
+        (:func:`source_groups`) need 100 rows and one of the levels.
 
     Returns
     -------
@@ -184,11 +221,16 @@ def conformal_layer(
 
     everyone = np.ones(z.size, dtype=np.bool_)
     reached = [float(level) for level in levels if reaches(everyone, level)]
-    kept = [
-        j
-        for j in range(len(given.names))
-        if given.matrix[:, j].sum() >= minimum and all(reaches(given.matrix[:, j], x) for x in reached)
-    ]
+    sources, others = [], []
+    for j, name in enumerate(given.names):
+        rows = given.matrix[:, j]
+        if name.startswith(SOURCE_CELL):
+            if rows.sum() >= MINIMUM_SOURCE and any(reaches(rows, x) for x in reached):
+                sources.append(j)
+        elif rows.sum() >= minimum and all(reaches(rows, x) for x in reached):
+            others.append(j)
+    sources = sources if len(sources) > 1 else []  # one alone promises nothing for others
+    kept = sources + others
     members = np.column_stack([everyone, given.matrix[:, kept]])
     order = np.lexsort((*members.T, w, z, k))  # equal data, equal bytes
     return ConformalLayer(
@@ -200,6 +242,7 @@ def conformal_layer(
         test_weights=np.array([room(column) for column in members.T]),
         cells=tuple(given.names[j] for j in kept),
         signed=signed,
+        sources=tuple(given.names[j].removeprefix(SOURCE_CELL) for j in sources),
     )
 
 
@@ -256,13 +299,25 @@ def conformal_groups(
     chemistry: NDArray[np.str_],
     fractions: NDArray[np.float64],
     kinds: Sequence[str] = GROUP_KINDS,
+    sources: Membership | None = None,
 ) -> Membership:
-    """Cells of each row by chemistry class and element (``Z8``): what a new structure tells of itself."""
+    """Cells of each row by source, and by chemistry class and element (``Z8``): what it tells of itself."""
     parts = {
         "chemistry": membership(chemistry),
         "element": fraction_membership(fractions, [f"Z{z}" for z in range(1, fractions.shape[1] + 1)]),
     }
-    chosen = [parts[kind] for kind in kinds]
+    chosen = [*([] if sources is None else [sources]), *(parts[kind] for kind in kinds)]
     names = tuple(name for part in chosen for name in part.names)
     nothing = np.zeros((len(fractions), 0), dtype=np.bool_)
     return Membership(names, np.concatenate([nothing, *(part.matrix for part in chosen)], axis=1))
+
+
+def source_groups(sources: Sequence[object], known: Sequence[str]) -> Membership:
+    """Cells of each row by source: that of its own, or those of all where it is from none of the ``known``."""
+    at = {name: j for j, name in enumerate(known)}
+    matrix = np.ones((len(sources), len(known)), dtype=np.bool_)
+    for i, source in enumerate(sources):
+        if source in at:
+            matrix[i] = False
+            matrix[i, at[source]] = True
+    return Membership(tuple(SOURCE_CELL + name for name in known), matrix)

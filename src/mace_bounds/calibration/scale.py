@@ -57,6 +57,7 @@ class ScaleModel:
     # weighted interval score (68, 90, 95 %) on unseen groups of each kind that was tried, eV/atom; empty if
     # none were compared
     scores: dict[str, float] = field(default_factory=dict)
+    temper: float = 1.0  # γ: sizes are taken to this power, which shrinks them towards one size for all
 
     def __repr__(self) -> str:
         return f"ScaleModel({self.kind}, {1e3 * self.bounds[0]:.3g} to {1e3 * self.bounds[1]:.3g} meV/atom)"
@@ -64,7 +65,7 @@ class ScaleModel:
     def sigma(self, inputs: ScaleInputs) -> NDArray[np.float64]:
         """Return σ of each row, shape (n,), eV/atom; finite and positive for every valid input."""
         self._check(inputs)
-        size = size_of(self.kind, self.parameters, inputs)
+        size = size_of(self.kind, self.parameters, inputs) ** self.temper
         clipped: NDArray[np.float64] = np.clip(float(self.factor) * size, self.bounds[0], self.bounds[1])
         return clipped
 
@@ -75,9 +76,18 @@ class ScaleModel:
         """
         self._check(inputs)
         shared = np.full(len(inputs), np.log(max(float(self.factor), 1e-300)))
-        terms = {"shared": shared, **KINDS[self.kind].terms(self.parameters, inputs)}
+        own = KINDS[self.kind].terms(self.parameters, inputs)
+        terms = {"shared": shared, **{name: self.temper * term for name, term in own.items()}}
         free = sum(terms.values(), np.zeros(len(inputs)))
         return {**terms, "limits of the scale": np.log(self.sigma(inputs)) - free}
+
+    def tempered(
+        self, temper: float, inputs: ScaleInputs, residual: ArrayLike, weights: ArrayLike | None = None
+    ) -> ScaleModel:
+        """The same with log σ shrunk towards a constant by ``temper``, normalised on its training rows again."""
+        size, w = np.abs(np.asarray(residual, dtype=np.float64)), np.ones(len(inputs))
+        w = w if weights is None else np.asarray(weights, dtype=np.float64)
+        return _normalised(replace(self, temper=temper), inputs, size, w)
 
     def unseen(self, inputs: ScaleInputs) -> NDArray[np.bool_]:
         """Return which rows hold an element that no training row had, shape (n,): flag these."""
@@ -103,7 +113,7 @@ class ScaleModel:
 
     def to_config(self) -> dict[str, object]:
         """Plain values for config.json."""
-        return {"kind": self.kind, "scores": dict(self.scores)}
+        return {"kind": self.kind, "scores": dict(self.scores), "temper": self.temper}
 
     @classmethod
     def from_tensors(
@@ -126,6 +136,7 @@ class ScaleModel:
             factor=arrays["factor"],
             bounds=arrays["bounds"],
             scores={str(name): float(value) for name, value in scores.items()},
+            temper=float(str(config.get("temper", 1.0))),
         )
 
 
@@ -342,19 +353,21 @@ def _training(
 
 def _model(kind: str, arrays: dict[str, _FloatArray], rows: TrainingRows) -> ScaleModel:
     """Normalise a fitted size and set floor and ceiling."""
-    w = rows.w
-    size = size_of(kind, arrays, rows.inputs)
+    one = np.ones(())
+    model = ScaleModel(kind, arrays, rows.inputs.elements, one, np.array([one, one]))
+    return _normalised(model, rows.inputs, rows.size, rows.w)
+
+
+def _normalised(
+    model: ScaleModel, inputs: ScaleInputs, residual_size: _FloatArray, w: _FloatArray
+) -> ScaleModel:
+    size = size_of(model.kind, model.parameters, inputs) ** model.temper
     size = np.maximum(size, FLOOR_SHARE * np.average(size, weights=w))
-    factor = weighted_quantile(rows.size / size, w, _ONE_SIGMA * w.sum())
-    factor = factor if factor > 0 else float(np.sqrt(np.average((rows.size / size) ** 2, weights=w)))
+    factor = weighted_quantile(residual_size / size, w, _ONE_SIGMA * w.sum())
+    factor = factor if factor > 0 else float(np.sqrt(np.average((residual_size / size) ** 2, weights=w)))
     sigma = factor * size
-    return ScaleModel(
-        kind=kind,
-        parameters=arrays,
-        seen_elements=rows.inputs.elements,
-        factor=np.array(factor),
-        bounds=np.array([FLOOR_SHARE * np.average(sigma, weights=w), CEILING_SHARE * sigma.max()]),
-    )
+    bounds = np.array([FLOOR_SHARE * np.average(sigma, weights=w), CEILING_SHARE * sigma.max()])
+    return replace(model, factor=np.array(factor), bounds=bounds)
 
 
 def _checked(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mace_bounds._io import parsed_json
 from mace_bounds.calibration.kept_rows import ARRAYS, TEXTS, UNKNOWN
+from mace_bounds.calibration.layer import SOURCE_CELL
 from mace_bounds.calibration.scale_kinds import KINDS, Shapes
 from mace_bounds.errors import HeadError
 from mace_bounds.head import SMALLEST, read_tensor, tensors_under
@@ -97,6 +98,7 @@ class _Centre:
 class _Scale:
     kind: str
     scores: dict[str, float]
+    temper: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class _Fold:
 class _Layer:
     cells: list[str]
     signed: bool
+    sources: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,23 @@ class _Settings:
 
 
 @dataclass(frozen=True)
+class _LeftOut:
+    source: str
+    n: int
+    coverage: dict[str, float]
+    median_width_mev_per_atom: float
+    interval_score_mev_per_atom: float
+    constant_score_mev_per_atom: float
+
+
+@dataclass(frozen=True)
+class _Study:
+    guarantee: str = ""
+    left_out: list[_LeftOut] = field(default_factory=list)
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class HeadProvenance:
     """Of what a head's maker has put down, the part that is read again; see :class:`HeadConfig`."""
 
@@ -147,6 +167,7 @@ class HeadProvenance:
     includes_training: bool = False
     training_compositions_known: bool = True
     test_rows_in_training: int = 0
+    sources_left_out: _Study = field(default_factory=_Study)
 
 
 @dataclass(frozen=True)
@@ -196,6 +217,8 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]], config: HeadConfig) -> No
                 f"the head's scale is of the kind {part.scale.kind!r}, which this version does not know; fit the head "
                 "again."
             )
+        if not 0 < part.scale.temper <= 1:
+            raise HeadError("the head's scale is tempered by no power from 0 to 1; fit or download it again.")
         bound = dict(n)
         _check(tensors, f"{prefix}scale", {**_SCALE, **KINDS[part.scale.kind].arrays}, bound)
         low, high = tensors[f"{prefix}scale.bounds"]
@@ -243,8 +266,11 @@ def _check_layer(tensors: Mapping[str, NDArray[Any]], config: HeadConfig) -> Non
     lengths = {"cells": len(config.layer.cells)}
     _check(tensors, "layer", _LAYER, lengths)
     folds, weights, members = (tensors[f"layer.{name}"] for name in ("folds", "weights", "members"))
+    sources = config.layer.sources
     good = (
         lengths["scores"] > 0
+        and len(sources) != 1
+        and config.layer.cells[: len(sources)] == [SOURCE_CELL + name for name in sources]
         and folds.min() >= 0
         and folds.max() < max(len(config.folds), 1)
         and weights.min() >= 0

@@ -129,6 +129,9 @@ def _summary(fitted: CalibratedHead, head: Path, store: Path) -> dict[str, objec
         **{k: about[k] for k in ("settings", "versions", "rows", "left_out", "coverage", "metrics")},
         **{k: about[k] for k in ("coverage_over_splits", "includes_training", "test_rows_in_training")},
         "verdict": {**about["verdict"], "sentence": Verdict(**about["verdict"]).sentence},
+        "guarantee": fitted.guarantee,
+        "sources_left_out": about.get("sources_left_out", {}),
+        "flagged": about.get("flagged", []),
         "quantity": fitted.identity.quantity,
         "model": {"name": fitted.identity.model, "digest": fitted.identity.model_digest},
     }

@@ -69,16 +69,18 @@ def print_flags(flags: Iterable[Any]) -> None:
 
 
 def _measured_sentence(head: CalibratedHead, level: float) -> str:
-    from mace_bounds.fitting import TrainingExposure
+    """What a head promises, where that is more than what all say, and what was measured."""
+    from mace_bounds.fitting import TrainingExposure, promise
 
+    promised = f"{promise(head)} " if head.conformal.sources else ""
     for row in head.provenance.get("coverage", []):
         if abs(float(row["level"]) - level) < TOLERANCE:
             exposure = TrainingExposure.of_head(head.provenance).clause()
             return (
-                f"Measured: {100 * row['coverage']:.1f} % of {row['n']:,} structures with compositions that the head "
-                f"has not used{exposure}."
+                f"{promised}Measured: {100 * row['coverage']:.1f} % of {row['n']:,} structures with compositions that "
+                f"the head has not used{exposure}."
             )
-    return ""
+    return promised
 
 
 def _print_card(row: dict[str, Any], level: float) -> None:
@@ -194,7 +196,7 @@ def _print_groups(coverage: pd.DataFrame, level: float) -> None:
 
 def print_fit(report: FitReport, head: Path) -> None:
     """Print a fitted head: its rows, its coverage over splits and by group, its centre and scale."""
-    from mace_bounds.fitting import UNSEEN, TrainingExposure
+    from mace_bounds.fitting import UNSEEN, TrainingExposure, promise
 
     about = report.head.provenance
     rows = ", ".join(f"{n:,} {name}" for name, n in report.splits.items() if n)
@@ -219,10 +221,24 @@ def print_fit(report: FitReport, head: Path) -> None:
         show(view)
     levels = list(report.head.levels)
     _print_groups(report.coverage, SHOWN_LEVEL if SHOWN_LEVEL in levels else levels[-1])
+    _print_left_out(about)
     _print_verdict(about["verdict"])
+    say((promise(report.head), "bold"), wrap=True)
     centre = report.head.centre.describe()
     say((f"Centred on {centre}; scale {report.head.scale.kind}.", "dim"), wrap=True)
     say((f"Use it: mace-bounds score FILE --head {head}", "dim"))
+
+
+def _print_left_out(about: dict[str, Any]) -> None:
+    """Coverage on sources left out, where there are enough of them."""
+    from mace_bounds.fitting import LEFT_OUT_COLUMNS, left_out_lines
+
+    if lines := left_out_lines(about):
+        numbers = set(LEFT_OUT_COLUMNS) - {LEFT_OUT_COLUMNS[0], LEFT_OUT_COLUMNS[2]}
+        view = Sheet(*LEFT_OUT_COLUMNS, numbers=numbers, title="On sources left out")
+        for line in lines:
+            view.add(*line)
+        show(view)
 
 
 def _print_verdict(values: dict[str, Any]) -> None:

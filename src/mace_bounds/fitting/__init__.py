@@ -38,6 +38,7 @@ from mace_bounds.fitting.predictions import (
     read_predictions,
     with_predictions,
 )
+from mace_bounds.fitting.promise import LEFT_OUT_COLUMNS, left_out_lines, left_out_sentence, promise
 from mace_bounds.fitting.recalibration import (
     CalibrateReport,
     Gain,
@@ -58,6 +59,7 @@ __all__ = [
     "CURVE_LEVELS",
     "FULL",
     "GROUPINGS",
+    "LEFT_OUT_COLUMNS",
     "MIN_ROWS_PER_GROUP",
     "NEW_TO_HEAD",
     "SEEN_IN_TEXT",
@@ -88,8 +90,11 @@ __all__ = [
     "groupings",
     "inputs_sha256",
     "labelled",
+    "left_out_lines",
+    "left_out_sentence",
     "metrics",
     "overall",
+    "promise",
     "read_predictions",
     "sentence",
     "violation_table",

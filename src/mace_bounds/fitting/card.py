@@ -8,6 +8,14 @@ from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.features import label_sentences
 from mace_bounds.fitting.exposure import TrainingExposure
 from mace_bounds.fitting.measured import GROUPINGS
+from mace_bounds.fitting.promise import (
+    FLAGGED_COLUMNS,
+    LEFT_OUT_COLUMNS,
+    flagged_lines,
+    left_out_lines,
+    left_out_sentence,
+    promise,
+)
 from mace_bounds.fitting.verdict import Verdict
 from mace_bounds.flags import FLAGS
 from mace_bounds.levels import TOLERANCE, percent
@@ -52,8 +60,10 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
         _overall_table(about["coverage"]),
         *_over_splits(about["coverage_over_splits"]),
         *_verdict(about.get("verdict")),
+        *_left_out(about),
         f"### By group, at the level {percent(reference)} %",
         _group_table(coverage, reference),
+        *_flagged(about, reference),
         *_section("Compared with other ways to get error bars", about.get("comparison", "")),
         *_section("How these numbers were developed", about["development"]),
     ]
@@ -188,7 +198,8 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
                 "Split by": f"{settings['split_by']}, seed {settings['seed']}",
                 "Posterior": f"{settings['posterior']}, {settings['clip_percent']:g} % clipped on each side",
                 "Centre": head.centre.describe(),
-                "Scale": head.scale.kind,
+                "Promise": markdown_text(promise(head)),
+                "Scale": _scale(head),
                 "Conformal": _conformal(settings, len(head.folds)),
                 "Novelty": _novelty(head),
                 "Data fingerprint": f"`{about['data_sha256']}`",
@@ -266,6 +277,28 @@ def _novelty(head: CalibratedHead) -> str:
         f"{graded} graded; {100 * rates['measured']['any_grade']:.1f} % of {rates['n_measured']:,} structures of new "
         "compositions flagged `extrapolates`"
     )
+
+
+def _scale(head: CalibratedHead) -> str:
+    temper = head.scale.temper
+    return head.scale.kind + (f", to the power {temper:g}" if temper < 1 else "")
+
+
+def _left_out(about: dict[str, Any]) -> list[str]:
+    """Coverage and scores on sources that no label came from."""
+    lines = left_out_lines(about)
+    title = "### On sources left out"
+    return [title, left_out_sentence(about), _table(LEFT_OUT_COLUMNS, lines)] if lines else []
+
+
+def _flagged(about: dict[str, Any], level: float) -> list[str]:
+    """Whether the flags of novelty tell where bounds fail."""
+    rows = about.get("flagged", [])
+    if not rows:
+        return []
+    title = f"### Rows flagged as novel, at the level {percent(level)} %"
+    text = "Flags `extrapolates`, `unseen_element` or `unseen_pair` on the test rows of all splits."
+    return [title, text, _table(FLAGGED_COLUMNS, flagged_lines(rows))]
 
 
 def _overall_table(rows: list[dict[str, float]]) -> str:

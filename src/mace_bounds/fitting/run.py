@@ -17,7 +17,8 @@ from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, checked_labels, label_summary, training_keys
 from mace_bounds.fitting.card import head_card
 from mace_bounds.fitting.measured import coverage, labelled, metrics, overall
-from mace_bounds.fitting.verdict import SplitScores, Verdict, split_scores
+from mace_bounds.fitting.promise import flagged_coverage
+from mace_bounds.fitting.verdict import LEVEL, SplitScores, Verdict, split_scores
 from mace_bounds.head import check_head_target, is_head_folder
 from mace_bounds.versions import versions
 
@@ -181,12 +182,14 @@ def fit(
     about = {**about_data(rows), **asdict(CardNotes()), _INPUTS: inputs}
     runs: list[list[dict[str, float]]] = []
     scores: list[SplitScores] = []
+    tests: list[Measured] = []
     first: tuple[FitResult, pd.DataFrame, Measured] | None = None
     for k in range(repeats):
         seeded = replace(config, seed=config.seed + k)
         result = fit_head(rows, manifest, seeded, training_keys=left_out, provenance=about)
         result = replace(result, head=replace(result.head, training_compositions=seen))
         test = _test_rows(result, seen)
+        tests.append(test)
         measured = coverage(test)
         runs.append(overall(measured, TEST))
         others = result.rows.take(result.splits != TEST)
@@ -206,6 +209,7 @@ def fit(
         "coverage_over_splits": repeated.to_dict("records"),
         "metrics": metrics(test),
         "verdict": verdict.to_dict(),
+        "flagged": flagged_coverage(tests, LEVEL if LEVEL in result.head.levels else result.head.levels[-1]),
         "includes_training": include_training and seen is not None,
         "test_rows_in_training": test.n_in_training,
         "training_compositions_known": seen is not None,

@@ -1,0 +1,140 @@
+"""What a head promises, in words, and how it did on sources left out and on flagged rows, as lines of tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mace_bounds.calibration import EVERY_SOURCE
+from mace_bounds.flags import flag_names
+from mace_bounds.levels import percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mace_bounds.calibration import CalibratedHead
+    from mace_bounds.fitting.measured import Measured
+
+NOVEL = ("extrapolates", "unseen_element", "unseen_pair")
+"""Flags that call a structure unlike the head's data."""
+LEFT_OUT_COLUMNS = (
+    "source left out",
+    "n",
+    "covered",
+    "median width (meV/atom)",
+    "interval score, of one constant width",
+)
+FLAGGED_COLUMNS = ("source", "flagged", "covered of these", "others", "covered of these")
+
+
+def promise(head: CalibratedHead) -> str:
+    """Say what a head promises, in one or two sentences."""
+    if head.guarantee == EVERY_SOURCE:
+        names = ", ".join(head.conformal.sources)
+        return (
+            f"Promised for every source: a structure whose source is named as one of the head's ({names}) gets the "
+            "bounds that hold there, any other the widest that one of them asks for."
+        )
+    why = str(_study(head.provenance).get("why") or "")
+    return (
+        f"Promised for the sources taken together, in the shares of the labels{f' ({why})' if why else ''}."
+    )
+
+
+def left_out_lines(about: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Lines under :data:`LEFT_OUT_COLUMNS`, from a head's provenance; none where no source was left out."""
+    rows: list[dict[str, Any]] = list(_study(about).get("left_out", ()))
+    lines: list[tuple[str, ...]] = []
+    for row in rows:
+        covered = ", ".join(
+            f"{100 * share:.1f} % at {percent(float(x))} %" for x, share in row["coverage"].items()
+        )
+        ratio = row["interval_score_mev_per_atom"] / max(row["constant_score_mev_per_atom"], 1e-9)
+        width = f"{row['median_width_mev_per_atom']:.0f}"
+        lines.append((str(row["source"]), f"{row['n']:,}", covered, width, f"{ratio:.2f}"))
+    if rows:
+        mean, flat = (
+            float(np.mean([row[f"{name}_score_mev_per_atom"] for row in rows]))
+            for name in ("interval", "constant")
+        )
+        n = sum(int(row["n"]) for row in rows)
+        lines.append(("mean over sources", f"{n:,}", "", "", f"{mean / max(flat, 1e-9):.2f}"))
+    return lines
+
+
+def left_out_sentence(about: dict[str, Any]) -> str:
+    """Say how the lines of :func:`left_out_lines` were measured."""
+    study = _study(about)
+    how = (
+        "kind and power of the scale chosen"
+        if study.get("guarantee") == EVERY_SOURCE
+        else "kind of the scale chosen"
+    )
+    return (
+        f"Fitted and calibrated without the source, {how} without it too; compositions that the other sources have "
+        "are set aside. This, and not the coverage on compositions left out, is what to expect for structures from "
+        "elsewhere."
+    )
+
+
+def flagged_coverage(tests: Sequence[Measured], level: float) -> list[dict[str, Any]]:
+    """Coverage of rows called novel, and of the others, by source.
+
+    Parameters
+    ----------
+    tests : sequence of Measured
+        Rows that heads have not seen, of one or several splits.
+    level : float
+
+    Returns
+    -------
+    list of dict
+        ``source, n_flagged, flagged_coverage, n_others, others_coverage``, the last line for all sources; a coverage of
+        no rows is None.
+    """
+    sources, novel, covered = [], [], []
+    for rows in tests:
+        low, high = rows.bounds_at(level)
+        sources += rows.table["source"].fillna("").tolist()
+        novel += [any(flag in NOVEL for flag in flag_names(text)) for text in rows.table["flags"]]
+        covered += ((low <= rows.error) & (rows.error <= high)).tolist()
+    source, flagged, inside = (
+        np.array(sources, dtype=str),
+        np.array(novel, dtype=bool),
+        np.array(covered, dtype=bool),
+    )
+    out = []
+    for name in [*np.unique(source), "all"]:
+        of_it = np.ones(len(source), dtype=bool) if name == "all" else source == name
+        parts = {"flagged": of_it & flagged, "others": of_it & ~flagged}
+        line: dict[str, Any] = {"source": str(name)}
+        for part, mask in parts.items():
+            line[f"n_{part}"] = int(mask.sum())
+            line[f"{part}_coverage"] = round(float(inside[mask].mean()), 4) if mask.any() else None
+        out.append(line)
+    return out
+
+
+def flagged_lines(rows: Iterable[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Lines under :data:`FLAGGED_COLUMNS`."""
+    return [
+        (
+            row["source"],
+            *(
+                text
+                for part in ("flagged", "others")
+                for text in (f"{row[f'n_{part}']:,}", _share(row[f"{part}_coverage"]))
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def _study(about: dict[str, Any]) -> dict[str, Any]:
+    study = about.get("sources_left_out")
+    return study if isinstance(study, dict) else {}
