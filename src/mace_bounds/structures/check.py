@@ -10,7 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.data import chemical_symbols
+from ase.data import chemical_symbols, covalent_radii
 
 from mace_bounds.errors import StructureError
 
@@ -27,7 +27,6 @@ MAX_POSITION_ANGSTROM = 1e5
 MIN_VOLUME_CUBIC_ANGSTROM = 0.1
 NEIGHBOUR_RADIUS_ANGSTROM = 6.0
 MAX_NEIGHBOURS = 2_000
-_LARGEST_BOND_ANGSTROM = 2.6  # half the sum of the two largest covalent radii: what close atoms are judged by
 _MIN_FLATNESS = 1e-6  # volume over the product of the lengths; flatter cells lose all digits
 _PAIRS_PER_CHUNK = 500_000
 _MANY_ATOMS = 2_000  # from here on the comparison of all pairs takes longer than a grid
@@ -52,7 +51,8 @@ def check(crystal: Crystal, *, elements: AbstractSet[int] | None = None, max_ato
     Returns
     -------
     float
-        The shortest distance between two atoms, periodic images included, Å.
+        The shortest distance between two atoms, periodic images included, Å; one that is larger than the largest
+        covalent radius, beyond which no atoms are close, may come out too large.
 
     Raises
     ------
@@ -72,7 +72,8 @@ def check(crystal: Crystal, *, elements: AbstractSet[int] | None = None, max_ato
     _check_numbers(crystal)
     cell = reduced_cell(crystal.cell)
     _check_density(crystal)
-    return _shortest_distance(crystal.positions, cell)
+    reach = max(MIN_DISTANCE_ANGSTROM, float(covalent_radii[crystal.numbers].max()))
+    return _shortest_distance(crystal.positions, cell, reach)
 
 
 def too_many_atoms(n_atoms: int, max_atoms: int) -> str:
@@ -162,8 +163,11 @@ def _check_density(crystal: Crystal) -> None:
         )
 
 
-def _shortest_distance(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> float:
-    """The shortest distance; refuses pairs closer than the limit. In a reduced cell only the next images matter."""
+def _shortest_distance(positions: NDArray[np.float64], cell: NDArray[np.float64], reach: float) -> float:
+    """The shortest distance, exact up to ``reach``; refuses pairs closer than the limit.
+
+    In a reduced cell only the next images matter.
+    """
     own = math.sqrt(cell[0] @ cell[0])  # the first vector of a reduced cell is the shortest of the lattice
     if own < MIN_DISTANCE_ANGSTROM:
         raise StructureError(
@@ -174,11 +178,11 @@ def _shortest_distance(positions: NDArray[np.float64], cell: NDArray[np.float64]
     if n < 2:
         return own
     if n > _MANY_ATOMS:
-        return _refuse_overlap(min(own, _shortest_by_grid(positions, cell)))
+        return _refuse_overlap(min(own, _shortest_by_grid(positions, cell, reach)))
     inverse = np.linalg.inv(cell)
     thinnest = 1.0 / math.sqrt((inverse * inverse).sum(axis=0).max())  # smallest distance of lattice planes
     # in a cell thicker than twice the distance, a pair that is close is its own nearest wrapped image
-    steps = _NO_IMAGE if thinnest > 2.1 * _LARGEST_BOND_ANGSTROM else _NEXT_IMAGES @ cell
+    steps = _NO_IMAGE if thinnest > 2.1 * reach else _NEXT_IMAGES @ cell
     shortest = own
     rows = max(1, _PAIRS_PER_CHUNK // (n * len(steps)))
     for start in range(0, n - 1, rows):
@@ -202,11 +206,10 @@ def _refuse_overlap(distance: float) -> float:
     return distance
 
 
-def _shortest_by_grid(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> float:
-    """The shortest distance between atoms of a large cell, or the longest bond where none is shorter."""
+def _shortest_by_grid(positions: NDArray[np.float64], cell: NDArray[np.float64], radius: float) -> float:
+    """The shortest distance between atoms of a large cell, or the radius where none is shorter."""
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
-    radius = _LARGEST_BOND_ANGSTROM
     inside = positions - np.floor(positions @ np.linalg.inv(cell)) @ cell
     extent = float(np.prod(np.abs(cell).sum(axis=0) + 2 * radius))
     first, second, images, distances = find_points_in_spheres(

@@ -194,7 +194,7 @@ def hull_distance(info: Mapping[str, Any]) -> float | None:
 
 def to_energy(value: Any) -> float | None:
     """Return the value as a finite float, or None if it is no number."""
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return None
     try:
         energy = float(value)

@@ -48,7 +48,9 @@ def structure_flags(crystal: Crystal, shortest_angstrom: float = 0.0) -> tuple[s
     """
     radii = covalent_radii[crystal.numbers]
     spheres = 4.0 / 3.0 * np.pi * float((radii**3).sum())
-    loose = crystal.volume > _DENSE * spheres
+    # no point of space is farther from a lattice than half the root of the sum of its vectors' squares
+    farthest = 0.5 * float(np.linalg.norm(crystal.cell)) - float(radii.max())
+    loose = crystal.volume > _DENSE * spheres and farthest > EMPTY_DISTANCE_ANGSTROM
     tight = shortest_angstrom < 2.0 * CLOSE_SHARE * float(radii.max())
     alone = crystal.volume / len(radii) >= 100.0  # even a body-centred gas of less has neighbours within 6 Å
     if not (loose or tight or alone):
