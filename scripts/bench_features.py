@@ -6,9 +6,10 @@
 (c) mace's own forward on batches, energies only   (d) torch-sim's MaceModel on batches   (e) mace-bounds
 
 Every contestant runs in processes of its own that stay alive; between turns they wait. Rounds interleave them, so that
-noise on a shared machine hits all alike: in each round all have one turn, (c) to (e) over all crystals, the slow loops
-(a) and (b) over one share of them, another in each round, dealt so that the shares have as many edges. After the last
-round all have run the same n crystals, and their energies are compared. Rates and ratios are medians over rounds.
+noise on a shared machine hits all alike: in each round all have one turn, (c) to (e) over all crystals, as often as takes a
+second, the slow loops (a) and (b) over one share of them, another in each round, dealt so that the shares have as many
+edges. After the last round all have run the same n crystals, and their energies are compared. Rates and ratios are
+medians over rounds; those per second of processor time hold on a machine that does other things beside.
 Loading, reading and a warm-up before each turn are not timed; neighbour lists are. The peers choose on a few crystals
 what is best for them (one process on all cores or one on each; small or large batches) and run with glibc's allocator
 told to keep its memory. Ours runs one process on each core in a plain environment.
@@ -173,6 +174,8 @@ def last_line(result: dict[str, Any]) -> dict[str, float | None]:
     rounded = {
         "ratio_float64": double.get("times_a"),
         "ratio_float32": single.get("times_a"),
+        "ratio_float64_per_core_s": double.get("times_a_per_core_s"),
+        "ratio_float32_per_core_s": single.get("times_a_per_core_s"),
         "atoms_per_s_float32": single.get("atoms_per_s"),
         "peak_mb": result.get("peak_mb", single.get("peak_mb")),
     }

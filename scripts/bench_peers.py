@@ -4,8 +4,8 @@
     python scripts/bench_peers.py work CONTESTANT DTYPE CHECKPOINT CRYSTALS THREADS
     python scripts/bench_peers.py store CHECKPOINT CRYSTALS WORKERS   fill a feature store, for its peak memory
 
-``work`` reads one JSON object a line, ``{"indices": [...], "batch_atoms": 256, "split": false}``, runs these crystals
-and answers with one line. What is timed begins with crystals in memory (``ase.Atoms`` for the peers) and ends with an energy and
+``work`` reads one JSON object a line, ``{"indices": [...], "batch_atoms": 256, "split": false, "repeat": 1}``, runs these
+crystals and answers with one line. What is timed begins with crystals in memory (``ase.Atoms`` for the peers) and ends with an energy and
 invariant features for each; neighbour lists are part of it.
 """
 
@@ -206,7 +206,8 @@ def work(contestant: str, dtype: str, checkpoint: str, crystals: str, threads: s
             runner.split(chosen, clock)
             energies = []
         else:
-            energies = runner.run(chosen, command["batch_atoms"], clock)
+            for _ in range(command["repeat"]):
+                energies = runner.run(chosen, command["batch_atoms"], clock)
         answer = {
             "seconds": time.perf_counter() - start,
             "core_seconds": time.process_time() - used,

@@ -87,12 +87,12 @@ class Team:
             for _ in range(processes)
         ]
 
-    def run(self, indices: Sequence[int], batch_atoms: int, split: bool = False) -> Turn:
-        """One turn: all processes start at once, the last one to finish decides."""
+    def run(self, indices: Sequence[int], batch_atoms: int, split: bool = False, repeat: int = 1) -> Turn:
+        """One turn, the mean of several: all processes start at once, the last one to finish decides."""
         parts = deal(indices, self.sample.n_edges, self.processes)
         start = time.perf_counter()
         for worker, part in zip(self.workers, parts, strict=True):
-            command = {"indices": part, "batch_atoms": batch_atoms, "split": split}
+            command = {"indices": part, "batch_atoms": batch_atoms, "split": split, "repeat": repeat}
             try:
                 print(json.dumps(command), file=worker.stdin, flush=True)
             except BrokenPipeError as error:
@@ -103,8 +103,8 @@ class Team:
         return Turn(
             indices=[i for part in parts for i in part],
             energies_ev=[e for a in answers for e in a["energies_ev"]],
-            seconds=seconds,
-            core_seconds=sum(a["core_seconds"] for a in answers),
+            seconds=seconds / repeat,
+            core_seconds=sum(a["core_seconds"] for a in answers) / repeat,
             stages={s: sum(a["stages"].get(s, 0.0) for a in answers) for s in answers[0]["stages"]},
         )
 

@@ -182,9 +182,7 @@ def use_store(folder: Path, head: Any) -> None:
     store = FeatureStore(folder)
     rows = store.read(max_atoms=1000)
     store.digest()
-    head.check_fits(
-        store.manifest.model, store.manifest.model_digest, store.manifest.model_head, store.manifest.kind
-    )
+    head.check_store(store.manifest)
     detailed_table(rows, head, head.levels[0], None)
 
 

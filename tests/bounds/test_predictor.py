@@ -1,16 +1,23 @@
 """Bounds of a few structures: the same numbers however they are asked for."""
 
+import copy
 import json
+import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 
+from helpers.pair_backbone import PairBackbone
 from mace_bounds import BoundsPredictor, load_model, score
-from mace_bounds.backbones import find_weights
+from mace_bounds.backbones import find_weights, golden_of
+from mace_bounds.calibration import CalibratedHead, HeadIdentity
 from mace_bounds.columns import BOUNDS, names
 from mace_bounds.errors import HeadError, SourceError, StructureError
 from mace_bounds.flags import FLAGS
@@ -195,3 +202,85 @@ def test_a_known_name_is_never_a_file_of_that_name(tmp_path, monkeypatch):
     (tmp_path / "small").write_bytes(b"anything")
     assert not find_weights("small").here
     assert find_weights("./small").path == Path("small")
+
+
+@pytest.fixture(scope="module")
+def copies(tiny_model_folder, tmp_path_factory):
+    """The model as a checkpoint, as one in single precision, and as a folder in another place under another name."""
+    folder = tmp_path_factory.mktemp("copies")
+    module = load_model(tiny_model_folder, dtype="float64", device="cpu").module
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns when it packs e3nn's compiled parts
+        torch.save(module, folder / "saved.model")
+        torch.save(copy.deepcopy(module).float(), folder / "single.model")
+    shutil.copytree(tiny_model_folder, folder / "moved")
+    (folder / "elsewhere").mkdir()
+    shutil.copy(folder / "saved.model", folder / "elsewhere" / "renamed.pt")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["saved.model", "single.model", "moved", "elsewhere/renamed.pt"])
+def test_a_head_takes_every_copy_of_its_model(name, copies, tiny_fit, table, labelled_crystals, monkeypatch):
+    monkeypatch.chdir(copies)
+    got = BoundsPredictor(copies / name, tiny_fit.folder).predict(labelled_crystals[:5])
+    wanted = table.iloc[:5]
+    for column in ("energy_model_ev", "lower_mev_per_atom", "upper_mev_per_atom"):
+        np.testing.assert_allclose(got[column].to_numpy(float), wanted[column].to_numpy(float), rtol=1e-4)
+
+
+def changed(model, how):
+    module = copy.deepcopy(model.module)
+    how(module)
+    return load_model(module, dtype=model.dtype, device="cpu")
+
+
+def test_a_head_refuses_a_changed_model(predictor, tiny_fit):
+    weights = list(predictor.model.module.named_parameters())
+    for place in (0, len(weights) // 2, -1):
+
+        def one_weight(module, name=weights[place][0]):
+            dict(module.named_parameters())[name].data.view(-1)[0] += 1e-3
+
+        with pytest.raises(HeadError, match=r"belongs to tiny .* fitted for this model"):
+            BoundsPredictor(changed(predictor.model, one_weight), tiny_fit.folder)
+
+
+def test_a_head_refuses_a_model_of_the_same_tensors_that_is_built_in_another_way(predictor, tiny_fit):
+    def other_cutoff_function(module):
+        module.radial_embedding.cutoff_fn.p += 1
+
+    other = changed(predictor.model, other_cutoff_function)
+    assert other.digest == tiny_fit.head.identity.model_digest
+    with pytest.raises(HeadError, match=r"built in another way: of 45 built-in cells .* eV/atom") as caught:
+        BoundsPredictor(other, tiny_fit.folder)
+    assert "\n" not in str(caught.value)
+    old = replace(tiny_fit.head, identity=replace(tiny_fit.head.identity, golden=None))
+    assert BoundsPredictor(other, old).model is other  # a head of an earlier version has nothing to compare
+
+
+def test_a_head_takes_a_converted_model():
+    """Other names and shapes of tensors, the same network."""
+
+    class Original(PairBackbone):
+        layout = "weights, shift"
+
+    class Converted(PairBackbone):
+        layout, digest = "one matrix", "c" * 64
+
+    model = Original()
+    identity = HeadIdentity(
+        "pair", model.digest, "default", "readout", tuple(model.columns()), False, golden=golden_of(model)
+    )
+    head = SimpleNamespace(identity=identity, published=False)
+
+    def check(model):
+        told = (model.name, model.digest, model.head, "readout")
+        CalibratedHead.check_fits(head, *told, golden=golden_of(model))
+
+    check(Converted())
+    for other in (Converted(shift_ev=-0.499), Original(shift_ev=-0.499)):
+        with pytest.raises(HeadError, match=r"another network: .* energies differ by up to 0.001 eV/atom"):
+            check(other)
+    same_layout = type("SameLayout", (Original,), {"digest": "c" * 64})
+    with pytest.raises(HeadError, match="fitted for this model"):
+        check(same_layout())  # its tensors can be compared, and are others

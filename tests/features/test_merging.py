@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -264,3 +265,18 @@ def test_what_cannot_be_joined_is_refused(halves, labelled_crystals, tiny_model_
     with pytest.raises(StoreError, match="was interrupted"):
         join(tmp_path / "unfinished", [halves[0], part])
     assert {path.name for path in tmp_path.iterdir()} == {"double", "part"}
+
+
+def test_a_model_of_the_same_tensors_that_is_built_in_another_way_neither_goes_on_nor_joins(
+    halves, labelled_crystals, tiny_model_folder, tmp_path
+):
+    module = load_model(tiny_model_folder, device="cpu").module
+    module.radial_embedding.cutoff_fn.p += 1
+    other = replace(load_model(module, device="cpu"), name="tiny")
+    begun, settings = FeatureStore(halves[0]), ExtractSettings(shard_rows=16, symmetry=True, workers=1)
+    assert other.digest == begun.manifest.model_digest
+    with pytest.raises(StoreError, match=r"has the tensors of the one .* energies differ by up to"):
+        extract(read(labelled_crystals[:40]), begun.folder, other, settings)
+    store = extract(read(labelled_crystals[60:64]), tmp_path / "other", other, settings)
+    with pytest.raises(StoreError, match=r"has the tensors of the one .* energies differ by up to"):
+        join(tmp_path / "joined", [begun.folder, store.folder])

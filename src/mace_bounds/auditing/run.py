@@ -233,9 +233,7 @@ def _open_store(
         digest = None if manifest.energies_of else manifest.model_digest
         head = load_head(find_head(manifest.energies_of or model or manifest.model, head, digest))
     head.levels.index(config.level)
-    head.check_fits(
-        manifest.model, manifest.model_digest, manifest.model_head, manifest.kind, manifest.energies_of
-    )
+    head.check_store(manifest)
     return _Opened(store, None, head, joined_keys(keys, head.training_compositions), config.extract)
 
 

@@ -17,6 +17,7 @@ from mace_bounds.backbones.base import (
     WeightsFile,
     tensor_digest,
 )
+from mace_bounds.backbones.golden import Golden, golden_cells, golden_of
 from mace_bounds.backbones.mace import MaceFamily
 from mace_bounds.errors import ModelError
 from mace_bounds.structures import joined_keys, read_compositions
@@ -31,11 +32,14 @@ __all__ = [
     "Backbone",
     "FeatureBlock",
     "FeatureKind",
+    "Golden",
     "ModelInfo",
     "WeightsFile",
     "digest_of",
     "fetch_weights",
     "find_weights",
+    "golden_cells",
+    "golden_of",
     "list_models",
     "load_model",
     "tensor_digest",

@@ -47,7 +47,9 @@ class Backbone(Protocol):
 
     Worker processes get it by :mod:`pickle`. One whose process has to import much first may name modules in a tuple
     ``worker_imports``: the server that worker processes are forked from imports them once. One that was read from a
-    file which can run code has the hash of its bytes in ``file_sha256``, so that a head can ask for this file.
+    file which can run code has the hash of its bytes in ``file_sha256``, so that a head can ask for this file. One that
+    other programs convert to other tensors has a hash of their names and shapes in ``layout``: a head takes a model of
+    another layout that gives the same numbers (:mod:`mace_bounds.backbones.golden`).
     Gradients of features are no part of this: bounds of energies do not need them.
     """
 

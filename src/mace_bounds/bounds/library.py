@@ -52,6 +52,8 @@ class HeadCard:
         Why it cannot be used; empty where it can.
     published : bool
         Whether ``model`` is another one than that of the features.
+    golden : bool
+        Whether it keeps golden energies, by which a model is known beside its tensors.
     """
 
     name: str
@@ -67,6 +69,7 @@ class HeadCard:
     quantity: str = TOTAL_ENERGY
     reason: str = ""
     published: bool = False
+    golden: bool = False
 
     def is_of(self, model: str) -> bool:
         """Whether it bounds energies of the model of this name: computed by it, or published under its name."""
@@ -105,6 +108,7 @@ def read_card(folder: Path, *, shipped: bool = False) -> HeadCard:
         shipped=shipped,
         quantity=identity.quantity,
         published=bool(identity.features_of or provenance.published),
+        golden=identity.golden is not None,
     )
 
 

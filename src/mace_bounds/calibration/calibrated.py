@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mace_bounds.features import FeatureRows
+    from mace_bounds.backbones import Golden
+    from mace_bounds.features import FeatureRows, Manifest
     from mace_bounds.levels import Levels
 
 _COMPOSITIONS = ("fit_compositions", "calibration_compositions")
@@ -159,7 +160,13 @@ class CalibratedHead:
         return bool(self.identity.features_of or self.provenance.get("published"))
 
     def check_fits(
-        self, model: str, model_digest: str, model_head: str, kind: str, energies_of: str = ""
+        self,
+        model: str,
+        model_digest: str,
+        model_head: str,
+        kind: str,
+        energies_of: str = "",
+        golden: Golden | None = None,
     ) -> None:
         """Refuse features of another model or kind, and energies of another model (:class:`HeadError`).
 
@@ -169,6 +176,9 @@ class CalibratedHead:
             Of the features.
         energies_of : str
             The model whose energies are to be bounded, where it is another one.
+        golden : Golden, optional
+            What the model of the features gives for a few small cells. A model with the head's digest is refused where
+            it differs; one with another digest fits where it does not, and its tensors are laid out in another way.
         """
         own = self.identity
         if energies_of != (own.model if self.published else ""):
@@ -176,16 +186,32 @@ class CalibratedHead:
                 f"the head bounds energies of {own.model}, and these are of {energies_of or model}; use a head that "
                 "was fitted for these, or give the energies it is for (score --predictions)."
             )
-        if model_digest != own.model_digest or model_head != own.model_head:
+        difference, converted = "", False
+        if own.golden is not None and golden is not None:
+            difference = own.golden.difference(golden)
+            converted = "" != own.golden.layout != golden.layout != ""
+        same = model_digest == own.model_digest
+        if model_head != own.model_head or not (same or (converted and not difference)):
             raise HeadError(
                 f"the head belongs to {own.backbone} (head {own.model_head}, digest {own.model_digest[:12]}), and the "
-                f"features are of {model} (head {model_head}, digest {model_digest[:12]}); use a head that was fitted "
-                "for this model."
+                f"features are of {model} (head {model_head}, digest {model_digest[:12]})"
+                f"{f', another network: {difference}' if difference else ''}; use a head that was fitted for this "
+                "model."
+            )
+        if difference:
+            raise HeadError(
+                f"{model} has the tensors of {own.backbone}, to which the head belongs, but is built in another way: "
+                f"{difference}; use the model as it was when the head was made, or fit a head for this one."
             )
         if kind != own.kind:
             raise HeadError(
                 f"the head takes {own.kind} features, and these are {kind}; extract the features again."
             )
+
+    def check_store(self, manifest: Manifest) -> None:
+        """:meth:`check_fits` for a feature store."""
+        of = manifest
+        self.check_fits(of.model, of.model_digest, of.model_head, of.kind, of.energies_of, of.golden)
 
     def intervals(self, rows: FeatureRows) -> Intervals:
         """Predict rows that have features.
@@ -275,7 +301,7 @@ class CalibratedHead:
             tensors |= tensors_named(f"fold{i}", fold.to_tensors())
         tensors |= {name: getattr(self, name).view(np.int64) for name in _COMPOSITIONS}
         config = {
-            "identity": {**self.identity.__dict__, "columns": list(self.identity.columns)},
+            "identity": asdict(self.identity),
             "pops": self.pops.config.to_dict(),
             **FoldHead(self.pops, self.centre, self.scale).to_config(),
             "layer": self.conformal.to_config(),

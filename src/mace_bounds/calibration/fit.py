@@ -156,6 +156,7 @@ def fit_head(
         model_file_sha256=manifest.model_file_sha256,
         quantity=config.quantity,
         features_of=manifest.model if manifest.energies_of else "",
+        golden=manifest.golden,
     )
     head = CalibratedHead(
         identity=identity,

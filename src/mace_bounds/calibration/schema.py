@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds._io import parsed_json
+from mace_bounds.backbones import Golden
 from mace_bounds.calibration.kept_rows import ARRAYS, TEXTS, UNKNOWN
 from mace_bounds.calibration.layer import SOURCE_CELL
 from mace_bounds.calibration.scale_kinds import KINDS, Shapes
@@ -70,6 +71,8 @@ class HeadIdentity:
         What its labels are, and so what it bounds.
     features_of : str
         Name of the model that gives the features, where it is another than ``model``; else empty.
+    golden : Golden or None
+        What the model of the features gives for a few small cells; None in older heads.
     """
 
     model: str
@@ -81,6 +84,7 @@ class HeadIdentity:
     model_file_sha256: str = ""
     quantity: str = TOTAL_ENERGY
     features_of: str = ""
+    golden: Golden | None = None
 
     @property
     def backbone(self) -> str:

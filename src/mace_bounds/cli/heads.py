@@ -168,6 +168,10 @@ def heads(
         return
     if cards:
         console.show(heads_view(cards))
+        if without := [card.name for card in cards if not card.golden and not card.reason]:
+            console.note(
+                f"without golden energies, so that their models are told by tensors alone: {', '.join(without)}"
+            )
     else:
         console.say("No heads found.")
     console.note(f"your own heads are looked for in {heads_folder()} (or in $MACE_BOUNDS_HEADS)")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from mace_bounds._io import LOCK, atomic, locked
+from mace_bounds.backbones import golden_of
 from mace_bounds.errors import StoreError
 from mace_bounds.features.engines import Shard, open_engine, run_shards
 from mace_bounds.features.manifest import Manifest, check_free, complete, open_folder, read_manifest
@@ -276,4 +277,5 @@ def _manifest(model: Backbone, settings: ExtractSettings) -> Manifest:
         atoms=settings.atoms,
         symmetry=settings.symmetry,
         model_file_sha256=getattr(model, "file_sha256", ""),
+        golden=golden_of(model, settings.kind),
     )

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mace_bounds._io import parsed_json, visible, write_json
+from mace_bounds.backbones import Golden
 from mace_bounds.errors import StoreError
 from mace_bounds.structures import one_line
 
 FORMAT = "mace-bounds feature store 2"
 MANIFEST = "manifest.json"
-_OF_THE_FILE = ("model_file_sha256",)  # a model that was saved again is the same model
+_OF_THE_FILE = ("model_file_sha256", "golden")  # a model that was saved again is the same model
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Manifest:
         SHA-256 of the checkpoint that the model was loaded from; empty where it was none.
     energies_of : str
         Name of another model, whose energies are in ``energy_model_ev``; empty where they are the model's own.
+    golden : Golden or None
+        What the model gives for a few small cells; None in older stores, or where it fails on them.
     """
 
     model: str
@@ -68,6 +71,7 @@ class Manifest:
     ids_sha256: str = ""
     model_file_sha256: str = ""
     energies_of: str = ""
+    golden: Golden | None = None
 
     @property
     def complete(self) -> bool:
@@ -147,6 +151,16 @@ def check_settings(folder: Path, before: Manifest, now: Manifest) -> None:
         raise StoreError(
             f"from the settings that {folder} was begun with, {', '.join(different)} differ; use the same settings, "
             "or choose a new folder."
+        )
+    check_golden(folder, before, now)
+
+
+def check_golden(folder: Path, before: Manifest, now: Manifest) -> None:
+    """Raise :class:`StoreError` if two models of one digest, one of them that of ``folder``, give other numbers."""
+    if before.golden and now.golden and (difference := before.golden.difference(now.golden)):
+        raise StoreError(
+            f"the model has the tensors of the one that {folder} was made with, but is another: {difference}; use that "
+            "model, or choose a new folder."
         )
 
 

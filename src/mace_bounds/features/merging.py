@@ -16,6 +16,7 @@ from mace_bounds.features.extraction import PLAN, PlannedShard, read_n_parts, re
 from mace_bounds.features.manifest import (
     Manifest,
     check_free,
+    check_golden,
     check_settings,
     complete,
     is_store,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 NAMED = 5  # ids that a message names
-_OF_EACH = ("shard_rows", "symmetry", "versions", "model_file_sha256")  # may differ between stores
+_OF_EACH = ("shard_rows", "symmetry", "versions", "model_file_sha256", "golden")  # may differ between stores
 
 
 def merge(folder: str | Path, parts: Sequence[str | Path] = ()) -> FeatureStore:
@@ -245,6 +246,7 @@ def _check_joins(store: FeatureStore, first: FeatureStore) -> None:
             f"{', '.join(different)} of {store.folder} differ from {first.folder}, and one store is of one model and "
             "one kind of features; make one of them anew."
         )
+    check_golden(first.folder, first.manifest, store.manifest)
 
 
 def _settings(manifest: Manifest) -> dict[str, object]:

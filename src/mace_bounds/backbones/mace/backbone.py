@@ -104,6 +104,11 @@ class MaceBackbone:
     worker_imports: ClassVar[tuple[str, ...]] = ("mace_bounds.backbones.mace.preload",)
 
     @property
+    def layout(self) -> str:
+        """Hash of the names and shapes of its parameters; digests of other layouts say nothing of the network."""
+        return identity.module_layout(self.module)
+
+    @property
     def theta0_ev(self) -> NDArray[np.float64]:
         """The frozen readout's weights on [Σ readout features, n_atoms], eV, shape (n_features + 1,)."""
         return np.asarray(self.split.theta0.numpy(), dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -39,6 +40,12 @@ def module_digest(module: Any) -> str:
         "cutoff_a": module.r_max.reshape(()),
     }
     return tensor_digest(tensors, lambda name: tensors[name].detach().to("cpu", torch.float32).numpy())
+
+
+def module_layout(module: Any) -> str:
+    """SHA-256 of the names and shapes of the parameters, hex."""
+    text = "".join(f"{name}\0{tuple(tensor.shape)}\0" for name, tensor in sorted(module.named_parameters()))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_of(model: str | Path) -> str | None:
