@@ -17,7 +17,7 @@ from mace_bounds.backbones.base import (
     WeightsFile,
     tensor_digest,
 )
-from mace_bounds.backbones.golden import Golden, golden_cells, golden_of
+from mace_bounds.backbones.golden import FEW, Golden, golden_cells, golden_of
 from mace_bounds.backbones.mace import MaceFamily
 from mace_bounds.errors import ModelError
 from mace_bounds.structures import joined_keys, read_compositions
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MODEL",
+    "FEW",
     "Backbone",
     "FeatureBlock",
     "FeatureKind",

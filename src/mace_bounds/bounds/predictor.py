@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from mace_bounds.backbones import DEFAULT_MODEL, Backbone, digest_of, golden_of
+from mace_bounds.backbones import DEFAULT_MODEL, FEW, Backbone, digest_of, golden_of
 from mace_bounds.bounds.energies import GivenEnergies, published_note, with_energies
 from mace_bounds.bounds.explanation import N_NEIGHBOURS, Bounds, Explanation, explain_row
 from mace_bounds.bounds.library import check_file, find_head, load_head, named_by_the_head
@@ -117,7 +117,10 @@ class BoundsPredictor:
         own = None if self.head.published else self.model.training_compositions
         self.training_keys = joined_keys(own, self.head.training_compositions, given)
         energies_of = identity.model if self.head.published else ""
-        golden = None if identity.golden is None else golden_of(self.model, self.kind)
+        golden = None
+        if identity.golden is not None:
+            n_cells = FEW if self.model.digest == identity.model_digest else None
+            golden = golden_of(self.model, self.kind, n_cells)
         self.head.check_fits(
             self.model.name, self.model.digest, self.model.head, identity.kind, energies_of, golden
         )
