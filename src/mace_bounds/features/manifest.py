@@ -16,7 +16,8 @@ from mace_bounds.structures import one_line
 
 FORMAT = "mace-bounds feature store 2"
 MANIFEST = "manifest.json"
-_OF_THE_FILE = ("model_file_sha256", "golden")  # a model that was saved again is the same model
+OF_THE_FILE = ("model_file_sha256", "theta0_ev", "golden")
+"""What may differ a little between copies of one model: a float32 one has rounded the weights."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def check_free(folder: Path) -> None:
 def check_settings(folder: Path, before: Manifest, now: Manifest) -> None:
     """Raise :class:`StoreError` if the settings of the store in ``folder`` are not those of ``now``."""
     there, here = before.settings(), now.settings()
-    different = sorted(key for key in here if there.get(key) != here[key] and key not in _OF_THE_FILE)
+    different = sorted(key for key in here if there.get(key) != here[key] and key not in OF_THE_FILE)
     if different:
         raise StoreError(
             f"from the settings that {folder} was begun with, {', '.join(different)} differ; use the same settings, "

@@ -14,6 +14,7 @@ from mace_bounds._io import atomic, atomic_folder, locked
 from mace_bounds.errors import StoreError
 from mace_bounds.features.extraction import PLAN, PlannedShard, read_n_parts, read_plan, same_plan
 from mace_bounds.features.manifest import (
+    OF_THE_FILE,
     Manifest,
     check_free,
     check_golden,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 NAMED = 5  # ids that a message names
-_OF_EACH = ("shard_rows", "symmetry", "versions", "model_file_sha256", "golden")  # may differ between stores
+_OF_EACH = ("shard_rows", "symmetry", "versions", *OF_THE_FILE)  # may differ between stores
 
 
 def merge(folder: str | Path, parts: Sequence[str | Path] = ()) -> FeatureStore:
