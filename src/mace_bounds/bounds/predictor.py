@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from mace_bounds.backbones import DEFAULT_MODEL, FEW, Backbone, digest_of, golden_of
+from mace_bounds.backbones import DEFAULT_MODEL, Backbone, digest_of
 from mace_bounds.bounds.energies import GivenEnergies, published_note, with_energies
 from mace_bounds.bounds.explanation import N_NEIGHBOURS, Bounds, Explanation, explain_row
 from mace_bounds.bounds.library import check_file, find_head, load_head, named_by_the_head
@@ -116,14 +116,7 @@ class BoundsPredictor:
         # what the model of the features was trained on says nothing of another model's errors
         own = None if self.head.published else self.model.training_compositions
         self.training_keys = joined_keys(own, self.head.training_compositions, given)
-        energies_of = identity.model if self.head.published else ""
-        golden = None
-        if identity.golden is not None:
-            n_cells = FEW if self.model.digest == identity.model_digest else None
-            golden = golden_of(self.model, self.kind, n_cells)
-        self.head.check_fits(
-            self.model.name, self.model.digest, self.model.head, identity.kind, energies_of, golden
-        )
+        self.head.check_model(self.model)
 
     def _gives_the_features(self, model: str | Path | Backbone | None) -> bool:
         """Whether a model is the one whose features a head of published energies takes; None is."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mace_bounds.backbones import FEW, golden_of
 from mace_bounds.calibration.centre import Centre
 from mace_bounds.calibration.inputs import DesignRows, head_inputs, scale_inputs
 from mace_bounds.calibration.kept_rows import KeptRows
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mace_bounds.backbones import Golden
+    from mace_bounds.backbones import Backbone, FeatureKind, Golden
     from mace_bounds.features import FeatureRows, Manifest
     from mace_bounds.levels import Levels
 
@@ -207,6 +208,15 @@ class CalibratedHead:
             raise HeadError(
                 f"the head takes {own.kind} features, and these are {kind}; extract the features again."
             )
+
+    def check_model(self, model: Backbone) -> None:
+        """:meth:`check_fits` for a model that gives features of the head's kind."""
+        own, golden = self.identity, None
+        if own.golden is not None:
+            kind: FeatureKind = "descriptors" if own.kind == "descriptors" else "readout"
+            golden = golden_of(model, kind, FEW if model.digest == own.model_digest else None)
+        energies_of = own.model if self.published else ""
+        self.check_fits(model.name, model.digest, model.head, own.kind, energies_of, golden)
 
     def check_store(self, manifest: Manifest) -> None:
         """:meth:`check_fits` for a feature store."""
