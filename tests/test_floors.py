@@ -14,6 +14,7 @@ FLOORS = (
     {"backbones"},
     {"features", "materials_project", "examples"},
     {"calibration", "plots"},
+    {"decisions"},
     {"bounds"},
     {"fitting"},
     {"auditing"},

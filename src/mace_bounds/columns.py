@@ -182,7 +182,45 @@ FINDINGS = (
 )
 """Columns of the tables that an audit makes from its bounds table: coverage, curve, atlas, violations, suspects."""
 
-_KNOWN = {column.name: column for column in (*BOUNDS, *MEASURED, *FINDINGS)}
+DIFFERENCES = (
+    _text("id_a", "First structure: the interval is of E_a - E_b."),
+    _text("id_b", "Second structure; empty for formation energies and reactions."),
+    _text("reaction", "The balanced reaction; energies are those of the right side less the left one."),
+    _text("kind", "`polymorph`, `reaction`, or `single`: one structure against references without error."),
+    _number(
+        "model_mev_per_atom", "meV/atom", "The difference by the model; of reactions per atom of one side."
+    ),
+    _number("value_mev_per_atom", "meV/atom", "Best guess of the DFT difference."),
+    _number(
+        "probability_lower",
+        "",
+        "Probability that the DFT difference is below zero: the first, or right, is lower.",
+    ),
+    _number("independent_lower_mev_per_atom", "meV/atom", "Lower bound if errors had nothing in common."),
+    _number("independent_upper_mev_per_atom", "meV/atom", "Upper bound if errors had nothing in common."),
+    _number("dft_mev_per_atom", "meV/atom", "The difference of the labels, where all have one."),
+)
+"""Columns of a table of differences beside those of :data:`BOUNDS`, whose bounds are of the difference there."""
+
+HULLS = (
+    _number(
+        "e_above_hull_ev_per_atom",
+        "eV/atom",
+        "Distance from the hull of the others; below 0: stable by so much.",
+    ),
+    _number("lower_ev_per_atom", "eV/atom", "Lower bound of the distance at the level."),
+    _number("upper_ev_per_atom", "eV/atom", "Upper bound of the distance at the level."),
+    _number("std_ev_per_atom", "eV/atom", "Standard deviation of the distance."),
+    _number("p_stable", "", "Probability that it is on the hull."),
+    _number("p_within_25mev", "", "Probability that it is within 25 meV/atom of the hull."),
+    _number("p_within_50mev", "", "Probability that it is within 50 meV/atom of the hull."),
+    _number("p_within_100mev", "", "Probability that it is within 100 meV/atom of the hull."),
+    _text("decomposition", "Mixtures of phases below or beside it by atoms, with their share of the draws."),
+    _text("vertex", "Phase whose error matters most for the distance; empty where all phases are fixed."),
+)
+"""Columns of a table of distances from the hull beside those of :data:`BOUNDS`."""
+
+_KNOWN = {column.name: column for column in (*BOUNDS, *MEASURED, *FINDINGS, *DIFFERENCES, *HULLS)}
 
 
 def bound_columns(level: float) -> tuple[str, str]:

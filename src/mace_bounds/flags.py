@@ -45,6 +45,11 @@ FLAGS = {
             "its label is so far from the model's energy that it is probably another quantity",
         ),
         Flag("label_refused", "its label was not used; the column `label_reason` says why and what to do"),
+        Flag(
+            "difference_not_calibrated",
+            "too few differences of its kind were among the head's data, so its interval is that of independent errors",
+        ),
+        Flag("hull_guarded", "flagged phases that were kept from shaping the hull would change its distance"),
         Flag("duplicate_id", "another structure of the source has the same id, so a number was added to it"),
         Flag("charged_cell", "its source gives the cell a charge: the energy is that of no neutral crystal"),
         Flag("isolated_atoms", "holds an atom without a neighbour within 6 Å"),

@@ -18,8 +18,8 @@ from mace_bounds.cli.app import DEBUG, load_command
 from mace_bounds.errors import HeadError
 
 COMMANDS = (
-    "score", "explain", "download", "features", "merge", "fit", "audit", "build", "compare", "plot", "serve", "models",
-    "heads",
+    "score", "explain", "differences", "hull", "download", "features", "merge", "fit", "calibrate", "audit", "build",
+    "compare", "plot", "serve", "models", "heads",
 )  # fmt: skip
 
 

@@ -1,5 +1,8 @@
 """A model and its head together: one predictor, its bounds, the library of heads."""
 
+from mace_bounds.bounds.deciding import LEFT_OUT, Deciding, HullSettings
+from mace_bounds.bounds.decision_rows import DecisionRows, element_references
+from mace_bounds.bounds.difference_tables import Difference
 from mace_bounds.bounds.energies import Energies, GivenEnergies, published_note, with_energies
 from mace_bounds.bounds.explanation import Bounds, Contribution, Explanation, Neighbour, NovelAtom
 from mace_bounds.bounds.files import SUFFIXES, TableFormat, table_bytes
@@ -11,6 +14,7 @@ from mace_bounds.bounds.geometry import (
     atoms_with_bounds,
     geometry_columns,
 )
+from mace_bounds.bounds.hulls import Hull, entries_with_bounds
 from mace_bounds.bounds.library import (
     HeadCard,
     find_head,
@@ -36,6 +40,7 @@ __all__ = [
     "DENSITY",
     "HULL",
     "IN_TRAINING",
+    "LEFT_OUT",
     "SPACE_GROUP",
     "SUFFIXES",
     "SUSPECT",
@@ -43,16 +48,23 @@ __all__ = [
     "Bounds",
     "BoundsPredictor",
     "Contribution",
+    "Deciding",
+    "DecisionRows",
+    "Difference",
     "Energies",
     "Explanation",
     "GivenEnergies",
     "HeadCard",
+    "Hull",
+    "HullSettings",
     "Neighbour",
     "NovelAtom",
     "TableFormat",
     "atoms_with_bounds",
     "bounds_table",
     "detailed_table",
+    "element_references",
+    "entries_with_bounds",
     "find_head",
     "geometry_columns",
     "install_head",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from mace_bounds.backbones import DEFAULT_MODEL, Backbone, digest_of
+from mace_bounds.bounds.deciding import Deciding
 from mace_bounds.bounds.energies import GivenEnergies, published_note, with_energies
 from mace_bounds.bounds.explanation import N_NEIGHBOURS, Bounds, Explanation, explain_row
 from mace_bounds.bounds.library import check_file, find_head, load_head, named_by_the_head
@@ -17,13 +18,7 @@ from mace_bounds.bounds.table import bounds_table, detailed_table, refuse_labels
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.columns import records
 from mace_bounds.errors import HeadError, ModelError, StructureError
-from mace_bounds.features import (
-    LABEL_COLUMNS,
-    ExtractSettings,
-    extract_rows,
-    refused_labels,
-    without_refused,
-)
+from mace_bounds.features import LABEL_COLUMNS, ExtractSettings, extract_rows, refused_labels, without_refused
 from mace_bounds.structures import TOTAL_ENERGY, joined_keys, read_compositions
 
 if TYPE_CHECKING:
@@ -44,7 +39,7 @@ _BATCH = 64
 """Structures that are read, extracted and bounded together: memory stays bounded however many come."""
 
 
-class BoundsPredictor:
+class BoundsPredictor(Deciding):
     """A frozen model and its calibrated head.
 
     Parameters

@@ -16,6 +16,7 @@ from mace_bounds.calibration.fit import (
     FitResult,
     fingerprint,
     fit_head,
+    outer_folds,
     usable_rows,
 )
 from mace_bounds.calibration.inputs import (
@@ -24,6 +25,7 @@ from mace_bounds.calibration.inputs import (
     energy_over_fixed,
     head_inputs,
     scale_inputs,
+    square_distances,
 )
 from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_layer
@@ -84,12 +86,14 @@ __all__ = [
     "head_inputs",
     "left_out_adjustments",
     "load_head",
+    "outer_folds",
     "read_config",
     "residual_ev_per_atom",
     "row_weights",
     "scale_inputs",
     "select_centre",
     "select_scale",
+    "square_distances",
     "study_sources",
     "usable_rows",
 ]

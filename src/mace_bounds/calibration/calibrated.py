@@ -21,6 +21,7 @@ from mace_bounds.head import (
     PopsConfig,
     PopsHead,
     predict,
+    read_beside,
     read_head_folder,
     tensors_named,
     tensors_under,
@@ -110,6 +111,8 @@ class CalibratedHead:
         Labelled rows of its own data, to name those that are nearest to a structure; None where it was fitted without.
     training_compositions : ndarray of uint64 or None
         Keys of the compositions that the model's training has seen, sorted; None where they are not known.
+    beside : dict of str to bytes
+        Further files of its folder, by name: what rooms above keep of it; none where there are none.
     name, digest : str
         Name of its folder and SHA-256 of what is in it; ``"in memory"`` and empty where it was not read from one.
     """
@@ -128,6 +131,7 @@ class CalibratedHead:
     novelty: Novelty | None = None
     kept_rows: KeptRows | None = None
     training_compositions: NDArray[np.uint64] | None = None
+    beside: dict[str, bytes] = field(default_factory=dict)
     name: str = "in memory"
     digest: str = ""
 
@@ -303,17 +307,21 @@ class CalibratedHead:
         roles[compositions_in(formulas, self.fit_compositions)] = "fit"
         return roles
 
+    def as_fold(self) -> FoldHead:
+        """What it says of rows without the heads of its folds."""
+        return FoldHead(self.pops, self.centre, self.scale)
+
     def save(self, folder: str | Path, card: str, *, overwrite: bool = False) -> Path:
         """Write the head folder (safetensors + JSON + card); see :func:`load_head`."""
         tensors: dict[str, NDArray[Any]] = tensors_named("layer", self.conformal.to_tensors())
-        tensors |= FoldHead(self.pops, self.centre, self.scale).to_tensors()
+        tensors |= self.as_fold().to_tensors()
         for i, fold in enumerate(self.folds):
             tensors |= tensors_named(f"fold{i}", fold.to_tensors())
         tensors |= {name: getattr(self, name).view(np.int64) for name in _COMPOSITIONS}
         config = {
             "identity": asdict(self.identity),
             "pops": self.pops.config.to_dict(),
-            **FoldHead(self.pops, self.centre, self.scale).to_config(),
+            **self.as_fold().to_config(),
             "layer": self.conformal.to_config(),
             "folds": [fold.to_config() for fold in self.folds],
             "leverage_limit": self.leverage_limit,
@@ -327,7 +335,7 @@ class CalibratedHead:
             tensors |= tensors_named("kept_rows", self.kept_rows.to_tensors())
         if self.training_compositions is not None:
             tensors[_TRAINING] = self.training_compositions.view(np.int64)
-        return write_head(folder, tensors, config, card, overwrite=overwrite)
+        return write_head(folder, tensors, config, card, overwrite=overwrite, beside=self.beside)
 
 
 def load_head(folder: str | Path) -> CalibratedHead:
@@ -364,6 +372,7 @@ def load_head(folder: str | Path) -> CalibratedHead:
             else None,
             kept_rows=KeptRows.from_tensors(kept) if (kept := tensors_under(tensors, "kept_rows")) else None,
             training_compositions=tensors[_TRAINING].view(np.uint64) if _TRAINING in tensors else None,
+            beside=read_beside(folder),
             name=Path(folder).resolve().name,
             digest=checked.digest,
         )

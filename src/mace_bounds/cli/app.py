@@ -49,6 +49,22 @@ COMMANDS = {
         "Say why a bound is as wide as it is: nearest labelled crystals, what drives its width, which atoms are new.",
         ("explain NaCl.cif --model mini", "explain NaCl.cif --model mini --format json"),
     ),
+    "differences": About(
+        "differences",
+        "Bound differences of energies, in which errors cancel: polymorphs, formation energies, reactions.",
+        (
+            "differences crystals.extxyz --polymorphs --model mini",
+            "differences entries.json --reactions reactions.txt",
+        ),
+    ),
+    "hull": About(
+        "hull",
+        "Bound the distance of crystals from the convex hull of competing phases: are they stable?",
+        (
+            "hull crystals.extxyz --phases mp:Li-Fe-P-O",
+            "hull crystals.extxyz --phases entries.json --model mini",
+        ),
+    ),
     "download": About(
         "download",
         "Download a Materials Project subset with its uncorrected PBE(+U) energies.",

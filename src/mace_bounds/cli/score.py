@@ -111,7 +111,7 @@ def score(
     """
     from mace_bounds.bounds import BoundsPredictor, unscored_table
 
-    kind = _format(output_format, output)
+    kind = format_of_output(output_format, output)
     if columns and kind == "table":
         raise SourceError("--columns does not change the table for the screen; add --format or --output.")
     if server is not None:
@@ -204,7 +204,7 @@ def _energies(
     }
 
 
-def _format(wanted: str, output: Path | None) -> str:
+def format_of_output(wanted: str, output: Path | None) -> str:
     """Return the format, by the name of the file where none is given; refuse early what cannot be written.
 
     Raises

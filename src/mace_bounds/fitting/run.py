@@ -13,6 +13,7 @@ import numpy as np
 
 from mace_bounds.bounds import detailed_table, read_card
 from mace_bounds.calibration import FitConfig, fit_head, load_head, residual_ev_per_atom
+from mace_bounds.decisions import joint_bytes
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, checked_labels, label_summary, training_keys
 from mace_bounds.fitting.card import head_card
@@ -201,6 +202,7 @@ def fit(
             progress(k + 1, repeats)
     assert first is not None
     result, measured, test = first
+    result = replace(result, head=replace(result.head, beside=joint_bytes(result, config, rows)))
     repeated, verdict = _repeats(runs), Verdict.of(scores, config)
     provenance = {
         **result.head.provenance,

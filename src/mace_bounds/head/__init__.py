@@ -3,11 +3,13 @@
 from mace_bounds.head.chunks import Chunks, TsqrFactor, array_chunks
 from mace_bounds.head.config import PopsConfig
 from mace_bounds.head.folder import (
+    BESIDE,
     CONFIG,
     SMALLEST,
     TENSORS,
     check_head_target,
     is_head_folder,
+    read_beside,
     read_head_folder,
     read_tensor,
     tensors_named,
@@ -22,6 +24,7 @@ from mace_bounds.head.pops_head import PopsFit, PopsHead, PopsPrediction, Ridge,
 from mace_bounds.head.posteriors import POSTERIORS, Posterior, PosteriorRows
 
 __all__ = [
+    "BESIDE",
     "CONFIG",
     "DOMINANT",
     "MAD_TO_STD",
@@ -54,6 +57,7 @@ __all__ = [
     "make_design",
     "minimise",
     "predict",
+    "read_beside",
     "read_head_folder",
     "read_tensor",
     "tensors_named",

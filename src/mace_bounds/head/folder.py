@@ -18,6 +18,8 @@ from mace_bounds.errors import HeadError
 FORMAT = 1
 """The one format of a head folder that this version writes and reads."""
 TENSORS, CONFIG, CARD = "head.safetensors", "config.json", "README.md"
+BESIDE = ("joint.safetensors",)
+"""Files that a head folder may have besides, of rooms above: a head without them is whole."""
 _MAX_TENSOR_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 16 << 20
 _DTYPES = ("float64", "float32", "int64", "int32", "uint8", "bool")
@@ -35,6 +37,7 @@ def write_head(
     card: str,
     *,
     overwrite: bool = False,
+    beside: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write a head folder in one step: it is complete or not there.
 
@@ -50,6 +53,8 @@ def write_head(
         The model card, Markdown.
     overwrite : bool
         Replace a head that is already there; a folder that is not a head is never replaced.
+    beside : mapping of str to bytes, optional
+        Further files, by their names in :data:`BESIDE`.
 
     Returns
     -------
@@ -76,9 +81,16 @@ def write_head(
     content["digest"] = _digest(content, data)
     text = _json(content, indent=2) + b"\n"
     with atomic_folder(target) as made:
-        for name, blob in ((TENSORS, data), (CONFIG, text), (CARD, card.encode("utf-8"))):
+        written = {TENSORS: data, CONFIG: text, CARD: card.encode("utf-8"), **(beside or {})}
+        for name, blob in written.items():
             (made / name).write_bytes(blob)
     return target
+
+
+def read_beside(folder: str | os.PathLike[str]) -> dict[str, bytes]:
+    """Further files of a head folder, those of :data:`BESIDE` that are there; unread."""
+    path = Path(folder)
+    return {name: _read(path / name, _MAX_TENSOR_BYTES) for name in BESIDE if (path / name).is_file()}
 
 
 def read_head_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -9,16 +9,20 @@ from mace_bounds.plots.calibration import (
     plot_residuals,
     plot_widths,
 )
+from mace_bounds.plots.decisions import plot_binary_hull, plot_hull_distances, plot_probability_reliability
 from mace_bounds.plots.periodic_table import plot_periodic_map
 from mace_bounds.plots.style import save
 from mace_bounds.plots.style import save as save_plot
 
 __all__ = [
+    "plot_binary_hull",
     "plot_calibration",
     "plot_coverage_by_group",
     "plot_error_against_width",
+    "plot_hull_distances",
     "plot_parity",
     "plot_periodic_map",
+    "plot_probability_reliability",
     "plot_reliability",
     "plot_residuals",
     "plot_widths",

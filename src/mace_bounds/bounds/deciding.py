@@ -1,0 +1,256 @@
+"""What a predictor says of several structures together: joint draws, differences, reactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mace_bounds.bounds.decision_rows import DecisionRows, element_references
+from mace_bounds.bounds.difference_tables import (
+    Difference,
+    formation,
+    one_difference,
+    polymorphs,
+    reactions_of,
+)
+from mace_bounds.bounds.hulls import Hull, HullInputs, PhaseEnergies, hull_of
+from mace_bounds.decisions import JointModel, cells, joint_model, mp2020_corrections, no_corrections
+from mace_bounds.errors import HeadError, StructureError
+from mace_bounds.features import AtomRows, FeatureRows, FeatureStore, is_store, without_refused
+from mace_bounds.settings import check_settings, setting
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mace_bounds.calibration import CalibratedHead
+    from mace_bounds.decisions import Corrections
+    from mace_bounds.features import Refused
+    from mace_bounds.structures import Source, StructureLike
+
+Array = NDArray[np.float64]
+
+LEFT_OUT = (
+    "Bounds of DFT energies at 0 K: temperature, vibrations and the error of DFT itself are not part of them."
+)
+"""What every output of a decision says of itself."""
+
+
+@dataclass(frozen=True)
+class HullSettings:
+    """How a hull is made; the command line makes its options from the fields."""
+
+    energies: PhaseEnergies = setting(
+        "mixed", "Energies of the competing phases: labels where there are any, labels only, or the model's."
+    )
+    corrections: bool = setting(True, "Apply the MP2020 corrections (for uncorrected PBE(+U) energies).")
+    uncertain_corrections: bool = setting(
+        False, "Add the uncertainty of the corrections, shared by all entries of an anion or metal."
+    )
+    n_draws: int = setting(1000, "Draws of the joint errors.", minimum=50, maximum=100_000)
+    seed: int = setting(0, "Random seed of the draws.", minimum=0, maximum=2**32 - 1)
+
+    def __post_init__(self) -> None:
+        check_settings(self, HeadError)
+
+
+class Deciding:
+    """The part of :class:`BoundsPredictor` that looks at several structures together."""
+
+    head: CalibratedHead
+    level: float
+    rows: Callable[..., Iterable[FeatureRows]]
+    _refused: Callable[[pd.DataFrame], Refused]
+    table: Callable[..., pd.DataFrame]
+
+    @cached_property
+    def joint_model(self) -> JointModel:
+        """What the head knows of joint errors; independence where it was made without."""
+        return joint_model(self.head)
+
+    def decision_rows(self, structures: Source | FeatureRows, level: float | None = None) -> DecisionRows:
+        """Score structures (anything that :meth:`predict` takes, rows of features, or a feature store)."""
+        level = self.level if level is None else self.head.levels.nearest(level)
+        rows = self._all_rows(structures)
+        rows = without_refused(rows, self._refused(rows.table))
+        failed = rows.table.loc[rows.table["reason"].notna(), ["id", "formula", "reason"]]
+        scored = rows.scored()
+        if not len(scored.table):
+            raise StructureError(
+                "none of the structures could be scored; mace-bounds score says why of each."
+            )
+        table = self.table(scored, level, detailed=True)
+        return DecisionRows(scored, table, failed.reset_index(drop=True), self.head, self.joint_model, level)
+
+    def _all_rows(self, structures: Any) -> FeatureRows:
+        if isinstance(structures, FeatureRows):
+            return structures
+        if isinstance(structures, (str, Path)) and is_store(Path(structures)):
+            store = FeatureStore(structures)
+            self.head.check_store(store.manifest)
+            return store.read()
+        return _joined(list(self.rows(structures, None)))
+
+    def draws(self, structures: Source, n: int = 1000, seed: int = 0) -> Array:
+        """Draw errors of all structures together.
+
+        Parameters
+        ----------
+        structures
+            Anything that :meth:`predict` takes.
+        n : int
+            How many draws.
+        seed : int
+            Equal seeds give equal draws.
+
+        Returns
+        -------
+        ndarray, shape (n, m)
+            E_DFT - E_model, eV/atom, a column for each of the m structures; a structure that cannot be scored has
+            none. Each column is distributed as the calibrated intervals say, columns together as the head's joint
+            errors do (independent where the head has none). 10,000 structures and 1,000 draws take 0.3 GB.
+        """
+        return self.decision_rows(structures).joint.draws(n, seed)
+
+    def difference(
+        self,
+        coefficients: Mapping[Any, float] | Sequence[tuple[StructureLike, float]],
+        level: float | None = None,
+    ) -> Difference:
+        """Bound a difference of energies, in which shared errors cancel.
+
+        Parameters
+        ----------
+        coefficients : mapping, or sequence of (structure, number)
+            Reduced formula units of each structure, which must balance: ``{a: 1, b: -1}`` is how far polymorph a lies
+            above b, ``{product: 2, reactant: -1, other: -1}`` a reaction. What cannot be a key (``ase.Atoms``) is given
+            in pairs.
+        level : float, optional
+            Another level than the predictor's.
+
+        Returns
+        -------
+        Difference
+            Per atom of what is made (positive numbers). ``probability_lower``: that it is below zero.
+
+        Raises
+        ------
+        StructureError
+            If a structure cannot be scored, or an element does not cancel (with what is left over).
+        """
+        given = list(coefficients.items() if isinstance(coefficients, Mapping) else coefficients)
+        found = self.decision_rows([structure for structure, _ in given], level)
+        if len(found) != len(given):
+            why = found.failed["reason"].tolist() or ["a source holds more than one structure"]
+            raise StructureError(f"the difference needs each of its structures: {why[0]}")
+        return one_difference(found, [float(number) for _, number in given])
+
+    def differences(
+        self,
+        structures: Source | FeatureRows,
+        of: Literal["polymorphs", "formation"] | Sequence[str],
+        *,
+        references: Mapping[str, float] | None = None,
+        level: float | None = None,
+    ) -> pd.DataFrame:
+        """Bound many differences among the structures of a source.
+
+        Parameters
+        ----------
+        structures
+            Anything that :meth:`predict` takes, a feature store, or rows of features.
+        of : "polymorphs", "formation", or sequence of str
+            Every pair of structures of one reduced formula, the lower by the model first; each structure less the
+            elements; or reactions (:func:`mace_bounds.decisions.parse_reaction`) between ids or formulas of the
+            source, a formula being its lowest structure by the model.
+        references : mapping of str to float, optional
+            For formation energies: energy of each element, eV/atom, the same in DFT and model. By default the lowest
+            labels of the elements in the source.
+        level : float, optional
+            Another level than the predictor's.
+
+        Returns
+        -------
+        DataFrame
+            One row for each, with the columns of :data:`mace_bounds.columns.DIFFERENCES`; one that cannot be bounded
+            has a ``reason``.
+        """
+        found = self.decision_rows(structures, level)
+        if of == "polymorphs":
+            return polymorphs(found)
+        if of == "formation":
+            return formation(found, dict(references) if references else element_references(found))
+        if isinstance(of, str):
+            raise HeadError(f"{of!r} is no kind of difference; give 'polymorphs', 'formation' or reactions.")
+        return reactions_of(found, of)
+
+    def hull(
+        self,
+        candidates: Source | FeatureRows,
+        phases: Source | FeatureRows | None = None,
+        settings: HullSettings = HullSettings(),
+        level: float | None = None,
+    ) -> Hull:
+        """Say how far candidates are from the convex hull of competing phases, and how sure that is.
+
+        Parameters
+        ----------
+        candidates
+            Anything that :meth:`predict` takes, a feature store, or rows of features. Their energies are the model's.
+        phases : optional
+            Competing phases, in the same ways; by default the candidates compete with each other.
+        settings : HullSettings
+            Which energies the phases have, corrections, draws.
+        level : float, optional
+            Another level than the predictor's.
+
+        Returns
+        -------
+        Hull
+            Its ``table`` has the columns of :data:`mace_bounds.columns.HULLS`.
+
+        Raises
+        ------
+        StructureError
+            If no candidate or no phase can be used.
+        """
+        first = self._all_rows(candidates)
+        parts = [first] if phases is None else [first, self._all_rows(phases)]
+        rows = _joined(parts)
+        own = np.arange(len(rows.table)) < len(first.table)
+        scored = rows.table["reason"].isna().to_numpy()
+        found = self.decision_rows(rows, level)
+        mine = np.flatnonzero(own[scored])
+        others = mine if phases is None else np.flatnonzero(~own[scored])
+        failed = rows.table["id"][~scored & own]
+        found = replace(found, failed=found.failed[found.failed["id"].isin(failed)].reset_index(drop=True))
+        corrections = _mp2020(found) if settings.corrections else no_corrections(len(found))
+        inputs = HullInputs(
+            found, mine, others, corrections, settings.energies, settings.uncertain_corrections
+        )
+        return hull_of(inputs, settings.n_draws, settings.seed)
+
+
+def _mp2020(found: DecisionRows) -> Corrections:
+    table = found.rows.table
+    formulas = cells(table["elements"].tolist(), table["counts"].tolist())
+    return mp2020_corrections(formulas, table["run_type"].tolist(), [None] * len(table))
+
+
+def _joined(parts: Sequence[FeatureRows]) -> FeatureRows:
+    """Rows of several batches as one."""
+    import pandas as pd
+
+    if len(parts) == 1:
+        return parts[0]
+    atoms = [part.atoms for part in parts if part.atoms is not None]
+    return FeatureRows(
+        pd.concat([part.table for part in parts], ignore_index=True),
+        np.concatenate([part.features for part in parts]),
+        AtomRows.join(atoms) if len(atoms) == len(parts) else None,
+    )

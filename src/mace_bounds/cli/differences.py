@@ -1,0 +1,176 @@
+"""``mace-bounds differences``: polymorphs, formation energies and reactions with bounds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from mace_bounds.cli import console
+from mace_bounds.cli.options import HeadOption, LevelOption, ModelOption, SourceArgument, only, takes
+from mace_bounds.cli.score import FormatOption, OutputOption, format_of_output, write
+from mace_bounds.columns import records
+from mace_bounds.errors import SourceError
+from mace_bounds.features import ExtractSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mace_bounds.bounds import BoundsPredictor, TableFormat
+
+PolymorphsOption = Annotated[
+    bool, typer.Option("--polymorphs", help="Every pair of structures of one composition: which is lower.")
+]
+FormationOption = Annotated[bool, typer.Option("--formation", help="Each structure less the elements.")]
+ReactionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--reactions",
+        metavar="FILE",
+        help="Reactions between ids or formulas of the source, such as Li2O + Fe2O3 -> 2 LiFeO2: one a line, or the "
+        "column reaction of a CSV. Without numbers they are balanced.",
+    ),
+]
+ReferencesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--references",
+        metavar="FILE",
+        help="For --formation: structures of the elements with labels, or JSON of eV/atom by element; the same energy "
+        "in DFT and model. Default: the lowest labels of the elements in the source.",
+    ),
+]
+
+_SHOWN = (
+    ("id_a", "a"), ("id_b", "b"), ("reaction", "reaction"), ("formula", "formula"), ("value_mev_per_atom", "value"),
+    ("lower_mev_per_atom", "lower"), ("upper_mev_per_atom", "upper"), ("probability_lower", "P(<0)"),
+    ("flags", "flags"),
+)  # fmt: skip
+_MOST_SHOWN = 40
+
+
+@takes(extract=only(ExtractSettings, "energy_key", "max_atoms", "device", "dtype", "memory_bytes"))
+def differences(
+    source: SourceArgument,
+    polymorphs: PolymorphsOption = False,
+    formation: FormationOption = False,
+    reactions: ReactionsOption = None,
+    references: ReferencesOption = None,
+    model: ModelOption = None,
+    head: HeadOption = None,
+    level: LevelOption = 0.95,
+    output_format: FormatOption = "table",
+    output: OutputOption = None,
+    *,
+    extract: ExtractSettings,
+) -> None:
+    """Bound differences of energies, in which errors cancel: polymorphs, formation energies, reactions.
+
+    Energies are per atom, of reactions per atom of what is made. Exit code 0 if at least one difference was bounded, 1
+    if none was.
+    """
+    from mace_bounds.bounds import LEFT_OUT, BoundsPredictor, table_bytes
+
+    if sum((polymorphs, formation, reactions is not None)) != 1:
+        raise SourceError("say which differences: one of --polymorphs, --formation and --reactions FILE.")
+    if references is not None and not formation:
+        raise SourceError("--references belong to --formation; leave them out.")
+    kind = format_of_output(output_format, output)
+    if kind == "extxyz":
+        raise SourceError(
+            "differences are no structures, so they cannot be written as extxyz; use another format."
+        )
+    written = read_reactions(reactions) if reactions is not None else []
+    predictor = BoundsPredictor(model, head, level=level, settings=extract)
+    given = _references(references, predictor) if references is not None else None
+    table = predictor.differences(
+        source, written or ("polymorphs" if polymorphs else "formation"), references=given
+    )
+    if kind == "table":
+        _show(table)
+        console.say(LEFT_OUT, wrap=True)
+    else:
+        write(output, table_bytes(table, cast("TableFormat", kind)))
+        console.note(LEFT_OUT)
+    if not predictor.joint_model.reliability:
+        console.note(
+            f"note: the head {predictor.head.name} knows nothing of joint errors, which were taken as independent; fit "
+            "it again to have them."
+        )
+    failed = table[table["reason"].notna()]
+    for row in records(failed.head(console.MAX_NAMED)):
+        console.note(f"{row['reaction'] or row['id_a']}: {row['reason']}")
+    if not len(table):
+        console.note("no two structures of the source have one composition.")
+    if len(table) == len(failed):
+        raise typer.Exit(1)
+
+
+def read_reactions(path: Path) -> list[str]:
+    """Reactions of a file: a line each, or the column ``reaction`` of a CSV; ``#`` begins a comment."""
+    import csv
+
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(
+            f"{path} cannot be read as a text of reactions ({type(error).__name__}); check it."
+        ) from None
+    rows = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    header = [cell.strip() for cell in next(csv.reader(rows[:1]), [])]
+    if "reaction" in header:
+        place = header.index("reaction")
+        found = [row[place] for row in csv.reader(rows[1:]) if len(row) > place and row[place].strip()]
+    else:
+        found = [row.strip() for row in rows]
+    if not found:
+        raise SourceError(f"{path} holds no reaction; write one a line, as Li2O + Fe2O3 -> 2 LiFeO2.")
+    return found
+
+
+def _references(path: Path, predictor: BoundsPredictor) -> dict[str, float]:
+    """Energies of the elements from JSON of numbers, or from labelled structures."""
+    from mace_bounds.bounds import element_references
+
+    if path.suffix == ".json":
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            raise SourceError(f"{path} cannot be read as JSON of reference energies; check it.") from None
+        if isinstance(values, dict) and values and all(isinstance(v, (int, float)) for v in values.values()):
+            return {str(element): float(value) for element, value in values.items()}
+    found = element_references(predictor.decision_rows(str(path)))
+    if not found:
+        raise SourceError(
+            f"{path} holds no element with a DFT energy; give structures of the elements with labels."
+        )
+    return found
+
+
+def _show(table: pd.DataFrame) -> None:
+    """Print the first rows, meV/atom."""
+    from mace_bounds.cli.sheet import Sheet
+
+    shown = [(name, title) for name, title in _SHOWN if name in table and table[name].notna().any()]
+    sheet = Sheet(*(title for _, title in shown), numbers=("value", "lower", "upper", "P(<0)"))
+    good = table[table["reason"].isna()]
+    for row in good.head(_MOST_SHOWN)[[name for name, _ in shown]].itertuples(index=False):
+        cells = [
+            (
+                ""
+                if v is None
+                else f"{v:.2f}"
+                if title == "P(<0)"
+                else f"{v:+.1f}"
+                if isinstance(v, float)
+                else str(v)
+            )
+            for v, (_, title) in zip(row, shown, strict=True)
+        ]
+        sheet.add(*cells)
+    console.show(sheet)
+    if len(good) > _MOST_SHOWN:
+        console.say(f"{len(good) - _MOST_SHOWN:,} more; write them with --output FILE.")
+    console.say("meV/atom; lower and upper bound E_a - E_b, or right side less left, by DFT.", wrap=True)

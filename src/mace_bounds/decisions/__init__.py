@@ -1,0 +1,56 @@
+"""From errors of single structures to those of decisions: joint errors, differences, hulls, where errors cancel."""
+
+from mace_bounds.decisions.choosing import JointModel, Reliability
+from mace_bounds.decisions.corrections import Corrections, mp2020_corrections, no_corrections
+from mace_bounds.decisions.differences import (
+    NOT_CALIBRATED,
+    SINGLE,
+    DifferenceBounds,
+    difference_bounds,
+    kinds_of,
+    sums,
+)
+from mace_bounds.decisions.groups import POLYMORPH, REACTION
+from mace_bounds.decisions.hull import HullDraws, Mixtures, cheapest_mixtures, hull_distances
+from mace_bounds.decisions.hull_prior import GUARDED_LABEL, HullPrior, cells
+from mace_bounds.decisions.joint import JointErrors
+from mace_bounds.decisions.kept import JOINT, joint_bytes, joint_model, measured_groups
+from mace_bounds.decisions.likeness import Copula, Independent, Likeness, PopsLikeness
+from mace_bounds.decisions.marginals import Marginals
+from mace_bounds.decisions.reactions import Reaction, check_balanced, parse_reaction
+
+__all__ = [
+    "GUARDED_LABEL",
+    "JOINT",
+    "NOT_CALIBRATED",
+    "POLYMORPH",
+    "REACTION",
+    "SINGLE",
+    "Copula",
+    "Corrections",
+    "DifferenceBounds",
+    "HullDraws",
+    "HullPrior",
+    "Independent",
+    "JointErrors",
+    "JointModel",
+    "Likeness",
+    "Marginals",
+    "Mixtures",
+    "PopsLikeness",
+    "Reaction",
+    "Reliability",
+    "cells",
+    "cheapest_mixtures",
+    "check_balanced",
+    "difference_bounds",
+    "hull_distances",
+    "joint_bytes",
+    "joint_model",
+    "kinds_of",
+    "measured_groups",
+    "mp2020_corrections",
+    "no_corrections",
+    "parse_reaction",
+    "sums",
+]

@@ -1,0 +1,201 @@
+"""The file of a head folder that holds its joint errors; heads without it are known, and their errors independent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mace_bounds.calibration import head_inputs, outer_folds, residual_ev_per_atom
+from mace_bounds.decisions.choosing import (
+    UNKNOWN,
+    DifferenceScores,
+    JointModel,
+    LeftOutErrors,
+    Reliability,
+    difference_groups,
+    fit_joint,
+)
+from mace_bounds.decisions.groups import KINDS, POLYMORPH, REACTION, Differences, polymorph_pairs, syntheses
+from mace_bounds.decisions.hull_prior import HullPrior, hull_prior, known_distances
+from mace_bounds.decisions.joint import difference_std
+from mace_bounds.decisions.likeness import likeness_from
+from mace_bounds.errors import HeadError
+from mace_bounds.head import BESIDE, read_tensor, tensors_named, tensors_under
+from mace_bounds.levels import ONE_SIGMA
+from mace_bounds.structures import TOTAL_ENERGY
+
+if TYPE_CHECKING:
+    from mace_bounds.calibration import CalibratedHead, FitConfig, FitResult
+    from mace_bounds.features import FeatureRows
+
+(JOINT,) = BESIDE
+HULL = "hull"
+_BROKEN = "the file of joint errors in the head's folder cannot be read; fit or download the head again."
+
+
+def joint_bytes(result: FitResult, config: FitConfig, rows: FeatureRows) -> dict[str, bytes]:
+    """Choose the joint errors of a fitted head and write them as a file: its name and what is in it.
+
+    Nothing where the left-out rows are too few to say how wide their errors are. Labels of all ``rows`` of the store
+    make the hulls from which the distances of left-out crystals are known.
+    """
+    left_out = left_out_errors(result, config)
+    if left_out is None:
+        return {}
+    model = fit_joint(left_out, result.head.pops, config.seed)
+    if config.quantity == TOTAL_ENERGY:
+        scored = rows.scored()
+        own = np.isin(
+            scored.table["id"].to_numpy(str), result.rows.table["id"].to_numpy(str)[result.splits != "test"]
+        )
+        distances = known_distances(scored, own)
+        model = replace(model, prior=hull_prior(scored.table["formula"].to_numpy(str), distances))
+    return {JOINT: _to_bytes(model, result.head)}
+
+
+def left_out_errors(result: FitResult, config: FitConfig) -> LeftOutErrors | None:
+    """Rows that the head of a fold, or the head itself, has not seen, with their errors and calibrated widths."""
+    head, cross = result.head, bool(result.head.folds)
+    rows = result.rows.take(result.splits == ("fit" if cross else "calibration"))
+    design, error = head_inputs(rows, composition=head.identity.composition), residual_ev_per_atom(rows)
+    centre, sigma = np.zeros((2, len(error)))
+    by = (
+        outer_folds(rows.table[config.split_by].to_numpy(dtype=str), config)
+        if cross
+        else np.zeros(len(error))
+    )
+    for k, fold in enumerate(head.folds or (head.as_fold(),)):
+        held = by == k
+        centre[held], sigma[held] = fold.centre_and_sigma(design.take(held))
+    width = head.conformal.half_width(ONE_SIGMA)
+    if not np.isfinite(width):
+        return None
+    return LeftOutErrors(
+        design,
+        rows.table["formula"].to_numpy(dtype=str),
+        rows.table["structure_hash"].to_numpy(dtype=str),
+        error - centre,
+        sigma * width,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredGroup:
+    """Differences among the test rows of a fit, and what simpler ways would have learnt from the others."""
+
+    test: Differences
+    independent: DifferenceScores  # by the root of the sum of squares of single widths
+    constant: DifferenceScores  # by nothing: the sizes themselves, eV/atom
+
+
+def measured_groups(result: FitResult, config: FitConfig) -> dict[str, MeasuredGroup]:
+    """For studies: every kind of difference that both the left-out and the test rows of a fit have."""
+    left_out = left_out_errors(result, config)
+    rows = result.rows.take(result.splits == "test")
+    if left_out is None or not len(rows.table):
+        return {}
+    known = difference_groups(left_out, config.seed)
+    fractions = head_inputs(rows, composition=False).fractions
+    table = (rows.table["formula"].tolist(), rows.table["structure_hash"].tolist())
+    tested = {POLYMORPH: polymorph_pairs(*table), REACTION: syntheses(table[0], fractions, config.seed)}
+    out = {}
+    for kind in known.keys() & tested.keys():
+        group = known[kind]
+        size = np.abs(group.coefficients @ left_out.error)
+        alone = difference_std(group.coefficients, left_out.std, np.zeros((len(left_out.std), 0)))
+        independent = DifferenceScores.of(size / np.maximum(alone, 1e-12), group)
+        out[kind] = MeasuredGroup(tested[kind], independent, DifferenceScores.of(size, group))
+    return out
+
+
+def joint_model(head: CalibratedHead) -> JointModel:
+    """What a head knows of joint errors; independence where it was made without.
+
+    Raises
+    ------
+    HeadError
+        If the file is damaged, or belongs to another head.
+    """
+    if JOINT not in head.beside:
+        return UNKNOWN
+    return _from_bytes(head.beside[JOINT], head)
+
+
+def _to_bytes(model: JointModel, head: CalibratedHead) -> bytes:
+    from safetensors.numpy import save
+
+    tensors = tensors_named("likeness", model.likeness.to_tensors())
+    for kind, scores in model.scores.items():
+        tensors |= tensors_named(kind, {"scores": scores.scores, "weights": scores.weights})
+    compositions = {kind: scores.n_compositions for kind, scores in model.scores.items()}
+    if model.prior is not None:
+        tensors |= tensors_named(HULL, {"distances": model.prior.distances, "weights": model.prior.weights})
+        compositions[HULL] = model.prior.n_compositions
+    about = {
+        "likeness": model.likeness.name,
+        "compositions": compositions,
+        "reliability": [asdict(row) for row in model.reliability],
+    }
+    text = json.dumps(about, sort_keys=True, allow_nan=False)
+    arrays = {name: np.ascontiguousarray(array) for name, array in sorted(tensors.items())}
+    arrays["about"] = np.frombuffer(text.encode(), dtype=np.uint8)
+    arrays["head"] = np.frombuffer(_belongs(head), dtype=np.uint8)
+    return bytes(save(arrays))
+
+
+def _from_bytes(data: bytes, head: CalibratedHead) -> JointModel:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors: dict[str, NDArray[Any]] = load(data)
+        about = json.loads(tensors["about"].tobytes())
+        belongs = tensors["head"].tobytes()
+        likeness = likeness_from(str(about["likeness"]), tensors_under(tensors, "likeness"), head.pops)
+        scores = {
+            kind: _scores(tensors_under(tensors, kind), about["compositions"][kind])
+            for kind in KINDS
+            if kind in about["compositions"]
+        }
+        prior = None
+        if HULL in about["compositions"]:
+            prior = _prior(tensors_under(tensors, HULL), about["compositions"][HULL])
+        names = {field.name for field in fields(Reliability)}
+        reliability = tuple(Reliability(**{k: row[k] for k in names}) for row in about["reliability"])
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        raise HeadError(_BROKEN) from None
+    if belongs != _belongs(head):
+        raise HeadError(
+            "the file of joint errors in the head's folder belongs to another head; fit it again."
+        )
+    return JointModel(likeness, scores, reliability, prior)
+
+
+def _scores(tensors: Mapping[str, NDArray[Any]], n_compositions: Any) -> DifferenceScores:
+    scores = read_tensor(tensors, "scores", (None,))
+    weights = read_tensor(tensors, "weights", scores.shape)
+    plain = isinstance(n_compositions, int) and 0 < n_compositions <= len(scores)
+    if not plain or (np.diff(scores) < 0).any() or (scores < 0).any() or not (weights > 0).all():
+        raise HeadError(_BROKEN)
+    return DifferenceScores(scores, weights, n_compositions)
+
+
+def _prior(tensors: Mapping[str, NDArray[Any]], n_compositions: Any) -> HullPrior:
+    distances = read_tensor(tensors, "distances", (None,))
+    weights = read_tensor(tensors, "weights", distances.shape)
+    if not isinstance(n_compositions, int) or not len(distances) or not (weights > 0).all():
+        raise HeadError(_BROKEN)
+    return HullPrior(distances, weights, n_compositions)
+
+
+def _belongs(head: CalibratedHead) -> bytes:
+    """Names the head that a file was made with: its left-out scores are nobody else's."""
+    sha = hashlib.sha256(np.ascontiguousarray(head.conformal.scores).tobytes())
+    sha.update(head.identity.model_digest.encode())
+    return sha.digest()

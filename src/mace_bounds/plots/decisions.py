@@ -1,0 +1,118 @@
+"""Plots of decisions: distances from the hull, phase diagrams of two elements, honest probabilities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mace_bounds.metrics import clopper_pearson
+from mace_bounds.plots.style import BLUE, GREY, INK, ORANGE, finish, new_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_FADED = 0.15  # opacity of a phase that is surely not on the hull
+
+
+def plot_hull_distances(table: pd.DataFrame, *, most: int = 40, ax: Axes | None = None) -> Axes:
+    """Plot the distance of each candidate from the hull with its interval, nearest first.
+
+    ``table``: of :meth:`mace_bounds.BoundsPredictor.hull`; ``most``: only the nearest are drawn; ``ax``: a new figure
+    by default. Axes in meV/atom. Points are as dark as the crystal is probably stable.
+    """
+    from matplotlib.colors import to_rgba
+
+    rows = table[table["reason"].isna()].sort_values("e_above_hull_ev_per_atom", kind="stable").head(most)
+    ax = new_axes(5.0, 1.2 + 0.18 * max(len(rows), 4)) if ax is None else ax
+    place = np.arange(len(rows))
+    middle, lower, upper = (
+        1000 * rows[name].to_numpy(dtype=float)
+        for name in ("e_above_hull_ev_per_atom", "lower_ev_per_atom", "upper_ev_per_atom")
+    )
+    ax.axvline(0, color=GREY, lw=1)
+    ax.hlines(place, lower, upper, color=BLUE, lw=1.2, alpha=0.6)
+    shade = _FADED + (1 - _FADED) * np.nan_to_num(rows["p_stable"].to_numpy(dtype=float), nan=1.0)
+    ax.scatter(middle, place, s=16, color=[to_rgba(INK, float(a)) for a in shade], zorder=3)
+    ax.set_yticks(place, [f"{f}  {i}" for f, i in zip(rows["formula"], rows["id"], strict=True)], fontsize=7)
+    ax.invert_yaxis()
+    return finish(ax, "", "Energy above the hull (meV/atom)", "")
+
+
+def plot_binary_hull(
+    share: ArrayLike,
+    formation_ev_per_atom: ArrayLike,
+    std_ev_per_atom: ArrayLike,
+    p_stable: ArrayLike,
+    elements: Sequence[str],
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot a phase diagram of two elements with an error bar for each phase; phases that are hardly stable are faded.
+
+    Parameters
+    ----------
+    share : array_like, shape (n,)
+        Atomic share of the second element.
+    formation_ev_per_atom, std_ev_per_atom : array_like, shape (n,)
+        Formation energy and its standard deviation; 0 for a fixed phase.
+    p_stable : array_like, shape (n,)
+        Probability that the phase is on the hull.
+    elements : two str
+    ax : Axes, optional
+        A new figure by default.
+    """
+    from scipy.spatial import ConvexHull
+
+    x, y, s, p = (
+        np.asarray(v, dtype=float) for v in (share, formation_ev_per_atom, std_ev_per_atom, p_stable)
+    )
+    ax = new_axes(4.5, 3.5) if ax is None else ax
+    points = np.column_stack(
+        [np.concatenate([x, [0.0, 1.0]]), np.concatenate([np.minimum(y, 0.0), [0.0, 0.0]])]
+    )
+    below = np.unique(points[points[:, 1] < 0], axis=0)
+    corners = np.array([[0.0, 0.0], [1.0, 0.0]])
+    if len(below):
+        every = np.concatenate([corners, below])
+        facets = ConvexHull(every)
+        lower = facets.simplices[facets.equations[:, 1] < -1e-12]
+        corners = every[np.unique(lower)]
+        corners = corners[np.argsort(corners[:, 0])]
+    ax.plot(corners[:, 0], corners[:, 1], color=GREY, lw=1.2)
+    for k in range(len(x)):
+        alpha = _FADED + (1 - _FADED) * float(p[k])
+        ax.errorbar(x[k], y[k], yerr=s[k] or None, fmt="o", ms=4, color=BLUE, alpha=alpha, lw=1, capsize=2)
+    return finish(
+        ax, "", f"Share of {elements[1]} in {elements[0]}–{elements[1]}", "Formation energy (eV/atom)"
+    )
+
+
+def plot_probability_reliability(
+    probability: ArrayLike, happened: ArrayLike, *, n_bins: int = 10, ax: Axes | None = None
+) -> Axes:
+    """Plot how often things were so against the probability that was said, with 95 % confidence intervals by bin."""
+    p, true = np.asarray(probability, dtype=float), np.asarray(happened, dtype=bool)
+    ax = new_axes(3.4, 3.5) if ax is None else ax
+    ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=(0, (4, 3)))
+    bins = np.minimum((p * n_bins).astype(int), n_bins - 1)
+    for b in np.unique(bins):
+        inside = bins == b
+        k, n = int(true[inside].sum()), int(inside.sum())
+        low, high = (float(end) for end in clopper_pearson(k, n))
+        ax.errorbar(
+            p[inside].mean(),
+            k / n,
+            yerr=[[k / n - low], [high - k / n]],
+            fmt="o",
+            color=ORANGE,
+            ms=4,
+            lw=1,
+            capsize=2,
+        )
+        ax.annotate(str(n), (p[inside].mean(), k / n), xytext=(4, -9), textcoords="offset points", fontsize=6)
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    return finish(ax, "", "Probability said", "Share that was so")

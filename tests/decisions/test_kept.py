@@ -1,0 +1,50 @@
+"""The file of joint errors in a head's folder: written by fit, read again, refused when damaged or foreign."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mace_bounds.calibration import head_inputs, load_head
+from mace_bounds.decisions import JOINT, JointErrors, Marginals, joint_model
+from mace_bounds.errors import HeadError
+from mace_bounds.features import FeatureStore
+
+
+def test_fit_writes_it_and_the_folder_gives_it_back(tiny_fit):
+    head = load_head(tiny_fit.folder)
+    assert (tiny_fit.folder / JOINT).read_bytes() == tiny_fit.head.beside[JOINT]
+    model, again = joint_model(tiny_fit.head), joint_model(head)
+    assert model.likeness.name == again.likeness.name
+    assert model.reliability == again.reliability
+    for kind, scores in model.scores.items():
+        np.testing.assert_array_equal(scores.scores, again.scores[kind].scores)
+
+
+def test_draws_lie_in_the_calibrated_intervals_at_their_levels(tiny_fit, tiny_store):
+    head = tiny_fit.head
+    rows = FeatureStore(tiny_store).read().scored()
+    said = head.intervals(rows)
+    design = head_inputs(rows, composition=head.identity.composition)
+    draws = JointErrors.of(
+        Marginals.of(head, said.centre, said.lower.T, said.upper.T), joint_model(head).likeness, design
+    ).draws(4000, seed=1)
+    for level in said.levels:
+        lower, upper = said.at(level)
+        inside = ((draws >= lower) & (draws <= upper)).mean()
+        assert inside == pytest.approx(level, abs=0.01)
+        assert (draws < lower).mean() == pytest.approx((1 - level) / 2, abs=0.01)
+
+
+def test_a_head_without_it_has_independent_errors(tiny_fit):
+    model = joint_model(replace(tiny_fit.head, beside={}))
+    assert (model.likeness.name, dict(model.scores)) == ("independent", {})
+
+
+def test_damaged_and_foreign_files_are_refused(tiny_fit, whole_fit):
+    data = tiny_fit.head.beside[JOINT]
+    for wrong in (b"", data[:-40], data[: len(data) // 2], b"x" * 100):
+        with pytest.raises(HeadError, match="cannot be read"):
+            joint_model(replace(tiny_fit.head, beside={JOINT: wrong}))
+    with pytest.raises(HeadError, match="another head"):
+        joint_model(replace(whole_fit.head, beside={JOINT: data}))
