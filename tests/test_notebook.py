@@ -65,3 +65,5 @@ def test_runs_from_a_clean_start(notebook, tmp_path, monkeypatch):
     shown = " ".join(texts(fresh))
     assert "414 strained crystals of 69 elements" in shown
     assert "two atoms are 0.282 Å apart" in shown
+    assert "MACE-MPA-0 on 782 crystals" in shown
+    assert "95 % bounds: ±93 meV/atom" in shown  # as its card and the README say
