@@ -43,6 +43,7 @@ def test_other_quantities_are_refused_by_every_command(refused, tiny_model_folde
     features = run("features", path, store, *model, "--workers", 1)
     assert features.exit_code == 0
     assert "labels: none; 120 refused." in features.stderr
+    assert "next: mace-bounds audit" in features.stderr  # there is nothing to fit to
     for command in (
         ["fit", store, path.parent / "head"],
         ["compare", store, path.parent / "compare"],

@@ -93,13 +93,13 @@ def features(
         },
     )
     _print_store(store.manifest, out, n_done, n_failed)
-    _note_labels(store)
+    any_label = _note_labels(store)
     if part:
         console.note(
             f"next, when all {part[1]} parts are done: mace-bounds merge {out}, or merge NEW PART..."
         )
     else:
-        _note_next(out)
+        _note_next(out, any_label=any_label)
 
 
 def merge(out: WholeArgument, parts: PartsArgument = None) -> None:
@@ -113,8 +113,7 @@ def merge(out: WholeArgument, parts: PartsArgument = None) -> None:
     store = run(out, parts or ())
     manifest = store.manifest
     _print_store(manifest, out, manifest.n_records, manifest.n_failed)
-    _note_labels(store)
-    _note_next(out)
+    _note_next(out, any_label=_note_labels(store))
 
 
 def _print_store(manifest: Manifest, out: Path, n_done: int, n_failed: int) -> None:
@@ -124,16 +123,20 @@ def _print_store(manifest: Manifest, out: Path, n_done: int, n_failed: int) -> N
     )
 
 
-def _note_labels(store: FeatureStore) -> None:
+def _note_labels(store: FeatureStore) -> bool:
+    """Say which labels count; whether any does."""
     from mace_bounds.features import judged_labels, refused_labels
 
     labels = store.labels()
     labels = labels[labels["reason"].isna()]
-    console.note_labels(judged_labels(labels, refused_labels(labels)), always=True)
+    judged = judged_labels(labels, refused_labels(labels))
+    console.note_labels(judged, always=True)
+    return bool(judged["energy_ev"].notna().any())
 
 
-def _note_next(store: Path) -> None:
-    console.note(f"next: mace-bounds fit {store} HEAD, or mace-bounds audit {store} REPORT")
+def _note_next(store: Path, *, any_label: bool) -> None:
+    fit = f"mace-bounds fit {store} HEAD, or " if any_label else ""
+    console.note(f"next: {fit}mace-bounds audit {store} REPORT")
 
 
 def count(records: Iterator[Record]) -> tuple[Iterator[Record], int | None]:
