@@ -62,6 +62,28 @@ def test_other_quantities_are_refused_by_every_command(refused, tiny_model_folde
     assert all(says in row["label_reason"] and "label_refused" in row["flags"] for row in rows)
 
 
+def test_a_fit_without_any_label_says_why_they_were_refused(
+    labelled_crystals, tiny_model_folder, run, tmp_path
+):
+    from ase.io import write
+
+    crystals = [atoms.copy() for atoms in labelled_crystals[:20]]
+    for atoms in crystals:
+        atoms.info["run_type"] = "R2SCAN"
+    write(tmp_path / "r2scan.extxyz", crystals, format="extxyz")
+    assert (
+        run("features", tmp_path / "r2scan.extxyz", tmp_path / "s", "--model", tiny_model_folder).exit_code
+        == 0
+    )
+    for command in (
+        ["fit", tmp_path / "s", tmp_path / "h"],
+        ["audit", tmp_path / "s", tmp_path / "a", "--cross-fit"],
+    ):
+        result = run(*command)
+        assert result.exit_code == 2
+        assert "no label can be used: 20 × the run type is 'R2SCAN'" in result.stderr
+
+
 def test_a_refused_audit_leaves_its_folder_to_the_next(labelled_crystals, pair, run, tmp_path):
     from ase.io import write
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mace_bounds.errors import LabelError
 from mace_bounds.features.rows import FeatureRows
-from mace_bounds.structures import MINIMUM_ROWS, TOTAL_ENERGY, label_trouble
+from mace_bounds.structures import MINIMUM_ROWS, TOTAL_ENERGY, label_trouble, reasons_in_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -148,17 +148,23 @@ def without_refused(rows: FeatureRows, refused: Refused) -> FeatureRows:
     return FeatureRows(judged_labels(rows.table, refused), rows.features, rows.atoms) if refused else rows
 
 
-def checked_labels(rows: FeatureRows) -> FeatureRows:
-    """The rows without labels that are no total energies.
+def checked_labels(
+    rows: FeatureRows, quantity: str = TOTAL_ENERGY, wanted: str = TOTAL_ENERGY
+) -> FeatureRows:
+    """The rows without labels that are refused (:func:`refused_labels`), for what needs labels.
 
     Raises
     ------
     LabelError
-        If none is left of those that were there.
+        If none is left of those that were there, with the reasons.
     """
-    refused = refused_labels(rows.table)
+    refused = refused_labels(rows.table, quantity, wanted)
     out = without_refused(rows, refused)
-    require_labels(refused, len(out.labelled().table))
+    n_left = len(out.labelled().table)
+    require_labels(refused, n_left)
+    reasons = out.scored().table["label_reason"].dropna()
+    if not n_left and len(reasons):
+        raise LabelError(f"no label can be used: {reasons_in_short([str(reason) for reason in reasons])}")
     return out
 
 

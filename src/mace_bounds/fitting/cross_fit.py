@@ -12,7 +12,7 @@ import numpy as np
 from mace_bounds.bounds import detailed_table
 from mace_bounds.calibration import CalibratedHead, fit_head, group_folds, load_head
 from mace_bounds.errors import HeadError, LabelError
-from mace_bounds.features import refused_labels, require_labels, without_refused
+from mace_bounds.features import checked_labels, refused_labels, without_refused
 from mace_bounds.fitting.card import unmeasured_card
 from mace_bounds.fitting.predictions import check_predictions, read_predictions, with_predictions
 from mace_bounds.fitting.run import CardNotes, about_data
@@ -262,10 +262,8 @@ def cross_fit_store(
     HeadError
         If there are too few labelled rows.
     """
-    rows, manifest = store.read(), store.manifest
-    refused = refused_labels(rows.table)
-    rows = without_refused(rows, refused)
-    require_labels(refused, len(rows.labelled().table))
+    every, manifest = store.read(), store.manifest
+    refused, rows = refused_labels(every.table), checked_labels(every)
     energies, about = None, dict[str, Any]()
     if published is not None:
         energies = read_predictions(published.path, published.column, published.id_column)

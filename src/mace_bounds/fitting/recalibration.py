@@ -22,7 +22,7 @@ from mace_bounds.calibration import (
 )
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.errors import HeadError
-from mace_bounds.features import label_summary, refused_labels, require_labels, without_refused
+from mace_bounds.features import checked_labels, label_summary
 from mace_bounds.fitting.card import gain_sentence, recalibrated_card
 from mace_bounds.fitting.measured import overall
 from mace_bounds.fitting.own_labels import CalibrateConfig, new_to_the_head, read_labels
@@ -203,9 +203,7 @@ def recalibrated(
     old: CalibratedHead, rows: FeatureRows, keys: NDArray[np.uint64] | None, config: CalibrateConfig
 ) -> CalibrateReport:
     """:func:`calibrate` for rows of features, the compositions of the model's training being known or None."""
-    refused = refused_labels(rows.table, config.known.quantity, old.identity.quantity)
-    rows = without_refused(rows, refused)
-    require_labels(refused, len(rows.labelled().table))
+    rows = checked_labels(rows, config.known.quantity, old.identity.quantity)
     used, left_out = new_to_the_head(old, rows, keys, config)
     formulas = used.table["formula"].to_numpy(dtype=str)
     new = NewLabels.of(old.intervals(used), residual_ev_per_atom(used), formulas)
