@@ -252,7 +252,7 @@ def studies(
     small = ("--shard-rows", "8", "--workers", "1", "--device", "cpu")
     project = {"MP_API_KEY": KEY, "MP_API_ENDPOINT": endpoint}
     own = {"MACE_BOUNDS_HEADS": "heads"}
-    compare = ("--n-splits", "1", "--system-folds", "0", "--methods", "mace_bounds", "--methods", "llpr")
+    compare = ("--n-splits", "1", "--system-folds", "0", "--methods", "mace_bounds,llpr")
     split = ("--conformal", "split", "--fit-share", "0.35", "--calibration-share", "0.35")
     made = frozenset
     return {

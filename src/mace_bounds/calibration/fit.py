@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -134,9 +135,17 @@ def fit_head(
             if SEEN_IN_TRAINING in left_out
             else ""
         )
+        of = f"{len(fit.table)} labelled rows to fit"
+        needed, in_all = str(MINIMUM_FIT_ROWS), MINIMUM_FIT_ROWS / max(config.fit_share, 1e-9)
+        if cross:
+            in_all = MINIMUM_FIT_ROWS / (config.fit_share + config.calibration_share)
+        else:
+            of += f" and {len(calibration.table)} to calibrate"
+            needed += f" and {MINIMUM_CALIBRATION_ROWS}"
+            in_all = max(in_all, MINIMUM_CALIBRATION_ROWS / max(config.calibration_share, 1e-9))
         raise HeadError(
-            f"there are {len(fit.table)} labelled rows to fit and {len(calibration.table)} to calibrate{why}; at "
-            f"least {MINIMUM_FIT_ROWS} and {MINIMUM_CALIBRATION_ROWS} are needed: give more labelled ones{remedy}."
+            f"there are {of}, as some measure coverage{why}; {needed} are needed, which takes about "
+            f"{math.ceil(in_all)} in all: give more labelled ones{remedy}."
         )
     with kept_warnings() as stopped_early:
         study = study_sources(fit, config)

@@ -215,9 +215,9 @@ def _estimates(sizes: tuple[SourceSize, ...], weights: WeightsFile, state: State
             FEATURES,
             not todo,
             round(features),
-            f"{COLUMNS} features of every atom, as MACE-MPA-0 has{without}",
+            f"as for the {COLUMNS} features of MACE-MPA-0, of every atom{without}",
         ),
-        Estimate(FIT, fit_done, 0 if fit_done else head, f"a head of {COLUMNS} features"),
+        Estimate(FIT, fit_done, 0 if fit_done else head, f"as for a head of {COLUMNS} features"),
         Estimate(
             AUDIT,
             audit_done,
