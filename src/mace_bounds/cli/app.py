@@ -291,6 +291,8 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 128 + number, "stopped; run the same command again to resume"
     if isinstance(error, MemoryError):
         return BROKEN, "error: out of memory; lower --memory or --max-atoms."
+    if isinstance(error, (NotADirectoryError, FileExistsError)):
+        return FAILED, f"error: {error.filename} needs a folder where a file is; choose another place."
     if isinstance(error, OSError):
         return FAILED, f"error: a file cannot be read or written: {error}."
     text = " ".join(str(error).split())[:200]
