@@ -20,7 +20,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 FENCE = re.compile(r"^(?P<mark>```+)(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=mark)$", re.MULTILINE | re.DOTALL)
 NOT_RUN = re.compile(r"<!-- not run: (?P<reason>[^\n]*?) -->\s*\Z")
 RUN = {"python", "sh", "console"}
-OTHER = {"bash", "curl", "pip", "export", "sbatch"}
+OTHER = {"bash", "curl", "pip", "pipx", "export", "sbatch"}
 """First words of lines that may stand in blocks which are not run, beside mace-bounds."""
 
 

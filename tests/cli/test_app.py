@@ -19,7 +19,7 @@ from mace_bounds.errors import HeadError
 
 COMMANDS = (
     "score", "explain", "differences", "hull", "download", "features", "merge", "fit", "calibrate", "audit", "build",
-    "compare", "plot", "serve", "models", "heads",
+    "compare", "plot", "serve", "mcp", "models", "heads",
 )  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from mace_bounds.bounds import table_bytes
 from mace_bounds.cli import app as command_line
 from mace_bounds.columns import BOUNDS, names, to_json
 from mace_bounds.examples import example_files
+from mace_bounds.service import Problem
+from mace_bounds.service.results import Results
 from mace_bounds.service.schemas import ASE_EXAMPLE, EXAMPLE
 from mace_bounds.structures import read
 
@@ -142,6 +144,36 @@ def test_labels_of_one_request_do_not_touch_another(service, mini):
     assert {row["energy_dft_ev"] for row in refused.json()} == {None}
     assert all("label_refused" in row["flags"] for row in refused.json())
     assert kept.json()[0]["energy_dft_ev"] == -6.75
+
+
+def test_an_answer_can_be_fetched_by_its_link(serve, salt):
+    client = serve(keep_hours=1.0)
+    first, again, other = (
+        client.post("/v1/score", files=salt, params={"level": level}) for level in ("95", "95", "90")
+    )
+    link = first.headers["x-result"]
+    assert again.headers["x-result"] == link != other.headers["x-result"]
+    assert client.get(link).content == first.content
+    assert "mace_bounds_energy_lower_ev" in client.get(link, params={"format": "extxyz"}).text
+    for wrong in (link[:-1], "/v1/results/..", "/v1/results/%00"):
+        assert client.get(wrong).status_code == 404
+    assert "x-result" not in serve(keep_hours=0.0).post("/v1/score", files=salt).headers
+
+
+def test_results_go_when_their_time_or_the_memory_is_over(mini):
+    structures = list(read(example_files("NaCl")[0]))
+    table = mini.predict(structures)
+    short = Results(1e-9, 1e6)
+    name = short.keep(table, structures, "a")
+    with pytest.raises(Problem, match="not any more"):
+        short.get(name)
+    small = Results(60, 10_000)
+    names = [small.keep(table, structures, asked) for asked in "abc"]
+    assert len(set(names)) == 3
+    assert small.get(names[2]).table is table
+    with pytest.raises(Problem):
+        small.get(names[0])
+    assert Results(60, 100).keep(table, structures, "a") is None
 
 
 def test_cards(service, mini):

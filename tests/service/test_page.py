@@ -102,6 +102,17 @@ def test_one_crystal(page, mini):
     with page.expect_download() as kept:
         page.get_by_role("button", name="JSON").click()
     assert json.loads(Path(kept.value.path()).read_text())[0]["energy_lower_ev"] == row["energy_lower_ev"]
+    with page.expect_download() as kept:
+        page.get_by_role("button", name="this page").click()
+    saved = Path(kept.value.path()).read_text(encoding="utf-8")
+    assert f"{row['energy_lower_ev']:.3f}".replace("-", "−") in saved
+    assert "<script" not in saved
+    assert 'src="data:image/png' in saved
+    page.reload()  # the address ends with the name of the result
+    page.get_by_text("The result of an earlier question").wait_for()
+    assert page.locator(".answer").inner_text() == answer
+    drop(page, (path.name, path.read_text()))
+    page.get_by_text("1 of 1 scored").wait_for()
     page.get_by_label("Level").select_option("0.9")
     page.locator(".answer", has_text="90 %").wait_for()
 

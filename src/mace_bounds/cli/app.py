@@ -115,6 +115,11 @@ COMMANDS = {
             "serve --host 0.0.0.0 --keys keys.txt",
         ),
     ),
+    "mcp": About(
+        "mcp",
+        "Offer bounds as tools of the Model Context Protocol, over standard input and output.",
+        ("mcp --model mini", "mcp --server http://127.0.0.1:8642"),
+    ),
     "models": About("heads", "List the models that can be loaded.", ("models --json",)),
     "heads": About(
         "heads",

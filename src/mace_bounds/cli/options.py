@@ -29,9 +29,9 @@ COMMAND_LINE_DEFAULTS = {"workers": None}
 def from_text(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Turn a parser's ValueError into typer's, which keeps the sentence."""
 
-    def parsed(text: Any) -> Any:  # click also gives the default, which is a value already
+    def parsed(text: Any) -> Any:
         try:
-            return parse(text)
+            return parse(text) if isinstance(text, str) else text  # a default is a value already
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
 

@@ -28,13 +28,14 @@ NewKeyOption = Annotated[
         ServiceConfig,
         *("model", "heads", "host", "port", "keys", "processes", "max_bytes", "max_unpacked_bytes"),
         *("max_structures", "max_total_atoms", "max_seconds", "queue", "window_ms", "rate_per_minute"),
-        *("state", "max_job_bytes", "max_jobs", "job_days"),
+        *("keep_hours", "state", "max_job_bytes", "max_jobs", "job_days"),
         *("energy_key", "max_atoms", "device", "dtype", "memory_bytes"),
     )
 )
 def serve(new_key: NewKeyOption = None, *, config: ServiceConfig) -> None:
-    """Serve bounds over HTTP, with a page: until it is stopped, it answers on http://127.0.0.1:8642.
+    """Serve bounds over HTTP, with a page for people.
 
+    Until it is stopped it answers on http://127.0.0.1:8642, or where the options say.
     Requests name neither files nor models: they bring structures, and choose among the heads that the service was
     started with. Other machines can connect only with an API key.
     """

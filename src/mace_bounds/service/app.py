@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -31,6 +31,7 @@ from mace_bounds.service.keys import Keyring, read_keys
 from mace_bounds.service.metrics import Metrics
 from mace_bounds.service.parameters import MEDIA, FormatParameter, HeadParameter, LevelParameter, only
 from mace_bounds.service.problems import CODES, Problem
+from mace_bounds.service.results import Results
 from mace_bounds.service.schemas import BODY, ERRORS, ROWS
 from mace_bounds.service.worker import Task, Worker, load_predictors
 from mace_bounds.structures import reasons_in_short
@@ -122,12 +123,18 @@ class _Routes:
     def __init__(self, house: House, readers: ThreadPoolExecutor) -> None:
         self._house, self._config, self._worker = house, house.config, house.worker
         self._readers = readers
+        self._results = Results(3600 * self._config.keep_hours, self._config.kept_bytes)
 
     def add_to(self, app: FastAPI) -> None:
         """Add them to an application."""
         post: dict[str, Any] = {"openapi_extra": BODY, "responses": ERRORS}
         app.post("/v1/score", response_model=ROWS, **post)(self.score)
         app.post("/v1/explain", response_model=dict[str, Any], **post)(self.explain)
+        app.get(
+            "/v1/results/{name}",
+            response_model=ROWS,
+            responses={s: ERRORS[s] for s in (401, 404, 421, 422, 429)},
+        )(self.result)
         read: dict[str, Any] = {"responses": {s: ERRORS[s] for s in (401, 421, 429, 503)}}
         app.get("/v1/models", **read)(self.models)
         app.get("/v1/heads", **read)(self.heads)
@@ -159,9 +166,23 @@ class _Routes:
             raise Problem(
                 422, reasons_in_short([str(reason) for reason in table["reason"]]), rows=records(table)
             )
-        written = partial(_written, table, format, structures, basic=columns == "basic")
-        body = await self._in_thread(written)
-        return Response(body, media_type=MEDIA[format])
+        link = self._results.keep(table, structures, f"{name} {number}")
+        answer = await self._answer(table, structures, format, columns)
+        if link is not None:
+            answer.headers["x-result"] = f"/v1/results/{link}"
+        return answer
+
+    async def result(
+        self,
+        request: Request,
+        name: str,
+        format: FormatParameter = "json",
+        columns: ColumnsParameter = "all",
+    ) -> Response:
+        """Give the answer of an earlier request again: the header X-Result of that names it, for a stated time."""
+        only(request, "format", "columns")
+        kept = self._results.get(name)
+        return await self._answer(kept.table, kept.structures, format, columns)
 
     async def explain(
         self,
@@ -224,6 +245,12 @@ class _Routes:
     async def metrics(self) -> Response:
         """Counters for Prometheus."""
         return Response(self._house.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def _answer(
+        self, table: pd.DataFrame, structures: Sequence[Record], kind: TableFormat, columns: str
+    ) -> Response:
+        body = await self._in_thread(partial(_written, table, kind, structures, basic=columns == "basic"))
+        return Response(body, media_type=MEDIA[kind])
 
     def _loaded(self) -> Mapping[str, BoundsPredictor]:
         if not self._worker.predictors:
@@ -299,7 +326,7 @@ class _Routes:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
 
-def _written(table: pd.DataFrame, kind: TableFormat, structures: list[Record], *, basic: bool) -> bytes:
+def _written(table: pd.DataFrame, kind: TableFormat, structures: Sequence[Record], *, basic: bool) -> bytes:
     if kind == "json" and not basic:
         return to_json(table).encode()
     return table_bytes(table, kind, structures, basic=basic)

@@ -43,6 +43,8 @@ class ServiceConfig:
         differs from what goes alone by round-off. 0: all go alone.
     cache_bytes : float
         Memory for the features of structures that were scored; 0 for none.
+    keep_hours, kept_bytes : float
+        For how long answers can be fetched again by their links, and the memory for them.
     rate_per_minute : int
         Requests that one API key may make; 0 for no limit.
     state : path or None
@@ -119,6 +121,14 @@ class ServiceConfig:
         option="--window",
     )
     cache_bytes: float = setting(64 * 2**20, "Memory for features of structures.", option=False, minimum=0)
+    keep_hours: float = setting(
+        24.0,
+        "Hours for which an answer can be fetched by its link, from the memory of the process; 0 for none.",
+        minimum=0.0,
+        metavar="HOURS",
+        option="--keep",
+    )
+    kept_bytes: float = setting(64 * 2**20, "Memory for these answers.", option=False, minimum=0)
     rate_per_minute: int = setting(
         600, "Requests a minute that one API key may make; 0 for no limit.", minimum=0, option="--rate"
     )

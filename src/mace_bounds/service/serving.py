@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
 import sys
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from mace_bounds.errors import ServiceError
 from mace_bounds.service.app import create_app
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from mace_bounds.service.config import ServiceConfig
 
 _KEEP_ALIVE_S = 10
+_LAST_LOOK_S = 0.5
 _CONNECTIONS = 16  # for each request that may be under way: those that wait, and pages that only look
 
 
@@ -62,9 +68,6 @@ def serve(config: ServiceConfig, started: Callable[[str], None] = lambda _: None
     ServiceError
         If the address cannot be listened on, or the file of keys cannot be used.
     """
-    import uvicorn
-    from uvicorn.supervisors import Multiprocess
-
     log_to_stderr()
     application = None if config.processes > 1 else create_app(config)
     listening = _bound(config)
@@ -83,10 +86,22 @@ def serve(config: ServiceConfig, started: Callable[[str], None] = lambda _: None
         timeout_graceful_shutdown=int(2 * config.max_seconds) + 5,
         timeout_worker_healthcheck=60,
     )
-    if config.processes > 1:
-        Multiprocess(settings, sockets=[listening]).run()
-    else:
-        uvicorn.Server(settings).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # what uvicorn raises again after it has ended as it was told to
+        if config.processes > 1:
+            Multiprocess(settings, sockets=[listening]).run()
+        else:
+            _Server(settings).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """A server whose end loses no request that has reached it."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End after what was sent before is read: uvicorn alone drops connections whose request it has not read yet."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_LAST_LOOK_S)
+        await super().shutdown(sockets)
 
 
 def _bound(config: ServiceConfig) -> socket.socket:

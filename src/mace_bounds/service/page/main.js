@@ -87,9 +87,11 @@ async function score(files) {
   say(`Scoring ${files.length === 1 ? files[0].name : `${count(files.length)} files`} …`);
   try {
     await ready;
-    let rows;
+    let [rows, link] = [null, null];
     try {
-      rows = await (await send("/v1/score", files, parameters())).json();
+      const answer = await send("/v1/score", files, parameters());
+      link = answer.headers.get("x-result");
+      rows = await answer.json();
     } catch (error) {
       if (!error.rows || error.rows.length < 2) throw error;
       rows = error.rows; // none could be scored: the table says why for each
@@ -100,9 +102,30 @@ async function score(files) {
     if (asked !== turn) return; // another question came in between
     const pictures = frames(text);
     good.forEach((row, i) => Object.defineProperty(row, "frame", { value: pictures[i] }));
-    Object.assign(turn, { files, rows });
+    Object.assign(turn, { files, rows, link });
+    history.replaceState(null, "", link ? `#${link.split("/").pop()}` : location.pathname);
     show(turn);
     if (good.length) say(`${count(good.length)} of ${count(rows.length)} scored.`);
+  } catch (error) {
+    if (asked === turn) tell(error);
+  }
+}
+
+/** What an earlier question was answered, by the link that the address ends with. */
+async function shown(name) {
+  const turn = {};
+  asked = turn;
+  say("Looking for the result …");
+  try {
+    await ready;
+    const link = `/v1/results/${encodeURIComponent(name)}`;
+    const rows = await get(link);
+    const pictures = frames(await (await ask(`${link}?format=extxyz`)).text());
+    if (asked !== turn) return;
+    rows.filter((row) => !row.reason).forEach((row, i) => Object.defineProperty(row, "frame", { value: pictures[i] }));
+    Object.assign(turn, { rows, link });
+    show(turn);
+    say("The result of an earlier question; the service keeps it for a while.");
   } catch (error) {
     if (asked === turn) tell(error);
   }
@@ -137,20 +160,37 @@ async function showOne(detail, row, move) {
   structure.append(viewer(row.frame, explanation));
 }
 
-function downloads({ files, rows }) {
+/** The results as a page that needs nothing else: its style inside, structures as pictures, nothing to press. */
+async function asPage() {
+  const style = await (await ask("/page/style.css")).text();
+  const copy = $("results").cloneNode(true);
+  const drawn = [...$("results").querySelectorAll(".viewer")].map((box) => box.picture?.());
+  copy.querySelectorAll(".viewer").forEach((box, i) => box.replaceChildren(drawn[i] ? el("img", { src: drawn[i], alt: "Structure" }) : ""));
+  copy.querySelectorAll(".tools").forEach((tools) => tools.remove());
+  copy.querySelectorAll("button").forEach((button) => button.replaceWith(...button.childNodes));
+  const page = document.implementation.createHTMLDocument("mace-bounds: results");
+  page.documentElement.lang = "en";
+  page.head.prepend(el("meta", { charset: "utf-8" }), el("meta", { name: "viewport", content: "width=device-width, initial-scale=1" }), el("style", {}, style));
+  page.body.append(el("main", {}, el("h1", {}, "mace-bounds"), el("p", { class: "id" }, `${$("about").textContent} ${new Date().toISOString().slice(0, 10)}`), copy));
+  return new Blob(["<!doctype html>\n", page.documentElement.outerHTML], { type: "text/html" });
+}
+
+function downloads({ files, rows, link }) {
   const stem = rows.length === 1 ? rows[0].id.replace(/[^\w.-]+/g, "_") : "bounds";
   const kinds = [["JSON", "json", "json"], ["CSV", "csv", "csv"], ["extended XYZ", "extxyz", "extxyz"], ["Parquet", "parquet", "parquet"]];
   const buttons = kinds.map(([title, format, suffix]) => {
     const fetched = async () => {
       try {
-        keep(await (await send("/v1/score", files, { ...parameters(), format })).blob(), `${stem}.${suffix}`);
+        const answer = files ? send("/v1/score", files, { ...parameters(), format }) : ask(`${link}?format=${format}`);
+        keep(await (await answer).blob(), `${stem}.${suffix}`);
       } catch (error) {
         tell(error);
       }
     };
     return el("button", { type: "button", "data-format": format, onclick: fetched }, title);
   });
-  return el("div", { class: "tools", role: "group", "aria-label": "Downloads" }, el("span", { class: "quiet" }, "Download the table:"), ...buttons);
+  buttons.push(el("button", { type: "button", onclick: async () => keep(await asPage(), `${stem}.html`) }, "this page"));
+  return el("div", { class: "tools", role: "group", "aria-label": "Downloads" }, el("span", { class: "quiet" }, "Download:"), ...buttons);
 }
 
 // ---- ways in --------------------------------------------------------------------------------------------------------
@@ -183,3 +223,4 @@ document.addEventListener("paste", (event) => {
   score(files.length ? files : text.trim() ? [new File([text], "pasted")] : []);
 });
 get("/v1/examples").then((names) => $("example").append(...names.map((name) => el("option", { value: name }, name))), () => {});
+if (/^#[0-9a-f]{40}$/.test(location.hash)) shown(location.hash.slice(1));

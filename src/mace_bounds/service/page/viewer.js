@@ -62,11 +62,11 @@ export function viewer(frame, explanation) {
     toggle("Spin", (on) => { spinning = on; spin(on); }),
     novelty.size ? toggle("Colour by novelty", (on) => { byNovelty = on; refresh(); }) : "");
 
-  const flat = () => { ({ draw, spin } = picture(box, frame)); refresh(); spin(spinning); };
+  const flat = () => { ({ draw, spin, picture: box.picture } = picture(box, frame)); refresh(); spin(spinning); };
   if (hasWebGL()) {
     library().then((library3d) => {
       try {
-        ({ draw, spin } = solid(library3d, box, frame));
+        ({ draw, spin, picture: box.picture } = solid(library3d, box, frame));
         refresh();
         spin(spinning);
       } catch {
@@ -104,6 +104,7 @@ function solid(library3d, box, frame) {
       view.render();
     },
     spin: (on) => view.spin(on ? "y" : false),
+    picture: () => view.pngURI(),
   };
 }
 
@@ -166,6 +167,7 @@ function picture(box, frame) {
   });
   canvas.addEventListener("pointerup", () => { held = null; });
   return {
+    picture: () => canvas.toDataURL(),
     draw: (...what) => { last = what; paint(); },
     spin(on) {
       clearInterval(timer);
