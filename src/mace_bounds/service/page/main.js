@@ -168,11 +168,9 @@ async function asPage() {
   copy.querySelectorAll(".viewer").forEach((box, i) => box.replaceChildren(drawn[i] ? el("img", { src: drawn[i], alt: "Structure" }) : ""));
   copy.querySelectorAll(".tools").forEach((tools) => tools.remove());
   copy.querySelectorAll("button").forEach((button) => button.replaceWith(...button.childNodes));
-  const page = document.implementation.createHTMLDocument("mace-bounds: results");
-  page.documentElement.lang = "en";
-  page.head.prepend(el("meta", { charset: "utf-8" }), el("meta", { name: "viewport", content: "width=device-width, initial-scale=1" }), el("style", {}, style));
-  page.body.append(el("main", {}, el("h1", {}, "mace-bounds"), el("p", { class: "id" }, `${$("about").textContent} ${new Date().toISOString().slice(0, 10)}`), copy));
-  return new Blob(["<!doctype html>\n", page.documentElement.outerHTML], { type: "text/html" });
+  const body = el("main", {}, el("h1", {}, "mace-bounds"), el("p", { class: "id" }, `${$("about").textContent} ${new Date().toISOString().slice(0, 10)}`), copy);
+  const head = `<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>mace-bounds: results</title><style>${style}</style>`;
+  return new Blob([`<!doctype html>\n<html lang="en"><head>${head}</head><body>${body.outerHTML}</body></html>\n`], { type: "text/html" });
 }
 
 function downloads({ files, rows, link }) {
