@@ -26,6 +26,7 @@ EMPTY_SHARE = 0.05
 """Cells of which more than this share is empty are flagged."""
 
 _MOST_POINTS = 24  # along a lattice vector: a coarser grid is enough where a cell is large
+_FEW_PAIRS = 100_000  # of points and atoms: all distances are sooner there than a tree
 _DENSE = 2.0  # cells with less volume than this times that of the covalent spheres hold no vacuum
 
 
@@ -91,13 +92,24 @@ def _empty_share(
         counts = np.clip(np.ceil(np.linalg.norm(cell, axis=1) / spacing), fewest, _MOST_POINTS).astype(int)
         axes = [(np.arange(n) + 0.5) / n for n in counts]
         points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3) @ cell
-        distances, neighbours = _distances(images, points, 4, reach)
-        there = np.isfinite(distances)
-        gaps = np.where(there, distances - radii[atoms[np.where(there, neighbours, 0)]], np.inf)
-        share = float((gaps.min(axis=1) > EMPTY_DISTANCE_ANGSTROM - margin).mean())
+        gaps = _gaps(images, radii[atoms], points, reach)
+        share = float((gaps > EMPTY_DISTANCE_ANGSTROM - margin).mean())
         if share == 0.0:
             break
     return share
+
+
+def _gaps(
+    images: NDArray[np.float64], radii: NDArray[np.float64], points: NDArray[np.float64], reach: float
+) -> NDArray[np.float64]:
+    """Distance from each point to the nearest covalent sphere, Å; inf where no atom is within ``reach``."""
+    from scipy.spatial.distance import cdist
+
+    if len(points) * len(images) <= _FEW_PAIRS:
+        return np.asarray((cdist(points, images) - radii).min(axis=1, initial=np.inf))
+    distances, neighbours = _distances(images, points, 4, reach)
+    there = np.isfinite(distances)
+    return np.asarray(np.where(there, distances - radii[np.where(there, neighbours, 0)], np.inf).min(axis=1))
 
 
 def _wrapped(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
