@@ -17,6 +17,7 @@ from mace_bounds.backbones.base import (
     WeightsFile,
     tensor_digest,
 )
+from mace_bounds.backbones.chgnet import ChgnetFamily, mp2020_correction_ev
 from mace_bounds.backbones.golden import FEW, Golden, golden_cells, golden_of
 from mace_bounds.backbones.mace import MaceFamily
 from mace_bounds.errors import ModelError
@@ -43,13 +44,14 @@ __all__ = [
     "golden_of",
     "list_models",
     "load_model",
+    "mp2020_correction_ev",
     "tensor_digest",
     "training_compositions",
 ]
 
 DEFAULT_MODEL = "medium-mpa-0"
 
-FAMILIES: dict[str, Family] = {"mace": MaceFamily()}
+FAMILIES: dict[str, Family] = {"chgnet": ChgnetFamily(), "mace": MaceFamily()}
 """Asked in this order. mace comes last: it takes every name that no other knows."""
 
 
@@ -66,7 +68,7 @@ def load_model(
     Parameters
     ----------
     model : str, Path, torch.nn.Module or Backbone
-        ``"mini"``, a name that mace knows (``"medium-mpa-0"``; downloaded once by mace), the path of a
+        ``"mini"``, ``"chgnet"``, a name that mace knows (``"medium-mpa-0"``; downloaded once by mace), the path of a
         checkpoint or of a folder as ``mini`` is kept in, a mace model as an object, or a backbone, which is returned
         as it is.
     head : str, optional

@@ -34,6 +34,8 @@ class FeatureBlock:
     # shape (n_atoms, n_features): features of every single atom, crystal after crystal, where they were asked
     # for
     atoms: NDArray[np.float32] | None = None
+    # why a crystal has no row (NaN stands there), None where it has; nothing where all have
+    reasons: tuple[str | None, ...] = ()
 
 
 @runtime_checkable

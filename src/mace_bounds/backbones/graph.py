@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
+from mace_bounds.backbones.base import FeatureBlock
+from mace_bounds.errors import ModelError
 from mace_bounds.structures import reduced_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -131,6 +133,24 @@ def build_graph(crystal: Crystal, cutoff: float) -> Graph:
 
 
 T = TypeVar("T")
+
+
+class Sized(Protocol):
+    """What is counted of a graph."""
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms of the crystal."""
+        ...
+
+    @property
+    def n_edges(self) -> int:
+        """Directed edges, and whatever takes as much memory as one."""
+        ...
+
+
+G = TypeVar("G", bound=Sized)
+DTYPES = ("float32", "float64")
 DEFAULT_MEMORY_BYTES = {"cpu": 256 * 2**20, "cuda": 8 * 2**30}
 WAITING_SHARE = 0.25  # of the memory may be held by graphs that wait for their batch
 GRAPH_BYTES_PER_EDGE = 40
@@ -144,7 +164,7 @@ class MemoryCost:
     per_edge_bytes: float
     base_bytes: float = 0.0
 
-    def of(self, graph: Graph) -> float:
+    def of(self, graph: Sized) -> float:
         """Bytes that a graph adds to its batch."""
         return self.per_atom_bytes * graph.n_atoms + self.per_edge_bytes * graph.n_edges
 
@@ -221,8 +241,8 @@ def pack(sizes: Sequence[float], capacity: float) -> list[list[int]]:
 
 
 def batches(
-    graphs: Iterable[Graph], cost: MemoryCost, memory_bytes: float
-) -> Iterator[tuple[list[int], list[Graph]]]:
+    graphs: Iterable[G], cost: MemoryCost, memory_bytes: float
+) -> Iterator[tuple[list[int], list[G]]]:
     """Cut a stream of graphs into batches that fit into memory.
 
     ``graphs``: taken until a quarter of the memory is full of them; these share batches; ``cost``: of the
@@ -231,7 +251,7 @@ def batches(
     Yields places in the stream, and the graphs.
     """
     capacity = (1 - WAITING_SHARE) * memory_bytes - cost.base_bytes
-    waiting: dict[int, Graph] = {}
+    waiting: dict[int, G] = {}
     n_edges = 0
     for place, graph in enumerate(graphs):
         waiting[place] = graph
@@ -242,9 +262,7 @@ def batches(
     yield from _packed(waiting, cost, capacity)
 
 
-def _packed(
-    waiting: dict[int, Graph], cost: MemoryCost, capacity: float
-) -> Iterator[tuple[list[int], list[Graph]]]:
+def _packed(waiting: dict[int, G], cost: MemoryCost, capacity: float) -> Iterator[tuple[list[int], list[G]]]:
     places, graphs = list(waiting), list(waiting.values())
     for things in pack([cost.of(graph) for graph in graphs], capacity):
         yield [places[i] for i in things], [graphs[i] for i in things]
@@ -257,3 +275,55 @@ def ahead(stream: Iterator[T]) -> Iterator[T]:
         while (element := coming.result()) is not None:
             coming = thread.submit(next, stream, None)
             yield element
+
+
+def filled(
+    crystals: Sequence[Crystal],
+    n_columns: int,
+    stream: Iterable[tuple[list[int], list[G]]],
+    run: Callable[[list[G]], FeatureBlock],
+    *,
+    atoms: bool,
+) -> FeatureBlock:
+    """Rows of crystals from batches of their graphs, which come with their places among the crystals.
+
+    A crystal that is in no batch has NaN. ``run``: features and energies of a batch; ``atoms``: with those of single
+    atoms.
+    """
+    n, ends = len(crystals), np.cumsum([len(c.numbers) for c in crystals], dtype=int)
+    single = np.full((ends[-1] if n else 0, n_columns), np.nan, dtype=np.float32) if atoms else None
+    rows = FeatureBlock(np.full((n, n_columns), np.nan), np.full(n, np.nan), np.full(n, np.nan), single)
+    for places, graphs in stream:
+        block = run(graphs)
+        rows.features[places] = block.features
+        rows.fixed_energy_ev[places] = block.fixed_energy_ev
+        rows.energy_ev[places] = block.energy_ev
+        if single is not None and block.atoms is not None:
+            of_batch = [np.arange(ends[p] - len(crystals[p].numbers), ends[p]) for p in places]
+            single[np.concatenate(of_batch)] = block.atoms
+    return rows
+
+
+def require_dtype(dtype: str) -> None:
+    """Refuse what is no precision of a forward."""
+    if dtype not in DTYPES:
+        raise ModelError(f"the dtype {dtype!r} is neither float32 nor float64; choose one of the two.")
+
+
+def choose_device(device: str) -> str:
+    """``"cpu"`` or ``"cuda"``; ``"auto"`` takes CUDA where there is one.
+
+    Raises
+    ------
+    ModelError
+        If the device is none of these, or is not there.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in DEFAULT_MEMORY_BYTES:
+        raise ModelError(f"the device {device!r} is none of auto, cpu and cuda; choose one of these.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("torch sees no CUDA device; use --device cpu.")
+    return device

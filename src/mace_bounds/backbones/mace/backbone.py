@@ -20,9 +20,12 @@ from mace_bounds.backbones.graph import (
     batch_graphs,
     batches,
     build_graph,
+    choose_device,
     fast_cost,
+    filled,
     mace_cost,
     mace_data,
+    require_dtype,
 )
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.backbones.mace import embedded as _embedded
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-DTYPES = ("float32", "float64")
 CHECK_TOLERANCE_EV_PER_ATOM = 1e-6
 MPA_0_PARAMETERS = 9_063_204  # a known fact, never measured by this project
 
@@ -141,22 +143,16 @@ class MaceBackbone:
         FeatureBlock
             Rows in the order of ``crystals``.
         """
-        n = len(crystals)
-        width, ends = len(self.columns(kind)), np.cumsum([len(c.numbers) for c in crystals], dtype=int)
-        single = np.empty((ends[-1] if n else 0, width), dtype=np.float32) if atoms else None
-        rows = FeatureBlock(np.empty((n, width)), np.empty(n), np.empty(n), single)
         graphs = (build_graph(crystal, self.cutoff_a) for crystal in crystals)
         memory_bytes = self.memory_bytes or DEFAULT_MEMORY_BYTES[self.device]
         stream = batches(graphs, self._cost(), memory_bytes)
-        for places, batch in ahead(stream) if self.device == "cuda" else stream:
-            block = self._extract_batch(batch, kind, atoms)
-            rows.features[places] = block.features
-            rows.fixed_energy_ev[places] = block.fixed_energy_ev
-            rows.energy_ev[places] = block.energy_ev
-            if single is not None and block.atoms is not None:
-                of_batch = [np.arange(ends[p] - len(crystals[p].numbers), ends[p]) for p in places]
-                single[np.concatenate(of_batch)] = block.atoms
-        return rows
+        return filled(
+            crystals,
+            len(self.columns(kind)),
+            ahead(stream) if self.device == "cuda" else stream,
+            lambda batch: self._extract_batch(batch, kind, atoms),
+            atoms=atoms,
+        )
 
     def __repr__(self) -> str:
         return f"MaceBackbone({self.name!r}, head={self.head!r}, {self.dtype} on {self.device}, {self.digest[:12]})"
@@ -231,9 +227,8 @@ def load_mace(
     """
     import torch
 
-    if dtype not in DTYPES:
-        raise ModelError(f"the dtype {dtype!r} is neither float32 nor float64; choose one of the two.")
-    device = _choose_device(device)
+    require_dtype(dtype)
+    device = choose_device(device)
     opened = _open(model)
     name, module, notes = opened.name, opened.module, list(opened.notes)
     module = module.to("cpu", torch.float64).eval()
@@ -272,18 +267,6 @@ def load_mace(
     return replace(
         frozen, dtype=dtype, device=device, fast=fast, memory_bytes=memory_bytes, warnings=tuple(notes)
     )
-
-
-def _choose_device(device: str) -> str:
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in DEFAULT_MEMORY_BYTES:
-        raise ModelError(f"the device {device!r} is none of auto, cpu and cuda; choose one of these.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("torch sees no CUDA device; use --device cpu.")
-    return device
 
 
 def _choose_head(heads: tuple[str, ...], wanted: str | None) -> str:

@@ -38,9 +38,10 @@ def extract_batch(
     energies = {"energy_model_ev": block.energy_ev, "fixed_energy_ev": block.fixed_energy_ev}
     finite = np.isfinite(block.energy_ev) & np.isfinite(block.features).all(axis=1)
     if not finite.all():
+        own = block.reasons or (None,) * len(good)
         places = [i for i, reason in enumerate(reasons) if reason is None]
-        for place in np.array(places)[~finite]:
-            reasons[place] = "the model gives NaN or infinity; check the geometry"
+        for k in np.flatnonzero(~finite):
+            reasons[places[k]] = own[k] or "the model gives NaN or infinity; check the geometry"
     arrays: Arrays = {FEATURES: block.features[finite], **{k: v[finite] for k, v in energies.items()}}
     if block.atoms is not None:
         sizes = [len(crystal.numbers) for crystal in good]

@@ -1,0 +1,195 @@
+"""CHGNet 0.3.0 with its last layer taken off: crystals in, 64 features and uncorrected energies out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from mace_bounds.backbones.base import FeatureBlock, FeatureKind, tensor_digest
+from mace_bounds.backbones.chgnet.corrections import mp2020_correction_ev
+from mace_bounds.backbones.chgnet.graph import (
+    CUTOFF_A,
+    AngleGraph,
+    batch_angle_graphs,
+    build_angle_graph,
+)
+from mace_bounds.backbones.chgnet.network import N_ELEMENTS, N_LAYERS, WIDTH, Network
+from mace_bounds.backbones.chgnet.weights import DIGEST, NAME, read_weights
+from mace_bounds.backbones.graph import (
+    DEFAULT_MEMORY_BYTES,
+    MemoryCost,
+    ahead,
+    batches,
+    choose_device,
+    filled,
+    require_dtype,
+)
+from mace_bounds.errors import ModelError, StructureError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+    from mace_bounds.structures import Crystal
+
+NOTE = (
+    "chgnet is CHGNet 0.3.0, whose energies have the MP2020 corrections of the Materials Project; these are taken off "
+    "(pymatgen), so that energy_model_ev is an uncorrected PBE(+U) total energy as VASP gives it"
+)
+_NOT_IN_TRAINING = {84, 85, 86, 87, 88}  # Po, At, Rn, Fr, Ra: not one structure of MPtrj has them
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ChgnetBackbone:
+    """CHGNet 0.3.0 without its last layer; make it with ``load_model("chgnet")``.
+
+    The energy is that of ``chgnet.model.CHGNet.predict_structure`` less the MP2020 correction of the structure
+    (:func:`mace_bounds.backbones.mp2020_correction_ev`): linear in the 64 values that enter the last layer, summed
+    over atoms, with reference energies of atoms and the correction as the part that is fixed.
+    """
+
+    network: Network
+    dtype: str
+    device: str
+    memory_bytes: float | None = None
+
+    name: ClassVar[str] = NAME
+    digest: ClassVar[str] = DIGEST
+    head: ClassVar[str] = "default"
+    atomic_numbers: ClassVar[tuple[int, ...]] = tuple(sorted({*range(1, N_ELEMENTS + 1)} - _NOT_IN_TRAINING))
+    cutoff_a: ClassVar[float] = CUTOFF_A
+    training_compositions: ClassVar[NDArray[np.uint64] | None] = None  # MPtrj's are not in the package
+    warnings: ClassVar[tuple[str, ...]] = (NOTE,)
+    worker_imports: ClassVar[tuple[str, ...]] = ("torch", "pymatgen.entries.compatibility")
+
+    @property
+    def theta0_ev(self) -> NDArray[np.float64]:
+        """The last layer's weights on [Σ features, n_atoms], eV, shape (65,)."""
+        last = [self.network.weights[f"mlp.layers.7.{part}"].reshape(-1) for part in ("weight", "bias")]
+        return np.concatenate([part.double().cpu().numpy() for part in last])
+
+    def columns(self, kind: FeatureKind = "readout") -> list[str]:
+        """Names of the feature columns, in order."""
+        if kind == "descriptors":
+            return [f"layer{k + 1}_atom{i}" for k in range(N_LAYERS) for i in range(WIDTH)]
+        return [f"hidden{i}" for i in range(WIDTH)]
+
+    def extract(
+        self, crystals: Sequence[Crystal], kind: FeatureKind = "readout", *, atoms: bool = False
+    ) -> FeatureBlock:
+        """Run the network on crystals in batches that fill the memory given to them.
+
+        Parameters
+        ----------
+        crystals : sequence of Crystal
+            Checked structures whose elements the model knows.
+        kind : {"readout", "descriptors"}
+            The features in which the energy is linear, or those of the atoms after every layer.
+        atoms : bool
+            Give the features of single atoms beside their sums.
+
+        Returns
+        -------
+        FeatureBlock
+            Rows in the order of ``crystals``; ``reasons`` where a crystal has isolated atoms, too many angles,
+            or no defined correction.
+        """
+        reasons: list[str | None] = [None] * len(crystals)
+        correction = np.zeros(len(crystals))
+        places: list[int] = []
+
+        def graphs() -> Iterator[AngleGraph]:
+            for place, crystal in enumerate(crystals):
+                try:
+                    correction[place] = mp2020_correction_ev(crystal)
+                    graph = build_angle_graph(crystal)
+                except StructureError as error:
+                    reasons[place] = str(error).rstrip(".")
+                else:
+                    places.append(place)
+                    yield graph
+
+        memory_bytes = self.memory_bytes or DEFAULT_MEMORY_BYTES[self.device]
+        stream = batches(graphs(), self._cost(), memory_bytes)
+        in_place = (([places[i] for i in members], batch) for members, batch in stream)
+        rows = filled(
+            crystals,
+            len(self.columns(kind)),
+            ahead(in_place) if self.device == "cuda" else in_place,
+            lambda batch: self._run(batch, kind, atoms),
+            atoms=atoms,
+        )
+        return replace(
+            rows,
+            fixed_energy_ev=rows.fixed_energy_ev - correction,
+            energy_ev=rows.energy_ev - correction,
+            reasons=tuple(reasons),
+        )
+
+    def _cost(self) -> MemoryCost:
+        itemsize = {"float32": 4, "float64": 8}[self.dtype]
+        return MemoryCost(
+            per_atom_bytes=1000 * itemsize,
+            per_edge_bytes=250 * itemsize,
+            base_bytes=1200 * itemsize * self.network.rows_per_piece,
+        )
+
+    def _run(self, graphs: Sequence[AngleGraph], kind: FeatureKind, atoms: bool) -> FeatureBlock:
+        """Features and energies of a batch, MP2020 corrections included."""
+        import torch
+
+        batch = batch_angle_graphs(graphs, self.device)
+        owner = batch.crystal_of_atom
+
+        def pool(values: torch.Tensor) -> torch.Tensor:
+            total = torch.zeros((len(graphs), *values.shape[1:]), dtype=torch.float64, device=values.device)
+            return total.index_add_(0, owner, values.double())
+
+        with torch.no_grad():
+            hidden, layers = self.network.hidden(batch)
+            readout = pool(hidden)
+            per_atom = hidden if kind == "readout" else torch.cat(layers, dim=1)
+            features = readout if kind == "readout" else pool(per_atom)
+            references = self.network.weights["composition_model.fc.weight"][0]
+            fixed = pool(references[batch.numbers - 1])
+            theta0 = torch.from_numpy(self.theta0_ev).to(self.device)
+            n_atoms = torch.bincount(owner, minlength=len(graphs)).double()
+            energy = readout @ theta0[:-1] + n_atoms * theta0[-1] + fixed
+        single = per_atom.float().cpu().numpy() if atoms else None
+        return FeatureBlock(features.cpu().numpy(), fixed.cpu().numpy(), energy.cpu().numpy(), single)
+
+    def __repr__(self) -> str:
+        return f"ChgnetBackbone({self.dtype} on {self.device}, {self.digest[:12]})"
+
+
+def load_chgnet(
+    *,
+    head: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    memory_bytes: float | None = None,
+) -> ChgnetBackbone:
+    """Load CHGNet 0.3.0 from the installed package ``chgnet``; parameters as of :func:`mace_bounds.load_model`.
+
+    Raises
+    ------
+    ModelError
+        If the package is not installed or holds other weights, or an option does not exist.
+    """
+    import torch
+
+    require_dtype(dtype)
+    device = choose_device(device)
+    if head not in (None, ChgnetBackbone.head):
+        raise ModelError(f"chgnet has no head {head!r}, only {ChgnetBackbone.head}; leave it away.")
+    weights = read_weights()
+    return ChgnetBackbone(Network.of(weights, getattr(torch, dtype), device), dtype, device, memory_bytes)
+
+
+def chgnet_digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """Digest of weights under their names in the checkpoint: :data:`DIGEST` for those of CHGNet 0.3.0."""
+    return tensor_digest(weights, lambda name: weights[name].detach().cpu().numpy())
