@@ -103,7 +103,7 @@ install_package() {
     if [ "$1" = test ]; then
         # Groups of dependencies ([dependency-groups] in pyproject.toml) need pip 25.1.
         "$VENV_PYTHON" -m pip install -qq "pip>=25.1" || stop "pip could not be upgraded to 25.1 or newer (see above)."
-        set -- --editable ".[mp,dask,compare,serve,client,mcp]" --group dev
+        set -- --editable ".[mp,dask,compare,serve,client,mcp,chgnet]" --group dev
     else
         set -- --editable ".[mp]"
     fi

@@ -86,7 +86,7 @@ def test_metadata(wheel):
     (path,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     metadata = Parser().parsestr(wheel.read(path).decode())
     assert (metadata["Name"], metadata["Version"]) == ("mace-bounds", CONFIG["project"]["version"])
-    assert set(metadata.get_all("Provides-Extra")) == {"mp", "dask", "compare", "serve", "client", "mcp"}
+    assert set(metadata.get_all("Provides-Extra")) == {"mp", "dask", "compare", "serve", "client", "mcp", "chgnet"}
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Description-Content-Type"] == "text/markdown"
 
@@ -122,7 +122,8 @@ def test_what_is_declared_is_imported():
         if module not in (
             "dask",
             "python-multipart",
-        ):  # what distributed runs on, what starlette reads forms with
+            "chgnet",
+        ):  # what distributed runs on, what starlette reads forms with, weights
             assert re.search(rf"^\s*(import|from) {module}\b", text, re.MULTILINE), requirement
 
 

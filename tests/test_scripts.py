@@ -120,7 +120,7 @@ def test_cpu_build_comes_from_pip_before_the_package(machine):
     assert installs == [
         f"-m pip install -qq {TORCH}",
         "-m pip install -qq pip>=25.1",
-        "-m pip install -qq --editable .[mp,dask,compare,serve,client,mcp] --group dev",
+        "-m pip install -qq --editable .[mp,dask,compare,serve,client,mcp,chgnet] --group dev",
     ]
 
 

@@ -79,7 +79,11 @@ BOUNDS = (
     _text("id", "Identifier from the source, else its file name; unique in the table."),
     _text("formula", "Reduced formula."),
     Column("n_atoms", "integer", "", "Atoms in the cell as it was given."),
-    _number("energy_model_ev", "eV", "Total energy of the cell by the frozen model."),
+    _number(
+        "energy_model_ev",
+        "eV",
+        "Total energy of the cell by the frozen model, as VASP gives it (CHGNet: without its MP2020 corrections).",
+    ),
     _number(
         "expected_error_mev_per_atom",
         "meV/atom",

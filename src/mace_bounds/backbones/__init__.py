@@ -95,8 +95,8 @@ def load_model(
 
 
 def list_models() -> list[ModelInfo]:
-    """List the models that can be named, family by family."""
-    return [model for family in FAMILIES.values() for model in family.list_models()]
+    """List the models that can be named, those of mace first."""
+    return [model for family in reversed(FAMILIES.values()) for model in family.list_models()]
 
 
 def find_weights(model: str | Path) -> WeightsFile:

@@ -45,7 +45,7 @@ class BoundsPredictor(Deciding):
     Parameters
     ----------
     model : str, path, torch.nn.Module or Backbone, optional
-        ``"mini"``, a name that mace knows, a path, or a loaded model; the head's model where only a head is given, else
+        ``"mini"``, ``"chgnet"``, a name that mace knows, a path, or a loaded model; the head's model where only a head is given, else
         ``"medium-mpa-0"``. With a head of published energies it gives the energies, unless it is the model of the
         features.
     head : str, path or CalibratedHead, optional

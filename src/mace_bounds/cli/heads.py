@@ -180,7 +180,8 @@ def heads(
 def models(as_json: JsonOption = False) -> None:
     """List the models that can be loaded.
 
-    These are mini, which ships with the package, and the models that mace downloads on first use.
+    These are mini, which ships with the package, the models that mace downloads on first use, and CHGNet, whose package
+    has its weights.
     """
     from mace_bounds.backbones import list_models
     from mace_bounds.bounds import list_heads

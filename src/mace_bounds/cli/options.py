@@ -45,7 +45,7 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="NAME|PATH",
-        help="The frozen model: mini (ships with the package), a name that mace knows, or a path. "
+        help="The frozen model: mini (ships with the package), chgnet, a name that mace knows, or a path. "
         "Default: the head's model, else medium-mpa-0.",
     ),
 ]

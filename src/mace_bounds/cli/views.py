@@ -98,7 +98,7 @@ def _print_card(row: dict[str, Any], level: float) -> None:
         (
             "expected error",
             f"{row['expected_error_mev_per_atom']:+.1f} meV/atom",
-            "best guess of E_DFT − E_MACE",
+            "best guess of E_DFT − E_model",
         ),
     ]
     if row["energy_dft_ev"] is not None:
