@@ -66,6 +66,12 @@ def records(data: Path, files: tuple[str, ...], left_out: np.ndarray) -> Iterato
             yield replace(record, source=source)
 
 
+def known_keys(data: Path) -> np.ndarray:
+    """Compositions that are known to be in MPtrj."""
+    crystals = (record.crystal for name in SEEN_FILES for record in read(data / name))
+    return composition_keys(sorted({crystal.formula for crystal in crystals if crystal is not None}))
+
+
 def stored(data: Path, files: tuple[str, ...], folder: Path, left_out: np.ndarray) -> FeatureStore:
     return extract(
         records(data, files, left_out),
@@ -103,9 +109,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--splits", type=int, default=5, help="of the comparison")
     args = parser.parse_args()
+    unseen = stored(args.data, UNSEEN_FILES, args.work / "unseen", known_keys(args.data))
     seen = stored(args.data, SEEN_FILES, args.work / "seen", np.empty(0, dtype=np.uint64))
-    keys = composition_keys(seen.read().table["formula"].dropna().unique())
-    unseen = stored(args.data, UNSEEN_FILES, args.work / "unseen", keys)
     compared = compare(
         unseen,
         args.work / "compared",

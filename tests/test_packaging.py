@@ -119,11 +119,8 @@ def test_what_is_declared_is_imported():
     extras = [r for extra in project["optional-dependencies"].values() for r in extra]
     for requirement in [*project["dependencies"], *extras]:
         module = modules.get(name_of(requirement), name_of(requirement))
-        if module not in (
-            "dask",
-            "python-multipart",
-            "chgnet",
-        ):  # what distributed runs on, what starlette reads forms with, weights
+        # what distributed runs on, what starlette reads forms with, a file of weights whose package is not imported
+        if module not in ("dask", "python-multipart", "chgnet"):
             assert re.search(rf"^\s*(import|from) {module}\b", text, re.MULTILINE), requirement
 
 

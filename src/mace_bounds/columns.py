@@ -82,7 +82,7 @@ BOUNDS = (
     _number(
         "energy_model_ev",
         "eV",
-        "Total energy of the cell by the frozen model, as VASP gives it (CHGNet: without its MP2020 corrections).",
+        "Total energy of the cell by the frozen model (of CHGNet without its MP2020 corrections).",
     ),
     _number(
         "expected_error_mev_per_atom",

@@ -1,4 +1,4 @@
-"""CHGNet 0.3.0 beside the authors' own code, and its energies beside the corrections that the Materials Project states."""
+"""CHGNet 0.3.0 beside the authors' own code, and its corrections beside those that the Materials Project states."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def molecule_in_a_box() -> Atoms:
 
 
 def test_without_the_package_one_sentence_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    monkeypatch.setattr(weights, "find_spec", lambda _: None)
     for call in (load_model, find_weights, BoundsPredictor):
         with pytest.raises(ModelError, match=r'not installed: pip install "mace-bounds\[chgnet\]"'):
             call("chgnet")

@@ -45,9 +45,9 @@ class BoundsPredictor(Deciding):
     Parameters
     ----------
     model : str, path, torch.nn.Module or Backbone, optional
-        ``"mini"``, ``"chgnet"``, a name that mace knows, a path, or a loaded model; the head's model where only a head is given, else
-        ``"medium-mpa-0"``. With a head of published energies it gives the energies, unless it is the model of the
-        features.
+        ``"mini"``, ``"chgnet"``, a name that mace knows, a path, or a loaded model; the head's model where only a head
+        is given, else ``"medium-mpa-0"``. With a head of published energies it gives the energies, unless it is the
+        model of the features.
     head : str, path or CalibratedHead, optional
         The name of an installed head, a head folder, or a loaded head; by default the first for total energies
         that fits the model.
