@@ -3,9 +3,9 @@
     python scripts/build_chgnet_head.py --data ../shared/data --work runs/chgnet-head
 
 CHGNet was trained on MPtrj, the relaxations of the Materials Project. The head is fitted on sources that are no part of it:
-WBM and Alexandria at 0 GPa, less the compositions that are known to be in MPtrj because they are among the Materials Project's
-in the data. The Materials Project's own crystals, which the model has seen, are measured only. On two cores features take
-about four minutes, the comparison and the fit ten. What is there in ``--work`` is kept.
+WBM and Alexandria at 0 GPa (every second one of its small cells), less the compositions that are known to be in MPtrj because they are among the Materials Project's
+in the data. A third of the Materials Project's own crystals, which the model has seen, is measured only. What is
+there in ``--work`` is kept. TIMES
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,12 @@ from mace_bounds.structures import Record, composition_keys
 HEADS = Path(__file__).parent.parent / "src/mace_bounds/data/heads"
 UNSEEN_FILES = ("wbm.extxyz.gz", "alexandria_frames.extxyz.gz")
 SEEN_FILES = ("mp_entries.json.gz", "mptrj_frames.extxyz.gz")
+SMALL_CELLS = "Alexandria, small cells"
 SOURCES = {
     "wbm": "WBM",
     "mattersim_alexandria_random_1k": "Alexandria, random",
     "matsciml_alexandria_devset": "Alexandria, random",
-    "alexandria_pressure_P000": "Alexandria, small cells",
+    "alexandria_pressure_P000": SMALL_CELLS,
     "mp_entries.json.gz": "Materials Project",
     "mattersim_mptrj_random_1k": "MPtrj",
     "orb_mptrj_fixture_forces": "MPtrj",
@@ -57,10 +59,15 @@ DEVELOPMENT = (
 
 
 def records(data: Path, files: tuple[str, ...], left_out: np.ndarray) -> Iterator[Record]:
+    """Crystals of the files under the names of their sources, less those of some compositions."""
     elements = frozenset(load_model("chgnet").atomic_numbers)
+    n_small = 0
     for record in (record for name in files for record in read(data / name, elements=elements)):
         source = SOURCES.get(record.source)
         if source is None or record.crystal is None:
+            continue
+        n_small += source == SMALL_CELLS
+        if source == SMALL_CELLS and n_small % 2:  # they would outweigh the others
             continue
         if not np.isin(composition_keys([record.crystal.formula]), left_out).any():
             yield replace(record, source=source)
@@ -72,9 +79,9 @@ def known_keys(data: Path) -> np.ndarray:
     return composition_keys(sorted({crystal.formula for crystal in crystals if crystal is not None}))
 
 
-def stored(data: Path, files: tuple[str, ...], folder: Path, left_out: np.ndarray) -> FeatureStore:
+def stored(crystals: Iterator[Record], folder: Path) -> FeatureStore:
     return extract(
-        records(data, files, left_out),
+        crystals,
         folder,
         load_model("chgnet", device="cpu"),
         ExtractSettings(atoms=True, workers=1),
@@ -86,8 +93,7 @@ def seen_text(head: CalibratedHead, store: FeatureStore) -> str:
     """Markdown: coverage on crystals that the model was trained on."""
     table = BoundsPredictor("chgnet", head).table(store.read().labelled(), detailed=True)
     lines = [
-        "Measured only, on crystals that CHGNet was trained on, or on compositions of them (errors are smaller there, and more "
-        "are inside):",
+        "Measured only, on crystals of the kind that CHGNet was trained on (its errors are smaller there, and more are inside):",
         "",
         "| source | n | median error, meV/atom | covered at 90 % | at 95 % | at 99 % |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -109,8 +115,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--splits", type=int, default=5, help="of the comparison")
     args = parser.parse_args()
-    unseen = stored(args.data, UNSEEN_FILES, args.work / "unseen", known_keys(args.data))
-    seen = stored(args.data, SEEN_FILES, args.work / "seen", np.empty(0, dtype=np.uint64))
+    unseen = stored(records(args.data, UNSEEN_FILES, known_keys(args.data)), args.work / "unseen")
+    nothing = np.empty(0, dtype=np.uint64)
+    seen = stored(islice(records(args.data, SEEN_FILES, nothing), 0, None, 3), args.work / "seen")
     compared = compare(
         unseen,
         args.work / "compared",
