@@ -2,10 +2,11 @@
 
     python scripts/build_chgnet_head.py --data ../shared/data --work runs/chgnet-head
 
-CHGNet was trained on MPtrj, the relaxations of the Materials Project. The head is fitted on sources that are no part of it:
-WBM and Alexandria at 0 GPa (every second one of its small cells), less the compositions that are known to be in MPtrj because they are among the Materials Project's
-in the data. A third of the Materials Project's own crystals, which the model has seen, is measured only. What is
-there in ``--work`` is kept. TIMES
+CHGNet was trained on MPtrj, the relaxations of the Materials Project. The head is fitted on sources that are no part of
+it, WBM and Alexandria at 0 GPa (every second one of its small cells, which would outweigh the others), less the
+compositions that are known to be in MPtrj because the Materials Project's crystals in the data have them. A third of these,
+which the model has seen, is measured only. What is there in ``--work`` is kept. Features take two minutes of one
+processor; TIMES.
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ LICENCE = (
 )
 DEVELOPMENT = (
     "Energies of CHGNet 0.3.0 are MP2020-corrected; the corrections were taken off with pymatgen, so that the bounds hold "
-    "uncorrected PBE(+U) total energies. CHGNet was trained on MPtrj, that is on the Materials Project. Neither its package nor "
-    "its authors list the compositions, so which rows have a composition that it has seen cannot be known exactly: those of 3,000 "
-    "crystals of the Materials Project and MPtrj that were at hand were left out, and others will have been seen. Settings are the "
+    "uncorrected PBE(+U) total energies. CHGNet was trained on MPtrj, that is on the Materials Project. Its "
+    "package does not list the compositions, and MPtrj itself was not at hand, so which rows have a composition that it has "
+    "seen is not known exactly: those of 3,000 crystals of the Materials Project and MPtrj were left out, and others "
+    "will have been seen. Settings are the "
     "defaults of `fit`, which were developed on errors of mini, on some of these crystals, and a study with CHGNet on some of them "
     "came before: read the numbers as development numbers."
 )
