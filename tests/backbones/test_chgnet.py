@@ -266,6 +266,6 @@ def test_bounds_of_a_crystal_name_the_model_and_the_quantity():
     assert list(table["reason"]) == [None, None]
     assert set(table["model"]) == {"chgnet"}
     assert set(table["quantity"]) == {"uncorrected PBE(+U) total energy"}
-    # DFT, uncorrected, of the Materials Project: -6.78 eV for NaCl (corrected -7.39), -10.85 eV for two atoms of silicon
+    # DFT of the Materials Project, uncorrected: -6.78 eV for NaCl (corrected -7.39), -10.85 eV for two silicon atoms
     assert table["energy_model_ev"].to_numpy() == pytest.approx([-6.78, -10.85], abs=0.3)
     assert (table["energy_lower_ev"] < table["energy_upper_ev"]).all()
