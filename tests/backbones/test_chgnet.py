@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from helpers.hard_cells import HARD_CELLS
 from mace_bounds import BoundsPredictor, list_models, load_model, read
 from mace_bounds.backbones import Backbone, chgnet, digest_of, find_weights, mp2020_correction_ev
-from mace_bounds.backbones.chgnet import graph, weights
+from mace_bounds.backbones.chgnet import corrections, graph, weights
 from mace_bounds.backbones.chgnet.backbone import chgnet_digest
 from mace_bounds.errors import ModelError, StructureError
 from mace_bounds.features import ExtractSettings, extract_rows
@@ -203,6 +203,14 @@ def test_a_sulfate_has_the_correction_of_its_oxygen_only():
     sulfate = [[0, 0, 0], *(1.49 / np.sqrt(3) * np.array([[1, 1, 1], [-1, -1, 1], [1, -1, -1], [-1, 1, -1]]))]
     atoms = Atoms("SO4K2", positions=[*sulfate, [3, 0, 0], [0, 3, 0.5]], cell=[6.0, 6.2, 5.8], pbc=True)
     assert mp2020_correction_ev(crystal_of(atoms)) == pytest.approx(4 * -0.687)
+
+
+def test_other_numbers_of_the_corrections_are_noticed(monkeypatch):
+    monkeypatch.setattr(corrections, "_scheme", corrections._scheme.__wrapped__)
+    assert corrections._scheme().comp_correction["oxide"] == -0.687
+    monkeypatch.setattr(corrections, "_NUMBERS_SHA256", "0" * 64)
+    with pytest.raises(ModelError, match="another version of pymatgen"):
+        corrections._scheme()
 
 
 @needs_chgnet

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.errors import StructureError
+from mace_bounds.errors import ModelError, StructureError
 
 if TYPE_CHECKING:
     from mace_bounds.structures import Crystal
 
 _O, _S = 8, 16
 _WITHOUT_ELECTRONEGATIVITY = {2: "He", 10: "Ne", 18: "Ar"}
+_NUMBERS_SHA256 = "b70e504783eb222bc90806317fca697da48bbffa76175fc09df709b46328505d"
 _OXIDE_CUTOFF = 1.05  # relative, as MaterialsProject2020Compatibility has it
 
 
@@ -80,9 +83,18 @@ def _kinds(crystal: Crystal) -> tuple[str | None, str | None]:
 
 @lru_cache(maxsize=1)
 def _scheme() -> Any:
+    """The scheme with the numbers that it had when MPtrj was made; ModelError where pymatgen has others."""
     from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 
-    return MaterialsProject2020Compatibility(check_potcar=False, strict_anions="no_check")
+    scheme = MaterialsProject2020Compatibility(check_potcar=False, strict_anions="no_check")
+    hubbards = {anion: scheme.u_settings[anion] for anion in ("O", "F")}
+    numbers = json.dumps([scheme.comp_correction, scheme.u_corrections, hubbards], sort_keys=True)
+    if hashlib.sha256(numbers.encode()).hexdigest() != _NUMBERS_SHA256:
+        raise ModelError(
+            "the MP2020 corrections of the installed pymatgen are not those that CHGNet was trained with; install "
+            "another version of pymatgen."
+        )
+    return scheme
 
 
 @lru_cache(maxsize=65536)
