@@ -63,6 +63,17 @@ def test_same_head_same_bytes(tmp_path, head):
         assert (a / name).read_bytes() == (b / name).read_bytes()
 
 
+def test_long_arrays_may_be_kept_in_half_the_room(tmp_path):
+    long, short = np.random.default_rng(0).standard_normal((40, 40)), np.array([np.pi, 1e90])
+    tensors = {"long": long, "short": short, "large": np.full(2000, 1e90), "whole": np.arange(2000)}
+    folder = write_head(tmp_path / "h", tensors, {}, "", narrow=True)
+    back, config = read_head_folder(folder)
+    assert config["float32"] == ["long"]
+    assert {name: array.dtype for name, array in back.items()} == {n: a.dtype for n, a in tensors.items()}
+    assert (back["long"] == long.astype(np.float32)).all()
+    assert all((back[name] == tensors[name]).all() for name in ("short", "large", "whole"))
+
+
 def test_every_dtype_and_shape_comes_back(tmp_path):
     tensors = {
         "scalar": np.array(1.5),

@@ -27,7 +27,10 @@ _BY_KIND = {"f": "float64", "i": "int64", "b": "bool", "u": "uint8"}
 _LARGEST = 1e100  # no number of a head is near; what is larger overflows where it is squared
 SMALLEST = 1 / _LARGEST
 """What is smaller is no width that could be divided by."""
-_RESERVED = ("format", "digest")
+_NARROWED = "float32"
+"""Names of the arrays that a file keeps in float32 although they are float64."""
+_NARROW_SIZE = 1024  # shorter ones take no room
+_RESERVED = ("format", "digest", _NARROWED)
 
 
 def write_head(
@@ -38,6 +41,7 @@ def write_head(
     *,
     overwrite: bool = False,
     beside: Mapping[str, bytes] | None = None,
+    narrow: bool = False,
 ) -> Path:
     """Write a head folder in one step: it is complete or not there.
 
@@ -55,6 +59,8 @@ def write_head(
         Replace a head that is already there; a folder that is not a head is never replaced.
     beside : mapping of str to bytes, optional
         Further files, by their names in :data:`BESIDE`.
+    narrow : bool
+        Keep long arrays of float64 in float32, for a file of half the size; they are float64 again when they are read.
 
     Returns
     -------
@@ -71,13 +77,14 @@ def write_head(
     target = Path(folder)
     check_head_target(target, overwrite=overwrite)
     arrays = {name: _storable(name, array) for name, array in sorted(tensors.items())}
-    data = save(arrays)
+    narrowed = [name for name, array in arrays.items() if narrow and _may_be_narrow(array)]
+    data = save(arrays | {name: arrays[name].astype(np.float32) for name in narrowed})
     reserved = [name for name in _RESERVED if name in config]
     if reserved:
         raise HeadError(
             f"the head's config may not hold {reserved[0]!r}, which the file format sets; rename it."
         )
-    content = {**config, "format": FORMAT}
+    content = {**config, "format": FORMAT} | ({_NARROWED: narrowed} if narrowed else {})
     content["digest"] = _digest(content, data)
     text = _json(content, indent=2) + b"\n"
     with atomic_folder(target) as made:
@@ -142,6 +149,9 @@ def read_head_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, NDArray[
         raise HeadError(
             f"{path / TENSORS} is not a safetensors file; fit or download the head again."
         ) from None
+    narrowed = config.get(_NARROWED)
+    for name in [name for name in tensors if isinstance(narrowed, list) and name in narrowed]:
+        tensors[name] = tensors[name].astype(np.float64)
     return {name: _storable(name, array) for name, array in sorted(tensors.items())}, config
 
 
@@ -218,6 +228,11 @@ def tensors_under(tensors: Mapping[str, NDArray[Any]], prefix: str) -> dict[str,
 def tensors_named(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The same tensors under names that begin with ``prefix.``."""
     return {f"{prefix}.{name}": array for name, array in tensors.items()}
+
+
+def _may_be_narrow(array: NDArray[Any]) -> bool:
+    largest = np.finfo(np.float32).max
+    return array.dtype == np.float64 and array.size >= _NARROW_SIZE and bool((np.abs(array) <= largest).all())
 
 
 def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
