@@ -24,7 +24,7 @@ from mace_bounds import BoundsPredictor, CardNotes, FitConfig, compare, extract,
 from mace_bounds.benchmark import CompareConfig
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.features import ExtractSettings, FeatureStore
-from mace_bounds.head import read_head_folder, write_head
+from mace_bounds.head import read_beside, read_head_folder, write_head
 from mace_bounds.structures import Record, composition_keys
 
 HEADS = Path(__file__).parent.parent / "src/mace_bounds/data/heads"
@@ -115,7 +115,8 @@ def make_narrow(folder: Path) -> None:
     """Keep long arrays of a head in float32: its bounds change by round-off, and the wheel is smaller."""
     tensors, config = read_head_folder(folder)
     own = {name: value for name, value in config.items() if name not in ("format", "digest", "float32")}
-    write_head(folder, tensors, own, (folder / "README.md").read_text(), overwrite=True, narrow=True)
+    card, beside = (folder / "README.md").read_text(), read_beside(folder)
+    write_head(folder, tensors, own, card, overwrite=True, beside=beside, narrow=True)
 
 
 def main() -> None:

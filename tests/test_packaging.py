@@ -86,7 +86,15 @@ def test_metadata(wheel):
     (path,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     metadata = Parser().parsestr(wheel.read(path).decode())
     assert (metadata["Name"], metadata["Version"]) == ("mace-bounds", CONFIG["project"]["version"])
-    assert set(metadata.get_all("Provides-Extra")) == {"mp", "dask", "compare", "serve", "client", "mcp", "chgnet"}
+    assert set(metadata.get_all("Provides-Extra")) == {
+        "mp",
+        "dask",
+        "compare",
+        "serve",
+        "client",
+        "mcp",
+        "chgnet",
+    }
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Description-Content-Type"] == "text/markdown"
 
