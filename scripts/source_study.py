@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from mace_bounds.calibration import (
     conformal_quantile,
     cross_fit,
     fit_scale,
+    group_folds,
     head_inputs,
     residual_ev_per_atom,
     scale_inputs,
@@ -43,6 +44,7 @@ from mace_bounds.threads import one_blas_thread
 Array = NDArray[np.float64]
 LEVELS = (0.90, 0.95, 0.99)
 CONFIG = FitConfig()
+QUANTILE_FOLDS = 10
 NEIGHBOURS, LIKENESS = (
     5,
     0.5,
@@ -174,6 +176,24 @@ def half_widths(study: Study, method: Fitted, pooling: str, level: float) -> Arr
     return np.asarray(q * method.new_width)
 
 
+def left_out_half_widths(study: Study, method: Fitted, pooling: str, level: float) -> Array:
+    """The same where no source is left out: quantiles of a row come from other compositions."""
+    folds, out = group_folds(study.formula[method.rows], QUANTILE_FOLDS, 1), np.empty(len(method.rows))
+    for fold in range(QUANTILE_FOLDS):
+        held = folds == fold
+        part = replace(
+            method,
+            rows=method.rows[~held],
+            error=method.error[~held],
+            width=method.width[~held],
+            new=method.new[held],
+            new_error=method.new_error[held],
+            new_width=method.new_width[held],
+        )
+        out[held] = half_widths(study, part, pooling, level)
+    return out
+
+
 def _local(study: Study, method: Fitted, z: Array, level: float) -> Array:
     """Quantiles of scores weighted by likeness of features (localised conformal: Guan, Biometrika 110, 33 (2023))."""
     points = study.points
@@ -196,16 +216,14 @@ def line(
     for left in [*((k,) for k in range(n)), ()]:
         method = fitted(study, left, width, kind, strength)
         constant = fitted(study, left, lambda _, rows: np.ones(len(rows)), "constant", 1.0)
-        half, ends = (half_widths(study, m, p, 0.95) for m, p in ((method, pooling), (constant, "pooled")))
+        widths = half_widths if left else left_out_half_widths
+        half, ends = (widths(study, m, p, 0.95) for m, p in ((method, pooling), (constant, "pooled")))
         own.append(interval_score(method.new_error, -half, half, 0.95))
         flat.append(interval_score(constant.new_error, -ends, ends, 0.95))
         covered.append(100 * np.mean(np.abs(method.new_error) <= half))
-    inside = [
-        100 * np.mean(np.abs(method.new_error) <= half_widths(study, method, pooling, level))
-        for level in LEVELS
-    ]
-    half = half_widths(study, method, pooling, 0.95)
-    by = [100 * np.mean((np.abs(method.new_error) <= half)[study.source == s]) for s in range(n)]
+    halves = {level: left_out_half_widths(study, method, pooling, level) for level in LEVELS}
+    inside = [100 * np.mean(np.abs(method.new_error) <= halves[level]) for level in LEVELS]
+    by = [100 * np.mean((np.abs(method.new_error) <= halves[0.95])[study.source == s]) for s in range(n)]
     gain = np.mean([x.mean() for x in own[:-1]]) / np.mean([x.mean() for x in flat[:-1]])
     cells = [f"{x:.1f}" for x in covered[:-1]] + [f"{gain:.2f}"]
     cells += [" / ".join(f"{x:.1f}" for x in inside), f"{min(by):.1f} to {max(by):.1f}"]

@@ -16,6 +16,7 @@ from mace_bounds.auditing.suspects import entry_url
 from mace_bounds.columns import read_table
 from mace_bounds.errors import StoreError
 from mace_bounds.features import ExtractSettings
+from mace_bounds.fitting import LEFT_OUT_COLUMNS
 from mace_bounds.screen import visible
 
 PLAIN = AuditConfig(plots=False, extract=ExtractSettings(workers=1))
@@ -110,6 +111,12 @@ def page_of(folder, table, **more):
             "scale": "constant",
             "rows": {},
             "quantity": "x",
+            "promise": "Promised for every source.",
+            "sources_left_out": {
+                "columns": list(LEFT_OUT_COLUMNS),
+                "lines": [["W<B>M", "768", "94.0 % at 95 %", "521", "0.95"]],
+                "sentence": "Measured without the source.",
+            },
         },
         "published": None,
         "warnings": [],
@@ -214,6 +221,15 @@ def test_of_very_many_structures_the_most_remarkable_are_kept(tmp_path, monkeypa
     text = (tmp_path / "report.html").read_text()
     assert "This page holds 300 of them" in text
     assert f"{n:,} structures" in text
+
+
+def test_the_promise_and_the_sources_left_out_are_shown(tmp_path):
+    page = page_of(tmp_path, made_bounds(3))
+    lines = [table for table in page.tables.values() if table[0] == list(LEFT_OUT_COLUMNS)]
+    assert lines == [[list(LEFT_OUT_COLUMNS), ["W<B>M", "768", "94.0 % at 95 %", "521", "0.95"]]]
+    text = (tmp_path / "report.html").read_text()
+    assert "Promised for every source." in text
+    assert "Measured without the source." in text
 
 
 def test_contents_and_files_lead_somewhere(tmp_path):
