@@ -13,14 +13,14 @@ from ase.io import write as write_ase
 from pymatgen.io.ase import AseAtomsAdaptor
 from typer.testing import CliRunner
 
-from mace_bounds.bounds import table_bytes
+from mace_bounds.bounds import HullSettings, table_bytes
 from mace_bounds.cli import app as command_line
 from mace_bounds.columns import BOUNDS, names, to_json
 from mace_bounds.examples import example_files
 from mace_bounds.service import Problem
 from mace_bounds.service.results import Results
 from mace_bounds.service.schemas import ASE_EXAMPLE, EXAMPLE
-from mace_bounds.structures import read
+from mace_bounds.structures import Upload, read
 
 SEVERAL = ("NaCl", "TiO2", "broken", "Si")
 
@@ -174,6 +174,44 @@ def test_results_go_when_their_time_or_the_memory_is_over(mini):
     with pytest.raises(Problem):
         small.get(names[0])
     assert Results(60, 100).keep(table, structures, "a") is None
+
+
+def strained(symbols, lengths):
+    text = io.StringIO()
+    write_ase(text, [bulk(symbols, "rocksalt", a) for a in lengths], format="extxyz")
+    return text.getvalue().encode()
+
+
+def test_differences_are_those_of_the_predictor(service, mini):
+    data = strained("NaCl", (5.64, 5.5))
+    answer = service.post("/v1/differences", files=[("files", ("two.extxyz", data))], params={"level": "90"})
+    wanted = mini.differences([Upload("two.extxyz", data)], "polymorphs", level=0.9)
+    assert json.loads(answer.text) == json.loads(to_json(wanted))
+    (row,) = answer.json()
+    assert (row["id_a"], row["id_b"], row["kind"]) == ("two.extxyz#0", "two.extxyz#1", "polymorph")
+    assert row["lower_mev_per_atom"] < row["value_mev_per_atom"] < row["upper_mev_per_atom"]
+    reaction = {"of": "reactions", "reaction": "NaCl + MgO -> NaClMgO"}
+    said = service.post("/v1/differences", files=parts("NaCl", "MgO"), params=reaction)
+    assert said.json()[0]["reason"]
+    for params in ({"of": "reactions"}, {"reaction": "a -> b"}, {"of": "x"}):
+        assert service.post("/v1/differences", files=parts("NaCl"), params=params).status_code == 422
+
+
+def test_hull_is_that_of_the_predictor(service, mini):
+    candidates, phases = strained("NaCl", (5.64, 5.5)), example_files("NaCl", "Cu")
+    form = [("files", ("two.extxyz", candidates))] + [("phases", (p.name, p.read_bytes())) for p in phases]
+    answer = service.post("/v1/hull", files=form, params={"energies": "model", "draws": 100})
+    settings = HullSettings(energies="model", n_draws=100)
+    wanted = mini.hull([Upload("two.extxyz", candidates)], [str(p) for p in phases], settings)
+    assert json.loads(answer.text) == json.loads(to_json(wanted.table))
+    assert json.loads(answer.headers["x-notes"]) == list(wanted.notes)
+    alone = service.post(
+        "/v1/hull", files=[form[0], form[2]], params={"draws": 50}
+    )  # no mixture of copper is salt
+    assert [row["reason"] is None for row in alone.json()] == [False, False]
+    assert "nan" not in alone.headers["x-notes"]
+    assert service.post("/v1/hull", files=[("phases", ("Cu.cif", b""))]).status_code == 422
+    assert service.post("/v1/hull", files=parts("broken")).status_code == 422
 
 
 def test_cards(service, mini):

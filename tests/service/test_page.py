@@ -147,6 +147,22 @@ def test_fifty_files(page):
     assert "salt-13.vasp" in page.locator("#one-title").inner_text()
 
 
+def test_which_is_lower_and_the_hull(page):
+    drop(page, *[(f"salt-{k}.vasp", SALT.format(a=2.75 + 0.1 * k)) for k in range(3)])
+    page.get_by_text("3 of 3 scored").wait_for()
+    page.get_by_text("Which is lower?").click()
+    page.get_by_role("button", name="Compare crystals of one composition").click()
+    page.get_by_text("Left of zero the first is lower").wait_for()
+    assert page.locator("#differences tbody tr").count() == 3
+    page.get_by_text("How far from the hull?").click()
+    (path,) = example_files("NaCl")
+    page.locator("#phases").set_input_files(str(path))
+    page.locator("#hull").get_by_role("button", name="Compute").click()
+    page.locator("#hull").get_by_text("0 K").wait_for()
+    assert overflow(page) <= 0
+    picture(page, "decisions")
+
+
 def test_keyboard_and_names_for_screen_readers(page):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"

@@ -136,7 +136,8 @@ def hull_of(inputs: HullInputs, n_draws: int = 1000, seed: int = 0) -> Hull:
         for d in point.distance[0]
     ]
     guarded = [k for k in usable.tolist() if guards[k]]
-    bias = float(np.nanmean(drawn.distance.mean(axis=0) - point.distance[0])) if len(candidates) else 0.0
+    farther = (drawn.distance.mean(axis=0) - point.distance[0])[np.isfinite(point.distance[0])]
+    bias = float(farther.mean()) if len(farther) else 0.0
     return Hull(
         table=_table(found, inputs, candidates, columns),
         distance_ev_per_atom=drawn.distance,

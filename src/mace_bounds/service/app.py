@@ -23,6 +23,7 @@ from mace_bounds.examples import example_files
 from mace_bounds.levels import parse_level
 from mace_bounds.service.cards import flags_said, head_card, models_of
 from mace_bounds.service.config import ServiceConfig
+from mace_bounds.service.decision_routes import DecisionRoutes
 from mace_bounds.service.gate import ClientGone, Gate, House, n_coming, visit_of
 from mace_bounds.service.intake import Reading, uploads_of
 from mace_bounds.service.job_routes import JobRoutes
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mace_bounds.bounds import TableFormat
-    from mace_bounds.structures import Record
+    from mace_bounds.structures import Record, Upload
 
 T = TypeVar("T")
 
@@ -109,15 +110,16 @@ def create_app(config: ServiceConfig, predictors: Mapping[str, BoundsPredictor] 
     app.add_middleware(Gate, house=house)
     app.add_exception_handler(HTTPException, _http_problem)
     _add_validation(app)
-    routes = _Routes(house, readers)
+    routes = Routes(house, readers)
     routes.add_to(app)
+    DecisionRoutes(routes).add_to(app)
     if jobs is not None:
         JobRoutes(jobs, config, routes.head_and_level).add_to(app)
     _add_page(app)
     return app
 
 
-class _Routes:
+class Routes:
     """The routes, with what they share."""
 
     def __init__(self, house: House, readers: ThreadPoolExecutor) -> None:
@@ -157,8 +159,8 @@ class _Routes:
         """Bound the DFT energy of structures: the rows that `mace-bounds score --format json` writes."""
         only(request, "head", "level", "format", "columns")
         name, number = self.head_and_level(head, level)
-        structures = await self._structures(request)
-        table: pd.DataFrame = await self._from_worker(request, Task(name, structures, number))
+        structures = await self.read(request, [upload for _, upload in await self.uploads(request)])
+        table: pd.DataFrame = await self.from_worker(request, Task(name, structures, number))
         failed = table["reason"].notna()
         self._house.metrics.structures(int((~failed).sum()), int(failed.sum()))
         visit_of(request.scope).about |= {"structures": len(table), "failed": int(failed.sum())}
@@ -194,12 +196,12 @@ class _Routes:
         """Say why the bounds of one structure are as wide as they are, as `mace-bounds explain --format json` does."""
         only(request, "head", "level", "neighbours")
         name, number = self.head_and_level(head, level)
-        structures = await self._structures(request)
+        structures = await self.read(request, [upload for _, upload in await self.uploads(request)])
         if len(structures) != 1:
             raise Problem(
                 422, f"The request holds {len(structures)} structures, and explain takes one", "Send one."
             )
-        table, explained = await self._from_worker(request, Task(name, structures, number, neighbours))
+        table, explained = await self.from_worker(request, Task(name, structures, number, neighbours))
         visit_of(request.scope).about |= {"structures": 1, "failed": int(isinstance(explained, str))}
         if isinstance(explained, str):
             raise Problem(422, explained, rows=records(table))
@@ -249,7 +251,7 @@ class _Routes:
     async def _answer(
         self, table: pd.DataFrame, structures: Sequence[Record], kind: TableFormat, columns: str
     ) -> Response:
-        body = await self._in_thread(partial(_written, table, kind, structures, basic=columns == "basic"))
+        body = await self.in_thread(partial(_written, table, kind, structures, basic=columns == "basic"))
         return Response(body, media_type=MEDIA[kind])
 
     def _loaded(self) -> Mapping[str, BoundsPredictor]:
@@ -272,11 +274,21 @@ class _Routes:
         except (ValueError, MaceBoundsError) as error:
             raise Problem(422, str(error)) from None
 
-    async def _structures(self, request: Request) -> list[Record]:
+    @property
+    def predictors(self) -> Mapping[str, BoundsPredictor]:
+        """What the service was started with."""
+        return self._worker.predictors
+
+    async def uploads(self, request: Request) -> list[tuple[str, Upload]]:
+        """Files of a request with their fields."""
         try:
-            reading = Reading(await uploads_of(request, self._config), self._config)
+            return await uploads_of(request, self._config)
         except ClientDisconnect:
             raise ClientGone from None
+
+    async def read(self, request: Request, uploads: list[Upload]) -> list[Record]:
+        """Records of files, read in a thread."""
+        reading = Reading(uploads, self._config)
         try:
             return await self._while_there(request, self._readers.submit(reading.run))
         except MaceBoundsError as error:
@@ -286,7 +298,8 @@ class _Routes:
         finally:
             reading.stop()
 
-    async def _from_worker(self, request: Request, task: Task) -> Any:
+    async def from_worker(self, request: Request, task: Task) -> Any:
+        """Wait for a task in the line of the worker."""
         visit = visit_of(request.scope)
         visit.about["atoms"] = sum(
             0 if r.crystal is None else len(r.crystal.numbers) for r in task.structures
@@ -322,7 +335,8 @@ class _Routes:
             gone.cancel()
             answer.cancel()
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Do work that is no forward beside the loop."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
 

@@ -25,8 +25,10 @@ JSON_NAME, JSON_LABEL = "structures.json", "structure"
 MOST_FILES = 10_000
 
 
-async def uploads_of(request: Request, config: ServiceConfig, *, many: bool = False) -> list[Upload]:
-    """Files of a request, in memory; ``many`` for a job, which may have more than ``config.max_structures``.
+async def uploads_of(
+    request: Request, config: ServiceConfig, *, many: bool = False
+) -> list[tuple[str, Upload]]:
+    """Files of a request with their fields, in memory; ``many`` for a job: not only ``config.max_structures``.
 
     Raises
     ------
@@ -39,14 +41,15 @@ async def uploads_of(request: Request, config: ServiceConfig, *, many: bool = Fa
         most = MOST_FILES if many else min(MOST_FILES, config.max_structures)
         uploads = []
         async with request.form(max_files=most, max_fields=most, max_part_size=int(config.max_bytes)) as form:
-            for _, part in form.multi_items():
+            for field, part in form.multi_items():
                 if isinstance(part, UploadFile):
-                    uploads.append(Upload(part.filename or "", await part.read(), max_bytes=limit))
+                    upload = Upload(part.filename or "", await part.read(), max_bytes=limit)
                 else:
-                    uploads.append(Upload("pasted", part.encode("utf-8", "replace"), max_bytes=limit))
+                    upload = Upload("pasted", part.encode("utf-8", "replace"), max_bytes=limit)
+                uploads.append((field, upload))
     elif kind == "application/json" or kind.endswith("+json"):
         body = await request.body()
-        uploads = [Upload(JSON_NAME, body, JSON_LABEL, limit)] if body else []
+        uploads = [("files", Upload(JSON_NAME, body, JSON_LABEL, limit))] if body else []
     else:
         raise Problem(415, f"The type of the content is {kind[:80] or 'not said'}", _HOW)
     if not uploads:

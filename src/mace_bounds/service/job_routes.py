@@ -57,7 +57,7 @@ class JobRoutes:
         """Make a job of files or JSON: any number of structures, scored beside all other requests."""
         only(request, "head", "level")
         name, number = self._head_and_level(head, level)
-        uploads = await uploads_of(request, self._config, many=True)
+        uploads = [upload for _, upload in await uploads_of(request, self._config, many=True)]
         job = await asyncio.to_thread(self._jobs.add, uploads, name, number, _owner(request))
         where = f"/v1/jobs/{job.id}"
         return JSONResponse(job.to_dict(), 202, {"location": where})

@@ -32,6 +32,9 @@ FormatParameter = Annotated[
     Literal["json", "csv", "tsv", "parquet", "markdown", "extxyz"],
     Query(description="Format of the answer, as of mace-bounds score."),
 ]
+TableFormatParameter = Annotated[
+    Literal["json", "csv", "tsv", "parquet", "markdown"], Query(description="Format of the table.")
+]
 ResultFormatParameter = Annotated[
     Literal["parquet", "csv", "tsv", "json"], Query(description="Format of the table.")
 ]

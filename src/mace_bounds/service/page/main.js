@@ -3,6 +3,7 @@
 import { ask, get, keyOf, Problem, send, sendJson, setKey } from "./asking.js";
 import { count, el, keep, percent } from "./dom.js";
 import { asJson, frames } from "./frames.js";
+import { decisions } from "./decide.js";
 import { answerCard, meaningCard, noveltyCard, whyCard } from "./one.js";
 import { table } from "./table.js";
 import { viewer } from "./viewer.js";
@@ -135,7 +136,7 @@ function show(turn) {
   const { rows } = turn;
   const detail = el("div", { class: "one", id: "detail" });
   const several = rows.length > 1;
-  $("results").replaceChildren(...(several ? [table(rows, (row) => showOne(detail, row, true))] : []), downloads(turn), detail);
+  $("results").replaceChildren(...(several ? [table(rows, (row) => showOne(detail, row, true))] : []), downloads(turn), detail, ...(turn.files ? [decisions(turn.files, several, parameters)] : []));
   $("results").hidden = false;
   if (!several) showOne(detail, rows[0], false);
 }

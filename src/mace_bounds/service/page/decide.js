@@ -1,0 +1,94 @@
+// Several crystals together: which is lower, and how far from the hull of competing phases.
+
+import { ask, Problem } from "./asking.js";
+import { el, fixed, formula, signed, svg } from "./dom.js";
+
+const LEFT_OUT = "Bounds of DFT energies at 0 K: temperature, vibrations and the error of DFT itself are not part of them.";
+
+/** Rows as bars with error bars on one axis. */
+function bars(rows, { low, high, best, name, unit }) {
+  const WIDTH = matchMedia("(max-width: 760px)").matches ? 340 : 640;
+  const [LEFT, STEP, TOP] = [Math.min(170, WIDTH / 3), 26, 14];
+  const height = TOP + STEP * rows.length + 40;
+  const ends = rows.flatMap((row) => [low(row), high(row)]).concat(0);
+  const [a, b] = [Math.min(...ends), Math.max(...ends)];
+  const pad = 0.05 * (b - a || 1);
+  const x = (value) => LEFT + ((value - a + pad) / (b - a + 2 * pad)) * (WIDTH - LEFT - 12);
+  const picture = svg("svg", { class: "axis", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": `Bounds of ${rows.length} rows, ${unit}; the numbers are in the table` });
+  picture.append(svg("line", { class: "zero", x1: x(0), x2: x(0), y1: TOP - 8, y2: height - 34 }), svg("text", { class: "small", x: x(0), y: height - 20, "text-anchor": "middle" }, "0"));
+  rows.forEach((row, i) => {
+    const y = TOP + STEP * (i + 0.5);
+    const title = name(row);
+    picture.append(
+      svg("text", { class: "small", x: LEFT - 8, y: y + 4, "text-anchor": "end" }, title.length > 22 ? `${title.slice(0, 21)}…` : title),
+      svg("line", { class: "span", x1: x(low(row)), x2: x(high(row)), y1: y, y2: y }),
+      svg("circle", { class: "best", cx: x(best(row)), cy: y, r: 5 }),
+    );
+  });
+  picture.append(svg("text", { class: "small", x: (LEFT + WIDTH) / 2, y: height - 6, "text-anchor": "middle" }, unit));
+  return picture;
+}
+
+const cell = (content, number = false) => el("td", { class: number ? "number" : "text" }, content);
+function tableOf(caption, titles, rows) {
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, titles.map(([title, number]) => el("th", { scope: "col", class: number ? "number" : null }, title)))), el("tbody", {}, rows.map((cells) => el("tr", {}, cells)))));
+}
+
+const words = (flags) => (flags ?? "").replaceAll(";", ", ").replaceAll("_", " ");
+const SHOWN = 40;
+
+function differences(rows) {
+  const good = rows.filter((row) => !row.reason).slice(0, SHOWN);
+  if (!good.length) return [el("p", {}, rows[0]?.reason ?? "No two of the crystals have one composition.")];
+  return [
+    bars(good, { low: (r) => r.lower_mev_per_atom, high: (r) => r.upper_mev_per_atom, best: (r) => r.value_mev_per_atom, name: (r) => `${r.id_a} − ${r.id_b}`, unit: "E(first) − E(second), meV per atom" }),
+    tableOf("Left of zero the first is lower.", [["first"], ["second"], ["formula"], ["best guess", 1], ["lower", 1], ["upper", 1], ["probability that the first is lower", 1], ["flags"]],
+      good.map((r) => [cell(r.id_a), cell(r.id_b), cell(formula(r.formula)), cell(signed(r.value_mev_per_atom, 1), true), cell(signed(r.lower_mev_per_atom, 1), true), cell(signed(r.upper_mev_per_atom, 1), true), cell(fixed(r.probability_lower, 2), true), cell(words(r.flags))])),
+    rows.length > SHOWN ? el("p", { class: "quiet" }, `${rows.length - SHOWN} more are not shown.`) : "",
+  ];
+}
+
+function hull(rows) {
+  const good = rows.filter((row) => !row.reason).sort((a, b) => a.e_above_hull_ev_per_atom - b.e_above_hull_ev_per_atom).slice(0, SHOWN);
+  const failed = rows.filter((row) => row.reason);
+  return [
+    good.length ? bars(good, { low: (r) => r.lower_ev_per_atom, high: (r) => r.upper_ev_per_atom, best: (r) => r.e_above_hull_ev_per_atom, name: (r) => r.id, unit: "above the hull, eV per atom (below 0: stable)" }) : "",
+    good.length ? tableOf("Nearest to the hull first.", [["id"], ["formula"], ["above hull, eV/atom", 1], ["lower", 1], ["upper", 1], ["probability of stable", 1], ["decomposes to"], ["flags"]],
+      good.map((r) => [cell(r.id), cell(formula(r.formula)), cell(signed(r.e_above_hull_ev_per_atom, 3), true), cell(signed(r.lower_ev_per_atom, 3), true), cell(signed(r.upper_ev_per_atom, 3), true), cell(fixed(r.p_stable, 2), true), cell((r.decomposition ?? "").split(";")[0]), cell(words(r.flags))])) : "",
+    ...failed.slice(0, 5).map((row) => el("p", { class: "quiet" }, `${row.id}: ${row.reason}`)),
+  ];
+}
+
+/** The tabs beside the energies: each asks when it is opened. */
+export function decisions(files, several, given) {
+  async function asked(path, parameters, phases = []) {
+    const form = new FormData();
+    for (const file of files) form.append("files", file, file.name);
+    for (const file of phases) form.append("phases", file, file.name);
+    const answer = await ask(`${path}?${new URLSearchParams({ ...given(), ...parameters })}`, { method: "POST", body: form });
+    return [await answer.json(), JSON.parse(answer.headers.get("x-notes") ?? "[]")];
+  }
+  function panel(id, title, draw, path, parameters, choose) {
+    const out = el("div", { role: "status" });
+    async function go(phases) {
+      out.replaceChildren(el("p", { class: "quiet" }, "Computing …"));
+      try {
+        const [rows, notes] = await asked(path, parameters, phases);
+        out.replaceChildren(...draw(rows), ...notes.map((note) => el("p", { class: "quiet" }, note)), el("p", { class: "quiet" }, LEFT_OUT));
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        out.replaceChildren(el("p", {}, `${error.sentence} ${error.remedy ?? ""}`));
+      }
+    }
+    return el("details", { class: "card decide", id }, el("summary", {}, title), choose(go), out);
+  }
+  return el("div", {},
+    several ? panel("differences", "Which is lower?", differences, "/v1/differences", { of: "polymorphs" }, (go) =>
+      el("div", { class: "tools" }, el("button", { type: "button", onclick: () => go([]) }, "Compare crystals of one composition"))) : "",
+    panel("hull", "How far from the hull?", hull, "/v1/hull", {}, (go) => {
+      const input = el("input", { type: "file", id: "phases", multiple: true });
+      return el("div", { class: "tools" }, el("label", { for: "phases" }, "Competing phases: entries of the Materials Project or other files "), input,
+        el("button", { type: "button", onclick: () => go([...input.files]) }, "Compute"));
+    }));
+}
