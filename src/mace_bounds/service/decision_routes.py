@@ -49,7 +49,7 @@ ReactionParameter = Annotated[
     ),
 ]
 EnergiesParameter = Annotated[
-    Literal["mixed", "labels", "model"],
+    Literal["mixed", "dft", "model"],
     Query(
         description="Energies of the competing phases: labels where there are any, labels only, or the model's."
     ),
