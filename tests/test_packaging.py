@@ -122,7 +122,7 @@ def test_what_is_imported_is_declared():
 def test_what_is_declared_is_imported():
     text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
     modules = {"mace-torch": "mace", "mp-api": "mp_api", "emmet-core": "emmet", "lazy-loader": "lazy_loader"}
-    modules["prometheus-client"] = "prometheus_client"
+    modules |= {"prometheus-client": "prometheus_client", "scikit-learn": "sklearn"}
     project = CONFIG["project"]
     extras = [r for extra in project["optional-dependencies"].values() for r in extra]
     for requirement in [*project["dependencies"], *extras]:
@@ -141,7 +141,7 @@ WITHOUT_EXTRAS = """
 import sys
 for name in [name for name in sys.modules if name.startswith("mace_bounds")]:
     del sys.modules[name]  # imported anew, without what is not there
-for name in ("mp_api", "emmet", "requests", "urllib3", "distributed", "popsregression", "fastapi", "uvicorn"):
+for name in ("mp_api", "emmet", "requests", "urllib3", "distributed", "popsregression", "fastapi", "sklearn"):
     sys.modules[name] = None  # importing it raises ImportError
 from mace_bounds.cli import main
 main()

@@ -365,6 +365,8 @@ def test_json_and_csv_hold_the_same_table(compared):
     ("options", "message"),
     [
         ({"methods": ("psychic",)}, "there is no method psychic; choose from .*llpr"),
+        ({"methods": ("model_spread",)}, "there is no method model_spread"),
+        ({"energy_columns": ("a",)}, "belong together"),
         ({"n_splits": 0}, "at least one split"),
         ({"n_splits": 0, "system_folds": 1}, "no folds or two and more"),
     ],
@@ -373,6 +375,29 @@ def test_unusable_requests_are_refused(options, message, tiny_store, tiny_model_
     with pytest.raises(HeadError, match=message):
         run(tiny_store, tiny_model_folder, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_spread_of_models_takes_part_where_others_are_given(tiny_store, tiny_model_folder, tmp_path):
+    """Two other models, whose energies come in a table; structures that it lacks are left out and counted."""
+    table = FeatureStore(tiny_store).read().table
+    away = table["energy_ev"] - table["energy_model_ev"]
+    given = pd.DataFrame({"id": table["id"], "up": table["energy_model_ev"] + away.abs()})
+    given["down"] = table["energy_model_ev"] - away.abs()
+    given.iloc[5:].to_csv(tmp_path / "others.csv", index=False)
+    report = run(
+        tiny_store,
+        tiny_model_folder,
+        tmp_path / "out",
+        n_splits=1,
+        methods=("model_spread",),
+        predictions=tmp_path / "others.csv",
+        energy_columns=("up", "down"),
+    )
+    assert report.left_out["without an energy of every other model"] == 5
+    assert report.splits["reason"].isna().all()
+    (row,) = report.table[report.table["method"] == "model_spread"].to_dict("records")
+    assert row["mean_width_95_mev_per_atom_mean"] > 0
+    assert 0.7 < row["coverage_90_mean"] <= 1.0
 
 
 def test_shares_must_leave_rows_to_test_on():

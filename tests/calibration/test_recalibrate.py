@@ -54,7 +54,7 @@ def test_the_factor_goes_towards_the_truth_and_not_beyond(truth, low, high):
 def test_labels_of_the_old_kind_change_little():
     rng = np.random.default_rng(2)
     changes = [fit_adjustment(labels_of(0.05 * rng.laplace(size=20)), LAYER) for _ in range(60)]
-    assert np.mean([not change.changes for change in changes]) > 0.25
+    assert np.mean([not change.changes for change in changes]) > 0.4
     assert np.mean(np.abs(np.log([change.factor for change in changes]))) < 0.12  # where raw ratios have 0.25
     assert np.mean(np.abs([change.shift_ev_per_atom for change in changes])) < 0.01  # half-widths of 0.057
 
@@ -67,7 +67,7 @@ def test_a_bias_is_found():
 
 @pytest.mark.parametrize("n", [20, 60])
 def test_bounds_that_held_too_rarely_hold_again(n):
-    """Errors 1.7 times as large as the head's data: nominal 90 % covers 74 % before, within three points after."""
+    """Errors 1.7 times as large as the head's data: nominal 90 % covers 74 % before, within five points after."""
     rng = np.random.default_rng(4)
     truth = 1.7 * 0.05
     before, after = [], []
@@ -78,7 +78,7 @@ def test_bounds_that_held_too_rarely_hold_again(n):
             low, high = new.bounds(LAYER, 0.9, *pair)
             out.append(np.mean((low <= new.error) & (new.error <= high)))
     assert np.mean(before) == pytest.approx(1 - 0.1 ** (1 / 1.7), abs=0.01)  # of a Laplace distribution
-    assert np.mean(after) == pytest.approx(0.9, abs=0.03)
+    assert np.mean(after) == pytest.approx(0.9, abs=0.05)
 
 
 def test_compositions_are_counted_and_not_rows():
@@ -94,7 +94,7 @@ def test_compositions_are_counted_and_not_rows():
 
 def test_what_is_left_out_is_not_seen():
     """An absurd label changes the bounds of all others, and not its own."""
-    error = 0.05 * np.random.default_rng(6).laplace(size=15)
+    error = 0.15 * np.random.default_rng(6).laplace(size=15)
     shift, factor = left_out_adjustments(labels_of(error), LAYER)
     wild = error.copy()
     wild[4] = 3.0

@@ -20,6 +20,7 @@ from mace_bounds.cli.options import only, takes, without
 from mace_bounds.errors import MaceBoundsError
 from mace_bounds.features import ExtractSettings
 from mace_bounds.features.settings import parse_memory
+from mace_bounds.fitting import CalibrateConfig
 from mace_bounds.pipeline import BuildConfig
 from mace_bounds.settings import setting
 
@@ -150,7 +151,13 @@ def test_every_knob_of_extraction_is_there_wherever_structures_are_read(command,
 
 
 @pytest.mark.parametrize(
-    ("command", "settings"), [("compare", CompareConfig), ("build", BuildConfig), ("audit", AuditConfig)]
+    ("command", "settings"),
+    [
+        ("compare", CompareConfig),
+        ("build", BuildConfig),
+        ("audit", AuditConfig),
+        ("calibrate", CalibrateConfig),
+    ],
 )
 def test_every_setting_of_a_verb_is_an_option(command, settings):
     assert offered(settings) - options_of(command) == set()

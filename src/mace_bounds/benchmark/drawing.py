@@ -71,6 +71,24 @@ _STYLES = {
         "D-optimality γ, local", "#AA4499", "X", "the same against the nearest cluster"
     ),
     "quantile": MethodStyle("quantile regression", "#CC3311", "p", "log-linear quantile of the error"),
+    "llpr_readout": MethodStyle(
+        "LLPR, readout features", "#E07B39", "D", "the same without atomic fractions, as in metatrain"
+    ),
+    "llpr_linear": MethodStyle("LLPR, linear readouts", "#F0A878", "D", "the same on linear readouts alone"),
+    "readout_ensemble": MethodStyle(
+        "readout ensemble",
+        "#AA6688",
+        "v",
+        "spread of 32 readout layers, each refitted to half of the compositions",
+    ),
+    "quantile_boosting": MethodStyle(
+        "quantile boosting", "#EE6677", "p", "5 and 95 % quantiles by gradient boosting of trees"
+    ),
+    "gmm_gamma": MethodStyle("mixture γ", "#774411", "P", "distance to the nearest cluster, as in GRACE"),
+    "residual_pops": MethodStyle(
+        "POPS, rows by residual", "#BBBB44", "v", "as popsregression 0.5 chooses its rows"
+    ),
+    "model_spread": MethodStyle("spread of models", "#555577", "h", "standard deviation over several models"),
 }
 _SCALE_COLOURS = ("#56B4E9", "#6699CC", "#332288", "#4477AA", "#88CCEE", "#225588", "#77AADD", "#004488")
 _SCALE_MARKERS = "osD^vPXp"

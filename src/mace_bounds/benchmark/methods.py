@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from mace_bounds.benchmark.baselines import BASELINES, BaselineRows, Widths
-from mace_bounds.benchmark.config import PRODUCT, PRODUCT_SPLIT, REFERENCE, SCALE_PREFIX
+from mace_bounds.benchmark.baselines import BASELINES, Baseline, BaselineRows, ModelSpread, Widths
+from mace_bounds.benchmark.config import PRODUCT, PRODUCT_SPLIT, REFERENCE, SCALE_PREFIX, SPREAD
 from mace_bounds.calibration import (
     KINDS,
     DesignRows,
@@ -106,21 +106,35 @@ def method_names(config: FitConfig) -> tuple[str, ...]:
     return (*product, *pops, POPS_SUPPORT, *scales, *BASELINES)
 
 
-def chosen_methods(names: Sequence[str] | None, config: FitConfig) -> tuple[str, ...]:
-    """The named methods in the order of :func:`method_names`, the constant always among them."""
-    known = method_names(config)
+def chosen_methods(
+    names: Sequence[str] | None, config: FitConfig, *, others: bool = False
+) -> tuple[str, ...]:
+    """The named methods in the order of :func:`method_names`, the constant always among them.
+
+    Where energies of ``others``, other models, are given, their spread is one more.
+    """
+    known = (*method_names(config), *([SPREAD] if others else []))
     unknown = sorted(set(names or ()) - set(known))
     if unknown:
         raise HeadError(f"there is no method {', '.join(unknown)}; choose from {', '.join(known)}.")
     return tuple(name for name in known if not names or name in names or name == REFERENCE)
 
 
-def prepare(rows: FeatureRows, manifest: Manifest, split: Split) -> SplitData:
-    """Fit the product on a split, and bring its rows into the form that every method takes."""
+def prepare(
+    rows: FeatureRows,
+    manifest: Manifest,
+    split: Split,
+    others: NDArray[np.float64] | None = None,
+) -> SplitData:
+    """Fit the product on a split, and bring its rows into the form that every method takes.
+
+    ``others`` (n, k): energies of other models less those of the store's model, eV/atom, for each of the rows.
+    """
     used = rows.take(split.fit | split.calibration)
     head, head_seconds = timed(lambda: fit_head(used, manifest, common_config(split.config)).head)
     fit, calibration, test = (rows.take(mask) for mask in (split.fit, split.calibration, split.test))
-    plain = _plain(fit, head, split)
+    given = [None if others is None else others[mask] for mask in (split.fit, split.calibration, split.test)]
+    plain = _plain(fit, head, split, given[0])
     config = split.config
     left_out, cross_seconds = timed(lambda: cross_fit(plain.x, plain.y, plain.weights, plain.groups, config))
     _, centre = select_centre(
@@ -130,8 +144,8 @@ def prepare(rows: FeatureRows, manifest: Manifest, split: Split) -> SplitData:
     return SplitData(
         split=split,
         fit=Part(fit, replace(plain, centre=centre)),
-        calibration=Part(calibration, _plain(calibration, head, split)),
-        test=Part(test, _without_labels(_plain(test, head, split))),
+        calibration=Part(calibration, _plain(calibration, head, split, given[1])),
+        test=Part(test, _without_labels(_plain(test, head, split, given[2]))),
         head=head,
         intervals=head.intervals(test),
         left_out=scale_inputs(left_out, _design(plain, config)),
@@ -164,7 +178,9 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
     return result, time.process_time() - start
 
 
-def _plain(rows: FeatureRows, head: CalibratedHead, split: Split) -> BaselineRows:
+def _plain(
+    rows: FeatureRows, head: CalibratedHead, split: Split, others: NDArray[np.float64] | None
+) -> BaselineRows:
     design = head_inputs(rows, composition=split.config.composition)
     return BaselineRows(
         x=design.x,
@@ -173,6 +189,8 @@ def _plain(rows: FeatureRows, head: CalibratedHead, split: Split) -> BaselineRow
         groups=rows.table[split.config.split_by].to_numpy(dtype=str),
         weights=row_weights(rows, split.config),
         fractions=design.fractions,
+        names=head.identity.columns,
+        others=others,
     )
 
 
@@ -248,7 +266,8 @@ def _scale(kind: str, data: SplitData) -> Outcome:
 
 
 def _baseline(name: str, data: SplitData) -> Outcome:
-    fitted, seconds = timed(lambda: BASELINES[name].fit(data.fit.plain, data.split.config.seed))
+    baseline: Baseline = ModelSpread() if name == SPREAD else BASELINES[name]
+    fitted, seconds = timed(lambda: baseline.fit(data.fit.plain, data.split.config.seed))
     return _outcome(
         lambda part: fitted.predict(_without_labels(part.plain)), data, seconds, int(fitted.n_bytes())
     )

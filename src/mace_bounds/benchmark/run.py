@@ -29,6 +29,7 @@ from mace_bounds.calibration import residual_ev_per_atom, usable_rows
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, checked_labels, label_summary
+from mace_bounds.fitting import read_predictions, with_predictions
 from mace_bounds.threads import one_blas_thread
 from mace_bounds.versions import versions
 
@@ -125,13 +126,15 @@ def compare(
         If the store is missing or unfinished, or ``out`` holds something else or is being written by another run.
     """
     out = Path(out)
-    names = chosen_methods(config.methods, config.fit)
+    names = chosen_methods(config.methods, config.fit, others=config.predictions is not None)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     manifest, everything = store.manifest, checked_labels(store.read())
     training_keys = training_compositions(
         model if model is not None else manifest.model, manifest.model_digest, config.fit.trained_on
     )
     rows, left_out = usable_rows(everything, None if config.include_training else training_keys)
+    rows, others, missing = _other_energies(rows, config)
+    left_out |= missing
     splits = make_splits(rows.table, config, test_keys)
     settings = _settings(manifest, config, names, rows, test_keys)
     folder.check_folder(out, settings)
@@ -143,7 +146,7 @@ def compare(
                 progress(done, len(splits))
             record = folder.read_split(out, split.name)
             if record is None:
-                record, seconds = run_split(rows, manifest, split, names)
+                record, seconds = run_split(rows, manifest, split, names, others)
                 folder.write_split(out, split.name, record, seconds)
             finished.append(record)
         labels = label_summary(everything.scored().table)
@@ -167,14 +170,18 @@ def compare(
 
 @one_blas_thread
 def run_split(
-    rows: FeatureRows, manifest: Manifest, split: Split, names: Sequence[str]
+    rows: FeatureRows,
+    manifest: Manifest,
+    split: Split,
+    names: Sequence[str],
+    others: NDArray[np.float64] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fit and measure every method on one split.
 
     Returns ``record``: sizes, and of each method its metrics, its sums by group, or the reason why it could
     not be fitted; ``seconds``: of each method, what fitting and predicting took.
     """
-    data = prepare(rows, manifest, split)
+    data = prepare(rows, manifest, split, others)
     y = residual_ev_per_atom(data.test.rows)
     groups = row_groups(data.test.rows.table, _flags(data.intervals))
     methods: dict[str, Any] = {}
@@ -197,6 +204,29 @@ def run_split(
         "methods": methods,
     }
     return record, seconds
+
+
+def _other_energies(
+    rows: FeatureRows, config: CompareConfig
+) -> tuple[FeatureRows, NDArray[np.float64] | None, dict[str, int]]:
+    """Energies of other models less those of the store's, eV/atom (n, k), and the rows that have all of them."""
+    if config.predictions is None or config.energy_columns is None:
+        return rows, None, {}
+    parts = [
+        with_predictions(rows, read_predictions(config.predictions, column, config.id_column)).table[
+            "energy_model_ev"
+        ]
+        for column in config.energy_columns
+    ]
+    energies = np.column_stack([part.to_numpy(dtype=np.float64) for part in parts])
+    known = np.isfinite(energies).all(axis=1)
+    if not known.any():
+        raise HeadError("none of the structures has an energy of every model; check the ids of both.")
+    rows = rows.take(known)
+    own, n_atoms = (rows.table[name].to_numpy(dtype=np.float64) for name in ("energy_model_ev", "n_atoms"))
+    missing = int((~known).sum())
+    left = {"without an energy of every other model": missing} if missing else {}
+    return rows, (energies[known] - own[:, None]) / n_atoms[:, None], left
 
 
 def _flags(intervals: Intervals) -> dict[str, NDArray[np.bool_]]:
@@ -239,6 +269,7 @@ def _settings(
         "store": {"ids_sha256": manifest.ids_sha256, "kind": manifest.kind, "usable_rows": len(rows.table)},
         "fit": {**asdict(config.fit), "levels": list(config.fit.levels)},
         "methods": list(names),
+        "energy_columns": list(config.energy_columns or ()),
         "drop_subsystems": config.drop_subsystems,
         "include_training": config.include_training,
         "test_keys_sha256": keys,

@@ -25,10 +25,13 @@ MINIMUM_COMPOSITIONS = 10
 MAX_FOLDS = 20
 """Of the compositions of labels, on which a change is measured."""
 
-PRIOR_SHIFT = 0.3
+PRIOR_SHIFT = 0.2
 """How large a shift usually is for labels of another source, in half-widths of the intervals at 68 %."""
-PRIOR_WIDER, PRIOR_NARROWER = 0.4, 0.2
+PRIOR_WIDER, PRIOR_NARROWER = 0.35, 0.15
 """How large the logarithm of a factor above one usually is, and of one below (too narrow does more harm)."""
+
+CHANCE, CERTAIN = 1.5, 3.0
+"""Spreads within which a value is taken for chance, and beyond which it cannot be."""
 
 _MIDDLE = 0.68  # the interval whose middle and half-width the shift is measured from and in
 _DRAWS = 200  # of compositions, for the spread of shift and factor
@@ -171,10 +174,10 @@ def fit_adjustment(labels: NewLabels, layer: ConformalLayer, seed: int = 0) -> A
     composition (the finite-sample correction); their geometric mean is taken, so that 20 labels say something of all
     levels.
 
-    Where neither is larger than its spread over draws of the compositions with replacement, nothing is changed. Else
-    both are drawn to the old head by as much as is not known of them: what is kept is u² / (u² + s²), u being how large
-    they usually are (the priors above) and s their spread. The priors were chosen on sources left out
-    (``scripts/calibrate_study.py``).
+    Where neither is larger than 1.5 times its spread s over draws of the compositions with replacement, nothing is
+    changed. Else both are drawn to the old head by as much as is not known of them: what is kept is u² / (u² + s²), u
+    being how large they usually are (the priors above), or what is there beyond 3 s. Bounds get narrower by the prior
+    alone. All were chosen on sources left out and on the head's own (``scripts/calibrate_study.py``).
     """
     return _Old.of(labels, layer).adjustment(seed)
 
@@ -182,6 +185,11 @@ def fit_adjustment(labels: NewLabels, layer: ConformalLayer, seed: int = 0) -> A
 def _kept(usual: float, spread: float) -> float:
     """Share of a value that is kept which is usually so large and is known to within a spread."""
     return usual**2 / (usual**2 + spread**2)
+
+
+def _beyond(value: float, spread: float) -> float:
+    """How large a value is beyond what chance leaves open; 0 within it."""
+    return float(np.sqrt(max(value**2 - (CERTAIN * spread) ** 2, 0.0)))
 
 
 def _quantiles(values: Array, weights: Array, mass: Array) -> Array:
@@ -237,10 +245,12 @@ class _Old:
         logs = self._log_factors(counts, shifts[0])
         shift, spread = float(shifts[0]), float(shifts[1:].std())
         log_factor, log_spread = float(logs[0]), float(logs[1:].std())
-        if abs(shift) <= spread and abs(log_factor) <= log_spread:
+        if abs(shift) <= CHANCE * spread and abs(log_factor) <= CHANCE * log_spread:
             return Adjustment()
-        shift *= _kept(PRIOR_SHIFT * float(np.median(self.half[_MIDDLE])), spread)
-        log_factor *= _kept(PRIOR_WIDER if log_factor > 0 else PRIOR_NARROWER, log_spread)
+        usual = PRIOR_SHIFT * float(np.median(self.half[_MIDDLE]))
+        shift *= _kept(max(usual, _beyond(shift, spread)), spread)
+        wider = max(PRIOR_WIDER, _beyond(log_factor, log_spread))
+        log_factor *= _kept(wider if log_factor > 0 else PRIOR_NARROWER, log_spread)
         return Adjustment(shift, float(np.exp(log_factor)))
 
     def _shifts(self, counts: Array) -> Array:

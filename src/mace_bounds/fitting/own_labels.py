@@ -126,7 +126,7 @@ def _read_store(
         rows = with_predictions(rows, table)
         check_predictions(rows, config.energy_column or "")
         energies_of = head.identity.model
-    head.check_fits(manifest.model, manifest.model_digest, manifest.model_head, manifest.kind, energies_of)
+    head.check_store(replace(manifest, energies_of=energies_of))
     known = training_keys(replace(manifest, energies_of=energies_of), model, config.known.trained_on)
     return rows, joined_keys(known, head.training_compositions)
 

@@ -46,6 +46,8 @@ LEVEL = 0.95
 LABELS = "labels"
 """Name of the rows in the tables of coverage."""
 
+_OF_THE_OLD_BOUNDS = ("metrics", "verdict", "sources_left_out", "flagged")
+
 Says = Literal["better", "wider", "no better than before"]
 
 
@@ -221,7 +223,7 @@ def recalibrated(
     )
     labels = label_summary(rows.scored().table)
     about = {
-        **{name: value for name, value in old.provenance.items() if name not in ("metrics", "verdict")},
+        **{name: value for name, value in old.provenance.items() if name not in _OF_THE_OLD_BOUNDS},
         "levels": list(old.levels),
         "coverage": overall(after.coverage, LABELS),
         "coverage_over_splits": [],

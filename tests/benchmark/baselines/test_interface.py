@@ -10,13 +10,24 @@ from hypothesis import strategies as st
 
 from helpers.baseline_rows import novel, planted, rows_of
 from mace_bounds.benchmark import BASELINES
-from mace_bounds.benchmark.baselines import Baseline, BaselineRows, FittedBaseline, Widths
+from mace_bounds.benchmark.baselines import (
+    Baseline,
+    BaselineRows,
+    FittedBaseline,
+    ModelSpread,
+    PopsByResidual,
+    Widths,
+)
+from mace_bounds.benchmark.baselines.mixture import Mixture
 from mace_bounds.calibration import conformal_quantile, conformal_scores
 from mace_bounds.errors import HeadError
 from mace_bounds.metrics import interval_score
 
 NAMES = sorted(BASELINES)
-WIDTH_ONLY = ("constant", "llpr", "d_optimality", "d_optimality_local", "quantile")
+LLPRS = ("llpr", "llpr_readout", "llpr_linear")
+WIDTH_ONLY = ("constant", *LLPRS, "d_optimality", "d_optimality_local", "quantile", "gmm_gamma")
+OWN_MEAN = ("bayesian_ridge", "bayesian_ridge_noise", "committee", "readout_ensemble", "residual_pops")
+OPTIONAL = {"popsregression": "popsregression", "quantile_boosting": "sklearn"}
 SAMPLED = "popsregression"  # its draws follow the signs of eigenvectors, which round-off decides
 
 
@@ -45,8 +56,8 @@ def interval_score_95(name, fit, calibration, test, seed=0):
 
 
 def test_the_names_are_these():
-    expected = {"bayesian_ridge", "bayesian_ridge_noise", "committee", *WIDTH_ONLY}
-    assert set(BASELINES) == expected | ({SAMPLED} if find_spec(SAMPLED) else set())
+    there = {name for name, package in OPTIONAL.items() if find_spec(package)}
+    assert set(BASELINES) == {*OWN_MEAN, *WIDTH_ONLY} | there
     for name, baseline in BASELINES.items():
         assert isinstance(baseline, Baseline)
         assert baseline.name == name
@@ -148,6 +159,7 @@ def test_width_only_baselines_learn_from_the_distance_to_the_centre(name):
     [
         ("quantile", planted, 0.85),
         ("llpr", novel, 0.8),
+        ("quantile_boosting", planted, 0.95),
         ("d_optimality", novel, 0.8),
         ("d_optimality_local", novel, 0.9),
     ],
@@ -158,7 +170,7 @@ def test_beats_the_constant_where_widths_differ_as_it_assumes(name, rows, larges
     assert interval_score_95(name, fit, calibration, test) < largest_ratio * constant
 
 
-@pytest.mark.parametrize("name", ["bayesian_ridge", "bayesian_ridge_noise", "committee", SAMPLED])
+@pytest.mark.parametrize("name", [*OWN_MEAN, SAMPLED])
 def test_an_own_mean_beats_the_constant_where_there_is_one_to_learn(name):
     if name not in BASELINES:
         pytest.skip("popsregression is not installed")
@@ -170,7 +182,7 @@ def test_an_own_mean_beats_the_constant_where_there_is_one_to_learn(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["llpr", "d_optimality", "d_optimality_local", "quantile", "bayesian_ridge_noise"]
+    "name", ["llpr", "d_optimality", "d_optimality_local", "quantile", "gmm_gamma", "bayesian_ridge_noise"]
 )
 def test_little_harm_where_one_width_is_the_truth(name):
     fit, calibration, test = (planted(n, seed, spread=0.0) for n, seed in ((600, 26), (600, 27), (3000, 28)))
@@ -200,3 +212,64 @@ def test_taking_rows_takes_every_field():
     assert np.array_equal(some.x, rows.x[[3, 1]])
     assert np.array_equal(some.error, (rows.y - rows.centre)[[3, 1]])
     assert some.groups.tolist() == [rows.groups[3], rows.groups[1]]
+
+
+def test_a_baseline_on_some_columns_sees_no_others():
+    """Names of the features come first among the columns; atomic fractions have none."""
+    rows, new = planted(120, 40, columns=7), planted(30, 41, columns=7)
+    names = (
+        "readout1_linear0",
+        "readout1_linear1",
+        "readout1_linear2",
+        "readout2_hidden0",
+        "readout2_hidden1",
+    )
+    named, other = (replace(part, names=names) for part in (rows, new))
+    for name, kept in (("llpr_readout", 5), ("llpr_linear", 3)):
+        alone = BASELINES["llpr"].fit(replace(rows, x=rows.x[:, :kept]), 0)
+        same = BASELINES[name].fit(named, 0).predict(other).sigma
+        assert np.array_equal(same, alone.predict(replace(new, x=new.x[:, :kept])).sigma)
+    assert rows.only("linear") is rows
+    assert named.take(np.arange(4)).only("linear").x.shape == (4, 3)
+
+
+def test_the_spread_of_models_is_scaled_to_the_errors():
+    rng = np.random.default_rng(0)
+    size = rng.uniform(0.01, 0.2, 400)
+    rows = replace(
+        rows_of(rng.standard_normal((400, 2)), 3 * size * rng.standard_normal(400)),
+        others=size[:, None] * np.array([[1.0, -1.0]]),
+    )
+    fitted = ModelSpread().fit(rows, 0)
+    # of 0, s and -s the standard deviation is s, and the errors are three times as large
+    assert fitted.alpha == pytest.approx(3.0, rel=0.1)
+    assert np.allclose(fitted.predict(rows).sigma, fitted.alpha * size)
+    with pytest.raises(HeadError, match="energies of other models"):
+        ModelSpread().fit(replace(rows, others=None), 0)
+
+
+@pytest.mark.skipif(find_spec(SAMPLED) is None, reason="popsregression is not installed")
+def test_pops_with_all_rows_is_that_of_popsregression():
+    """With no row left out both have the same mean, and a width within what sampling the box leaves open."""
+    from popsregression import POPSRegression
+
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((300, 5))
+    x = (x - x.mean(axis=0)) / x.std(axis=0)  # what is standardised here is not there
+    rows = rows_of(x, 0.3 + x @ np.arange(1.0, 6.0) + 0.2 * np.sin(3 * x[:, 0]))
+    ours = PopsByResidual(minimum_relative_error=0.0).fit(rows, 0).predict(rows)
+    np.random.seed(0)  # noqa: NPY002
+    theirs = POPSRegression(fit_intercept=True, leverage_percentile=0.0, resample_density=50.0)
+    mean, std = theirs.fit(rows.x, rows.y).predict(rows.x, return_std=True)
+    assert np.allclose(ours.centre, mean, atol=1e-5)
+    assert np.allclose(ours.sigma, std, rtol=0.05)
+
+
+def test_the_distance_to_clusters_is_small_inside_and_large_outside():
+    """Two clusters on both sides of the origin: nine in ten of their rows are below 1, others are not."""
+    rng = np.random.default_rng(0)
+    x = np.where(np.arange(400)[:, None] % 2, 5.0, -5.0) + rng.standard_normal((400, 3))
+    mixture = Mixture.of(rows_of(x, np.zeros(400)), 8, 0)
+    assert len(mixture.centres) >= 2
+    assert np.mean(mixture.grade(x) < 1.0) > 0.9
+    assert (mixture.grade(np.array([[0.1, 0.0, -0.1], [50.0, 50.0, 50.0], [5.0, -5.0, 5.0]])) > 1.5).all()

@@ -13,19 +13,35 @@ never gives a width of zero. Widths become intervals by the conformal quantiles 
 ``d_optimality``         a + b·log(1 + γ), γ the MaxVol grade against all training rows
 ``d_optimality_local``   the same against the rows of the nearest cluster
 ``quantile``             learned quantile of |error|, log-linear in the features, pinball loss
+``llpr_readout``         LLPR on what the readouts' last linear layers take, as metatrain has it (no fractions)
+``llpr_linear``          LLPR on what linear readouts take alone
+``readout_ensemble``     32 refits of the readouts' last layers, each to half of the compositions; α × spread
+``quantile_boosting``    5 and 95 % quantiles by boosted trees, own middle; only with scikit-learn
+``gmm_gamma``            a + b·log(1 + γ), γ the Mahalanobis distance to the nearest cluster, as in GRACE
+``residual_pops``        POPS hypercube with rows chosen by residual, as popsregression 0.5, own mean
 ``popsregression``       the authors' own POPS package, own mean and width; only where it is installed
 ======================== ===================================================================================
 
-``constant``, ``llpr``, ``d_optimality``, ``d_optimality_local`` and ``quantile`` are widths about ``rows.centre`` and
-learn from y - centre; the others predict y with a mean of their own.
+``constant``, those of ``llpr`` and of ``d_optimality``, ``quantile`` and ``gmm_gamma`` are widths about ``rows.centre``
+and learn from y - centre; the others predict y with a mean of their own.
 """
 
 from importlib.util import find_spec
 
+from mace_bounds.benchmark.baselines.boosting import QuantileBoosting
 from mace_bounds.benchmark.baselines.d_optimality import DOptimality
-from mace_bounds.benchmark.baselines.interface import Baseline, BaselineRows, FittedBaseline, Widths
+from mace_bounds.benchmark.baselines.interface import (
+    Baseline,
+    BaselineRows,
+    FittedBaseline,
+    OnPart,
+    Widths,
+)
+from mace_bounds.benchmark.baselines.mixture import MixtureGamma
 from mace_bounds.benchmark.baselines.quantile import Quantile
 from mace_bounds.benchmark.baselines.regressions import BayesianRidge, Committee, PopsRegression
+from mace_bounds.benchmark.baselines.residual_pops import PopsByResidual
+from mace_bounds.benchmark.baselines.spread import ModelSpread
 from mace_bounds.benchmark.baselines.widths import Constant, Llpr
 
 _ALL: tuple[Baseline, ...] = (
@@ -37,6 +53,12 @@ _ALL: tuple[Baseline, ...] = (
     DOptimality("d_optimality", most_clusters=1, rank_tolerance=1e-6),
     DOptimality("d_optimality_local", most_clusters=8, rank_tolerance=1e-2),  # a cluster has few rows
     Quantile(),
+    OnPart("llpr_readout", Llpr(), "features"),
+    OnPart("llpr_linear", Llpr(), "linear"),
+    OnPart("readout_ensemble", Committee(share=0.5), "features"),
+    *([QuantileBoosting()] if find_spec("sklearn") else []),
+    MixtureGamma(),
+    PopsByResidual(),
     *([PopsRegression()] if find_spec("popsregression") else []),
 )
 BASELINES: dict[str, Baseline] = {baseline.name: baseline for baseline in _ALL}
@@ -52,7 +74,12 @@ __all__ = [
     "DOptimality",
     "FittedBaseline",
     "Llpr",
+    "MixtureGamma",
+    "ModelSpread",
+    "OnPart",
+    "PopsByResidual",
     "PopsRegression",
     "Quantile",
+    "QuantileBoosting",
     "Widths",
 ]

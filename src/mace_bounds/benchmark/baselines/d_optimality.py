@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,13 @@ _CALIBRATION_ROWS = 5_000  # beyond, one left-out fold is enough for two numbers
 _CALIBRATION_TOLERANCE = 1.05  # of active sets that serve only to calibrate: the last swaps cost most
 
 
+class Grader(Protocol):
+    """Gives an extrapolation grade γ."""
+
+    def grade(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """γ of raw rows (n, P), shape (n,), not negative."""
+
+
 @dataclass(frozen=True)
 class DOptimality:
     """σ = a + b·log(1 + γ), a and b not negative, about ``rows.centre``.
@@ -55,26 +64,13 @@ class DOptimality:
     most_clusters: int
     rank_tolerance: float
 
-    def fit(self, rows: BaselineRows, seed: int) -> FittedDOptimality:
+    def fit(self, rows: BaselineRows, seed: int) -> FittedGrade:
         """Calibrate a and b on left-out compositions, then make the active sets of all rows."""
-        kept = training_rows(rows)
-        folds = composition_folds(kept.groups, seed)
-        grade = np.full(len(kept), np.nan)
-        for fold in np.unique(folds)[: 1 if len(kept) > _CALIBRATION_ROWS else None]:
-            held = folds == fold
-            grade[held] = self._regions(kept.take(~held), seed, _CALIBRATION_TOLERANCE).grade(kept.x[held])
-        graded = np.isfinite(grade)
-        size, error, weights = np.log1p(grade[graded]), kept.error[graded], kept.weights[graded]
-        mean = float(np.average(size, weights=weights)) or 1.0
-        # A row of zeros has γ = 0, and must not make a width of zero.
-        shapes = np.maximum(1.0 - MIXES + MIXES * (size[:, None] / mean), FLOOR_SHARE)
-        best, alpha = nll_scale(error, shapes, weights)
-        return FittedDOptimality(
-            regions=self._regions(kept, seed),
-            constant=alpha * float(1.0 - MIXES[best]),
-            slope=alpha * float(MIXES[best]) / mean,
-            largest=float(grade[graded].max()),
-            floor=floor_of(alpha * shapes[:, best], weights),
+        return width_by_grade(
+            training_rows(rows),
+            seed,
+            lambda part: self._regions(part, seed, _CALIBRATION_TOLERANCE),
+            lambda part: self._regions(part, seed),
         )
 
     def _regions(self, rows: BaselineRows, seed: int, tolerance: float = DOMINANT) -> Regions:
@@ -89,6 +85,36 @@ class DOptimality:
             for k in range(len(centres))
         )
         return Regions(design, centres, sets)
+
+
+def width_by_grade(
+    kept: BaselineRows,
+    seed: int,
+    draft: Callable[[BaselineRows], Grader],
+    final: Callable[[BaselineRows], Grader],
+) -> FittedGrade:
+    """Make a grade γ a width a + b·log(1 + γ): a and b by likelihood on compositions that the grade has not seen.
+
+    ``kept``: training rows; ``draft``, ``final``: make the grader of some rows, the first for the rows of a fold.
+    """
+    folds = composition_folds(kept.groups, seed)
+    grade = np.full(len(kept), np.nan)
+    for fold in np.unique(folds)[: 1 if len(kept) > _CALIBRATION_ROWS else None]:
+        held = folds == fold
+        grade[held] = draft(kept.take(~held)).grade(kept.x[held])
+    graded = np.isfinite(grade)
+    size, error, weights = np.log1p(grade[graded]), kept.error[graded], kept.weights[graded]
+    mean = float(np.average(size, weights=weights)) or 1.0
+    # A row of zeros has γ = 0, and must not make a width of zero.
+    shapes = np.maximum(1.0 - MIXES + MIXES * (size[:, None] / mean), FLOOR_SHARE)
+    best, alpha = nll_scale(error, shapes, weights)
+    return FittedGrade(
+        grader=final(kept),
+        constant=alpha * float(1.0 - MIXES[best]),
+        slope=alpha * float(MIXES[best]) / mean,
+        largest=float(grade[graded].max()),
+        floor=floor_of(alpha * shapes[:, best], weights),
+    )
 
 
 def cluster_centres(z: NDArray[np.float64], n_clusters: int, seed: int) -> NDArray[np.float64]:
@@ -126,10 +152,10 @@ class Regions:
 
 
 @dataclass(frozen=True, eq=False)
-class FittedDOptimality(FittedBaseline):
-    """Regions, a and b in eV/atom, the largest γ that counts, and the smallest width in eV/atom."""
+class FittedGrade(FittedBaseline):
+    """What grades, a and b in eV/atom, the largest γ that counts, and the smallest width in eV/atom."""
 
-    regions: Regions
+    grader: Grader
     constant: float
     slope: float
     largest: float
@@ -137,7 +163,7 @@ class FittedDOptimality(FittedBaseline):
 
     def grade(self, rows: BaselineRows) -> NDArray[np.float64]:
         """Extrapolation grade γ of each row, shape (n,), not limited."""
-        return self.regions.grade(rows.x)
+        return self.grader.grade(rows.x)
 
     def predict(self, rows: BaselineRows) -> Widths:
         """Evaluate a + b·log(1 + γ); the centre is that of the rows."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,10 @@ from mace_bounds.errors import HeadError
 from mace_bounds.head import Design, PopsConfig, TsqrFactor, make_design
 from mace_bounds.structures import composition_key
 
+Part = Literal["features", "linear"]
+"""Columns of a design: all features without the atomic fractions, or those that a linear readout takes."""
+LINEAR = "_linear"
+"""In the names of features that enter a linear readout as they are."""
 _PER_ROW = ("y", "centre", "groups", "weights")
 
 
@@ -34,6 +38,10 @@ class BaselineRows:
     groups: NDArray[np.str_]  # shape (n,): compositions: rows that must not be split between folds
     weights: NDArray[np.float64]  # shape (n,): not negative; rows of weight zero take no part in a fit
     fractions: NDArray[np.float64]  # shape (n, 118): atomic fractions
+    # names of the features, which are the first columns of x, in front of atomic fractions; empty: not known
+    names: tuple[str, ...] = ()
+    # shape (n, k): energies of k other models less those of the model, eV/atom; None where there are none
+    others: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         """Refuse rows that do not match."""
@@ -61,7 +69,16 @@ class BaselineRows:
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> BaselineRows:
         """Return the rows of a mask or in an order."""
-        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        every: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        taken = {name: value[rows] for name, value in every.items() if isinstance(value, np.ndarray)}
+        return BaselineRows(**every | taken)
+
+    def only(self, part: Part) -> BaselineRows:
+        """Return the rows with some of their columns; with all where their names are not known."""
+        chosen = [k for k, name in enumerate(self.names) if part == "features" or LINEAR in name]
+        if not chosen:
+            return self
+        return replace(self, x=self.x[:, chosen], names=tuple(self.names[k] for k in chosen))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +111,35 @@ class Baseline(Protocol):
 
     def fit(self, rows: BaselineRows, seed: int) -> FittedBaseline:
         """Fit to labelled rows; the same seed gives the same result, whatever the order of the rows."""
+
+
+@dataclass(frozen=True)
+class OnPart:
+    """Another baseline on some of the columns."""
+
+    name: str
+    baseline: Baseline
+    part: Part
+
+    def fit(self, rows: BaselineRows, seed: int) -> FittedOnPart:
+        """Fit it to these columns alone."""
+        return FittedOnPart(self.part, self.baseline.fit(rows.only(self.part), seed))
+
+
+@dataclass(frozen=True, eq=False)
+class FittedOnPart:
+    """A fitted baseline, and the columns that it sees."""
+
+    part: Part
+    fitted: FittedBaseline
+
+    def predict(self, rows: BaselineRows) -> Widths:
+        """What the fitted baseline says of these columns."""
+        return self.fitted.predict(rows.only(self.part))
+
+    def n_bytes(self) -> int:
+        """Bytes of the fitted baseline."""
+        return self.fitted.n_bytes()
 
 
 def array_bytes(part: object) -> int:

@@ -45,11 +45,15 @@ class Committee:
     """
 
     name: str = "committee"
+    share: float | None = None  # of the compositions, drawn without replacement in place of a bootstrap
 
     def fit(self, rows: BaselineRows, seed: int) -> FittedCommittee:
         """Draw compositions, fit the members, scale their spread on out-of-bag rows."""
         kept = training_rows(rows)
-        counts = composition_bootstrap(kept.groups, N_MEMBERS, seed)
+        if self.share is None:
+            counts = composition_bootstrap(kept.groups, N_MEMBERS, seed)
+        else:
+            counts = composition_subsets(kept.groups, N_MEMBERS, self.share, seed)
         design, coefficients = _members(kept, counts)
         members = design.transform(kept.x) @ coefficients
         alpha, floor = _scale(members, counts == 0, kept)
@@ -62,6 +66,16 @@ def composition_bootstrap(groups: NDArray[np.str_], n_members: int, seed: int) -
     drawn = np.random.default_rng(seed).multinomial(
         len(names), np.full(len(names), 1.0 / len(names)), size=n_members
     )
+    return np.asarray(drawn.T[code], dtype=np.float64)
+
+
+def composition_subsets(
+    groups: NDArray[np.str_], n_members: int, share: float, seed: int
+) -> NDArray[np.float64]:
+    """Whether each row is of the share of the compositions that each member sees, shape (n, n_members): 0 or 1."""
+    names, code = np.unique(groups, return_inverse=True)
+    rng, most = np.random.default_rng(seed), max(int(share * len(names)), 1)
+    drawn = np.array([rng.permutation(len(names)) < most for _ in range(n_members)])
     return np.asarray(drawn.T[code], dtype=np.float64)
 
 
