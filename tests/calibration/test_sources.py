@@ -151,6 +151,11 @@ def test_a_scale_that_misleads_on_every_source_left_out_loses_to_the_constant():
     assert best_choice(mixed[::2], kinds) == ScaleChoice("pops", 0.75)
 
 
+def test_the_choice_does_not_depend_on_what_is_measured():
+    rows, config = toy_rows(400, 8), replace(FAST, scale="best")
+    assert study_sources(rows, config, measure=False) == replace(study_sources(rows, config), left_out=())
+
+
 @pytest.mark.parametrize("names", [("calm",), ("calm", "wild"), ("calm", "wild", "few")])
 def test_without_three_sources_the_promise_is_pooled(names):
     study = study_sources(toy_rows(350, 4, names), FAST)

@@ -131,7 +131,9 @@ def prepare(
     ``others`` (n, k): energies of other models less those of the store's model, eV/atom, for each of the rows.
     """
     used = rows.take(split.fit | split.calibration)
-    head, head_seconds = timed(lambda: fit_head(used, manifest, common_config(split.config)).head)
+    head, head_seconds = timed(
+        lambda: fit_head(used, manifest, common_config(split.config), measure_sources=False).head
+    )
     fit, calibration, test = (rows.take(mask) for mask in (split.fit, split.calibration, split.test))
     given = [None if others is None else others[mask] for mask in (split.fit, split.calibration, split.test)]
     plain = _plain(fit, head, split, given[0])
@@ -149,7 +151,7 @@ def prepare(
         head=head,
         intervals=head.intervals(test),
         left_out=scale_inputs(left_out, _design(plain, config)),
-        shipped=lambda: fit_head(used, manifest, split.config).head,
+        shipped=lambda: fit_head(used, manifest, split.config, measure_sources=False).head,
         head_seconds=head_seconds,
         pops_seconds=pops_seconds,
         cross_seconds=cross_seconds,

@@ -82,6 +82,7 @@ def fit_head(
     *,
     training_keys: NDArray[np.uint64] | None = None,
     provenance: dict[str, Any] | None = None,
+    measure_sources: bool = True,
 ) -> FitResult:
     """Fit and calibrate a head on labelled features.
 
@@ -98,6 +99,8 @@ def fit_head(
         them are too small to stand for new crystals.
     provenance : dict, optional
         Plain values to keep in the head's configuration.
+    measure_sources : bool
+        Whether to measure how bounds do on sources left out, for the card (:func:`study_sources`).
 
     Returns
     -------
@@ -148,7 +151,7 @@ def fit_head(
             f"{math.ceil(in_all)} in all: give more labelled ones{remedy}."
         )
     with kept_warnings() as stopped_early:
-        study = study_sources(fit, config)
+        study = study_sources(fit, config, measure=measure_sources)
         pops, scale, centre, limit = _fit_pops_and_scale(fit, groups[splits == "fit"], config, study)
         if cross:
             layer, folds = cross_layer(fit, config, study)

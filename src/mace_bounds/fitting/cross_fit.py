@@ -160,7 +160,8 @@ def cross_fitted(
     keys = None if config.trained_on is None else read_compositions(config.trained_on)
 
     def fitted(fold: int) -> CalibratedHead:
-        head = fit_head(labelled.take(folds != fold), manifest, config, provenance=provenance).head
+        part, whole = labelled.take(folds != fold), fold < 0
+        head = fit_head(part, manifest, config, provenance=provenance, measure_sources=whole).head
         return replace(head, training_compositions=keys)
 
     fit: Fit = fitted

@@ -187,7 +187,9 @@ def fit(
     first: tuple[FitResult, pd.DataFrame, Measured] | None = None
     for k in range(repeats):
         seeded = replace(config, seed=config.seed + k)
-        result = fit_head(rows, manifest, seeded, training_keys=left_out, provenance=about)
+        result = fit_head(
+            rows, manifest, seeded, training_keys=left_out, provenance=about, measure_sources=k == 0
+        )
         result = replace(result, head=replace(result.head, training_compositions=seen))
         test = _test_rows(result, seen)
         tests.append(test)
