@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from mace_bounds.errors import StructureError
 from mace_bounds.structures.check import too_many_atoms
 from mace_bounds.structures.crystal import crystal_of, require_periodic
 from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions
-from mace_bounds.structures.labels import find_label, hull_distance, licence_flags
+from mace_bounds.structures.formats.entries import record_of_values
 from mace_bounds.structures.record import Record
 from mace_bounds.structures.text import as_mapping, clean, one_line
 
@@ -64,23 +65,15 @@ def record_of_row(row: Mapping[str, Any], energy_key: str | None, name: str) -> 
     cell = np.diag(cell) if cell.shape == (3,) else cell
     require_periodic(_array(row.get("pbc", [False] * 3)).astype(bool), has_cell=bool(np.any(cell)))
     crystal = crystal_of(numbers, _array(row["positions"]), cell)
-    run_type = pairs.get("run_type")
-    info = {**pairs, **({} if row.get("energy") is None else {"energy": row["energy"]})}
-    label = find_label(info, energy_key, run_type=run_type, thermo_type=pairs.get("thermo_type"))
-    reason = label.reason
-    if label.kind == "energy" and reason is None:
-        reason = calculator_reason(row.get("calculator"), as_mapping(row.get("calculator_parameters")))
     name = next((str(pairs[key]) for key in _ID_KEYS if isinstance(pairs.get(key), (str, int))), name)
-    return Record(
-        name,
-        crystal=crystal,
-        energy_ev=label.energy_ev if reason is None else None,
-        label_kind=label.kind if reason is None else None,
-        label_reason=reason,
-        run_type=run_type if isinstance(run_type, str) else None,
-        flags=licence_flags(name, pairs.get("licence") or pairs.get("license")),
-        hull_distance_ev_per_atom=hull_distance(pairs),
-    )
+    info = {**pairs, **({} if row.get("energy") is None else {"energy": row["energy"]})}
+    record = record_of_values(info, crystal, (), energy_key, name=name)
+    reason = None
+    if record.label_kind == "energy":
+        reason = calculator_reason(row.get("calculator"), as_mapping(row.get("calculator_parameters")))
+    if reason is not None:
+        record = replace(record, energy_ev=None, label_kind=None, label_reason=reason)
+    return record
 
 
 def calculator_reason(name: object, parameters: Mapping[str, Any]) -> str | None:

@@ -16,9 +16,9 @@ from mace_bounds.structures.formats.entries import (
     load_json,
     name_of,
     parse_entry,
+    record_of_values,
 )
 from mace_bounds.structures.formats.json_stream import JsonReader
-from mace_bounds.structures.labels import find_label
 from mace_bounds.structures.record import Record
 from mace_bounds.structures.text import as_mapping, clean, one_line
 
@@ -275,13 +275,7 @@ def _optimade(document: Mapping[str, Any], energy_key: str | None, name: str) ->
     require_periodic(fields.get("dimension_types") or [1, 1, 1], has_cell=bool(fields["lattice_vectors"]))
     numbers, flags = numbers_of(symbols)
     crystal = crystal_of(numbers, fields["cartesian_site_positions"], fields["lattice_vectors"])
-    label = find_label(fields, energy_key)
-    return Record(
-        name,
-        crystal=crystal,
-        **label.fields,
-        flags=flags,
-    )
+    return record_of_values(fields, crystal, flags, energy_key, name=name)
 
 
 def _jarvis(document: Mapping[str, Any], energy_key: str | None, name: str) -> Record:
@@ -292,13 +286,7 @@ def _jarvis(document: Mapping[str, Any], energy_key: str | None, name: str) -> R
     if not atoms.get("cartesian"):
         crystal = crystal_of(numbers, crystal.positions @ crystal.cell, crystal.cell)
     if energy_key is not None:
-        label = find_label(document, energy_key)
-        return Record(
-            name,
-            crystal=crystal,
-            **label.fields,
-            flags=flags,
-        )
+        return record_of_values(document, crystal, flags, energy_key, name=name)
     offered = any("energy" in key for key in document)
     return Record(name, crystal=crystal, flags=flags, label_reason=JARVIS_LABEL if offered else None)
 

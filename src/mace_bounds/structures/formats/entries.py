@@ -105,31 +105,33 @@ def parse_entry(entry: Any, energy_key: str | None = None, *, name: str = "") ->
             id=name,
         )
     if structure is entry:
-        return record_of_bare(
-            {"charge": _stated_charge(entry), **as_mapping(entry.get("properties"))},
-            name,
-            crystal,
-            flags,
-            energy_key,
-        )
+        properties = {"charge": _stated_charge(entry), **as_mapping(entry.get("properties"))}
+        return record_of_values(properties, crystal, flags, energy_key, name=name)
     return record_of_entry(entry, name, crystal, flags, energy_key)
 
 
-def record_of_bare(
-    properties: Mapping[str, Any],
-    name: str,
+def record_of_values(
+    info: Mapping[str, Any],
     crystal: Crystal,
     flags: tuple[str, ...],
     energy_key: str | None,
+    *,
+    name: str = "",
+    source: str = "",
 ) -> Record:
-    """Return the record of a bare ``Structure``; a label may be in its ``properties``."""
-    label = find_label(properties, energy_key)
+    """Return the record of a crystal with named values beside it, among which label, run type and the like may be."""
+    run_type = info.get("run_type")
+    run_type = run_type if isinstance(run_type, str) else None
+    label = find_label(info, energy_key, run_type=run_type, thermo_type=as_text(info.get("thermo_type")))
+    flags += licence_flags(name, info.get("licence") or info.get("license")) + charge_flags(info)
     return Record(
         name,
-        crystal=crystal,
+        source,
+        crystal,
         **label.fields,
-        flags=flags + charge_flags(properties),
-        hull_distance_ev_per_atom=hull_distance(properties),
+        run_type=run_type,
+        flags=flags,
+        hull_distance_ev_per_atom=hull_distance(info),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from mace_bounds.errors import StructureError
 from mace_bounds.structures.check import too_many_atoms
 from mace_bounds.structures.crystal import crystal_of, numbers_of, require_periodic
 from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
-from mace_bounds.structures.labels import Label, charge_flags, find_label, hull_distance, licence_flags
+from mace_bounds.structures.formats.entries import record_of_values
 from mace_bounds.structures.record import Record
 from mace_bounds.structures.text import clean
 
@@ -161,18 +162,10 @@ def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Recor
         crystal = crystal_of(numbers, positions, cell)
     except StructureError as error:
         return Record.failed(str(error), id=name, source=source)
-    label = find_label(info, energy_key, run_type=info.get("run_type"), thermo_type=info.get("thermo_type"))
-    if label.energy_ev is not None and _is_reference(info, len(numbers)):
-        label = Label(reason=ISOLATED)
-    return Record(
-        name,
-        source,
-        crystal,
-        **label.fields,
-        run_type=info.get("run_type"),
-        flags=flags + licence_flags(name, info.get("licence") or info.get("license")) + charge_flags(info),
-        hull_distance_ev_per_atom=hull_distance(info),
-    )
+    record = record_of_values(info, crystal, flags, energy_key, name=name, source=source)
+    if record.energy_ev is not None and _is_reference(info, len(numbers)):
+        record = replace(record, energy_ev=None, label_kind=None, label_reason=ISOLATED)
+    return record
 
 
 def _is_reference(info: dict[str, str], n_atoms: int) -> bool:

@@ -11,10 +11,9 @@ from mace_bounds.structures.formats.documents import records_of
 from mace_bounds.structures.formats.entries import (
     PARTIAL_OCCUPANCIES,
     name_of,
-    record_of_bare,
     record_of_entry,
+    record_of_values,
 )
-from mace_bounds.structures.labels import charge_flags, find_label, hull_distance, licence_flags
 from mace_bounds.structures.record import Record
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def record_of_structure(structure: Any, *, name: str = "", energy_key: str | Non
     except StructureError as error:
         return Record.failed(str(error), id=name)
     properties = {"charge": getattr(structure, "_charge", None), **properties}
-    return record_of_bare(properties, name, crystal, flags, energy_key)
+    return record_of_values(properties, crystal, flags, energy_key, name=name)
 
 
 def _crystal_of_structure(structure: Any) -> tuple[Crystal, tuple[str, ...]]:
@@ -106,25 +105,16 @@ def _record_of_atoms(atoms: Any, energy_key: str | None) -> Record:
         crystal = crystal_of(atoms.numbers, atoms.positions, atoms.cell.array)
     except StructureError as error:
         return Record.failed(str(error), id=name)
-    run_type = atoms.info.get("run_type")
-    label = find_label(info, energy_key, run_type=run_type, thermo_type=atoms.info.get("thermo_type"))
-    if label.energy_ev is None and live and not named and "energy" in results:
+    source = str(atoms.info.get("source") or "")
+    record = record_of_values(info, crystal, (), energy_key, name=name, source=source)
+    if record.energy_ev is None and live and not named and "energy" in results:
         calculator = type(atoms.calc).__name__
         reason = (
             f"the energy of the attached calculator {calculator} is no stored DFT energy; if it is one, name it "
             "(energy_key='energy'), else keep labels in atoms.info."
         )
-        label = replace(label, reason=reason)
-    return Record(
-        name,
-        str(atoms.info.get("source") or ""),
-        crystal,
-        **label.fields,
-        run_type=run_type,
-        flags=licence_flags(name, atoms.info.get("licence") or atoms.info.get("license"))
-        + charge_flags(atoms.info),
-        hull_distance_ev_per_atom=hull_distance(atoms.info),
-    )
+        record = replace(record, label_reason=reason)
+    return record
 
 
 def _is_atoms(item: object) -> bool:
