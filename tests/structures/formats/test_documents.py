@@ -101,6 +101,28 @@ def test_every_shape(tmp_path, name):
         assert [record.id for record in read(data)] == ids
 
 
+def test_what_stands_beside_a_structure_counts_in_every_document():
+    told = {"REF_energy": -6.75, "e_above_hull": 0.02, "license": "CC BY-NC 4.0"}
+    for charge, energy in ((0, -6.75), (2, None)):
+        values = {**told, "charge": charge}
+        flags = {"licence_by_nc"} | ({"charged_cell"} if charge else set())
+        documents = [{**OPTIMADE, "attributes": {**OPTIMADE["attributes"], **values}}, {**JARVIS, **values}]
+        documents.append(
+            {
+                "numbers": [11, 17],
+                "positions": SALT.cart_coords.tolist(),
+                "cell": SALT.lattice.matrix.tolist(),
+                "pbc": [True] * 3,
+                "key_value_pairs": values,
+            }
+        )
+        for document in documents:
+            (record,) = read(document, energy_key="REF_energy")
+            assert (record.reason, record.energy_ev, set(record.flags)) == (None, energy, flags)
+            assert record.hull_distance_ev_per_atom == 0.02
+            assert charge == 0 or "charged (+2)" in record.label_reason
+
+
 def test_labels_that_are_no_pbe_energies_have_a_reason():
     reasons = {
         name: next(read(data)).label_reason for name, data in (("t", TASK), ("s", SUMMARY), ("j", JARVIS))
