@@ -40,7 +40,9 @@ def config_of(source, model, *, shard_rows=256, dtype="float32", **settings):
 def test_too_few_labels_keep_what_there_is_and_more_may_join(files, tiny_model_folder, tmp_path):
     out, options = tmp_path / "out", {"model": tiny_model_folder, "include_training": True}
     few, more = files / "few.extxyz", files / "more.extxyz"
-    with pytest.raises(HeadError, match=r"at least 20 and 9 are needed.* are kept, .* --with SOURCE"):
+    with pytest.raises(
+        HeadError, match=r"20 are needed, which takes about 24 in all.* are kept, .* --with SOURCE"
+    ):
         build(out, config_of(few, **options))
     shards = {path: path.stat().st_ino for path in (out / "features").glob("shard-*")}
     assert shards
