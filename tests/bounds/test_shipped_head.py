@@ -1,5 +1,11 @@
 """The head that ships with mini: it loads, belongs to mini and scores, whichever version wrote it."""
 
+import runpy
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,9 +14,12 @@ from ase.build import bulk, fcc111
 from pymatgen.core import Lattice
 from pymatgen.core import Structure as PymatgenStructure
 
+from mace_bounds import load_model
 from mace_bounds.bounds import BoundsPredictor, find_head, load_head
+from mace_bounds.bounds.library import SHIPPED
 from mace_bounds.columns import GRADES
-from mace_bounds.features import ExtractSettings
+from mace_bounds.errors import HeadError
+from mace_bounds.features import ExtractSettings, FeatureStore
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +134,23 @@ def test_grades_are_there_as_far_as_the_head_has_them(predictor):
     atoms = structures and head.novelty.wants_atoms
     wanted = dict.fromkeys(GRADES[:2], structures) | dict.fromkeys([*GRADES[2:], "novel_atom"], atoms)
     assert {name: bool(pd.notna(row[name])) for name in wanted} == wanted
+
+
+def test_golden_energies_can_be_added_to_a_head_and_a_store_from_before(tmp_path, monkeypatch):
+    head, store = tmp_path / "mini", tmp_path / "store"
+    shutil.copytree(SHIPPED / "mini", head)
+    shutil.copytree(SHIPPED.parent / "stores" / "mace-mpa-0-published", store)
+    before = {file.name: file.read_bytes() for file in head.iterdir()}
+    monkeypatch.setattr(sys, "argv", ["add", str(head), str(store)])
+    runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "add_golden_energies.py"), run_name="__main__")
+    changed = {file.name for file in head.iterdir() if file.read_bytes() != before[file.name]}
+    assert changed <= {"config.json"}
+    golden = load_head(head).identity.golden
+    assert golden.elements == load_model("mini", device="cpu").atomic_numbers
+    assert FeatureStore(store).manifest.golden.difference(golden) == ""
+    BoundsPredictor("mini", head)
+    spoiled = replace(golden, energies_ev_per_atom=tuple(e + 0.01 for e in golden.energies_ev_per_atom))
+    other = load_head(head)
+    other = replace(other, identity=replace(other.identity, golden=spoiled))
+    with pytest.raises(HeadError, match=r"built in another way: .* differ by up to 0.01 eV/atom"):
+        BoundsPredictor("mini", other)

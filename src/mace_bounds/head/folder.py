@@ -30,7 +30,7 @@ SMALLEST = 1 / _LARGEST
 _NARROWED = "float32"
 """Names of the arrays that a file keeps in float32 although they are float64."""
 _NARROW_SIZE = 1024  # shorter ones take no room
-_RESERVED = ("format", "digest", _NARROWED)
+RESERVED = ("format", "digest", _NARROWED)
 
 
 def write_head(
@@ -79,7 +79,7 @@ def write_head(
     arrays = {name: _storable(name, array) for name, array in sorted(tensors.items())}
     narrowed = [name for name, array in arrays.items() if narrow and _may_be_narrow(array)]
     data = save(arrays | {name: arrays[name].astype(np.float32) for name in narrowed})
-    reserved = [name for name in _RESERVED if name in config]
+    reserved = [name for name in RESERVED if name in config]
     if reserved:
         raise HeadError(
             f"the head's config may not hold {reserved[0]!r}, which the file format sets; rename it."
