@@ -163,6 +163,17 @@ def test_without_three_sources_the_promise_is_pooled(names):
     assert "of 3 sources" in study.why
 
 
+@pytest.mark.parametrize("guarantee", ["every-source", "pooled"])
+def test_sources_of_one_composition_each_or_of_the_same_ones_tell_nothing(guarantee):
+    """Sets of one material: fits go on with what compositions left out say."""
+    rows, config = toy_rows(360, 9), replace(FAST, guarantee=guarantee)
+    same = rows.table.assign(source=["a", "b", "c"] * 120, formula=[f"F{k // 3}" for k in range(360)])
+    study = study_sources(replace(rows, table=same), config)
+    assert (study.guarantee, study.choice, study.left_out) == (guarantee, None, ())
+    alone = replace(rows, table=rows.table.assign(formula=rows.table["source"]))
+    assert study_sources(alone, config).guarantee == guarantee
+
+
 def test_a_pooled_head_says_why():
     head = fit_head(toy_rows(150, 4, ("calm",)), MANIFEST, FAST).head
     assert (head.guarantee, head.conformal.cells) == ("pooled", ())
@@ -193,6 +204,7 @@ def test_a_head_keeps_its_promise_and_its_temper(fitted, tmp_path):
         head.conformal.sources,
         0.75,
     )
+    assert read.scale.describe() == "constant, to the power 0.75"
     np.testing.assert_array_equal(read.intervals(new).upper, head.intervals(new).upper)
 
 

@@ -62,6 +62,10 @@ class ScaleModel:
     def __repr__(self) -> str:
         return f"ScaleModel({self.kind}, {1e3 * self.bounds[0]:.3g} to {1e3 * self.bounds[1]:.3g} meV/atom)"
 
+    def describe(self) -> str:
+        """Kind and power."""
+        return self.kind + (f", to the power {self.temper:g}" if self.temper < 1 else "")
+
     def sigma(self, inputs: ScaleInputs) -> NDArray[np.float64]:
         """Return σ of each row, shape (n,), eV/atom; finite and positive for every valid input."""
         self._check(inputs)

@@ -45,6 +45,7 @@ TEMPERS = (1.0, 0.75, 0.5)
 """Powers γ of σ that are compared."""
 _MOST_LEFT_OUT = 5  # sources that are left out, the largest; more would take long and say little more
 _MOST_ROWS = 5_000  # of one source in these comparisons
+_FEWEST_ROWS = 20  # that a head is fitted to, as in a fit
 _LEVELS = (0.68, 0.90, 0.95)
 _REFERENCE = 0.95
 
@@ -169,6 +170,15 @@ class _Labelled:
     groups: NDArray[np.str_]
     sources: NDArray[np.str_]
 
+    def can_leave(self, left: tuple[str, ...], config: FitConfig) -> bool:
+        """Whether sources have compositions that the others have not, and these enough outside of every fold."""
+        inside = ~np.isin(self.sources, left)
+        groups = self.groups[inside]
+        if np.isin(self.groups[~inside], groups).all():
+            return False
+        folds = (group_folds(groups, n, config.seed) for n in (config.n_folds, N_FOLDS))
+        return all(len(groups) - np.bincount(fold).max(initial=0) >= _FEWEST_ROWS for fold in folds)
+
     def without(self, left: tuple[str, ...], kinds: tuple[str, ...], config: FitConfig) -> _Trial:
         """Fit to all rows but those of sources; of these, rows whose composition is among the others are set aside."""
         inside = ~np.isin(self.sources, left)
@@ -261,26 +271,30 @@ def study_sources(rows: FeatureRows, config: FitConfig, *, measure: bool = True)
         if config.scale == "constant"
         else tuple(kind for kind in KINDS if KINDS[kind].minimum <= smallest or kind == "constant")
     )
+    left = tuple(source for source in left if labelled.can_leave((source,), config))
+    if len(left) < 2:  # all of a few compositions: nothing can be told
+        return SourceStudy(config.guarantee, None, ())
     trials = {source: labelled.without((source,), kinds, config) for source in left}
-    trials = {
-        source: trial for source, trial in trials.items() if len(trial.error_out) and trial.reaches(config)
-    }
     if config.guarantee == POOLED:
         measured = (
             trial.measured(source, best_inside([trial], kinds), POOLED, config)
             for source, trial in trials.items()
+            if trial.reaches(config)
         )
         return SourceStudy(POOLED, None, tuple(measured))
     pairs: dict[frozenset[str], _Trial] = {}
     out = []
     for source, trial in trials.items() if measure else ():
         inner = []
-        for other in (x for x in trials if x != source):
+        for other in trials:
             pair = frozenset((source, other))
+            if other == source or not labelled.can_leave(tuple(pair), config):
+                continue
             if pair not in pairs:
                 pairs[pair] = labelled.without(tuple(pair), kinds, config)
             inner.append(pairs[pair].only(other))
-        out.append(trial.measured(source, best_choice(inner, kinds), EVERY_SOURCE, config))
+        if inner and trial.reaches(config):
+            out.append(trial.measured(source, best_choice(inner, kinds), EVERY_SOURCE, config))
     return SourceStudy(EVERY_SOURCE, best_choice(list(trials.values()), kinds), tuple(out))
 
 

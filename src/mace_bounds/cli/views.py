@@ -225,7 +225,7 @@ def print_fit(report: FitReport, head: Path) -> None:
     _print_verdict(about["verdict"])
     say((promise(report.head), "bold"), wrap=True)
     centre = report.head.centre.describe()
-    say((f"Centred on {centre}; scale {report.head.scale.kind}.", "dim"), wrap=True)
+    say((f"Centred on {centre}; scale {report.head.scale.describe()}.", "dim"), wrap=True)
     say((f"Use it: mace-bounds score FILE --head {head}", "dim"))
 
 

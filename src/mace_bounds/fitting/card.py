@@ -199,7 +199,7 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
                 "Posterior": f"{settings['posterior']}, {settings['clip_percent']:g} % clipped on each side",
                 "Centre": head.centre.describe(),
                 "Promise": markdown_text(promise(head)),
-                "Scale": _scale(head),
+                "Scale": head.scale.describe(),
                 "Conformal": _conformal(settings, len(head.folds)),
                 "Novelty": _novelty(head),
                 "Golden energies": f"of {len(golden.energies_ev_per_atom)} built-in cells, in {golden.dtype}: a "
@@ -281,11 +281,6 @@ def _novelty(head: CalibratedHead) -> str:
         f"{graded} graded; {100 * rates['measured']['any_grade']:.1f} % of {rates['n_measured']:,} structures of new "
         "compositions flagged `extrapolates`"
     )
-
-
-def _scale(head: CalibratedHead) -> str:
-    temper = head.scale.temper
-    return head.scale.kind + (f", to the power {temper:g}" if temper < 1 else "")
 
 
 def _left_out(about: dict[str, Any]) -> list[str]:
