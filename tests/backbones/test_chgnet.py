@@ -246,7 +246,7 @@ def test_without_the_package_one_sentence_says_how_to_install_it(monkeypatch):
             call("chgnet")
     (listed,) = [model for model in list_models() if model.name == "chgnet"]
     assert not listed.here
-    assert "mace-bounds[chgnet]" in listed.description
+    assert "mace-bounds[chgnet]" in listed.install
 
 
 def test_another_file_is_not_read(monkeypatch, tmp_path):

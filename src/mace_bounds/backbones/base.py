@@ -123,6 +123,7 @@ class ModelInfo:
     name: str
     here: bool  # whether its weights are on this machine
     description: str
+    install: str = ""  # what brings them here; empty where they are fetched by themselves
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,8 @@ class ChgnetFamily:
 
     def list_models(self) -> list[ModelInfo]:
         """The one model; where the package is not installed, how to install it."""
-        here = find_file() is not None
-        described = "CHGNet 0.3.0, energies uncorrected" + ("" if here else f"; {INSTALL}")
-        return [ModelInfo(NAME, here, described)]
+        description = "CHGNet 0.3.0, without its MP2020 corrections"
+        return [ModelInfo(NAME, find_file() is not None, description, INSTALL)]
 
     def find_weights(self, model: str | Path) -> WeightsFile:  # noqa: ARG002
         """The file in the installed package."""
