@@ -8,6 +8,7 @@ import pytest
 
 from mace_bounds import CalibrateConfig, FitConfig, calibrate, list_heads, load_head
 from mace_bounds.bounds import install_head
+from mace_bounds.calibration import head_inputs
 from mace_bounds.errors import HeadError, LabelError
 from mace_bounds.examples import example_store
 from mace_bounds.features import FeatureRows, FeatureStore
@@ -71,7 +72,16 @@ def test_errors_twice_as_large_widen_the_bounds(old, rows, tmp_path):
     assert report.sentence in card
     mine, theirs = (head.intervals(rows).half_widths for head in (saved.head, old))
     np.testing.assert_allclose(mine, report.change.factor * theirs)
-    assert "shifted by" in load_head(tmp_path / "head").centre.describe()
+    written = load_head(tmp_path / "head")
+    assert "shifted by" in written.centre.describe()
+    kept, before = written.kept_rows, old.kept_rows
+    assert len(kept) == len(before)  # which held these 45 too, measured by the old head
+    assert kept.ids[-45:] == tuple(sorted(rows.table["id"]))
+    nearest = kept.distances(head_inputs(rows, composition=True).features).argmin(axis=1)
+    assert [kept.ids[k] for k in nearest] == rows.table["id"].tolist()
+    share = np.mean(kept.covered_above_level[-45:] <= 0.9)  # of labels by heads changed without them
+    assert share == pytest.approx(report.after["coverage"].iloc[1], abs=0.02)
+    np.testing.assert_allclose(kept.typical_terms[0] - before.typical_terms[0], np.log(report.change.factor))
 
 
 def test_a_bias_of_all_labels_is_taken_off(old, rows):

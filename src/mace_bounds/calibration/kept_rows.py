@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,23 @@ class KeptRows:
             typical_terms=typical_terms,
             **{name: values[chosen].astype(np.float32) for name, values in measured.items()},
         )
+
+    def and_rows(
+        self, names: Sequence[Sequence[str]], features: Array, measured: Mapping[str, Array]
+    ) -> Self:
+        """These rows and m more, which replace those of their ids and formulas; parameters as in :meth:`of`."""
+        new = set(zip(*names, strict=True))
+        left = [k for k, pair in enumerate(zip(self.ids, self.formulas, strict=True)) if pair not in new]
+        arrays: dict[str, Any] = {"points": _points(features, self.centre, self.spread), **measured}
+        joined = {
+            name: np.concatenate([getattr(self, name)[left], values.astype(np.float32)])
+            for name, values in arrays.items()
+        }
+        ids, formulas = (
+            (*(old[k] for k in left), *map(str, column))
+            for old, column in zip((self.ids, self.formulas), names, strict=True)
+        )
+        return replace(self, ids=ids, formulas=formulas, **joined)
 
     def distances(self, features: Array) -> Array:
         """Distances of rows (m, p) of features per atom to the kept ones, shape (m, n)."""

@@ -74,6 +74,9 @@ class Adjustment:
                 kept,
                 sigma_ev_per_atom=np.asarray(kept.sigma_ev_per_atom * self.factor, dtype=np.float32),
                 covered_above_level=np.full_like(kept.covered_above_level, np.nan),
+                # the first term is what all rows share
+                typical_terms=kept.typical_terms
+                + np.log(self.factor) * (np.arange(len(kept.typical_terms)) == 0),
             )
         return replace(
             head,

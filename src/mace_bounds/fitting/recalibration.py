@@ -17,6 +17,7 @@ from mace_bounds.calibration import (
     energy_over_fixed,
     fingerprint,
     fit_adjustment,
+    head_inputs,
     left_out_adjustments,
     residual_ev_per_atom,
 )
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from mace_bounds.backbones import Backbone
     from mace_bounds.bounds import Energies
+    from mace_bounds.calibration import KeptRows
     from mace_bounds.features import FeatureRows, FeatureStore
     from mace_bounds.structures import Source
 
@@ -221,6 +223,8 @@ def recalibrated(
         ),
         training_compositions=keys,
     )
+    if head.kept_rows is not None and config.known.kept_rows:
+        head = replace(head, kept_rows=_with_labels(head.kept_rows, used, new, old, (shift, factor), config))
     labels = label_summary(rows.scored().table)
     about = {
         **{name: value for name, value in old.provenance.items() if name not in _OF_THE_OLD_BOUNDS},
@@ -256,6 +260,30 @@ def recalibrated(
         gain,
         left_out,
         labels,
+    )
+
+
+def _with_labels(
+    kept: KeptRows,
+    rows: FeatureRows,
+    new: NewLabels,
+    old: CalibratedHead,
+    left_out: tuple[NDArray[np.float64], NDArray[np.float64]],
+    config: CalibrateConfig,
+) -> KeptRows:
+    """The rows that a head keeps and the labels, with what heads that were changed without them say of them."""
+    shift, factor = left_out
+    centre, sigma = new.fold_centre + shift, new.fold_sigma * factor
+    covered = old.conformal.min_covering_level(centre, sigma, new.groups, new.error)
+    few = np.arange(len(new.error)) < config.known.kept_rows
+    return kept.and_rows(
+        [rows.table[name].to_numpy(dtype=str)[few].tolist() for name in ("id", "formula")],
+        head_inputs(rows, composition=old.identity.composition).features[few],
+        {
+            "error_ev_per_atom": new.error[few],
+            "sigma_ev_per_atom": sigma.mean(axis=0)[few],
+            "covered_above_level": covered[few],
+        },
     )
 
 
