@@ -16,6 +16,7 @@ def made_rows(formulas, energies):
     n = [int(c.num_atoms) for c in cells]
     table = pd.DataFrame(
         {
+            "structure_hash": [f"h{k}" for k in range(len(cells))],
             "id": [f"e{k}" for k in range(len(cells))],
             "formula": [c.reduced_formula for c in cells],
             "n_atoms": n,
@@ -35,7 +36,7 @@ def test_distances_are_those_of_pymatgen_where_all_elements_are_there():
     formulas = ["Mg", "Al", "MgAl", "Mg2Al", "MgAl3", "NiTi"]
     energies = [-1.5, -3.7, -2.75, -2.2, -3.2, -7.0]
     rows = made_rows(formulas, energies)
-    found = known_distances(rows, np.array([False, False, True, True, True, True]))
+    found = known_distances(rows, np.array([False, False, True, True, True, True]), 3)
     entries = [
         ComputedEntry(f, e * Composition(f).num_atoms) for f, e in zip(formulas, energies, strict=True)
     ][:5]
@@ -43,14 +44,16 @@ def test_distances_are_those_of_pymatgen_where_all_elements_are_there():
         others = PhaseDiagram([entry for j, entry in enumerate(entries) if j != k])
         assert found[k] == pytest.approx(others.get_e_above_hull(entries[k], allow_negative=True), abs=1e-9)
     assert np.isnan(found[[0, 1, 5]]).all()  # not wanted; no nickel, no titanium
+    few = known_distances(rows, np.array([False, False, True, True, True, True]))
+    assert np.isnan(few).all()  # three compounds make no hull to be believed
 
 
 def test_a_suspect_label_makes_no_hull():
     rows = made_rows(["Mg", "Al", "MgAl", "Mg2Al"], [-1.5, -3.7, -2.75, -2.2])
-    before = known_distances(rows, np.array([False, False, False, True]))
+    before = known_distances(rows, np.array([False, False, False, True]), 2)
     planted = made_rows(["Mg", "Al", "MgAl", "Mg2Al", "Mg"], [-1.5, -3.7, -2.75, -2.2, -25.0])
     planted.table.loc[4, "energy_model_ev"] = -1.5
-    after = known_distances(planted, np.array([False, False, False, True, False]))
+    after = known_distances(planted, np.array([False, False, False, True, False]), 2)
     assert after[3] == pytest.approx(before[3])
 
 

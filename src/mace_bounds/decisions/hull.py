@@ -55,7 +55,7 @@ def cheapest_mixtures(composition: Array, phases: Array, energies: Array) -> Mix
     that are not done after 300 pivots go to scipy's HiGHS.
     """
     elements = np.flatnonzero(composition > 0)
-    usable = np.flatnonzero(phases[:, np.setdiff1d(np.arange(phases.shape[1]), elements)].sum(axis=1) == 0)
+    usable = np.flatnonzero(phases @ (composition <= 0).astype(np.float64) == 0)
     d, n = len(elements), len(energies)
     # one fictitious phase for each element makes a first mixture of every composition
     parts = np.concatenate([phases[np.ix_(usable, elements)], np.eye(d)])

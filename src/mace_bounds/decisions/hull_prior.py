@@ -29,11 +29,15 @@ _WIDTH_EV = 0.03  # of the kernels on known distances, eV/atom
 _FLOOR = 0.01  # of the mean: no distance is impossible
 FEWEST_COMPOSITIONS = 19
 """Compositions with a known distance that a head needs to say probabilities."""
+MOST_ASKED = 1000
+"""Crystals whose distance is looked for."""
+FEWEST_COMPOUNDS = 10
+"""Compositions beside the elements from which on a system is taken to have a hull."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HullPrior:
-    """Distances from the hull, by DFT, of labelled crystals that the head did not see."""
+    """Distances from the hull, by DFT, of the labelled crystals of a store but for those that measure the head."""
 
     distances: Array  # shape (n,): eV/atom, growing; below 0 by what a stable crystal gains
     weights: Array  # shape (n,): every composition counts once
@@ -52,7 +56,9 @@ class HullPrior:
         return np.asarray(found + _FLOOR * height.mean())
 
 
-def known_distances(rows: FeatureRows, wanted: NDArray[np.bool_]) -> Array:
+def known_distances(
+    rows: FeatureRows, wanted: NDArray[np.bool_], fewest_compounds: int = FEWEST_COMPOUNDS
+) -> Array:
     """Distance from the hull of the labels of all rows, for the wanted ones; NaN where it cannot be known.
 
     Only systems of which every element is among the rows have a hull; energies are those of PBE(+U), to which MP2020
@@ -63,6 +69,8 @@ def known_distances(rows: FeatureRows, wanted: NDArray[np.bool_]) -> Array:
     rows : FeatureRows
         All rows of a store.
     wanted : ndarray of bool, shape (n,)
+    fewest_compounds : int
+        Compositions beside the elements that a system needs for its hull to be believed.
 
     Returns
     -------
@@ -74,13 +82,19 @@ def known_distances(rows: FeatureRows, wanted: NDArray[np.bool_]) -> Array:
     label = ((table["energy_ev"] - table["energy_model_ev"]) / table["n_atoms"]).to_numpy(dtype=float)
     flagged = np.array([not GUARDED_LABEL.isdisjoint(flags) for flags in table["flags"]], dtype=bool)
     known = np.array([np.isfinite(e) and not suspect_label(e) for e in label], dtype=bool) & ~flagged
-    sets = [frozenset(int(z) for z in e) for e in table["elements"]]
-    alone = frozenset(z for s, there in zip(sets, known, strict=True) if there and len(s) == 1 for z in s)
-    asked = [k for k in np.flatnonzero(wanted & known) if sets[k] <= alone]
-    systems = {sets[k] for k in asked}
-    used = np.array(
-        [k for k in np.flatnonzero(known) if any(sets[k] <= system for system in systems)], dtype=np.int64
-    )
+    fractions = atomic_fractions(table["elements"].tolist(), table["counts"].tolist())
+    there = (fractions > 0).astype(np.float32)
+    absent = np.ones(there.shape[1], dtype=np.float32)
+    absent[(fractions[known] == 1.0).any(axis=0)] = 0.0  # elements that have a phase of their own
+    asked = np.flatnonzero(wanted & known & (there @ absent == 0))
+    hashes = table["structure_hash"].to_numpy(dtype=str)
+    asked = asked[np.argsort(hashes[asked], kind="stable")[: 3 * MOST_ASKED]]  # of many a sample at random
+    systems, of_asked = np.unique(there[asked], axis=0, return_inverse=True)
+    compounds = np.unique(fractions[known & (there.sum(axis=1) > 1)].round(10), axis=0) > 0
+    # a hull of elements and little else is no hull: what is there alone would seem to be very stable
+    full = (compounds.astype(np.float32) @ (1.0 - systems).T == 0).sum(axis=0) >= fewest_compounds
+    asked, systems = asked[full[of_asked.ravel()]][:MOST_ASKED], systems[full]
+    used = np.flatnonzero(known & (there @ (1.0 - systems).T == 0).any(axis=1))
     if not len(used):
         return out
     elements, counts = table["elements"].iloc[used].tolist(), table["counts"].iloc[used].tolist()
@@ -89,11 +103,11 @@ def known_distances(rows: FeatureRows, wanted: NDArray[np.bool_]) -> Array:
     )
     energies = (table["energy_ev"] / table["n_atoms"]).to_numpy(dtype=float)[used] + fixed.ev_per_atom
     good = np.isfinite(energies)
-    used, energies, fractions = used[good], energies[good], atomic_fractions(elements, counts)[good]
-    asked_set = set(asked)
-    place = np.array([k for k, row in enumerate(used) if row in asked_set], dtype=np.int64)
+    used, energies = used[good], energies[good]
+    place = np.flatnonzero(np.isin(used, asked))
     if len(place):
-        found = hull_distances(fractions[place], energies[None, place], fractions, energies[None], place)
+        phases = fractions[used]
+        found = hull_distances(phases[place], energies[None, place], phases, energies[None], place)
         out[used[place]] = found.distance[0]
     return out
 

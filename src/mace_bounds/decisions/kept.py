@@ -43,7 +43,7 @@ def joint_bytes(result: FitResult, config: FitConfig, rows: FeatureRows) -> dict
     """Choose the joint errors of a fitted head and write them as a file: its name and what is in it.
 
     Nothing where the left-out rows are too few to say how wide their errors are. Labels of all ``rows`` of the store
-    make the hulls from which the distances of left-out crystals are known.
+    make the hulls from which distances are known; those of the test split are not looked at.
     """
     left_out = left_out_errors(result, config)
     if left_out is None:
@@ -51,9 +51,9 @@ def joint_bytes(result: FitResult, config: FitConfig, rows: FeatureRows) -> dict
     model = fit_joint(left_out, result.head.pops, config.seed)
     if config.quantity == TOTAL_ENERGY:
         scored = rows.scored()
-        own = np.isin(
-            scored.table["id"].to_numpy(str), result.rows.table["id"].to_numpy(str)[result.splits != "test"]
-        )
+        # labels alone say how far crystals are from the hull, so those of the model's training may, of the test not
+        tested = result.rows.table["formula"].to_numpy(str)[result.splits == "test"]
+        own = ~np.isin(scored.table["formula"].to_numpy(str), tested)
         distances = known_distances(scored, own)
         model = replace(model, prior=hull_prior(scored.table["formula"].to_numpy(str), distances))
     return {JOINT: _to_bytes(model, result.head)}
