@@ -125,13 +125,18 @@ def test_probabilities_are_said_only_where_distances_are_known(unguarded, rows, 
     none = unguarded.hull(rows, None, SETTINGS)
     assert none.table["p_stable"].isna().all()
     assert any("No probability" in sentence for sentence in none.notes)
-    prior = HullPrior(np.linspace(-0.02, 0.5, 60), np.ones(60), 60)
+    prior = HullPrior(np.linspace(-0.02, 0.5, 60), 60, np.full(4, 0.1), np.full(4, 0.2))
     monkeypatch.setitem(unguarded.__dict__, "joint_model", replace(model, prior=prior))
     table = unguarded.hull(rows, None, SETTINGS).table.dropna(subset="e_above_hull_ev_per_atom")
     p = table[["p_stable", "p_within_25mev", "p_within_50mev", "p_within_100mev"]].to_numpy()
     assert (np.diff(p, axis=1) >= 0).all()
     assert p.min() >= 0
     assert p.max() <= 1
+    worse = replace(prior, brier=np.array([0.3, 0.1, 0.1, 0.1]))
+    monkeypatch.setitem(unguarded.__dict__, "joint_model", replace(model, prior=worse))
+    said = unguarded.hull(rows, None, SETTINGS).table
+    assert said["p_stable"].isna().all()  # no better than a guess: not said
+    assert said["p_within_25mev"].notna().any()
     assert p[:, 0].mean() < (none.distance_ev_per_atom <= 0).mean()  # few crystals are below the hull
 
 

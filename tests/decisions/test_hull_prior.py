@@ -6,8 +6,15 @@ import pytest
 from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry
+from scipy.stats import norm
 
-from mace_bounds.decisions.hull_prior import FEWEST_COMPOSITIONS, HullPrior, hull_prior, known_distances
+from mace_bounds.decisions.hull_prior import (
+    FEWEST_COMPOSITIONS,
+    LIMITS_MEV,
+    hull_prior,
+    known_distances,
+    weighted_share,
+)
 from mace_bounds.features import FeatureRows
 
 
@@ -57,20 +64,35 @@ def test_a_suspect_label_makes_no_hull():
     assert after[3] == pytest.approx(before[3])
 
 
-def test_a_prior_needs_compositions_and_counts_each_once():
-    formulas = np.array([f"c{k // 2}" for k in range(2 * FEWEST_COMPOSITIONS)])
-    distances = np.linspace(0, 0.4, len(formulas))
-    prior = hull_prior(formulas, distances)
+def left_out(n, seed=0, std=0.05):
+    random = np.random.default_rng(seed)
+    formulas = np.array([f"c{k // 2}" for k in range(n)])
+    return formulas, random.gamma(1.0, 0.1, n) - 0.02, std * random.standard_normal(n), np.full(n, std)
+
+
+def test_a_prior_needs_compositions():
+    n = 2 * FEWEST_COMPOSITIONS
+    formulas, distances, error, std = left_out(n)
+    prior = hull_prior(formulas, distances, error, std)
     assert prior.n_compositions == FEWEST_COMPOSITIONS
-    assert prior.weights.sum() == pytest.approx(FEWEST_COMPOSITIONS)
-    assert hull_prior(formulas[2:], distances[2:]) is None
+    np.testing.assert_array_equal(prior.distances, np.sort(distances))
     distances[:2] = np.nan
-    assert hull_prior(formulas, distances) is None
+    assert hull_prior(formulas, distances, error, std) is None
 
 
-def test_the_density_is_where_the_distances_are():
-    prior = HullPrior(np.full(30, 0.1), np.ones(30), 30)
-    at = prior.density(np.array([0.1, 0.13, 0.2, -3.0, 9.0]))
-    assert at[0] > at[1] > at[2] > 0
-    assert at[1] / at[0] == pytest.approx(np.exp(-0.5), rel=0.02)
-    assert (at[3:] > 0).all()
+def test_probabilities_are_reliable_where_errors_are_small_and_not_where_they_are_of_another_size():
+    good = hull_prior(*left_out(400, std=0.02))
+    assert all(good.is_reliable(mev) for mev in LIMITS_MEV)
+    formulas, distances, error, std = left_out(400, std=0.02)
+    wrong = hull_prior(formulas, distances, 30 * error, std)  # the widths say nothing of the errors
+    assert not wrong.is_reliable(50)
+
+
+def test_probabilities_of_draws_are_those_of_bayes():
+    known = np.random.default_rng(1).normal(0.1, 0.05, 4000)
+    draws = 0.0 + 0.05 * np.random.default_rng(2).standard_normal((20_000, 1))
+    # normal prior (widened by the kernels) and normal likelihood: a normal posterior
+    prior, likelihood = 0.05**2 + 0.02**2, 0.05**2
+    mean, std = 0.1 * likelihood / (prior + likelihood), np.sqrt(prior * likelihood / (prior + likelihood))
+    expected = norm.cdf((0.03 - mean) / std)
+    assert weighted_share(known, draws, 0.03)[0] == pytest.approx(expected, abs=0.03)

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from mace_bounds.bounds.table import provenance
 from mace_bounds.columns import frame
-from mace_bounds.decisions import GUARDED_LABEL, HullDraws, HullPrior, hull_distances
+from mace_bounds.decisions import (
+    GUARDED_LABEL,
+    LIMITS_MEV,
+    HullDraws,
+    HullPrior,
+    hull_distances,
+    weighted_share,
+)
 from mace_bounds.errors import StructureError
 from mace_bounds.features import atomic_fractions
 
@@ -27,9 +34,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 PhaseEnergies = Literal["mixed", "dft", "model"]
 
-WITHIN_MEV = (25, 50, 100)
-"""Distances from the hull, meV/atom, of which the probability is given."""
-
 GUARDED_MODEL = GUARDED_LABEL | {
     "extrapolates",
     "unseen_element",
@@ -42,7 +46,6 @@ HULL_GUARDED = "hull_guarded"
 """Flag of a candidate whose distance would be another one with the phases that the guard keeps out."""
 
 _MATTERS_EV = 1e-3  # eV/atom by which a phase that is kept out must change a distance to be told
-_STABLE_EV = 1e-9
 _MOST_NAMED = 3  # decompositions in a cell of the table
 
 
@@ -171,11 +174,10 @@ def _columns(
         "lower_ev_per_atom": lower,
         "upper_ev_per_atom": upper,
         "std_ev_per_atom": distance.std(axis=0),
-        "p_stable": np.where(known, _probability(distance, _STABLE_EV, found.model.prior), np.nan),
     }
-    for mev in WITHIN_MEV:
-        within = _probability(distance, mev / 1000 + _STABLE_EV, found.model.prior)
-        columns[f"p_within_{mev}mev"] = np.where(known, within, np.nan)
+    for mev in LIMITS_MEV:
+        name = f"p_within_{mev}mev" if mev else "p_stable"
+        columns[name] = np.where(known, _probability(distance, mev, found.model.prior), np.nan)
     ids, formulas = found.table["id"].tolist(), found.table["formula"].tolist()
     named = [
         _decompositions(drawn.phases[c], drawn.shares[c], kept, formulas) for c in range(distance.shape[1])
@@ -192,12 +194,11 @@ def _columns(
     return columns
 
 
-def _probability(distance: Array, limit_ev_per_atom: float, prior: HullPrior | None) -> Array:
-    """Share of the draws within a limit, weighted by how often distances are found; NaN where that is not known."""
-    if prior is None:
+def _probability(distance: Array, limit_mev: int, prior: HullPrior | None) -> Array:
+    """Probability of being within a limit; NaN where none is known, or measured to be better than a guess."""
+    if prior is None or not prior.is_reliable(limit_mev):
         return np.full(distance.shape[1], np.nan)
-    weights = prior.density(distance)
-    return np.asarray((weights * (distance <= limit_ev_per_atom)).sum(axis=0) / weights.sum(axis=0))
+    return weighted_share(prior.distances, distance, limit_mev / 1000)
 
 
 def _decompositions(
@@ -250,13 +251,21 @@ def _notes(
         "The hull of noisy energies lies lower: over the draws, candidates are "
         f"{1000 * bias:+.1f} meV/atom farther from it on average than without errors.",
     ]
-    if found.model.prior is None:
+    prior = found.model.prior
+    if prior is None:
         notes.append(
             "No probability is said: too few distances from a hull were known among the head's data to measure one; "
             "fit it with labels of whole chemical systems."
         )
     else:
-        notes.append(f"Probabilities are those for crystals like the head's: {found.model.prior!r}.")
+        parts = [
+            f"{f'within {mev} meV/atom' if mev else 'stable'} {b:.3f} ({base:.3f})"
+            for mev, b, base in zip(LIMITS_MEV, prior.brier, prior.base_rate_brier, strict=True)
+        ]
+        notes.append(
+            f"Probabilities were measured on {len(prior.distances)} left-out crystals; Brier score (and that of the share "
+            f"of such crystals): {', '.join(parts)}. What was no better is not said."
+        )
     if guarded:
         some = ", ".join(str(found.table["id"].iloc[k]) for k in guarded[:5])
         more = f" and {len(guarded) - 5} more" if len(guarded) > 5 else ""

@@ -12,7 +12,7 @@ from mace_bounds.decisions.differences import (
 )
 from mace_bounds.decisions.groups import POLYMORPH, REACTION
 from mace_bounds.decisions.hull import HullDraws, Mixtures, cheapest_mixtures, hull_distances
-from mace_bounds.decisions.hull_prior import GUARDED_LABEL, HullPrior, cells
+from mace_bounds.decisions.hull_prior import GUARDED_LABEL, LIMITS_MEV, HullPrior, cells, weighted_share
 from mace_bounds.decisions.joint import JointErrors
 from mace_bounds.decisions.kept import JOINT, joint_bytes, joint_model, measured_groups
 from mace_bounds.decisions.likeness import Copula, Independent, Likeness, PopsLikeness
@@ -22,6 +22,7 @@ from mace_bounds.decisions.reactions import Reaction, check_balanced, parse_reac
 __all__ = [
     "GUARDED_LABEL",
     "JOINT",
+    "LIMITS_MEV",
     "NOT_CALIBRATED",
     "POLYMORPH",
     "REACTION",
@@ -53,4 +54,5 @@ __all__ = [
     "no_corrections",
     "parse_reaction",
     "sums",
+    "weighted_share",
 ]

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
+from mace_bounds.calibration import group_folds
 from mace_bounds.decisions.corrections import mp2020_corrections
 from mace_bounds.decisions.hull import hull_distances
 from mace_bounds.features import atomic_fractions
@@ -25,7 +27,12 @@ Array = NDArray[np.float64]
 GUARDED_LABEL = frozenset({"suspect_label", "close_atoms", "isolated_atoms", "charged_cell"})
 """Flags with which a phase whose energy is a label may not shape the hull."""
 
-_WIDTH_EV = 0.03  # of the kernels on known distances, eV/atom
+LIMITS_MEV = (0, 25, 50, 100)
+"""Distances from the hull, meV/atom, of which the probability is said: to be stable, and nearer than these."""
+
+_WIDTH_EV = 0.02  # of the kernels on known distances, eV/atom
+_ON_HULL_EV = 1e-9
+_QUANTILES, _FOLDS = 201, 5
 _FLOOR = 0.01  # of the mean: no distance is impossible
 FEWEST_COMPOSITIONS = 19
 """Compositions with a known distance that a head needs to say probabilities."""
@@ -37,23 +44,37 @@ FEWEST_COMPOUNDS = 10
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HullPrior:
-    """Distances from the hull, by DFT, of the labelled crystals of a store but for those that measure the head."""
+    """Distances from the hull, by DFT, of left-out crystals, and whether probabilities made with them were any good."""
 
     distances: Array  # shape (n,): eV/atom, growing; below 0 by what a stable crystal gains
-    weights: Array  # shape (n,): every composition counts once
     n_compositions: int
+    # brier, base_rate_brier, shape (4,): mean squared error of the probabilities at LIMITS_MEV, and of the share of
+    # crystals within the limit, on folds of compositions that took no part in them
+    brier: Array
+    base_rate_brier: Array
 
     def __repr__(self) -> str:
         return f"HullPrior({len(self.distances)} crystals of {self.n_compositions} compositions)"
 
-    def density(self, distance: Array) -> Array:
-        """How often a distance is found, in arbitrary units, of the shape of ``distance`` (eV/atom)."""
-        low, high = self.distances[0] - 0.2, self.distances[-1] + 0.2
-        grid = np.linspace(low, high, 2001)
-        kernels = np.exp(-0.5 * np.square((grid[:, None] - self.distances) / _WIDTH_EV))
-        height = kernels @ self.weights
-        found = np.interp(distance, grid, height, left=0.0, right=0.0)
-        return np.asarray(found + _FLOOR * height.mean())
+    def is_reliable(self, limit_mev: float) -> bool:
+        """Whether the probability of being within a limit did better than the share of crystals that are."""
+        k = LIMITS_MEV.index(limit_mev)
+        return bool(self.brier[k] < self.base_rate_brier[k])
+
+
+def density(known: Array, distance: Array) -> Array:
+    """How often a distance is found among known ones, in arbitrary units, of the shape of ``distance`` (eV/atom)."""
+    grid = np.linspace(known.min() - 0.2, known.max() + 0.2, 2001)
+    height = np.exp(-0.5 * np.square((grid[:, None] - known) / _WIDTH_EV)).sum(axis=1)
+    found = np.interp(distance, grid, height, left=0.0, right=0.0)
+    return np.asarray(found + _FLOOR * height.mean())
+
+
+def weighted_share(known: Array, draws: Array, limit_ev_per_atom: float) -> Array:
+    """Share of the draws (n, k) of k distances within a limit, weighted by :func:`density`; shape (k,)."""
+    weights = density(known, draws)
+    inside = draws <= limit_ev_per_atom + _ON_HULL_EV
+    return np.asarray((weights * inside).sum(axis=0) / weights.sum(axis=0))
 
 
 def known_distances(
@@ -112,14 +133,45 @@ def known_distances(
     return out
 
 
-def hull_prior(formulas: NDArray[np.str_], distances: Array) -> HullPrior | None:
-    """Collect known distances (NaN for the others); None where there are too few compositions."""
+def hull_prior(
+    formulas: NDArray[np.str_], distances: Array, error: Array, std: Array, seed: int = 0
+) -> HullPrior | None:
+    """Collect known distances, and measure what probabilities they give.
+
+    Parameters
+    ----------
+    formulas : ndarray of str, shape (n,)
+        Reduced formulas of left-out crystals.
+    distances : ndarray, shape (n,)
+        Their distances from the hull by DFT, eV/atom; NaN where not known.
+    error, std : ndarray, shape (n,)
+        Left-out error of each energy and its standard deviation, eV/atom.
+    seed : int
+        Of the folds.
+
+    Returns
+    -------
+    HullPrior or None
+        None where there are too few compositions.
+    """
     known = np.isfinite(distances)
-    names, code, counts = np.unique(formulas[known], return_inverse=True, return_counts=True)
-    if len(names) < FEWEST_COMPOSITIONS:
+    names = formulas[known]
+    n_compositions = len(np.unique(names))
+    if n_compositions < FEWEST_COMPOSITIONS:
         return None
-    order = np.argsort(distances[known], kind="stable")
-    return HullPrior(distances[known][order], 1.0 / counts[code][order], len(names))
+    true, spread = distances[known], std[known]
+    draws = true - error[known] + spread * ndtri((np.arange(_QUANTILES)[:, None] + 0.5) / _QUANTILES)
+    folds = group_folds(names, _FOLDS, seed)
+    said, share = np.zeros((2, len(LIMITS_MEV), len(true)))
+    for fold in np.unique(folds):
+        held = folds == fold
+        for k, limit in enumerate(LIMITS_MEV):
+            said[k, held] = weighted_share(true[~held], draws[:, held], limit / 1000)
+            share[k, held] = np.mean(true[~held] <= limit / 1000 + _ON_HULL_EV)
+    was = true <= np.array(LIMITS_MEV)[:, None] / 1000 + _ON_HULL_EV
+    return HullPrior(
+        np.sort(true), n_compositions, np.square(said - was).mean(axis=1), np.square(share - was).mean(axis=1)
+    )
 
 
 def cells(elements: list[NDArray[np.int32]], counts: list[NDArray[np.int32]]) -> list[str]:

@@ -22,7 +22,7 @@ from mace_bounds.decisions.choosing import (
     fit_joint,
 )
 from mace_bounds.decisions.groups import KINDS, POLYMORPH, REACTION, Differences, polymorph_pairs, syntheses
-from mace_bounds.decisions.hull_prior import HullPrior, hull_prior, known_distances
+from mace_bounds.decisions.hull_prior import LIMITS_MEV, HullPrior, hull_prior, known_distances
 from mace_bounds.decisions.joint import difference_std
 from mace_bounds.decisions.likeness import likeness_from
 from mace_bounds.errors import HeadError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mace_bounds.features import FeatureRows
 
 (JOINT,) = BESIDE
-HULL = "hull"
+HULL, _PRIOR = "hull", ("distances", "brier", "base_rate_brier")
 _BROKEN = "the file of joint errors in the head's folder cannot be read; fit or download the head again."
 
 
@@ -43,7 +43,7 @@ def joint_bytes(result: FitResult, config: FitConfig, rows: FeatureRows) -> dict
     """Choose the joint errors of a fitted head and write them as a file: its name and what is in it.
 
     Nothing where the left-out rows are too few to say how wide their errors are. Labels of all ``rows`` of the store
-    make the hulls from which distances are known; those of the test split are not looked at.
+    make the hulls from which the distances of left-out crystals are known.
     """
     left_out = left_out_errors(result, config)
     if left_out is None:
@@ -51,18 +51,19 @@ def joint_bytes(result: FitResult, config: FitConfig, rows: FeatureRows) -> dict
     model = fit_joint(left_out, result.head.pops, config.seed)
     if config.quantity == TOTAL_ENERGY:
         scored = rows.scored()
-        # labels alone say how far crystals are from the hull, so those of the model's training may, of the test not
-        tested = result.rows.table["formula"].to_numpy(str)[result.splits == "test"]
-        own = ~np.isin(scored.table["formula"].to_numpy(str), tested)
-        distances = known_distances(scored, own)
-        model = replace(model, prior=hull_prior(scored.table["formula"].to_numpy(str), distances))
+        names = scored.table["id"].tolist()
+        left = result.rows.table["id"].to_numpy(str)[result.splits == _left_out_split(result)]
+        found = dict(zip(names, known_distances(scored, np.isin(np.array(names, str), left)), strict=True))
+        distances = np.array([found.get(name, np.nan) for name in left])
+        prior = hull_prior(left_out.formulas, distances, left_out.error, left_out.std, config.seed)
+        model = replace(model, prior=prior)
     return {JOINT: _to_bytes(model, result.head)}
 
 
 def left_out_errors(result: FitResult, config: FitConfig) -> LeftOutErrors | None:
     """Rows that the head of a fold, or the head itself, has not seen, with their errors and calibrated widths."""
     head, cross = result.head, bool(result.head.folds)
-    rows = result.rows.take(result.splits == ("fit" if cross else "calibration"))
+    rows = result.rows.take(result.splits == _left_out_split(result))
     design, error = head_inputs(rows, composition=head.identity.composition), residual_ev_per_atom(rows)
     centre, sigma = np.zeros((2, len(error)))
     by = (
@@ -83,6 +84,11 @@ def left_out_errors(result: FitResult, config: FitConfig) -> LeftOutErrors | Non
         error - centre,
         sigma * width,
     )
+
+
+def _left_out_split(result: FitResult) -> str:
+    """The split whose rows a head of a fold, or the head itself, has not seen."""
+    return "fit" if result.head.folds else "calibration"
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +141,7 @@ def _to_bytes(model: JointModel, head: CalibratedHead) -> bytes:
         tensors |= tensors_named(kind, {"scores": scores.scores, "weights": scores.weights})
     compositions = {kind: scores.n_compositions for kind, scores in model.scores.items()}
     if model.prior is not None:
-        tensors |= tensors_named(HULL, {"distances": model.prior.distances, "weights": model.prior.weights})
+        tensors |= tensors_named(HULL, {name: getattr(model.prior, name) for name in _PRIOR})
         compositions[HULL] = model.prior.n_compositions
     about = {
         "likeness": model.likeness.name,
@@ -188,10 +194,10 @@ def _scores(tensors: Mapping[str, NDArray[Any]], n_compositions: Any) -> Differe
 
 def _prior(tensors: Mapping[str, NDArray[Any]], n_compositions: Any) -> HullPrior:
     distances = read_tensor(tensors, "distances", (None,))
-    weights = read_tensor(tensors, "weights", distances.shape)
-    if not isinstance(n_compositions, int) or not len(distances) or not (weights > 0).all():
+    briers = [read_tensor(tensors, name, (len(LIMITS_MEV),)) for name in _PRIOR[1:]]
+    if not isinstance(n_compositions, int) or not len(distances):
         raise HeadError(_BROKEN)
-    return HullPrior(distances, weights, n_compositions)
+    return HullPrior(distances, n_compositions, *briers)
 
 
 def _belongs(head: CalibratedHead) -> bytes:
