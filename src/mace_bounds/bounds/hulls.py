@@ -263,8 +263,8 @@ def _notes(
             for mev, b, base in zip(LIMITS_MEV, prior.brier, prior.base_rate_brier, strict=True)
         ]
         notes.append(
-            f"Probabilities were measured on {len(prior.distances)} left-out crystals; Brier score (and that of the share "
-            f"of such crystals): {', '.join(parts)}. What was no better is not said."
+            f"Probabilities were measured on {len(prior.distances)} left-out crystals. Brier score (of their share): "
+            f"{', '.join(parts)}. What was no better is not said."
         )
     if guarded:
         some = ", ".join(str(found.table["id"].iloc[k]) for k in guarded[:5])
