@@ -113,7 +113,7 @@ class Fuzz:
         trouble = answer.status_code >= 500 and answer.status_code != 503
         trouble |= "Traceback" in answer.text or 'File "' in answer.text
         trouble |= "set-cookie" in answer.headers
-        if answer.status_code >= 400:
+        if answer.status_code >= 400 and method != "HEAD":  # whose answers have no body
             try:
                 error = answer.json()["error"]
                 trouble |= not error["sentence"] or not error["request_id"]
