@@ -59,7 +59,7 @@ COMMANDS = {
     ),
     "hull": About(
         "hull",
-        "Bound the distance of crystals from the convex hull of competing phases: are they stable?",
+        "Bound the distance of crystals from the convex hull of competing phases.",
         (
             "hull crystals.extxyz --phases mp:Li-Fe-P-O",
             "hull crystals.extxyz --phases entries.json --model mini",
