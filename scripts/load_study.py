@@ -232,6 +232,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=60.0, help="of the overload")
     parser.add_argument("--requests", type=int, default=10_000, help="in a row")
     parser.add_argument("--job", type=int, default=1000, help="structures of the job that is killed")
+    parser.add_argument("--queue", type=int, default=64, help="of the service")
     parser.add_argument("--only", default="", help="parts, joined by commas")
     options = parser.parse_args()
     parts = set(options.only.split(",")) - {""}
@@ -240,14 +241,16 @@ def main():
         return not parts or name in parts
 
     said = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
-    with service() as (process, url):
+    with service("--queue", str(options.queue)) as (process, url):
         asyncio.run(closed_loop(url, 2, 1, 100_000))  # warm
         if wanted("latency"):
             said["unloaded"] = asyncio.run(closed_loop(url, min(10, options.seconds), 1, 200_000))
         if wanted("throughput"):
             said["throughput"] = throughput(url, 500)
         if wanted("overload"):
-            said["sustained"] = asyncio.run(closed_loop(url, min(10, options.seconds), 32, 300_000))
+            said["sustained"] = asyncio.run(
+                closed_loop(url, min(10, options.seconds), min(32, options.queue), 300_000)
+            )
             rate = 4 * said["sustained"]["per_s"]
             said["overload"] = {"per_s": rate} | asyncio.run(
                 open_loop(url, process, rate, options.seconds, 400_000)

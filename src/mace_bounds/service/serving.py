@@ -47,6 +47,9 @@ def log_to_stderr() -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
+    logging.getLogger("python_multipart").setLevel(
+        logging.CRITICAL
+    )  # of damaged forms the answer says enough
 
 
 def _app(config: ServiceConfig) -> FastAPI:
