@@ -109,6 +109,13 @@ def test_what_cannot_be_computed_or_compared():
     assert golden_of(PairBackbone(shift_ev=np.nan, atomic_numbers=(1, 8))) is None
     fewer, more = PairBackbone(atomic_numbers=(1, 8)), PairBackbone(atomic_numbers=(1, 8, 26))
     assert "knows 3 elements" in golden_of(fewer).difference(golden_of(more))
+    free = -0.02 * np.arange(95)
+    free[8] = np.nan  # a model that has never seen oxygen
+    partly = golden_of(PairBackbone(atomic_numbers=(1, 8, 26), free_atoms_ev=free))
+    assert partly.energies_ev_per_atom == tuple(
+        0.0 if 8 in cell.numbers else e
+        for cell, e in zip(golden_cells((1, 8, 26)), golden_of(more).energies_ev_per_atom, strict=True)
+    )
     good = golden_of(fewer)
     for wrong in (
         {"elements": ()},

@@ -41,7 +41,7 @@ class Golden:
     layout : str
         Hash of the names and shapes of the model's tensors; empty where the model does not tell it.
     energies_ev_per_atom : tuple of float
-        The model's energy of each cell, or of the first ones.
+        The model's energy of each cell, or of the first ones; 0 where the model gives no number for its elements.
     features_per_atom : tuple of float
         Of each cell the sum of its features times the cosine of their place: one number that each of them, and their
         order, has a part in.
@@ -98,6 +98,8 @@ def golden_of(model: Backbone, kind: FeatureKind = "readout", n_cells: int | Non
     try:
         with one_thread():
             block = model.extract(cells, kind)
+        if not np.isfinite(block.energy_ev).any():
+            return None
         features = block.features @ np.cos(np.arange(block.features.shape[1]))
         values = [_rounded(total, cells) for total in (block.energy_ev, features)]
         return Golden(elements, model.dtype, getattr(model, "layout", ""), *values)
@@ -107,6 +109,7 @@ def golden_of(model: Backbone, kind: FeatureKind = "readout", n_cells: int | Non
 
 def _rounded(totals: Sequence[float] | np.ndarray, cells: Sequence[Crystal]) -> tuple[float, ...]:
     per_atom = np.asarray(totals, dtype=float) / [len(cell.numbers) for cell in cells]
+    per_atom = np.where(np.isfinite(per_atom), per_atom, 0.0)  # CHGNet knows He, Ne and Ar by name only
     return tuple(float(f"{value:.{_DIGITS}g}") for value in per_atom)
 
 
