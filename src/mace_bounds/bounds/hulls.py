@@ -248,9 +248,12 @@ def _notes(
     notes = [
         f"{n_phases} competing phases, {n_labelled} with DFT energies (fixed) and {n_model} with energies of the model "
         f"(joint errors: {found.model.likeness.name}).",
-        "The hull of noisy energies lies lower: over the draws, candidates are "
-        f"{1000 * bias:+.1f} meV/atom farther from it on average than without errors.",
     ]
+    if n_model:  # a hull of fixed energies has no noise
+        notes.append(
+            "The hull of noisy energies lies lower: over the draws, candidates are "
+            f"{1000 * bias:+.1f} meV/atom farther from it on average than without errors."
+        )
     prior = found.model.prior
     if prior is None:
         notes.append(

@@ -89,7 +89,8 @@ def differences(
         source, written or ("polymorphs" if polymorphs else "formation"), references=given
     )
     if kind == "table":
-        _show(table)
+        if table["reason"].isna().any():
+            _show(table)
         console.say(LEFT_OUT, wrap=True)
     else:
         write(output, table_bytes(table, cast("TableFormat", kind)))
