@@ -16,7 +16,7 @@ from pymatgen.core import Composition, Element, Structure
 
 ATOMIC_NUMBERS = [*range(1, 84), *range(89, 95)]  # the 89 elements of MACE-MPA-0
 SPLIT_SALT = "mace-bounds/mini"
-MAX_ATOMS, MAX_FORCE_EV_A, MAX_STRESS_GPA = 120, 25.0, 100.0
+MAX_ATOMS, MAX_FORCE_EV_A, MAX_STRESS_GPA, MAX_SCAN_EV_PER_ATOM = 120, 25.0, 100.0, 2.0
 EV_A3_IN_GPA = 160.21766208
 
 
@@ -46,13 +46,53 @@ def split_fraction(formula: str) -> float:
     return 1.0 - int.from_bytes(digest[:8], "big") / 2**64
 
 
+def read_text_frames(path: Path) -> list[Atoms]:
+    """All frames of a compressed extxyz file (ASE seeks: on the compressed handle it takes minutes)."""
+    with gzip.open(path, "rt") as handle:
+        return ase.io.read(io.StringIO(handle.read()), ":", format="extxyz")
+
+
+def reduced_formula(atoms: Atoms) -> str:
+    return Composition(atoms.get_chemical_formula()).reduced_formula
+
+
+def read_teacher_frames(folder: Path) -> list[Frame]:
+    """Energies of *models*, to be learned from and never to be measured against.
+
+    CHGNet 0.3.0 (MP2020 corrections taken off) on substituted, scaled and rattled cells, and the real MACE-MPA-0 on
+    WBM crystals at 21 volumes.
+    """
+    frames = []
+    for path in sorted((folder / "teacher").glob("chgnet_frames_*.extxyz.gz")):
+        for atoms in read_text_frames(path):
+            plain = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+            energy = atoms.info["REF_energy"]
+            frames.append(Frame(atoms.info["id"], "teacher", plain, reduced_formula(atoms), energy))
+    with gzip.open(folder / "mpa0" / "wbm_volume_scans.jsonl.gz", "rt") as handle:
+        for line in handle:
+            scan = json.loads(line)
+            structure = Structure.from_dict(scan["structure"])
+            formula = structure.composition.reduced_formula
+            numbers = [site.specie.Z for site in structure]
+            energies = scan["mace_mpa0_energies_eV"]
+            for scale, energy in zip(scan["linear_scale"], energies, strict=True):
+                if energy - min(energies) > MAX_SCAN_EV_PER_ATOM * len(numbers):
+                    continue
+                atoms = Atoms(
+                    numbers,
+                    scaled_positions=structure.frac_coords,
+                    cell=structure.lattice.matrix * scale,
+                    pbc=True,
+                )
+                frames.append(Frame(f"{scan['id']}-{scale}", "mpa0_scan", atoms, formula, energy))
+    return frames
+
+
 def read_frames(folder: Path) -> list[Frame]:
     """Every usable frame of the three extxyz sources and the MP entries."""
     frames = []
     for name in ("mptrj", "high_temperature_pressure", "alexandria"):
-        with gzip.open(folder / f"{name}_frames.extxyz.gz", "rt") as handle:
-            text = handle.read()
-        for atoms in ase.io.read(io.StringIO(text), ":", format="extxyz"):
+        for atoms in read_text_frames(folder / f"{name}_frames.extxyz.gz"):
             forces, stress = None, None
             if name != "alexandria":
                 forces = atoms.arrays["REF_forces"]
@@ -63,7 +103,7 @@ def read_frames(folder: Path) -> list[Frame]:
                 if stress is not None and np.abs(stress).max() * EV_A3_IN_GPA > limit:
                     stress = None
             source = "tp" if name == "high_temperature_pressure" else atoms.info["source"]
-            formula = Composition(atoms.get_chemical_formula()).reduced_formula
+            formula = reduced_formula(atoms)
             plain = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
             frames.append(
                 Frame(atoms.info["id"], source, plain, formula, atoms.info["REF_energy"], forces, stress)

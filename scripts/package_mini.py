@@ -20,16 +20,21 @@ A small MACE (`ScaleShiftMACE`, {parameters:,} parameters, 89 elements, cutoff {
 so that every command works offline within seconds. **It stands in for no foundation model**: its errors are its own.
 
 - Architecture: {architecture}
-- Training data: Alexandria (relaxed at 0, 25 and 50 GPa), MPtrj frames, high-temperature/pressure snapshots and Materials
-  Project entries, {n_train:,} frames of {n_formulas:,} compositions; uncorrected PBE/PBE+U energies; forces and stresses of
-  MPtrj and the snapshots. WBM was not used.
+- **Distilled.** Most of what it learned from are energies of better models, not of DFT: {teacher:,} cells (substituted, strained
+  and rattled crystals; fcc, bcc, hcp, sc and diamond cells of the elements) with energies of CHGNet 0.3.0, MP2020
+  corrections taken off, and {scan:,} energies of MACE-MPA-0 on WBM crystals at up to 21 volumes. CHGNet's difference from DFT
+  has a linear readout of its own, which is not part of this model.
+- DFT: Alexandria (relaxed at 0, 25 and 50 GPa), MPtrj frames, high-temperature/pressure snapshots and Materials
+  Project entries; uncorrected PBE/PBE+U energies; forces and stresses of MPtrj and the snapshots. No DFT energy of WBM.
+  Altogether {n_train:,} frames of {n_formulas:,} compositions.
 - Split by composition: a hash of the reduced formula keeps {held:.0%} of the compositions out of training
   ({watched:.0%} to watch the run, the rest for fitting and calibrating heads). The compositions it has seen are kept beside
   the weights as 64-bit keys, so that every table can say `in_training`.
-- Run: {epochs} epochs, {steps:,} steps, {minutes} minutes on {processes} CPU processes of one thread, exponential moving average
+- Run: {epochs} epochs, {steps:,} steps, {minutes} minutes on {processes} CPU process(es) of one thread, exponential moving average
   of the weights; `scripts/train_mini.py` is the whole recipe. The learning rate follows the clock, so a rerun is not
   bit-identical.{remark}
-- Licence: MIT, as the package. The data's licences: MIT, CC BY 4.0, modified BSD (see the sources' own pages).
+- Licence: MIT, as the package. The data's licences: MIT, CC BY 4.0, modified BSD; the teachers': CHGNet's weights modified BSD
+  (Lawrence Berkeley National Laboratory), MACE-MPA-0's weights MIT, its published energies Apache-2.0 (see the sources' own pages).
 
 Energy errors in meV/atom, {seen_n:,} training frames against compositions that training has not seen:
 
@@ -49,6 +54,8 @@ LABELS = {
     "orb_mptrj_fixture_forces": "MPtrj, a few more frames",
     "mp_entries": "Materials Project entries",
     "tp": "high temperature and pressure",
+    "mpa0_scan": "WBM at many volumes (against MACE-MPA-0, not DFT)",
+    "teacher": "made-up cells (against CHGNet, not DFT)",
 }
 
 
@@ -98,6 +105,7 @@ def main() -> None:
         remark=f" {args.remark}" if args.remark else "",
         seen_n=sum(v["n"] for v in result["seen"].values()),
         rows=table_rows(result["unseen"], result["seen"]),
+        **{k: result["frames"][v] for k, v in (("teacher", "teacher"), ("scan", "mpa0_scan"))},
         **{k: result[k] for k in ("n_train", "epochs", "steps", "minutes", "processes")},
     )
     _embedded.save(args.out, module, config, card, composition_keys(result["train_formulas"]))

@@ -5,11 +5,14 @@ Run on every core, one process each (gradients are averaged over processes)::
     python -m torch.distributed.run --nproc-per-node 2 scripts/train_mini.py \
         --data ../shared/data --out runs/mini --minutes 100
 
-Energies come from every source, forces and stresses from the sources that sample
-them off equilibrium.  Compositions whose hash falls above ``BACKBONE_FRACTION`` are
+Most energies are those of better models (a foundation potential on substituted and strained cells, MACE-MPA-0 on
+WBM crystals), the others DFT's; forces and stresses come from the sources that sample them off equilibrium.
+The teacher on made-up cells has a small linear readout of its own for what it says differently from DFT; it is
+thrown away in the end.  Compositions whose hash falls above ``BACKBONE_FRACTION`` are
 never shown to the network: they belong to the head (DESIGN 6, three-way split).
-The learning rate follows the share of the budget of processor time that is spent, so a run fits
-any machine; a checkpoint per epoch lets it be stopped and resumed.
+The learning rate is constant for most of the budget of processor time and then falls, while the teacher's share
+falls too; so a longer budget goes on from the checkpoint of a shorter one's constant part.
+``--start`` takes the weights and the result of an earlier run of the same architecture.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ import math
 import os
 import time
 import warnings
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +35,14 @@ from mace import data as mace_data
 from mace import modules
 from mace.tools import AtomicNumberTable, torch_geometric
 
+from fused_convolution import Fused
 from mini_frames import (
     ATOMIC_NUMBERS,
     Frame,
     element_likeness,
     fit_atomic_energies,
     read_frames,
+    read_teacher_frames,
     split_fraction,
 )
 
@@ -45,7 +52,12 @@ SOURCE_WEIGHT = {
     "alexandria_pressure_P050": 0.5,
     "tp": 0.3,
     "mp_entries": 2.0,
+    "teacher": 0.7,
+    "mpa0_scan": 0.7,
 }
+ELEMENT_WEIGHT = 2.0  # of DFT frames of one element: there are few
+TEACHER_SHARE = (0.5, 0.15)  # of its frames in an epoch, before and while the learning rate falls
+SCAN_SHARE = (0.5, 0.5)
 ARCHITECTURE = {
     "r_max": 5.0,
     "num_bessel": 8,
@@ -64,8 +76,9 @@ ARCHITECTURE = {
     "use_reduced_cg": False,
 }
 DTYPE = torch.float32
-EDGES_PER_BATCH, GRAPHS_PER_BATCH = 4000, 16
-LEARNING_RATE, WEIGHT_DECAY, SHRINKAGE, EMA_DECAY, CLIP = 0.008, 5e-3, 0.05, 0.999, 10.0
+EDGES_PER_BATCH, GRAPHS_PER_BATCH = 8000, 48
+LEARNING_RATE, WEIGHT_DECAY, SHRINKAGE, EMA_DECAY, CLIP = 0.006, 5e-3, 0.05, 0.9995, 10.0
+WARM_UP_S, CONSTANT_FRACTION = 120.0, 0.7
 
 
 def build_model(atomic_energies: np.ndarray, scale: float, neighbours: float) -> torch.nn.Module:
@@ -101,18 +114,30 @@ def make_batches(indices: np.ndarray, edges: np.ndarray) -> list[list[int]]:
     return [*batches, current] if current else batches
 
 
-def epoch_batches(
-    indices: np.ndarray, frames: list[Frame], edges: np.ndarray, rng: np.random.Generator, ranks: int
-) -> list[list[list[int]]]:
-    """Steps of one epoch: a batch per rank, all of one kind (with or without forces).
+def share(frame: Frame, falling: bool) -> float:
+    """How much of a source an epoch shows.
 
-    Half of the frames at pressure are left out of each epoch (they repeat the crystals at 0 GPa), and half of
-    those with forces (they cost three times as much).
+    Half of the frames at pressure (they repeat the crystals at 0 GPa), and half of those with forces (they cost
+    three times as much).
     """
-    halved = [
-        f.source.endswith(("P025", "P050")) or f.forces_ev_a is not None for f in (frames[i] for i in indices)
-    ]
-    kept = rng.permutation(indices[~np.array(halved) | (rng.random(len(indices)) < 0.5)])
+    if frame.source == "teacher":
+        return TEACHER_SHARE[falling]
+    if frame.source == "mpa0_scan":
+        return SCAN_SHARE[falling]
+    return 0.5 if frame.source.endswith(("P025", "P050")) or frame.forces_ev_a is not None else 1.0
+
+
+def epoch_batches(
+    indices: np.ndarray,
+    frames: list[Frame],
+    edges: np.ndarray,
+    rng: np.random.Generator,
+    ranks: int,
+    falling: bool,
+) -> list[list[list[int]]]:
+    """Steps of one epoch: a batch per rank, all of one kind (with or without forces)."""
+    shares = np.array([share(frames[i], falling) for i in indices])
+    kept = rng.permutation(indices[rng.random(len(indices)) < shares])
     with_forces = np.array([frames[i].forces_ev_a is not None for i in kept])
     steps = []
     for group in (kept[with_forces], kept[~with_forces]):
@@ -121,16 +146,17 @@ def epoch_batches(
     return [steps[k] for k in rng.permutation(len(steps))]
 
 
-def learning_rate(progress: float) -> float:
-    if progress < 0.02:
-        return LEARNING_RATE * progress / 0.02
-    return LEARNING_RATE * max(1e-3, 0.5 * (1 + math.cos(math.pi * (progress - 0.02) / 0.98)))
+def learning_rate(spent: float, budget: float) -> float:
+    if spent < WARM_UP_S:
+        return LEARNING_RATE * spent / WARM_UP_S
+    fall = (spent / budget - CONSTANT_FRACTION) / (1 - CONSTANT_FRACTION)
+    return LEARNING_RATE * max(1e-3, 0.5 * (1 + math.cos(math.pi * min(max(fall, 0.0), 1.0))))
 
 
 class Trainer:
     """Model, its running average, optimiser and graphs of one process."""
 
-    def __init__(self, frames: list[Frame], train: np.ndarray) -> None:
+    def __init__(self, frames: list[Frame], train: np.ndarray, start: Path | None = None) -> None:
         self.frames = frames
         position = {z: i for i, z in enumerate(ATOMIC_NUMBERS)}
         counts = np.zeros((len(frames), len(ATOMIC_NUMBERS)))
@@ -139,7 +165,12 @@ class Trainer:
         self.n_atoms = counts.sum(1)
         energies = np.array([f.energy_ev for f in frames])
         calm = train[[f.source not in ("tp",) for f in (frames[i] for i in train)]]
-        self.atomic_energies = fit_atomic_energies(counts[calm], energies[calm])
+        started = json.loads((start / "result.json").read_text()) if start else None
+        self.atomic_energies = (
+            np.array(started["atomic_energies_ev"])
+            if started
+            else fit_atomic_energies(counts[calm], energies[calm])
+        )
         self.target = (energies - counts @ self.atomic_energies) / self.n_atoms
         self.plausible = np.abs(self.target) < 6.0
         scale = float(np.sqrt(np.mean(np.minimum(self.target[train] ** 2, 4.0))))
@@ -153,15 +184,25 @@ class Trainer:
         ]
         self.edges = np.array([g.edge_index.shape[1] for g in self.graphs])
         neighbours = float(self.edges[train].sum() / self.n_atoms[train].sum())
+        if started:
+            scale, neighbours = (started["architecture"][k] for k in ("scale", "avg_num_neighbors"))
         self.config = {"scale": scale, "avg_num_neighbors": neighbours}
         self.model = build_model(self.atomic_energies, scale, neighbours)
+        if start:
+            self.model.load_state_dict(torch.load(start / "average.pt", weights_only=True))
         self.average = copy.deepcopy(self.model)
+        self.fused = Fused(self.model)
+        channels = int(ARCHITECTURE["hidden_irreps"].split("x")[0])
+        self.scalars = [*range(channels), *range(4 * channels, 5 * channels)]  # of both layers
+        self.teacher_readout = torch.nn.Linear(len(self.scalars) + len(ATOMIC_NUMBERS), 1, bias=False)
+        torch.nn.init.zeros_(self.teacher_readout.weight)
         decayed = [
             p
             for n, p in self.model.named_parameters()
             if p.requires_grad and ("products" in n or "skip" in n)
         ]
         others = [p for p in self.model.parameters() if p.requires_grad and all(p is not q for q in decayed)]
+        decayed.append(self.teacher_readout.weight)
         self.parameters = decayed + others
         self.likeness = torch.tensor(element_likeness(), dtype=DTYPE)
         self.optimizer = torch.optim.AdamW(
@@ -174,12 +215,14 @@ class Trainer:
         frames = [self.frames[i] for i in batch]
         forces = frames[0].forces_ev_a is not None
         data = torch_geometric.Batch.from_data_list([self.graphs[i] for i in batch]).to_dict()
-        out = self.model(data, training=True, compute_force=forces, compute_stress=forces)
+        with nullcontext() if forces else self.fused:
+            out = self.model(data, training=True, compute_force=forces, compute_stress=forces)
         n_atoms = torch.tensor(self.n_atoms[batch], dtype=DTYPE)
         target = torch.tensor(self.target[batch], dtype=DTYPE)
-        weight = torch.tensor([SOURCE_WEIGHT.get(f.source, 1.0) for f in frames], dtype=DTYPE)
+        weight = torch.tensor([self.weight(f) for f in frames], dtype=DTYPE)
         huber = torch.nn.functional.huber_loss
-        error = huber(out["interaction_energy"] / n_atoms, target, delta=0.03, reduction="none")
+        energy = out["interaction_energy"] + self.teacher_difference(data, out["node_feats"], frames)
+        error = huber(energy / n_atoms, target, delta=0.03, reduction="none")
         loss = 100.0 * (weight * error).mean()
         if forces:
             wanted = torch.tensor(np.concatenate([f.forces_ev_a for f in frames]), dtype=DTYPE)
@@ -191,6 +234,20 @@ class Trainer:
                 )
                 loss = loss + 200.0 * huber(out["stress"][known], stress.reshape(-1, 3, 3), delta=0.01)
         return loss
+
+    @staticmethod
+    def weight(frame: Frame) -> float:
+        lone = frame.source != "teacher" and len(set(frame.atoms.numbers)) == 1
+        return SOURCE_WEIGHT.get(frame.source, 1.0) * (ELEMENT_WEIGHT if lone else 1.0)
+
+    def teacher_difference(
+        self, data: dict[str, torch.Tensor], node_feats: torch.Tensor, frames: list[Frame]
+    ) -> torch.Tensor:
+        """What the teacher says more than DFT, eV per cell: linear in the last features and the composition."""
+        inputs = torch.cat([node_feats[:, self.scalars], data["node_attrs"]], dim=1)
+        atoms = self.teacher_readout(inputs)[:, 0]
+        cells = torch.zeros(len(frames), dtype=DTYPE).index_add(0, data["batch"], atoms)
+        return cells * torch.tensor([f.source == "teacher" for f in frames], dtype=DTYPE)
 
     def step(self, batch: list[int], rate: float, ranks: int) -> None:
         gradients = torch.autograd.grad(self.loss(batch), self.parameters, allow_unused=True)
@@ -267,6 +324,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=100.0, help="processor time of each process")
+    parser.add_argument("--start", type=Path, help="folder with average.pt and result.json of an earlier run")
     args = parser.parse_args()
     ranks, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     torch.set_num_threads(1)
@@ -274,10 +332,10 @@ def main() -> None:
         dist.init_process_group("gloo")
     args.out.mkdir(parents=True, exist_ok=True)
     checkpoint, journal = args.out / "checkpoint.pt", args.out / "log.txt"
-    frames = read_frames(args.data)
+    frames = read_frames(args.data) + read_teacher_frames(args.data)
     fraction = np.array([split_fraction(f.formula) for f in frames])
     train = np.flatnonzero(fraction < BACKBONE_FRACTION)
-    trainer = Trainer(frames, train)
+    trainer = Trainer(frames, train, args.start)
     train = train[trainer.plausible[train]]
     held_out = np.flatnonzero((fraction >= BACKBONE_FRACTION + VALIDATION_FRACTION) & trainer.plausible)
     watched = np.flatnonzero(
@@ -291,6 +349,7 @@ def main() -> None:
         trainer.model.load_state_dict(state["model"])
         trainer.average.load_state_dict(state["average"])
         trainer.optimizer.load_state_dict(state["optimizer"])
+        trainer.teacher_readout.load_state_dict(state["teacher_readout"])
         spent, epoch, steps = state["spent"], state["epoch"], state["steps"]
     if rank == 0:
         n_parameters = sum(p.numel() for p in trainer.parameters)
@@ -301,9 +360,10 @@ def main() -> None:
     budget = 60 * args.minutes
     while spent < budget:
         rng = np.random.default_rng((1, epoch))
-        for step in epoch_batches(train, frames, trainer.edges, rng, ranks):
+        falling = spent > CONSTANT_FRACTION * budget
+        for step in epoch_batches(train, frames, trainer.edges, rng, ranks, falling):
             started = time.process_time()
-            trainer.step(step[rank], learning_rate(spent / budget), ranks)
+            trainer.step(step[rank], learning_rate(spent, budget), ranks)
             elapsed = torch.tensor([time.process_time() - started])
             if ranks > 1:
                 dist.all_reduce(elapsed, dist.ReduceOp.MAX)
@@ -319,6 +379,7 @@ def main() -> None:
             state = {"model": trainer.model.state_dict(), "average": trainer.average.state_dict()}
             state |= {
                 "optimizer": trainer.optimizer.state_dict(),
+                "teacher_readout": trainer.teacher_readout.state_dict(),
                 "spent": spent,
                 "epoch": epoch,
                 "steps": steps,
@@ -335,6 +396,7 @@ def main() -> None:
             "minutes": round(spent / 60, 1),
             "processes": ranks,
             "n_train": len(train),
+            "frames": dict(Counter(frames[i].source for i in train)),
             "backbone_fraction": BACKBONE_FRACTION,
             "validation_fraction": VALIDATION_FRACTION,
             "train_formulas": sorted({frames[i].formula for i in train}),
