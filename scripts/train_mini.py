@@ -10,8 +10,8 @@ WBM crystals), the others DFT's; forces and stresses come from the sources that 
 The teacher on made-up cells has a small linear readout of its own for what it says differently from DFT; it is
 thrown away in the end.  Compositions whose hash falls above ``BACKBONE_FRACTION`` are
 never shown to the network: they belong to the head (DESIGN 6, three-way split).
-The learning rate is constant for most of the budget of processor time and then falls, while the teacher's share
-falls too; so a longer budget goes on from the checkpoint of a shorter one's constant part.
+The learning rate is constant for the first part of the budget of processor time and then falls; in the last part
+the teacher is seen less often than DFT.
 ``--start`` takes the weights and the result of an earlier run of the same architecture.
 """
 
@@ -56,7 +56,7 @@ SOURCE_WEIGHT = {
     "mpa0_scan": 0.7,
 }
 ELEMENT_WEIGHT = 2.0  # of DFT frames of one element: there are few
-TEACHER_SHARE = (0.5, 0.15)  # of its frames in an epoch, before and while the learning rate falls
+TEACHER_SHARE = (0.5, 0.15)  # of its frames in an epoch, before and after TEACHER_FRACTION
 SCAN_SHARE = (0.5, 0.5)
 ARCHITECTURE = {
     "r_max": 5.0,
@@ -78,7 +78,7 @@ ARCHITECTURE = {
 DTYPE = torch.float32
 EDGES_PER_BATCH, GRAPHS_PER_BATCH = 8000, 48
 LEARNING_RATE, WEIGHT_DECAY, SHRINKAGE, EMA_DECAY, CLIP = 0.006, 5e-3, 0.05, 0.9995, 10.0
-WARM_UP_S, CONSTANT_FRACTION = 120.0, 0.7
+WARM_UP_S, CONSTANT_FRACTION, TEACHER_FRACTION = 120.0, 0.4, 0.75
 
 
 def build_model(atomic_energies: np.ndarray, scale: float, neighbours: float) -> torch.nn.Module:
@@ -114,16 +114,16 @@ def make_batches(indices: np.ndarray, edges: np.ndarray) -> list[list[int]]:
     return [*batches, current] if current else batches
 
 
-def share(frame: Frame, falling: bool) -> float:
+def share(frame: Frame, late: bool) -> float:
     """How much of a source an epoch shows.
 
     Half of the frames at pressure (they repeat the crystals at 0 GPa), and half of those with forces (they cost
     three times as much).
     """
     if frame.source == "teacher":
-        return TEACHER_SHARE[falling]
+        return TEACHER_SHARE[late]
     if frame.source == "mpa0_scan":
-        return SCAN_SHARE[falling]
+        return SCAN_SHARE[late]
     return 0.5 if frame.source.endswith(("P025", "P050")) or frame.forces_ev_a is not None else 1.0
 
 
@@ -133,10 +133,10 @@ def epoch_batches(
     edges: np.ndarray,
     rng: np.random.Generator,
     ranks: int,
-    falling: bool,
+    late: bool,
 ) -> list[list[list[int]]]:
     """Steps of one epoch: a batch per rank, all of one kind (with or without forces)."""
-    shares = np.array([share(frames[i], falling) for i in indices])
+    shares = np.array([share(frames[i], late) for i in indices])
     kept = rng.permutation(indices[rng.random(len(indices)) < shares])
     with_forces = np.array([frames[i].forces_ev_a is not None for i in kept])
     steps = []
@@ -360,8 +360,8 @@ def main() -> None:
     budget = 60 * args.minutes
     while spent < budget:
         rng = np.random.default_rng((1, epoch))
-        falling = spent > CONSTANT_FRACTION * budget
-        for step in epoch_batches(train, frames, trainer.edges, rng, ranks, falling):
+        late = spent > TEACHER_FRACTION * budget
+        for step in epoch_batches(train, frames, trainer.edges, rng, ranks, late):
             started = time.process_time()
             trainer.step(step[rank], learning_rate(spent, budget), ranks)
             elapsed = torch.tensor([time.process_time() - started])
