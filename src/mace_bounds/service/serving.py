@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _KEEP_ALIVE_S = 10
 _LAST_LOOK_S = 0.5
-_CONNECTIONS = 16  # for each request that may be under way: those that wait, and pages that only look
+_CONNECTIONS = 4096
+"""Connections at once; uvicorn itself refuses more, without Retry-After, so it is far beyond what the queue takes."""
 
 
 class _Lines(logging.Formatter):
@@ -84,7 +85,7 @@ def serve(config: ServiceConfig, started: Callable[[str], None] = lambda _: None
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=_CONNECTIONS * config.queue,
+        limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(2 * config.max_seconds) + 5,
         timeout_worker_healthcheck=60,
