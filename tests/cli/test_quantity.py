@@ -44,6 +44,7 @@ def test_the_list_of_models_marks_it(strain, run, monkeypatch):
         heads / "of-mini", tensors, {k: v for k, v in config.items() if k not in ("format", "digest")}, "#"
     )
     monkeypatch.setenv("MACE_BOUNDS_HEADS", str(heads))
+    monkeypatch.setenv("COLUMNS", "240")  # wrapped cells would be read line by line
     listed = " ".join(run("models").stdout.split())
     assert f"of-mini (only of the {STRAIN}), mini " in listed
     assert "mace-mpa-0-published" in listed  # which medium-mpa-0 uses

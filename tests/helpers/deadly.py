@@ -22,16 +22,16 @@ class Deadly(MaceBackbone):
 
     def extract(self, crystals, *options, **more) -> FeatureBlock:
         elements = {z for crystal in crystals for z in crystal.counts}
-        if (
-            elements == set(self.atomic_numbers) and not self.broken
-        ):  # golden cells: not one of the structures
+        if self.broken:
+            raise RuntimeError("no\nnoble gases")
+        if elements == set(self.atomic_numbers):  # golden cells: not one of the structures
             return super().extract(crystals, *options, **more)
         if KILLS in elements:
             os.kill(os.getpid(), signal.SIGKILL)
         if KILLS_ONCE in elements and not Path(self.scar).exists():
             Path(self.scar).touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        if RAISES in elements or self.broken:
+        if RAISES in elements:
             raise RuntimeError("no\nnoble gases")
         return super().extract(crystals, *options, **more)
 
