@@ -10,6 +10,7 @@ from scipy.stats import norm
 
 from mace_bounds.decisions.hull_prior import (
     FEWEST_COMPOSITIONS,
+    FEWEST_TO_SAY,
     LIMITS_MEV,
     hull_prior,
     known_distances,
@@ -86,6 +87,14 @@ def test_probabilities_are_reliable_where_errors_are_small_and_not_where_they_ar
     formulas, distances, error, std = left_out(400, std=0.02)
     wrong = hull_prior(formulas, distances, 30 * error, std)  # the widths say nothing of the errors
     assert not wrong.is_reliable(50)
+
+
+def test_a_measurement_on_few_compositions_is_not_believed():
+    few = hull_prior(*left_out(2 * FEWEST_TO_SAY - 2, std=0.02))
+    enough = hull_prior(*left_out(2 * FEWEST_TO_SAY, std=0.02))
+    assert (few.brier < few.base_rate_brier).all()
+    assert not any(few.is_reliable(mev) for mev in LIMITS_MEV)
+    assert all(enough.is_reliable(mev) for mev in LIMITS_MEV)
 
 
 def test_probabilities_of_draws_are_those_of_bayes():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mace_bounds.bounds.table import provenance
 from mace_bounds.columns import frame
 from mace_bounds.decisions import (
+    FEWEST_TO_SAY,
     GUARDED_LABEL,
     LIMITS_MEV,
     HullDraws,
@@ -261,13 +262,15 @@ def _notes(
             "fit it with labels of whole chemical systems."
         )
     else:
+        few = prior.n_compositions < FEWEST_TO_SAY
         parts = [
             f"{f'within {mev} meV/atom' if mev else 'stable'} {b:.3f} ({base:.3f})"
             for mev, b, base in zip(LIMITS_MEV, prior.brier, prior.base_rate_brier, strict=True)
         ]
         notes.append(
-            f"Probabilities were measured on {len(prior.distances)} left-out crystals. Brier score (of their share): "
-            f"{', '.join(parts)}. What was no better is not said."
+            f"Probabilities were measured on {len(prior.distances)} left-out crystals of {prior.n_compositions} "
+            f"compositions. Brier score (of their share): {', '.join(parts)}. What was no better is not said"
+            f"{f', nor anything measured on fewer than {FEWEST_TO_SAY} compositions' if few else ''}."
         )
     if guarded:
         some = ", ".join(str(found.table["id"].iloc[k]) for k in guarded[:5])

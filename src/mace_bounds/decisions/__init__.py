@@ -12,7 +12,14 @@ from mace_bounds.decisions.differences import (
 )
 from mace_bounds.decisions.groups import POLYMORPH, REACTION
 from mace_bounds.decisions.hull import HullDraws, Mixtures, cheapest_mixtures, hull_distances
-from mace_bounds.decisions.hull_prior import GUARDED_LABEL, LIMITS_MEV, HullPrior, cells, weighted_share
+from mace_bounds.decisions.hull_prior import (
+    FEWEST_TO_SAY,
+    GUARDED_LABEL,
+    LIMITS_MEV,
+    HullPrior,
+    cells,
+    weighted_share,
+)
 from mace_bounds.decisions.joint import JointErrors
 from mace_bounds.decisions.kept import JOINT, joint_bytes, joint_model, measured_groups
 from mace_bounds.decisions.likeness import Copula, Independent, Likeness, PopsLikeness
@@ -20,6 +27,7 @@ from mace_bounds.decisions.marginals import Marginals
 from mace_bounds.decisions.reactions import Reaction, check_balanced, parse_reaction
 
 __all__ = [
+    "FEWEST_TO_SAY",
     "GUARDED_LABEL",
     "JOINT",
     "LIMITS_MEV",

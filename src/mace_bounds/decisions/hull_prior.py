@@ -35,7 +35,10 @@ _ON_HULL_EV = 1e-9
 _QUANTILES, _FOLDS = 201, 5
 _FLOOR = 0.01  # of the mean: no distance is impossible
 FEWEST_COMPOSITIONS = 19
-"""Compositions with a known distance that a head needs to say probabilities."""
+"""Compositions with a known distance that a head needs to measure probabilities."""
+FEWEST_TO_SAY = 50
+"""Compositions from which on that measurement is believed: with 30 it was passed by probabilities that did worse than
+the share of stable crystals on 258 other ones (``scripts/decisions_study.py``)."""
 MOST_ASKED = 1000
 """Crystals whose distance is looked for."""
 FEWEST_COMPOUNDS = 10
@@ -57,9 +60,9 @@ class HullPrior:
         return f"HullPrior({len(self.distances)} crystals of {self.n_compositions} compositions)"
 
     def is_reliable(self, limit_mev: float) -> bool:
-        """Whether the probability of being within a limit did better than the share of crystals that are."""
+        """Whether the probability of being within a limit did better than the share of crystals that are, on enough."""
         k = LIMITS_MEV.index(limit_mev)
-        return bool(self.brier[k] < self.base_rate_brier[k])
+        return self.n_compositions >= FEWEST_TO_SAY and bool(self.brier[k] < self.base_rate_brier[k])
 
 
 def density(known: Array, distance: Array) -> Array:
