@@ -42,10 +42,6 @@ def test_polymorphs_have_a_row_for_every_pair(predictor, rows):
 
 
 def test_a_reaction_does_not_depend_on_how_it_is_written(predictor, rows):
-    names_ = rows.table.drop_duplicates("formula")
-    oxides = [i for i, e in enumerate(names_["elements"]) if len(e) == 1]
-    if len(oxides) < 1:
-        pytest.skip("no element among the made crystals")
     table = predictor.differences(polymorphs(rows), ["a0 -> b0", "b0 -> a0", "3 a0 -> 3 b0"])
     first, back, scaled = (table.iloc[k] for k in range(3))
     for name in ("value", "std", "lower", "upper"):
