@@ -13,7 +13,15 @@ from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.structures import Crystal
 from mpa0_architecture import ATOMIC_NUMBERS, MPA_0
 
-__all__ = ["ATOMIC_NUMBERS", "MPA_0", "TINY", "build", "calculator_energies", "real_crystals"]
+__all__ = [
+    "ATOMIC_NUMBERS",
+    "MPA_0",
+    "TINY",
+    "build",
+    "calculator_energies",
+    "calculator_results",
+    "real_crystals",
+]
 TINY = MPA_0 | {"hidden_irreps": "8x0e+8x1o", "correlation": 2, "max_ell": 2, "r_max": 4.0, "num_bessel": 6}
 _BUILT: dict[str, torch.nn.Module] = {}
 
@@ -37,17 +45,23 @@ def real_crystals(n: int, seed: int = 0) -> list[Crystal]:
     return crystals[:n]
 
 
-def calculator_energies(module: torch.nn.Module, crystals: list[Crystal], head: str | None) -> np.ndarray:
-    """Energies by mace's own ``MACECalculator`` in float64."""
+def calculator_results(module: torch.nn.Module, crystals: list[Crystal], head: str | None = None) -> list:
+    """(energy, forces, stress) of each crystal by mace's own ``MACECalculator`` in float64."""
     _mace.import_mace()
     with _mace.default_dtype(torch.float64), _mace.quiet():
         from mace.calculators import MACECalculator
 
         options = {} if head is None else {"head": head}
-        calculator = MACECalculator(models=module, device="cpu", default_dtype="float64", **options)
-        energies = []
+        models = copy.deepcopy(module)
+        calculator = MACECalculator(models=models, device="cpu", default_dtype="float64", **options)
+        results = []
         for crystal in crystals:
             atoms = crystal.to_atoms()
             atoms.calc = calculator
-            energies.append(atoms.get_potential_energy())
-    return np.array(energies)
+            results.append((atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress(voigt=False)))
+    return results
+
+
+def calculator_energies(module: torch.nn.Module, crystals: list[Crystal], head: str | None) -> np.ndarray:
+    """Energies by mace's own ``MACECalculator`` in float64."""
+    return np.array([energy for energy, _, _ in calculator_results(module, crystals, head)])

@@ -19,6 +19,13 @@ from mace_bounds.backbones.base import (
 )
 from mace_bounds.backbones.chgnet import ChgnetFamily, mp2020_correction_ev
 from mace_bounds.backbones.golden import FEW, Golden, golden_cells, golden_of
+from mace_bounds.backbones.gradients import (
+    Derivatives,
+    DifferentiableBackbone,
+    Evaluation,
+    FeatureGradients,
+    require_gradients,
+)
 from mace_bounds.backbones.mace import MaceFamily
 from mace_bounds.errors import ModelError
 from mace_bounds.structures import joined_keys, read_compositions
@@ -32,7 +39,11 @@ __all__ = [
     "DEFAULT_MODEL",
     "FEW",
     "Backbone",
+    "Derivatives",
+    "DifferentiableBackbone",
+    "Evaluation",
     "FeatureBlock",
+    "FeatureGradients",
     "FeatureKind",
     "Golden",
     "ModelInfo",
@@ -45,6 +56,7 @@ __all__ = [
     "list_models",
     "load_model",
     "mp2020_correction_ev",
+    "require_gradients",
     "tensor_digest",
     "training_compositions",
 ]

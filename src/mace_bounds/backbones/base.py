@@ -52,7 +52,8 @@ class Backbone(Protocol):
     file which can run code has the hash of its bytes in ``file_sha256``, so that a head can ask for this file. One that
     other programs convert to other tensors has a hash of their names and shapes in ``layout``: a head takes a model of
     another layout that gives the same numbers (:mod:`mace_bounds.backbones.golden`).
-    Gradients of features are no part of this: bounds of energies do not need them.
+    Derivatives of features are no part of this, as bounds of energies do not need them: a backbone that has them is a
+    :class:`~mace_bounds.backbones.DifferentiableBackbone`.
     """
 
     @property

@@ -33,16 +33,19 @@ from mace_bounds.backbones.mace import identity
 from mace_bounds.backbones.mace.checkpoint import head_names
 from mace_bounds.backbones.mace.fast import EDGES_PER_CHUNK, FastForward, Unsupported
 from mace_bounds.backbones.mace.files import MPA_0_BYTES, fetch_weights, is_known_name
+from mace_bounds.backbones.mace.gradients import MaceEvaluation, evaluate, feature_gradients
 from mace_bounds.backbones.mace.pickling import pickled, unpickled
 from mace_bounds.backbones.mace.split import LastLayer, split_last_layer
 from mace_bounds.errors import ModelError, nearest
 from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import torch
     from numpy.typing import NDArray
+
+    from mace_bounds.backbones.gradients import FeatureGradients
 
 CHECK_TOLERANCE_EV_PER_ATOM = 1e-6
 MPA_0_PARAMETERS = 9_063_204  # a known fact, never measured by this project
@@ -153,6 +156,16 @@ class MaceBackbone:
             lambda batch: self._extract_batch(batch, kind, atoms),
             atoms=atoms,
         )
+
+    def evaluate(self, crystal: Crystal, kind: FeatureKind = "readout") -> MaceEvaluation:
+        """Run mace's own forward on one crystal and keep what its derivatives need."""
+        return evaluate(self, crystal, kind)
+
+    def feature_gradients(
+        self, crystals: Iterable[Crystal], kind: FeatureKind = "readout"
+    ) -> Iterator[FeatureGradients]:
+        """Derivatives of all columns of crystals, in their order, in bounded memory; small crystals go together."""
+        return feature_gradients(self, crystals, kind)
 
     def __repr__(self) -> str:
         return f"MaceBackbone({self.name!r}, head={self.head!r}, {self.dtype} on {self.device}, {self.digest[:12]})"
