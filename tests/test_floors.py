@@ -14,7 +14,7 @@ FLOORS = (
     {"backbones"},
     {"features", "materials_project", "examples"},
     {"calibration", "plots"},
-    {"decisions"},
+    {"decisions", "propagation"},
     {"bounds"},
     {"fitting"},
     {"auditing"},

@@ -31,7 +31,7 @@ from mace_bounds.structures.labels import (
 from mace_bounds.structures.reader import read, reasons_in_short, require_usable, usable
 from mace_bounds.structures.record import Record, Source, StructureLike
 from mace_bounds.structures.surroundings import structure_flags
-from mace_bounds.structures.symmetry import crystal_system, space_group
+from mace_bounds.structures.symmetry import Symmetry, crystal_system, space_group, symmetry_of
 from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
 from mace_bounds.structures.training_set import read_compositions
 
@@ -44,6 +44,7 @@ __all__ = [
     "Record",
     "Source",
     "StructureLike",
+    "Symmetry",
     "Trouble",
     "Upload",
     "as_mapping",
@@ -77,6 +78,7 @@ __all__ = [
     "space_group",
     "structure_flags",
     "suspect_label",
+    "symmetry_of",
     "to_energy",
     "unpacked",
     "usable",

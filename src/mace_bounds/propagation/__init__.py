@@ -1,0 +1,45 @@
+"""From uncertain readout weights to uncertain properties: curves, implicit differentiation, resampling."""
+
+from mace_bounds.propagation.cells import at_volume, at_volumes, deformed, rotated
+from mace_bounds.propagation.elastic import (
+    ElasticConstants,
+    elastic_constants,
+    elastic_curves,
+    hill_averages,
+)
+from mace_bounds.propagation.eos import (
+    EquationsOfState,
+    curves,
+    equation_of_state,
+    fit_equations_of_state,
+)
+from mace_bounds.propagation.phases import phase_energies, transition_pressures_gpa
+from mace_bounds.propagation.potential import NOT_CALIBRATED, Coefficients, Potential, Rows
+from mace_bounds.propagation.result import EV_A3_IN_GPA, PropertyBounds, property_bounds
+from mace_bounds.propagation.stencil import Stencil, central_stencil
+
+__all__ = [
+    "EV_A3_IN_GPA",
+    "NOT_CALIBRATED",
+    "Coefficients",
+    "ElasticConstants",
+    "EquationsOfState",
+    "Potential",
+    "PropertyBounds",
+    "Rows",
+    "Stencil",
+    "at_volume",
+    "at_volumes",
+    "central_stencil",
+    "curves",
+    "deformed",
+    "elastic_constants",
+    "elastic_curves",
+    "equation_of_state",
+    "fit_equations_of_state",
+    "hill_averages",
+    "phase_energies",
+    "property_bounds",
+    "rotated",
+    "transition_pressures_gpa",
+]
