@@ -27,7 +27,15 @@ NewKeyOption = Annotated[
     config=only(
         ServiceConfig,
         *("model", "heads", "host", "port", "keys", "processes", "max_bytes", "max_unpacked_bytes"),
-        *("max_structures", "max_total_atoms", "max_seconds", "queue", "window_ms", "rate_per_minute"),
+        *(
+            "max_structures",
+            "max_total_atoms",
+            "max_seconds",
+            "max_slowdown",
+            "queue",
+            "window_ms",
+            "rate_per_minute",
+        ),
         *("keep_hours", "state", "max_job_bytes", "max_jobs", "job_days"),
         *("energy_key", "max_atoms", "device", "dtype", "memory_bytes"),
     )

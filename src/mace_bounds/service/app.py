@@ -329,7 +329,7 @@ class Routes:
                 503,
                 f"The answer was not there within {left:g} s",
                 "Send fewer structures at a time, or ask again later.",
-                retry_after_s=self._worker.wait_s(),
+                retry_after_s=self._house.retry_after_s(),
             )
         finally:
             gone.cancel()

@@ -36,8 +36,11 @@ class ServiceConfig:
         In one request; what one structure may have is in ``extract``.
     max_seconds : float
         For a request to arrive, to be read, and to be answered.
+    max_slowdown : float
+        Requests that would take so many times as long as one alone takes are answered 503
+        (:class:`mace_bounds.service.pace.Pace`).
     queue : int
-        Requests that may be under way at once; more are answered 503.
+        Requests that may be under way at once, however fast they are; more are answered 503.
     window_ms : float
         How long a structure waits for others that are on their way, to go through the model with it; what goes together
         differs from what goes alone by round-off. 0: all go alone.
@@ -110,8 +113,15 @@ class ServiceConfig:
     max_seconds: float = setting(
         30.0, "Most time for a request.", minimum=0.1, maximum=3600.0, metavar="SECONDS"
     )
+    max_slowdown: float = setting(
+        3.0,
+        "Requests that would take so many times as long as one alone are told to come again.",
+        minimum=1.0,
+        maximum=1e6,
+        metavar="TIMES",
+    )
     queue: int = setting(
-        64, "Requests that may be under way; more are told to come again.", minimum=1, maximum=100_000
+        64, "Requests that may be under way, however fast they are.", minimum=1, maximum=100_000
     )
     window_ms: float = setting(
         15.0,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
 
+from mace_bounds.service.pace import Pace
 from mace_bounds.service.problems import Problem
 
 if TYPE_CHECKING:
@@ -52,12 +53,14 @@ class Visit:
 
     id: str
     since: float = field(default_factory=time.monotonic)
+    arrived: float = 0.0  # when all of it was there: what a slow client takes is not ours
     status: int = 0
     n_bytes: int = 0
     key: str = ""
     about: dict[str, Any] = field(default_factory=dict)  # counts that the routes add
     submitted: bool = False
     makes_job: bool = False
+    alone: bool = True  # no other was under way at any time
 
 
 def visit_of(scope: Any) -> Visit:
@@ -75,6 +78,31 @@ class House:
     worker: Worker
     metrics: Metrics
     visits: dict[int, Visit]  # requests that have been let in
+    pace: Pace = field(default_factory=Pace)
+
+    def let_in(self, visit: Visit) -> None:
+        """A request is under way."""
+        self.pace.came(len(self.visits))
+        self.visits[id(visit)] = visit
+        if len(self.visits) > 1:
+            for other in self.visits.values():
+                other.alone = False
+        self.metrics.under_way.set(len(self.visits))
+
+    def let_out(self, visit: Visit) -> None:
+        """It is not any more, whatever its end was."""
+        n = len(self.visits)
+        if self.visits.pop(id(visit), None) is None:
+            return
+        if (
+            not visit.makes_job and visit.submitted
+        ):  # what was refused before it reached the model says nothing
+            self.pace.answered(n, time.monotonic() - visit.arrived, alone=visit.alone)
+        self.metrics.under_way.set(len(self.visits))
+
+    def retry_after_s(self) -> int:
+        """When it is worth to ask again."""
+        return self.pace.retry_after_s(len(self.visits))
 
 
 def n_coming(visits: Mapping[int, Visit]) -> int:
@@ -132,8 +160,7 @@ class Gate:
                 "Report it with the number of the request.",
             )
         finally:
-            self._house.visits.pop(id(visit), None)
-            self._house.metrics.under_way.set(len(self._house.visits))
+            self._house.let_out(visit)
         if problem is not None and not visit.status:
             await send_problem(problem, visit, answer)
         self._put_down(scope, visit)
@@ -155,18 +182,18 @@ class Gate:
             raise Problem(
                 503, f"The model cannot be loaded: {self._house.worker.failure}", "Tell who runs the service."
             )
-        if len(self._house.visits) >= self._config.queue:
+        n = len(self._house.visits)
+        if n >= self._config.queue or self._house.pace.too_long(n, self._config.max_slowdown):
             raise Problem(
                 503,
-                f"{len(self._house.visits)} requests are under way, as many as the service takes",
+                f"{n} requests are under way, as many as the service can answer soon",
                 "Ask again later.",
-                retry_after_s=self._house.worker.wait_s(),
+                retry_after_s=self._house.retry_after_s(),
             )
         visit.makes_job = path == "/v1/jobs"
         if visit.makes_job and sum(v.makes_job for v in self._house.visits.values()) >= _JOBS_AT_ONCE:
             raise Problem(503, "Other jobs are being sent", "Ask again later.", retry_after_s=5)
-        self._house.visits[id(visit)] = visit
-        self._house.metrics.under_way.set(len(self._house.visits))
+        self._house.let_in(visit)
 
     @staticmethod
     def _only_from_here(headers: Headers, posts: bool) -> None:
@@ -244,6 +271,7 @@ class Gate:
             if visit.n_bytes > max_bytes:
                 raise self._too_large(path)
             whole = not message.get("more_body", False)
+            visit.arrived = time.monotonic()
             return message
 
         return counted

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _KEEP_ALIVE_S = 10
 _LAST_LOOK_S = 0.5
+_SWITCH_S = 0.0005
+"""For how long a thread keeps the interpreter from others: a tenth of Python's own, as the loop that answers asks for it
+some ten times in a request, beside the thread of the model."""
 _CONNECTIONS = 4096
 """Connections at once; uvicorn itself refuses more, without Retry-After, so it is far beyond what the queue takes."""
 
@@ -55,6 +58,7 @@ def log_to_stderr() -> None:
 
 def _app(config: ServiceConfig) -> FastAPI:
     log_to_stderr()
+    sys.setswitchinterval(_SWITCH_S)
     return create_app(config)
 
 
@@ -72,8 +76,7 @@ def serve(config: ServiceConfig, started: Callable[[str], None] = lambda _: None
     ServiceError
         If the address cannot be listened on, or the file of keys cannot be used.
     """
-    log_to_stderr()
-    application = None if config.processes > 1 else create_app(config)
+    application = None if config.processes > 1 else _app(config)
     listening = _bound(config)
     host, port = listening.getsockname()[:2]
     started(f"http://{f'[{host}]' if ':' in host else host}:{port}")

@@ -17,6 +17,7 @@ import numpy as np
 from mace_bounds.backbones import Backbone, FeatureBlock
 from mace_bounds.bounds import BoundsPredictor
 from mace_bounds.errors import HeadError
+from mace_bounds.examples import example_files
 from mace_bounds.service.problems import Problem
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 PIECE = 64
 """Structures of one request that go through the model at a time, as many as :meth:`BoundsPredictor.predict` takes."""
 
+_FIRST = "NaCl"
 _LOG = logging.getLogger("mace_bounds.service")
-_SMOOTH = 0.1  # weight of the latest piece in the usual time of one
 
 
 @dataclass(eq=False)
@@ -152,6 +153,7 @@ def load_predictors(config: ServiceConfig) -> dict[str, BoundsPredictor]:
                 f"two heads have the name {made.head.name}; give one of them another folder name."
             )
         predictors[made.head.name] = made
+        made.predict(example_files(_FIRST))  # what is compiled and loaded at first use
     return predictors
 
 
@@ -181,7 +183,6 @@ class Worker:
         self._line: deque[Task] = deque()
         self._changed = threading.Condition()
         self._ends = False
-        self._piece_s = 0.05  # usual time of a batch
         self.predictors: Mapping[str, BoundsPredictor] = {}
         self.loaded = threading.Event()
         self.failure: str = ""
@@ -214,11 +215,6 @@ class Worker:
             self._changed.notify()
         return task.answer
 
-    def wait_s(self) -> int:
-        """After how many seconds the line should have become shorter."""
-        pieces = sum(-(-(len(t.structures) - t.done) // PIECE) for t in list(self._line))
-        return int(min(30, max(1, round(pieces * self._piece_s))))
-
     def _run(self) -> None:
         try:
             self.predictors = self._load()
@@ -231,9 +227,7 @@ class Worker:
         while batch := self._next():
             start = time.monotonic()
             self._compute(batch)
-            took = time.monotonic() - start
-            self._piece_s += _SMOOTH * (took - self._piece_s)
-            self._metrics.batch(sum(len(task.piece) for task in batch), took)
+            self._metrics.batch(sum(len(task.piece) for task in batch), time.monotonic() - start)
             self._advance(batch)
 
     def _next(self) -> list[Task]:
