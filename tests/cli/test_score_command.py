@@ -49,13 +49,13 @@ def test_machine_formats_agree_and_stand_alone_on_stdout(run, labelled_file, pai
     assert len(pd.read_parquet(path)) == 200
 
 
-def test_extxyz_is_read_by_ase_and_markdown_and_tsv_hold_the_same(
+def test_extxyz_and_cif_are_read_by_ase_and_markdown_and_tsv_hold_the_same(
     run, crystal_file, labelled_crystals, pair, tmp_path
 ):
     from ase.io import read
 
     written = {}
-    for name in ("b.xyz", "b.extxyz", "b.md", "b.tsv", "b.json"):
+    for name in ("b.xyz", "b.extxyz", "b.cif", "b.md", "b.tsv", "b.json"):
         assert run("score", crystal_file, *pair, "--output", tmp_path / name).exit_code == 0
         written[name] = (tmp_path / name).read_text(encoding="utf-8")
     (row,) = json.loads(written["b.json"])
@@ -67,6 +67,13 @@ def test_extxyz_is_read_by_ase_and_markdown_and_tsv_hold_the_same(
     assert set(atoms.info) == {f"mace_bounds_{name}" for name, value in row.items() if value is not None}
     for name in ("energy_lower_ev", "upper_mev_per_atom", "novelty", "level"):
         assert atoms.info[f"mace_bounds_{name}"] == pytest.approx(row[name], rel=1e-7)
+    cif = read(tmp_path / "b.cif", store_tags=True)
+    assert cif.get_chemical_formula() == atoms.get_chemical_formula()
+    distances = [one.get_all_distances(mic=True) for one in (cif, atoms)]
+    np.testing.assert_allclose(*distances, atol=1e-6)
+    for name, value in row.items():
+        if value is not None:
+            assert str(cif.info[f"_mace_bounds_{name}"]) == str(value), name
     tsv = pd.read_csv(io.StringIO(written["b.tsv"]), sep="\t")
     assert list(tsv.columns) == list(row)
     assert tsv["energy_lower_ev"].tolist() == pytest.approx([row["energy_lower_ev"]], rel=1e-12)

@@ -43,7 +43,7 @@ def test_answers_are_those_of_score_to_the_last_byte(service, tmp_path):
     assert [row["reason"] is None for row in rows] == [True, True, False, True]
 
 
-@pytest.mark.parametrize("kind", ["csv", "tsv", "markdown", "parquet", "extxyz"])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "markdown", "parquet", "extxyz", "cif"])
 def test_every_format_is_that_of_score(service, mini, salt, kind):
     (path,) = example_files("NaCl")
     structures = list(read(path))
@@ -79,6 +79,9 @@ def test_explain_is_that_of_the_predictor(service, mini, salt):
     wanted = mini.explain(str(path), 0.9, n_neighbours=3).to_dict()
     assert answer.json() == json.loads(json.dumps(wanted))
     assert len(answer.json()["neighbours"]) == 3
+    graded = answer.json()["atoms"]  # all of them, for the colours of the page
+    assert sorted(atom["site"] for atom in graded) == list(range(8))
+    assert max(atom["novelty"] for atom in graded) == graded[0]["novelty"]
     two = service.post("/v1/explain", files=parts("NaCl", "Si"))
     assert (two.status_code, "2 structures" in two.text) == (422, True)
 

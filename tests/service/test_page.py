@@ -103,6 +103,16 @@ def test_one_crystal(page, mini):
         page.get_by_role("button", name="JSON").click()
     assert json.loads(Path(kept.value.path()).read_text())[0]["energy_lower_ev"] == row["energy_lower_ev"]
     with page.expect_download() as kept:
+        page.get_by_role("button", name="CIF", exact=True).click()
+    cif = Path(kept.value.path()).read_text()
+    assert f"_mace_bounds_energy_lower_ev {row['energy_lower_ev']}" in cif
+    assert mini.predict(kept.value.path())["energy_model_ev"].iloc[0] == pytest.approx(
+        row["energy_model_ev"], abs=1e-4
+    )
+    page.get_by_role("button", name="Colour by novelty").click()
+    page.get_by_text("Newest surroundings").wait_for()
+    picture(page, "novelty")
+    with page.expect_download() as kept:
         page.get_by_role("button", name="this page").click()
     saved = Path(kept.value.path()).read_text(encoding="utf-8")
     assert f"{row['energy_lower_ev']:.3f}".replace("-", "−") in saved

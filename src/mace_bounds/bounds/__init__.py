@@ -3,9 +3,9 @@
 from mace_bounds.bounds.deciding import LEFT_OUT, Deciding, HullSettings
 from mace_bounds.bounds.decision_rows import DecisionRows, element_references
 from mace_bounds.bounds.difference_tables import Difference
-from mace_bounds.bounds.energies import Energies, GivenEnergies, published_note, with_energies
+from mace_bounds.bounds.energies import NO_ENERGY, Energies, GivenEnergies, published_note, with_energies
 from mace_bounds.bounds.explanation import Bounds, Contribution, Explanation, Neighbour, NovelAtom
-from mace_bounds.bounds.files import SUFFIXES, TableFormat, table_bytes
+from mace_bounds.bounds.files import OF_CRYSTALS, SUFFIXES, TableFormat, table_bytes
 from mace_bounds.bounds.geometry import (
     DENSITY,
     HULL,
@@ -41,6 +41,8 @@ __all__ = [
     "HULL",
     "IN_TRAINING",
     "LEFT_OUT",
+    "NO_ENERGY",
+    "OF_CRYSTALS",
     "SPACE_GROUP",
     "SUFFIXES",
     "SUSPECT",

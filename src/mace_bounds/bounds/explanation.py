@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mace_bounds.calibration import CalibratedHead, KeptRows
     from mace_bounds.features import FeatureRows
 
-N_NEIGHBOURS, N_ATOMS = 5, 5
+N_NEIGHBOURS = 5
 WIDE, NARROW = 75.0, 25.0
 """Percentiles of σ among the head's rows from which bounds are called wide, and up to which narrow."""
 
@@ -163,7 +163,7 @@ class Explanation:
     nearest_distance, far_distance : float or None
         To the nearest row, and the distance within which 95 % of the head's rows have one of another composition.
     atoms : tuple of NovelAtom
-        The atoms with the newest surroundings; none where the head does not grade atoms.
+        All atoms, those with the newest surroundings first; none where the head does not grade atoms.
     unseen_elements, unseen_pairs : tuple of str
         Elements, and pairs of elements in one structure, that the head was not fitted on.
     """
@@ -312,7 +312,7 @@ def _atoms(rows: FeatureRows, numbers: NDArray[np.int64], head: CalibratedHead) 
     grade, threshold = head.novelty.atom_grades(rows)
     return tuple(
         NovelAtom(int(k), _symbols(numbers[k : k + 1])[0], float(grade[k]), float(grade[k] / threshold))
-        for k in np.argsort(-grade, kind="stable")[:N_ATOMS]
+        for k in np.argsort(-grade, kind="stable")
     )
 
 

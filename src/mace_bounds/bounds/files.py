@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
     from mace_bounds.structures import Record
 
-TableFormat: TypeAlias = Literal["json", "csv", "tsv", "parquet", "markdown", "extxyz"]
+_NO_WORD = re.compile(r"[^A-Za-z0-9.-]+")
+
+TableFormat: TypeAlias = Literal["json", "csv", "tsv", "parquet", "markdown", "extxyz", "cif"]
 
 SUFFIXES: dict[str, TableFormat] = {
     ".json": "json",
@@ -28,8 +31,12 @@ SUFFIXES: dict[str, TableFormat] = {
     ".md": "markdown",
     ".xyz": "extxyz",
     ".extxyz": "extxyz",
+    ".cif": "cif",
 }
 """Formats by the ends of file names."""
+
+OF_CRYSTALS: tuple[TableFormat, ...] = ("extxyz", "cif")
+"""Formats that hold the crystals, for which :func:`table_bytes` needs these."""
 
 
 def table_bytes(
@@ -42,15 +49,18 @@ def table_bytes(
     table : DataFrame
         As :meth:`BoundsPredictor.predict` gives it.
     kind : str
-        ``"extxyz"`` has the crystals with the model's energy as ``energy``, and all else as ``mace_bounds_NAME``.
+        ``"extxyz"`` has the crystals with the model's energy as ``energy``, and all else as ``mace_bounds_NAME``;
+        ``"cif"`` has them as one block each, with every column as ``_mace_bounds_NAME``.
     structures : iterable of Record
-        Of its rows, in order; needed for ``"extxyz"``.
+        Of its rows, in order; needed for :data:`OF_CRYSTALS`.
     basic : bool
         Only the columns that a person reads.
     """
     shown = table[list(BASIC)] if basic else table
     if kind == "extxyz":
         return _extxyz(shown, structures)
+    if kind == "cif":
+        return _cif(shown, structures)
     if kind == "markdown":
         return _markdown(shown).encode()
     suffix = next(suffix for suffix, name in SUFFIXES.items() if name == kind)
@@ -66,6 +76,32 @@ def _extxyz(table: pd.DataFrame, structures: Iterable[Record]) -> bytes:
     text = io.StringIO()
     write_extxyz(text, atoms_with_bounds(table, [record.crystal for record in structures]))
     return text.getvalue().encode()
+
+
+def _cif(table: pd.DataFrame, structures: Iterable[Record]) -> bytes:
+    """One block for each crystal that has bounds: all atoms of its cell, without symmetry."""
+    from gemmi import cif
+
+    document = cif.Document()
+    for k, atoms in enumerate(atoms_with_bounds(table, [record.crystal for record in structures])):
+        block = document.add_new_block(f"{k}_{_NO_WORD.sub('_', atoms.info['mace_bounds_id'])[:60]}")
+        lengths = zip(("a", "b", "c"), atoms.cell.lengths(), strict=True)
+        angles = zip(("alpha", "beta", "gamma"), atoms.cell.angles(), strict=True)
+        for name, value in (
+            *((f"length_{n}", v) for n, v in lengths),
+            *((f"angle_{n}", v) for n, v in angles),
+        ):
+            block.set_pair(f"_cell_{name}", f"{value:.10g}")
+        block.set_pair("_space_group_name_H-M_alt", cif.quote("P 1"))
+        block.init_loop("_space_group_symop_", ["operation_xyz"]).add_row([cif.quote("x, y, z")])
+        for name, value in atoms.info.items():
+            block.set_pair(f"_{name}", cif.quote(str(value)))
+        sites = block.init_loop("_atom_site_", ["label", "type_symbol", "fract_x", "fract_y", "fract_z"])
+        for n, (symbol, place) in enumerate(
+            zip(atoms.symbols, atoms.get_scaled_positions(wrap=False), strict=True)
+        ):
+            sites.add_row([f"{symbol}{n}", symbol, *(f"{x:.10f}" for x in place)])
+    return str(document.as_string()).encode()
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -199,17 +199,18 @@ class BoundsPredictor(Deciding):
         """
         return self.predict_rows(self.rows(structures, energies), level)
 
-    def extract(self, structures: Sequence[Record]) -> FeatureRows:
+    def extract(self, structures: Sequence[Record], energies: Energies | None = None) -> FeatureRows:
         """Features and energies of structures that have been read, computed together.
 
         For those who schedule the work themselves, as the service does: :meth:`predict_rows` makes the table.
+        ``energies`` are as in :meth:`predict`, by id where a source is extracted in parts.
 
         Raises
         ------
         HeadError
             If the energies have to be given.
         """
-        return self._bounded(list(structures), self._given(None))
+        return self._bounded(list(structures), self._given(energies))
 
     def predict_rows(self, parts: Iterable[FeatureRows], level: float | None = None) -> pd.DataFrame:
         """Table that :meth:`predict` gives, of a source whose features come in parts; there is at least one part."""

@@ -71,16 +71,16 @@ def differences(
     Energies are per atom, of reactions per atom of what is made. Exit code 0 if at least one difference was bounded, 1
     if none was.
     """
-    from mace_bounds.bounds import LEFT_OUT, BoundsPredictor, table_bytes
+    from mace_bounds.bounds import LEFT_OUT, OF_CRYSTALS, BoundsPredictor, table_bytes
 
     if sum((polymorphs, formation, reactions is not None)) != 1:
         raise SourceError("say which differences: one of --polymorphs, --formation and --reactions FILE.")
     if references is not None and not formation:
         raise SourceError("--references belong to --formation; leave them out.")
     kind = format_of_output(output_format, output)
-    if kind == "extxyz":
+    if kind in OF_CRYSTALS:
         raise SourceError(
-            "differences are no structures, so they cannot be written as extxyz; use another format."
+            f"differences are no structures, so they cannot be written as {kind}; use another format."
         )
     written = read_reactions(reactions) if reactions is not None else []
     predictor = BoundsPredictor(model, head, level=level, settings=extract)

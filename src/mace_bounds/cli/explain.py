@@ -27,6 +27,8 @@ NeighboursOption = Annotated[
     int, typer.Option("--neighbours", min=1, metavar="N", help="Nearest labelled crystals to name.")
 ]
 
+_N_ATOMS = 5  # shown on the screen
+
 
 @takes(extract=only(ExtractSettings, "energy_key", "max_atoms", "device", "dtype", "memory_bytes"))
 def explain(
@@ -80,7 +82,7 @@ def print_explanation(e: Explanation) -> None:
     if e.atoms:
         atoms = Sheet("element", "site", "grade", "over threshold", numbers=["site", "grade", "over threshold"],
                       title="Atoms with the newest surroundings")  # fmt: skip
-        for atom in e.atoms:
+        for atom in e.atoms[:_N_ATOMS]:
             novel = (f"{atom.novelty:.2f}", "yellow" if atom.novelty > 1 else "")
             atoms.add(atom.element, str(atom.site), f"{atom.grade:.2f}", novel)
         console.show(atoms)

@@ -52,11 +52,11 @@ def hull(
     Energies of candidates are the model's with its bounds; those of competing phases are their labels where there are
     any. Exit code 0 if at least one candidate has a distance, 1 if none has.
     """
-    from mace_bounds.bounds import LEFT_OUT, BoundsPredictor, table_bytes
+    from mace_bounds.bounds import LEFT_OUT, OF_CRYSTALS, BoundsPredictor, table_bytes
 
     kind = format_of_output(output_format, output)
-    if kind == "extxyz":
-        raise SourceError("distances from a hull cannot be written as extxyz; use another format.")
+    if kind in OF_CRYSTALS:
+        raise SourceError(f"distances from a hull cannot be written as {kind}; use another format.")
     predictor = BoundsPredictor(model, head, level=level, settings=extract)
     found = predictor.hull(candidates, phases, settings)
     if kind == "table":

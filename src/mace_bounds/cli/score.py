@@ -33,12 +33,12 @@ FilesArgument = Annotated[
     typer.Argument(metavar="FILE...", help=f"Files ({help_text()}), folders, globs; - for stdin."),
 ]
 FormatOption = Annotated[
-    Literal["table", "json", "csv", "tsv", "parquet", "markdown", "extxyz"],
+    Literal["table", "json", "csv", "tsv", "parquet", "markdown", "extxyz", "cif"],
     typer.Option(
         "--format",
         "-f",
-        help="table for the screen, others for programs and files. extxyz has the crystals with the model's energy as "
-        "energy, and all else as mace_bounds_NAME.",
+        help="table for the screen, others for programs and files. extxyz and cif have the crystals, with all numbers "
+        "as mace_bounds_NAME; extxyz also has the model's energy as energy.",
     ),
 ]
 ColumnsOption = Annotated[
@@ -109,7 +109,7 @@ def score(
     The interval holds the DFT energy for the stated share of structures like those of the head's data. Exit code 0 if
     at least one structure was scored, 1 if none was.
     """
-    from mace_bounds.bounds import BoundsPredictor, unscored_table
+    from mace_bounds.bounds import OF_CRYSTALS, BoundsPredictor, unscored_table
 
     kind = format_of_output(output_format, output)
     if columns and kind == "table":
@@ -117,7 +117,7 @@ def score(
     if server is not None:
         if model is not None or predictions is not None:
             raise SourceError("with --server the service has the model; leave out --model and --predictions.")
-        kept = list(extract.read(files[0] if len(files) == 1 else files)) if kind == "extxyz" else []
+        kept = list(extract.read(files[0] if len(files) == 1 else files)) if kind in OF_CRYSTALS else []
         table = _asked(server, files, level, head)
         if kind == "table":
             print_bounds(table, None, level)
@@ -154,7 +154,7 @@ def score(
             table = predictor.predict(chain(first, structures), energies=energies)
         print_bounds(table, predictor.head, level, None if isinstance(explanation, str) else explanation)
     else:
-        kept = list(structures) if kind == "extxyz" else []
+        kept = list(structures) if kind in OF_CRYSTALS else []
         table = predictor.predict(kept or structures, energies=energies)
         _write_table(table, kind, columns, output, kept)
     _end(table)

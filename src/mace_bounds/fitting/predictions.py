@@ -14,7 +14,7 @@ import orjson
 from mace_bounds.bounds import with_energies
 from mace_bounds.errors import LabelError, StructureError
 from mace_bounds.features import FeatureRows
-from mace_bounds.structures import clean, label_trouble, load_json, suspect_label, to_energy, unpacked
+from mace_bounds.structures import Upload, clean, label_trouble, load_json, suspect_label, to_energy, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,12 +46,14 @@ NO_PREDICTION = "no published energy under this id; add it to the table of predi
 _MAX_BYTES = 2_000_000_000
 
 
-def read_predictions(path: str | Path, column: str, id_column: str | None = None) -> pd.Series[float]:
+def read_predictions(
+    path: str | Path | Upload, column: str, id_column: str | None = None
+) -> pd.Series[float]:
     """Read published energies by id.
 
     Parameters
     ----------
-    path : path
+    path : path or Upload
         CSV, TSV, JSON (all shapes that pandas writes, and JSON lines) or Parquet, packed or not (``.csv.gz``). Ids are
         text as it is written; in JSON the keys of rows are ids where there is no column of ids.
     column : str
@@ -71,7 +73,7 @@ def read_predictions(path: str | Path, column: str, id_column: str | None = None
     """
     import pandas as pd
 
-    table = _read(Path(path))
+    table = _read(path if isinstance(path, Upload) else Path(path))
     wanted = id_column or next((name for name in ID_COLUMNS if name in table.columns), None)
     for name in (column, *([id_column] if id_column else [])):
         if name not in table.columns:
@@ -116,9 +118,9 @@ def _id(key: Any) -> str:
     return str(int(key)) if isinstance(key, float) and key.is_integer() else str(key)
 
 
-def _read(path: Path) -> _Table:
+def _read(path: Path | Upload) -> _Table:
     try:
-        name, data = unpacked(path, _MAX_BYTES)
+        name, data = unpacked(path, path.max_bytes if isinstance(path, Upload) else _MAX_BYTES)
         kind = Path(name).suffix.lower()
         if kind in _READERS:
             return _READERS[kind](data)

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from mace_bounds.bounds import BoundsPredictor, table_bytes
 from mace_bounds.columns import records, to_json
-from mace_bounds.errors import MaceBoundsError, nearest
+from mace_bounds.errors import nearest
 from mace_bounds.examples import example_files
-from mace_bounds.levels import parse_level
+from mace_bounds.service.asking import Asking
 from mace_bounds.service.cards import flags_said, head_card, models_of
 from mace_bounds.service.config import ServiceConfig
 from mace_bounds.service.decision_routes import DecisionRoutes
-from mace_bounds.service.gate import ClientGone, Gate, House, n_coming, visit_of
-from mace_bounds.service.intake import Reading, uploads_of
+from mace_bounds.service.gate import Gate, House, n_coming, visit_of
 from mace_bounds.service.job_routes import JobRoutes
 from mace_bounds.service.jobs import Jobs
 from mace_bounds.service.keys import Keyring, read_keys
 from mace_bounds.service.metrics import Metrics
-from mace_bounds.service.parameters import MEDIA, FormatParameter, HeadParameter, LevelParameter, only
+from mace_bounds.service.parameters import (
+    MEDIA,
+    EnergyColumnsParameter,
+    FormatParameter,
+    HeadParameter,
+    LevelParameter,
+    only,
+)
 from mace_bounds.service.problems import CODES, Problem
 from mace_bounds.service.results import Results
 from mace_bounds.service.schemas import BODY, ERRORS, ROWS
@@ -42,9 +47,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mace_bounds.bounds import TableFormat
-    from mace_bounds.structures import Record, Upload
-
-T = TypeVar("T")
+    from mace_bounds.structures import Record
 
 PAGE = Path(__file__).parent / "page"
 _READERS = 2  # threads that parse; they share one interpreter with the model
@@ -110,21 +113,21 @@ def create_app(config: ServiceConfig, predictors: Mapping[str, BoundsPredictor] 
     app.add_middleware(Gate, house=house)
     app.add_exception_handler(HTTPException, _http_problem)
     _add_validation(app)
-    routes = Routes(house, readers)
-    routes.add_to(app)
-    DecisionRoutes(routes).add_to(app)
+    asking = Asking(house, readers)
+    Routes(asking).add_to(app)
+    DecisionRoutes(asking).add_to(app)
     if jobs is not None:
-        JobRoutes(jobs, config, routes.head_and_level).add_to(app)
+        JobRoutes(jobs, asking).add_to(app)
     _add_page(app)
     return app
 
 
 class Routes:
-    """The routes, with what they share."""
+    """The routes of energies and of what the service says of itself."""
 
-    def __init__(self, house: House, readers: ThreadPoolExecutor) -> None:
-        self._house, self._config, self._worker = house, house.config, house.worker
-        self._readers = readers
+    def __init__(self, asking: Asking) -> None:
+        self._asking, self._house, self._config = asking, asking.house, asking.house.config
+        self._worker = asking.house.worker
         self._results = Results(3600 * self._config.keep_hours, self._config.kept_bytes)
 
     def add_to(self, app: FastAPI) -> None:
@@ -155,12 +158,15 @@ class Routes:
         level: LevelParameter = "0.95",
         format: FormatParameter = "json",
         columns: ColumnsParameter = "all",
+        *,
+        given: EnergyColumnsParameter,
     ) -> Response:
         """Bound the DFT energy of structures: the rows that `mace-bounds score --format json` writes."""
-        only(request, "head", "level", "format", "columns")
-        name, number = self.head_and_level(head, level)
-        structures = await self.read(request, [upload for _, upload in await self.uploads(request)])
-        table: pd.DataFrame = await self.from_worker(request, Task(name, structures, number))
+        only(request, "head", "level", "format", "columns", "energy_column", "id_column")
+        name, number = self._asking.head_and_level(head, level)
+        structures, energies = await self._asking.brought(request, name, given)
+        task = Task(name, structures, number, energies=energies)
+        table: pd.DataFrame = await self._asking.from_worker(request, task)
         failed = table["reason"].notna()
         self._house.metrics.structures(int((~failed).sum()), int(failed.sum()))
         visit_of(request.scope).about |= {"structures": len(table), "failed": int(failed.sum())}
@@ -168,7 +174,7 @@ class Routes:
             raise Problem(
                 422, reasons_in_short([str(reason) for reason in table["reason"]]), rows=records(table)
             )
-        link = self._results.keep(table, structures, f"{name} {number}")
+        link = self._results.keep(table, structures, f"{name} {number} {energies}")
         answer = await self._answer(table, structures, format, columns)
         if link is not None:
             answer.headers["x-result"] = f"/v1/results/{link}"
@@ -192,16 +198,19 @@ class Routes:
         head: HeadParameter = None,
         level: LevelParameter = "0.95",
         neighbours: NeighboursParameter = 5,
+        *,
+        given: EnergyColumnsParameter,
     ) -> JSONResponse:
         """Say why the bounds of one structure are as wide as they are, as `mace-bounds explain --format json` does."""
-        only(request, "head", "level", "neighbours")
-        name, number = self.head_and_level(head, level)
-        structures = await self.read(request, [upload for _, upload in await self.uploads(request)])
+        only(request, "head", "level", "neighbours", "energy_column", "id_column")
+        name, number = self._asking.head_and_level(head, level)
+        structures, energies = await self._asking.brought(request, name, given)
         if len(structures) != 1:
             raise Problem(
                 422, f"The request holds {len(structures)} structures, and explain takes one", "Send one."
             )
-        table, explained = await self.from_worker(request, Task(name, structures, number, neighbours))
+        task = Task(name, structures, number, neighbours, energies)
+        table, explained = await self._asking.from_worker(request, task)
         visit_of(request.scope).about |= {"structures": 1, "failed": int(isinstance(explained, str))}
         if isinstance(explained, str):
             raise Problem(422, explained, rows=records(table))
@@ -209,11 +218,11 @@ class Routes:
 
     async def models(self) -> list[dict[str, Any]]:
         """List the models that the service was started with, and their heads."""
-        return models_of(self._loaded())
+        return models_of(self._asking.predictors)
 
     async def heads(self) -> list[dict[str, Any]]:
         """List the heads that requests may name: what they bound, and the coverage that was measured."""
-        return [head_card(predictor) for predictor in self._loaded().values()]
+        return [head_card(predictor) for predictor in self._asking.predictors.values()]
 
     async def flags(self) -> dict[str, str]:
         """List every flag of a row with what it means."""
@@ -251,104 +260,16 @@ class Routes:
     async def _answer(
         self, table: pd.DataFrame, structures: Sequence[Record], kind: TableFormat, columns: str
     ) -> Response:
-        body = await self.in_thread(partial(_written, table, kind, structures, basic=columns == "basic"))
-        return Response(body, media_type=MEDIA[kind])
-
-    def _loaded(self) -> Mapping[str, BoundsPredictor]:
-        if not self._worker.predictors:
-            raise Problem(503, "The model is being loaded", "Ask again in a few seconds.", retry_after_s=3)
-        return self._worker.predictors
-
-    def head_and_level(self, head: str | None, level: str) -> tuple[str, float]:
-        """Names that the service was started with, and levels that the head is calibrated for."""
-        predictors = self._loaded()
-        name = next(iter(predictors)) if head is None else head
-        if name not in predictors:
-            raise Problem(
-                422,
-                f"There is no head of the name {head!r:.80}{nearest(name, predictors)}",
-                "GET /v1/heads lists them.",
-            )
-        try:
-            return name, predictors[name].head.levels.nearest(parse_level(level[:40]))
-        except (ValueError, MaceBoundsError) as error:
-            raise Problem(422, str(error)) from None
-
-    @property
-    def predictors(self) -> Mapping[str, BoundsPredictor]:
-        """What the service was started with."""
-        return self._worker.predictors
-
-    async def uploads(self, request: Request) -> list[tuple[str, Upload]]:
-        """Files of a request with their fields."""
-        try:
-            return await uploads_of(request, self._config)
-        except ClientDisconnect:
-            raise ClientGone from None
-
-    async def read(self, request: Request, uploads: list[Upload]) -> list[Record]:
-        """Records of files, read in a thread."""
-        reading = Reading(uploads, self._config)
-        try:
-            return await self._while_there(request, self._readers.submit(reading.run))
-        except MaceBoundsError as error:
-            if isinstance(error, Problem):
-                raise
-            raise Problem(422, str(error)) from None
-        finally:
-            reading.stop()
-
-    async def from_worker(self, request: Request, task: Task) -> Any:
-        """Wait for a task in the line of the worker."""
-        visit = visit_of(request.scope)
-        visit.about["atoms"] = sum(
-            0 if r.crystal is None else len(r.crystal.numbers) for r in task.structures
+        body = await self._asking.in_thread(
+            partial(_written, table, kind, structures, basic=columns == "basic")
         )
-        try:
-            answer = self._worker.submit(task)
-            visit.submitted = True
-            return await self._while_there(request, answer)
-        except MaceBoundsError as error:
-            if isinstance(error, Problem):
-                raise
-            raise Problem(422, str(error)) from None
-
-    async def _while_there(self, request: Request, work: Future[T]) -> T:
-        """Wait for work as long as somebody waits for the answer; what has not begun then costs nothing more."""
-        answer = asyncio.wrap_future(work)
-        gone = asyncio.ensure_future(_gone(request))
-        left = self._config.max_seconds
-        try:
-            both: set[asyncio.Future[Any]] = {answer, gone}
-            done, _ = await asyncio.wait(both, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if answer in done:
-                return answer.result()
-            if gone in done:
-                raise ClientGone
-            raise Problem(
-                503,
-                f"The answer was not there within {left:g} s",
-                "Send fewer structures at a time, or ask again later.",
-                retry_after_s=self._house.retry_after_s(),
-            )
-        finally:
-            gone.cancel()
-            answer.cancel()
-
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """Do work that is no forward beside the loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        return Response(body, media_type=MEDIA[kind])
 
 
 def _written(table: pd.DataFrame, kind: TableFormat, structures: Sequence[Record], *, basic: bool) -> bytes:
     if kind == "json" and not basic:
         return to_json(table).encode()
     return table_bytes(table, kind, structures, basic=basic)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:

@@ -54,6 +54,7 @@ def head_card(predictor: BoundsPredictor) -> dict[str, Any]:
         "model_digest": identity.model_digest,
         "quantity": identity.quantity,
         "levels": list(head.levels),
+        "needs_energies": predictor.energy_model is None,
         "rows": about.get("rows", {}),
         "coverage": about.get("coverage", []),
         "note": predictor.note,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 
 from mace_bounds.bounds import HullSettings, table_bytes
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from fastapi import FastAPI
 
-    from mace_bounds.service.app import Routes
+    from mace_bounds.service.asking import Asking
     from mace_bounds.structures import Record
 
 PHASES = "phases"
@@ -58,17 +58,26 @@ CorrectionsParameter = Annotated[bool, Query(description="Apply the MP2020 corre
 DrawsParameter = Annotated[int, Query(ge=50, le=_MOST_DRAWS, description="Draws of the joint errors.")]
 
 
+def hull_settings(
+    energies: EnergiesParameter = "mixed",
+    corrections: CorrectionsParameter = True,
+    draws: DrawsParameter = 1000,
+) -> HullSettings:
+    """The settings of a hull, from the parameters of a request."""
+    return HullSettings(energies=energies, corrections=corrections, n_draws=draws)
+
+
 class DecisionRoutes:
     """``/v1/differences`` and ``/v1/hull``: the rows of the commands of these names.
 
     Parameters
     ----------
-    routes : Routes
+    asking : Asking
         What reads requests and asks the worker.
     """
 
-    def __init__(self, routes: Routes) -> None:
-        self._routes = routes
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
 
     def add_to(self, app: FastAPI) -> None:
         """Add them to an application."""
@@ -95,17 +104,17 @@ class DecisionRoutes:
             raise Problem(422, "Reactions and of=reactions belong together", "Give both, or neither.")
         if len(reaction or ()) > _MOST_REACTIONS:
             raise Problem(413, f"There are more than {_MOST_REACTIONS} reactions", "Send fewer at a time.")
-        name, number = self._routes.head_and_level(head, level)
-        structures = await self._routes.read(request, [upload for _, upload in await self._uploads(request)])
+        name, number = self._asking.head_and_level(head, level)
+        structures = await self._asking.read(request, [upload for _, upload in await self._uploads(request)])
         kind: Any = reaction if of == "reactions" else of
 
         def bounded() -> pd.DataFrame:
-            predictor = self._routes.predictors[name]
+            predictor = self._asking.predictors[name]
             return predictor.differences(structures, kind, level=number)
 
         table = await self._decided(request, name, structures, bounded)
         return Response(
-            await self._routes.in_thread(lambda: table_bytes(table, format)), media_type=MEDIA[format]
+            await self._asking.in_thread(lambda: table_bytes(table, format)), media_type=MEDIA[format]
         )
 
     async def hull(
@@ -113,10 +122,9 @@ class DecisionRoutes:
         request: Request,
         head: HeadParameter = None,
         level: LevelParameter = "0.95",
-        energies: EnergiesParameter = "mixed",
-        corrections: CorrectionsParameter = True,
-        draws: DrawsParameter = 1000,
         format: TableFormatParameter = "json",
+        *,
+        settings: Annotated[HullSettings, Depends(hull_settings)],
     ) -> Response:
         """Bound distances from the convex hull: what `mace-bounds hull --format json` writes.
 
@@ -124,25 +132,24 @@ class DecisionRoutes:
         are in the header X-Notes, as a list in JSON.
         """
         only(request, "head", "level", "energies", "corrections", "draws", "format")
-        name, number = self._routes.head_and_level(head, level)
+        name, number = self._asking.head_and_level(head, level)
         uploads = await self._uploads(request)
-        first = await self._routes.read(request, [upload for field, upload in uploads if field != PHASES])
+        first = await self._asking.read(request, [upload for field, upload in uploads if field != PHASES])
         competing = [upload for field, upload in uploads if field == PHASES]
-        phases = await self._routes.read(request, competing) if competing else None
-        settings = HullSettings(energies=energies, corrections=corrections, n_draws=draws)
+        phases = await self._asking.read(request, competing) if competing else None
         notes: list[str] = []
 
         def bounded() -> pd.DataFrame:
-            found = self._routes.predictors[name].hull(first, phases, settings, number)
+            found = self._asking.predictors[name].hull(first, phases, settings, number)
             notes.extend(found.notes)
             return found.table
 
         table = await self._decided(request, name, [*first, *(phases or ())], bounded)
-        body = await self._routes.in_thread(lambda: table_bytes(table, format))
+        body = await self._asking.in_thread(lambda: table_bytes(table, format))
         return Response(body, media_type=MEDIA[format], headers={"x-notes": json.dumps(notes)})
 
     async def _uploads(self, request: Request) -> list[Any]:
-        uploads = await self._routes.uploads(request)
+        uploads = await self._asking.uploads(request)
         if not any(field != PHASES for field, _ in uploads):
             raise Problem(422, "The request holds no structures", "Send them in the field files.")
         return uploads
@@ -153,9 +160,9 @@ class DecisionRoutes:
         """Features piece by piece, so that none waits long; then what is decided from them, which are remembered."""
         if all(record.reason is not None for record in structures):
             raise Problem(422, str(structures[0].reason))
-        await self._routes.from_worker(request, Task(name, structures, self._routes.predictors[name].level))
+        await self._asking.from_worker(request, Task(name, structures, self._asking.predictors[name].level))
         try:
-            table: pd.DataFrame = await self._routes.from_worker(request, Task(name, [], 0.0, call=bounded))
+            table: pd.DataFrame = await self._asking.from_worker(request, Task(name, [], 0.0, call=bounded))
         except StructureError as error:
             raise Problem(422, str(error)) from None
         visit_of(request.scope).about["structures"] = len(structures)

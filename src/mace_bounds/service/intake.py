@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import UploadFile
 
 from mace_bounds.columns import records as plain_rows
+from mace_bounds.service.energies import LISTED, split_json
 from mace_bounds.service.problems import Problem
 from mace_bounds.structures import Upload
 
@@ -48,8 +49,10 @@ async def uploads_of(
                     upload = Upload("pasted", part.encode("utf-8", "replace"), max_bytes=limit)
                 uploads.append((field, upload))
     elif kind == "application/json" or kind.endswith("+json"):
-        body = await request.body()
+        body, energies = split_json(await request.body())
         uploads = [("files", Upload(JSON_NAME, body, JSON_LABEL, limit))] if body else []
+        if energies:
+            uploads.append((LISTED, Upload(f"{LISTED}.json", energies)))
     else:
         raise Problem(415, f"The type of the content is {kind[:80] or 'not said'}", _HOW)
     if not uploads:

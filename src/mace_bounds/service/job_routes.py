@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
@@ -12,14 +11,21 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from mace_bounds.bounds import table_bytes
 from mace_bounds.columns import read_table
 from mace_bounds.service.gate import visit_of
-from mace_bounds.service.intake import uploads_of
-from mace_bounds.service.parameters import MEDIA, HeadParameter, LevelParameter, ResultFormatParameter, only
+from mace_bounds.service.parameters import (
+    MEDIA,
+    EnergyColumnsParameter,
+    HeadParameter,
+    LevelParameter,
+    ResultFormatParameter,
+    only,
+)
+from mace_bounds.service.problems import Problem
 from mace_bounds.service.schemas import BODY, ERRORS
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from mace_bounds.service.config import ServiceConfig
+    from mace_bounds.service.asking import Asking
     from mace_bounds.service.jobs import Jobs
 
 
@@ -29,18 +35,12 @@ class JobRoutes:
     Parameters
     ----------
     jobs : Jobs
-    config : ServiceConfig
-    head_and_level : callable
-        Names that the service was started with, from what a request says.
+    asking : Asking
+        What reads requests.
     """
 
-    def __init__(
-        self,
-        jobs: Jobs,
-        config: ServiceConfig,
-        head_and_level: Callable[[str | None, str], tuple[str, float]],
-    ) -> None:
-        self._jobs, self._config, self._head_and_level = jobs, config, head_and_level
+    def __init__(self, jobs: Jobs, asking: Asking) -> None:
+        self._jobs, self._asking = jobs, asking
 
     def add_to(self, app: FastAPI) -> None:
         """Add them to an application."""
@@ -52,13 +52,25 @@ class JobRoutes:
         app.delete("/v1/jobs/{name}", **errors)(self.cancel)
 
     async def add(
-        self, request: Request, head: HeadParameter = None, level: LevelParameter = "0.95"
+        self,
+        request: Request,
+        head: HeadParameter = None,
+        level: LevelParameter = "0.95",
+        *,
+        given: EnergyColumnsParameter,
     ) -> JSONResponse:
         """Make a job of files or JSON: any number of structures, scored beside all other requests."""
-        only(request, "head", "level")
-        name, number = self._head_and_level(head, level)
-        uploads = [upload for _, upload in await uploads_of(request, self._config, many=True)]
-        job = await asyncio.to_thread(self._jobs.add, uploads, name, number, _owner(request))
+        only(request, "head", "level", "energy_column", "id_column")
+        name, number = self._asking.head_and_level(head, level)
+        files, totals = await self._asking.parted(request, name, given, many=True)
+        predictor = self._asking.predictors[name]
+        if totals is None and predictor.energy_model is not predictor.model:
+            raise Problem(
+                422,
+                f"A job of the head {name} would need a second model for the energies",
+                "Send the energies with it (field predictions, energy_column=NAME), or ask /v1/score.",
+            )
+        job = await asyncio.to_thread(self._jobs.add, files, name, number, _owner(request), totals)
         where = f"/v1/jobs/{job.id}"
         return JSONResponse(job.to_dict(), 202, {"location": where})
 

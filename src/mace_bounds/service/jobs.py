@@ -18,27 +18,31 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from mace_bounds._io import atomic
+from mace_bounds.bounds import NO_ENERGY, with_energies
 from mace_bounds.columns import write_table
 from mace_bounds.errors import MaceBoundsError, ServiceError
 from mace_bounds.features import extract
+from mace_bounds.service.energies import GivenTotals
 from mace_bounds.service.problems import Problem
 from mace_bounds.service.worker import PIECE, Task
 from mace_bounds.structures import Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mace_bounds.backbones import FeatureBlock, FeatureKind
+    from mace_bounds.features import FeatureRows
     from mace_bounds.service.config import ServiceConfig
     from mace_bounds.service.worker import Worker
     from mace_bounds.structures import Crystal
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
-RESULT = "bounds.parquet"
+RESULT, ENERGIES = "bounds.parquet", "energies.json"
 _LOG = logging.getLogger("mace_bounds.service")
 _TABLE = """CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, head TEXT NOT NULL, level REAL NOT NULL, status TEXT NOT NULL,
@@ -108,7 +112,14 @@ class Jobs:
         if self._thread.is_alive():
             self._thread.join()
 
-    def add(self, uploads: Sequence[Upload], head: str, level: float, owner: str) -> Job:
+    def add(
+        self,
+        uploads: Sequence[Upload],
+        head: str,
+        level: float,
+        owner: str,
+        energies: GivenTotals | None = None,
+    ) -> Job:
         """Keep the files of a job, and put it at the end; Problem 503 if too many wait."""
         with self._database() as database:
             (n,) = database.execute(
@@ -126,6 +137,8 @@ class Jobs:
         folder.mkdir()
         for number, upload in enumerate(uploads):
             (folder / f"upload-{number:06d}").write_bytes(upload.data)
+        if energies is not None:
+            (folder / ENERGIES).write_bytes(energies.to_json())
         with atomic(folder / "uploads.json") as temporary:
             names = [{"name": upload.name, "label": upload.label} for upload in uploads]
             temporary.write_text(json.dumps(names), encoding="utf-8")
@@ -269,7 +282,12 @@ class Jobs:
             settings,
             progress=lambda done, failed: self._progress(job.id, done, failed),
         )
-        table = predictor.predict_rows(store.rows(atoms=settings.atoms), job.level)
+        parts = store.rows(atoms=settings.atoms)
+        if (folder / ENERGIES).exists():
+            given = GivenTotals.from_json((folder / ENERGIES).read_bytes())
+            energies = given.by_id([str(name) for rows in store.rows() for name in rows.table["id"]])
+            parts = (_with_given(rows, energies) for rows in parts)
+        table = predictor.predict_rows(parts, job.level)
         write_table(table, folder / RESULT)
         self._progress(job.id, len(table), int(table["reason"].notna().sum()))
         shutil.rmtree(folder / "store", ignore_errors=True)
@@ -280,6 +298,14 @@ def _uploads(folder: Path, limit: int) -> Iterator[Upload]:
     for number, about in enumerate(json.loads((folder / "uploads.json").read_text(encoding="utf-8"))):
         data = (folder / f"upload-{number:06d}").read_bytes()
         yield Upload(about["name"], data, about["label"], limit)
+
+
+def _with_given(rows: FeatureRows, energies: Mapping[str, float]) -> FeatureRows:
+    """Rows with the energies that came with the job; those without one, or one that cannot be right, have a reason."""
+    values = np.array([energies.get(str(name), np.nan) for name in rows.table["id"]])
+    reasons = np.full(len(values), None, dtype=object)
+    reasons[np.isnan(values)] = NO_ENERGY
+    return with_energies(rows, values, reasons, check=True)
 
 
 class _Lined:

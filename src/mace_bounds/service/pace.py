@@ -7,7 +7,9 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-_WINDOW = 64  # latest answers that the pace is measured on; they come in bursts, as many as go through the model together
+_WINDOW = (
+    64  # latest answers that are measured; they come in bursts, as many as go through the model together
+)
 _SMOOTH = 0.1  # weight of the latest request in the usual time of one alone
 ALWAYS = 4
 """Requests that are let in however slow they are: beside a large one small ones are let in too."""

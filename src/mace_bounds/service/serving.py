@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _KEEP_ALIVE_S = 10
 _LAST_LOOK_S = 0.5
 _SWITCH_S = 0.0005
-"""For how long a thread keeps the interpreter from others: a tenth of Python's own, as the loop that answers asks for it
+"""For how long a thread keeps the interpreter from others: a tenth of Python's own, as the loop that answers needs it
 some ten times in a request, beside the thread of the model."""
 _CONNECTIONS = 4096
 """Connections at once; uvicorn itself refuses more, without Retry-After, so it is far beyond what the queue takes."""

@@ -46,6 +46,7 @@ class Task:
     structures: list[Record]
     level: float
     neighbours: int = 0  # of an explanation; 0 for a table
+    energies: Mapping[str, float] | None = None  # by id, of a model that does not run here
     call: Callable[[], Any] | None = None  # instead of structures: what is done in its turn
     answer: Future[Any] = field(default_factory=Future)
     parts: list[FeatureRows] = field(default_factory=list)
@@ -57,6 +58,11 @@ class Task:
     def piece(self) -> list[Record]:
         """The structures that come next."""
         return self.structures[self.done : self.done + PIECE]
+
+    @property
+    def shares(self) -> bool:
+        """Whether it goes through the model with others: ids, by which energies are given, are its own."""
+        return self.call is None and self.energies is None
 
     @property
     def at_once(self) -> bool:
@@ -130,7 +136,7 @@ def load_predictors(config: ServiceConfig) -> dict[str, BoundsPredictor]:
     Raises
     ------
     HeadError
-        If no head fits, two have one name, or one bounds energies that have to be given.
+        If no head fits, or two have one name.
     ModelError
         If the model cannot be loaded.
     """
@@ -143,17 +149,13 @@ def load_predictors(config: ServiceConfig) -> dict[str, BoundsPredictor]:
             made.model.digest, cast("Backbone", CachedBackbone(made.model, config.cache_bytes))
         )
         made.model = shared
-        if made.energy_model is None:
-            raise HeadError(
-                f"the head {made.head.name} bounds energies that are given with the structures, which a service does "
-                "not take; name the model that computes them (--model), or another head."
-            )
         if made.head.name in predictors:
             raise HeadError(
                 f"two heads have the name {made.head.name}; give one of them another folder name."
             )
         predictors[made.head.name] = made
-        made.predict(example_files(_FIRST))  # what is compiled and loaded at first use
+        if made.energy_model is not None:
+            made.predict(example_files(_FIRST))  # what is compiled and loaded at first use
     return predictors
 
 
@@ -249,7 +251,7 @@ class Worker:
             for task in self._line:
                 piece = len(task.piece)
                 first = self._line[0]
-                alone = self._window_s == 0 or first.call is not None or task.call is not None
+                alone = self._window_s == 0 or not first.shares or not task.shares
                 together = not alone and size + piece <= PIECE and task.head == first.head
                 if not batch or together:
                     batch.append(task)
@@ -274,7 +276,7 @@ class Worker:
 
     def _compute_together(self, batch: list[Task]) -> None:
         predictor = self.predictors[batch[0].head]
-        rows = predictor.extract([record for task in batch for record in task.piece])
+        rows = predictor.extract([record for task in batch for record in task.piece], batch[0].energies)
         if len(batch) == 1:
             batch[0].parts.append(rows)
             return

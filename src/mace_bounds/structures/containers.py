@@ -95,6 +95,9 @@ class Upload:
     def __repr__(self) -> str:
         return f"Upload({self.plain_name!r}, {len(self.data):,} bytes)"
 
+    def __str__(self) -> str:
+        return self.plain_name
+
 
 class _Meter(io.RawIOBase):
     """A raw stream that counts what it gives, turns damage into sentences and refuses what grows without end."""
@@ -309,7 +312,7 @@ def _copy(stream: Any, target: Any, limit: int) -> None:
     target.flush()
 
 
-def unpacked(path: Path, limit: int) -> tuple[str, bytes]:
+def unpacked(path: Path | Upload, limit: int) -> tuple[str, bytes]:
     """Return the bare name and the bytes of a file, unpacked if need be.
 
     Raises

@@ -11,16 +11,24 @@ const KEY = "mace-bounds-key";
 export const keyOf = () => sessionStorage.getItem(KEY) || "";
 export const setKey = (key) => sessionStorage.setItem(KEY, key);
 
+const PATIENCE_MS = 60_000; // for a busy service, asked again as it says itself
+
 export async function ask(path, options = {}) {
   const headers = new Headers(options.headers);
   if (keyOf()) headers.set("authorization", `Bearer ${keyOf()}`);
+  const ends = Date.now() + (options.method === "POST" ? PATIENCE_MS : 0);
   let answer;
-  try {
-    answer = await fetch(path, { ...options, headers });
-  } catch {
-    throw new Problem(0, { sentence: "The service does not answer.", remedy: "Is it still running? Try again in a moment." });
+  for (;;) {
+    try {
+      answer = await fetch(path, { ...options, headers });
+    } catch {
+      throw new Problem(0, { sentence: "The service does not answer.", remedy: "Is it still running? Try again in a moment." });
+    }
+    if (answer.ok) return answer;
+    const wait = 1000 * Number(answer.headers.get("retry-after") ?? Infinity);
+    if (answer.status !== 503 || Date.now() + wait > ends) break;
+    await new Promise((done) => setTimeout(done, wait));
   }
-  if (answer.ok) return answer;
   let said = null;
   try {
     said = await answer.json();

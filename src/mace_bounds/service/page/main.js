@@ -176,7 +176,7 @@ async function asPage() {
 
 function downloads({ files, rows, link }) {
   const stem = rows.length === 1 ? rows[0].id.replace(/[^\w.-]+/g, "_") : "bounds";
-  const kinds = [["JSON", "json", "json"], ["CSV", "csv", "csv"], ["extended XYZ", "extxyz", "extxyz"], ["Parquet", "parquet", "parquet"]];
+  const kinds = [["JSON", "json", "json"], ["CSV", "csv", "csv"], ["CIF", "cif", "cif"], ["extended XYZ", "extxyz", "extxyz"], ["Parquet", "parquet", "parquet"]];
   const buttons = kinds.map(([title, format, suffix]) => {
     const fetched = async () => {
       try {

@@ -19,18 +19,34 @@ function hasWebGL() {
   }
 }
 
-const GREY = "#9aa4b2";
-/** From blue (as in the data) over yellow (at the threshold) to red (twice the threshold). */
+/** From blue (as in the data) over yellow (at the threshold, 1) to red (twice the threshold). */
+const STOPS = [[0, [44, 98, 186]], [0.5, [110, 178, 205]], [1, [247, 212, 80]], [1.5, [226, 118, 49]], [2, [176, 24, 43]]];
 function noveltyColour(value) {
-  const t = Math.min(Math.max(value / 2, 0), 1);
-  return `hsl(${Math.round(220 - 220 * t)} 75% 50%)`;
+  const at = Math.min(Math.max(value, 0), 2);
+  const i = Math.max(STOPS.findIndex(([stop]) => stop >= at), 1);
+  const [[low, a], [high, b]] = [STOPS[i - 1], STOPS[i]];
+  const mixed = a.map((x, d) => Math.round(x + ((at - low) / (high - low)) * (b[d] - x)));
+  return `rgb(${mixed.join(", ")})`;
+}
+
+/** The colours of novelty with their numbers, and which atoms are the newest. */
+function scale(frame, novelty) {
+  const N = 40;
+  const bars = Array.from({ length: N }, (_, i) => svg("rect", { x: (200 * i) / N, y: 0, width: 200 / N + 0.5, height: 10, fill: noveltyColour((2 * (i + 0.5)) / N) }));
+  const marks = [[0, "0", "start"], [100, "1, the threshold", "middle"], [200, "2", "end"]];
+  const [site, most] = [...novelty].reduce((best, one) => (one[1] > best[1] ? one : best));
+  return [
+    el("li", {}, svg("svg", { class: "scale", viewBox: "0 0 200 26", role: "img", "aria-label": "Colours from 0, blue, over 1, yellow, to 2, red" },
+      ...bars, ...marks.map(([x, words, anchor]) => svg("text", { x, y: 23, "text-anchor": anchor }, words)))),
+    el("li", {}, `Newest surroundings: ${frame.symbols[site]}, atom ${site + 1}, ${most.toFixed(2)} of the threshold`),
+  ];
 }
 
 export function viewer(frame, explanation) {
   let [times, byNovelty, spinning] = [frame.symbols.length > 60 ? 1 : 2, false, false];
   const novelty = new Map((explanation?.atoms ?? []).map((atom) => [atom.site, atom.novelty]));
   const colourOf = (atom) =>
-    byNovelty ? (novelty.has(atom.site) ? noveltyColour(novelty.get(atom.site)) : GREY) : colour(atom.symbol);
+    byNovelty ? noveltyColour(novelty.get(atom.site) ?? 0) : colour(atom.symbol);
   const box = el("div", { class: "viewer", role: "img", "aria-label": `Structure of ${frame.symbols.length} atoms` });
   const legend = el("ul", { class: "legend" });
   const dot = (fill) => svg("svg", { viewBox: "0 0 14 14", "aria-hidden": "true" }, svg("circle", { cx: 7, cy: 7, r: 6, fill }));
@@ -40,8 +56,7 @@ export function viewer(frame, explanation) {
   function refresh() {
     legend.replaceChildren(
       ...(byNovelty
-        ? [...novelty].map(([site, value]) => el("li", {}, dot(noveltyColour(value)), `${frame.symbols[site]} ${site}: ${value.toFixed(2)}`))
-            .concat(el("li", {}, dot(GREY), "others, less new"))
+        ? scale(frame, novelty)
         : [...new Set(frame.symbols)].map((symbol) => el("li", {}, dot(colour(symbol)), symbol))),
     );
     draw(supercell(frame, times), colourOf, times);
