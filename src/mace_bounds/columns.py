@@ -58,15 +58,10 @@ def _number(name: str, unit: str, meaning: str) -> Column:
 PROVENANCE = (
     _text("model", "Name of the model whose energies are bounded."),
     _text("features_of", "Name of the model that gives the features: `model`, or another one."),
-    _text(
-        "model_digest",
-        "First 12 hex digits of the SHA-256 of the tensors of the model that gives the features.",
-    ),
+    _text("model_digest", "First 12 hex digits of the SHA-256 of the tensors of that model."),
     _text("head", "Name of the head."),
     _text("head_digest", "First 12 hex digits of the SHA-256 of the head."),
-    _number(
-        "level", "", "Nominal coverage of the interval: 0.95 means 95 % of structures like the head's data."
-    ),
+    _number("level", "", "Nominal coverage of the interval: of structures like the head's data."),
     _text("quantity", "What the bounds are of: the quantity of the head's labels."),
     _text("version", "Version of mace-bounds that wrote the table."),
 )
@@ -102,9 +97,7 @@ BOUNDS = (
     _number("support_lower_mev_per_atom", "meV/atom", "Lower end of the POPS posterior, before calibration."),
     _number("support_upper_mev_per_atom", "meV/atom", "Upper end of the POPS posterior, before calibration."),
     _number(
-        "extrapolation_grade",
-        "",
-        "Leverage over the largest of left-out compositions; above 1 is outside.",
+        "extrapolation_grade", "", "Leverage over the largest of left-out compositions; above 1 is outside."
     ),
     _number("gamma", "", "D-optimality grade of the structure against all training structures."),
     _number("gamma_local", "", "The same against the nearest cluster of training structures."),
@@ -191,9 +184,7 @@ DIFFERENCES = (
     _text("id_b", "Second structure; empty for formation energies and reactions."),
     _text("reaction", "The balanced reaction; energies are those of the right side less the left one."),
     _text("kind", "`polymorph`, `reaction`, or `single`: one structure against references without error."),
-    _number(
-        "model_mev_per_atom", "meV/atom", "The difference by the model; of reactions per atom of one side."
-    ),
+    _number("model_mev_per_atom", "meV/atom", "The difference by the model, per atom of one side."),
     _number("value_mev_per_atom", "meV/atom", "Best guess of the DFT difference."),
     _number(
         "probability_lower",
@@ -207,11 +198,7 @@ DIFFERENCES = (
 """Columns of a table of differences beside those of :data:`BOUNDS`, whose bounds are of the difference there."""
 
 HULLS = (
-    _number(
-        "e_above_hull_ev_per_atom",
-        "eV/atom",
-        "Distance from the hull of the others; below 0: stable by so much.",
-    ),
+    _number("e_above_hull_ev_per_atom", "eV/atom", "Distance from the hull of the others; below 0: stable."),
     _number("lower_ev_per_atom", "eV/atom", "Lower bound of the distance at the level."),
     _number("upper_ev_per_atom", "eV/atom", "Upper bound of the distance at the level."),
     _number("std_ev_per_atom", "eV/atom", "Standard deviation of the distance."),
@@ -224,7 +211,26 @@ HULLS = (
 )
 """Columns of a table of distances from the hull beside those of :data:`BOUNDS`."""
 
-_KNOWN = {column.name: column for column in (*BOUNDS, *MEASURED, *FINDINGS, *DIFFERENCES, *HULLS)}
+PROPERTIES = (
+    *BOUNDS[:2],
+    _text("property", "What the value is, such as `V0`, `C11` or `E(fcc) - E(bcc)`."),
+    _text("unit", "Of value, bounds and standard deviation."),
+    _number("value", "", "By the mean readout weights, in the unit of the row."),
+    _number("lower", "", "Lower bound at the level; empty where there is none."),
+    _number("upper", "", "Upper bound at the level; empty where there is none."),
+    _number("std", "", "Standard deviation: over draws, or half the width of the calibrated 68 % interval."),
+    _text("bounds", "What the interval is: calibrated, and on what, or `POPS range, not calibrated`."),
+    _text("method", "`curves`, `implicit` or `resample`."),
+    Column("n_draws", "integer", "", "Draws of the readout weights."),
+    _number("failed_share", "", "Share of draws that do not have the property: no minimum, unstable."),
+    _text("assumed", "What was taken for granted, joined by `; `."),
+    _text("reason", "Why there is no value; empty where there is one."),
+)
+"""Columns of a table of propagated properties, before :data:`PROVENANCE`."""
+
+_KNOWN = {
+    column.name: column for column in (*BOUNDS, *MEASURED, *FINDINGS, *DIFFERENCES, *HULLS, *PROPERTIES)
+}
 
 
 def bound_columns(level: float) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from mace_bounds.bounds.library import (
     remove_head,
 )
 from mace_bounds.bounds.predictor import BoundsPredictor
+from mace_bounds.bounds.properties import PropertyPotential, property_potential
 from mace_bounds.bounds.scoring import score
 from mace_bounds.bounds.table import (
     IN_TRAINING,
@@ -61,6 +62,7 @@ __all__ = [
     "HullSettings",
     "Neighbour",
     "NovelAtom",
+    "PropertyPotential",
     "TableFormat",
     "atoms_with_bounds",
     "bounds_table",
@@ -73,6 +75,7 @@ __all__ = [
     "list_heads",
     "load_head",
     "named_head",
+    "property_potential",
     "provenance",
     "published_note",
     "read_card",

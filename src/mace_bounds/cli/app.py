@@ -65,6 +65,15 @@ COMMANDS = {
             "hull crystals.extxyz --phases entries.json --model mini",
         ),
     ),
+    "propagate": About(
+        "propagate",
+        "Carry the error of the energy into volumes, elastic constants and phases.",
+        (
+            "propagate eos NaCl.cif --model mini",
+            "propagate elastic NaCl.cif --model mini --plot elastic.png",
+            "propagate phases bcc.cif fcc.cif hcp.cif --model mini",
+        ),
+    ),
     "download": About(
         "download",
         "Download a Materials Project subset with its uncorrected PBE(+U) energies.",

@@ -11,6 +11,7 @@ from mace_bounds.plots.calibration import (
 )
 from mace_bounds.plots.decisions import plot_binary_hull, plot_hull_distances, plot_probability_reliability
 from mace_bounds.plots.periodic_table import plot_periodic_map
+from mace_bounds.plots.properties import plot_properties
 from mace_bounds.plots.style import save
 from mace_bounds.plots.style import save as save_plot
 
@@ -23,6 +24,7 @@ __all__ = [
     "plot_parity",
     "plot_periodic_map",
     "plot_probability_reliability",
+    "plot_properties",
     "plot_reliability",
     "plot_residuals",
     "plot_widths",

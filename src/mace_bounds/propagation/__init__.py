@@ -15,6 +15,7 @@ from mace_bounds.propagation.eos import (
 )
 from mace_bounds.propagation.phases import phase_energies, transition_pressures_gpa
 from mace_bounds.propagation.potential import NOT_CALIBRATED, Coefficients, Potential, Rows
+from mace_bounds.propagation.propagate import PropagateSettings, PropertyName, propagate
 from mace_bounds.propagation.result import EV_A3_IN_GPA, PropertyBounds, property_bounds
 from mace_bounds.propagation.stencil import Stencil, central_stencil
 
@@ -25,7 +26,9 @@ __all__ = [
     "ElasticConstants",
     "EquationsOfState",
     "Potential",
+    "PropagateSettings",
     "PropertyBounds",
+    "PropertyName",
     "Rows",
     "Stencil",
     "at_volume",
@@ -39,6 +42,7 @@ __all__ = [
     "fit_equations_of_state",
     "hill_averages",
     "phase_energies",
+    "propagate",
     "property_bounds",
     "rotated",
     "transition_pressures_gpa",

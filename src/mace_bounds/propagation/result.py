@@ -112,7 +112,7 @@ def property_bounds(
         upper,
         std,
         level,
-        potential.bounds,
+        potential.bounds if len(draws) else "",
         method,
         len(draws),
         failed,

@@ -1,0 +1,424 @@
+"""How far properties of a model are from all-electron DFT, and which widths rank these errors.
+
+    python scripts/property_study.py --data ../shared/data --out runs/properties --model mini
+
+Equations of state of elements and oxides (``acwf``: averages of two all-electron codes, PBE, not spin-polarised, so that
+magnetic elements, f elements and O2 are left out), energy differences between phases of elements, and bulk and shear
+moduli of binaries. Widths are a constant, a share of the value, a regression on features, and the spread of draws of a
+POPS head on energy differences within a composition (Alexandria at 0, 25 and 50 GPa). Everything is measured on elements
+(of binaries: chemical systems) that took no part. Features are kept in ``--out``, so that a run goes on where it was
+stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import hashlib
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mace_bounds._io import atomic
+from mace_bounds.backbones import load_model
+from mace_bounds.head import PopsConfig, array_chunks, fit_pops
+from mace_bounds.propagation import (
+    Potential,
+    Rows,
+    at_volumes,
+    fit_equations_of_state,
+)
+from mace_bounds.propagation.eos import STRAINS
+from mace_bounds.structures import Crystal
+
+MAGNETIC = {"Cr", "Mn", "Fe", "Co", "Ni", "O"}
+F_ELEMENTS = {
+    *[
+        "La",
+        "Ce",
+        "Pr",
+        "Nd",
+        "Pm",
+        "Sm",
+        "Eu",
+        "Gd",
+        "Tb",
+        "Dy",
+        "Ho",
+        "Er",
+        "Tm",
+        "Yb",
+        "Lu",
+        "Ac",
+        "Th",
+        "Pa",
+        "U",
+        "Np",
+        "Pu",
+        "Am",
+        "Cm",
+    ]
+}
+KINDS = ("constant", "share of the value", "features", "propagation", "propagation and value")
+
+
+def crystal(row) -> Crystal:
+    from ase.data import atomic_numbers
+
+    cell = np.array(row["cell"], dtype=float)
+    numbers = np.array([atomic_numbers[s] for s in row["symbols"]], dtype=np.int64)
+    return Crystal(numbers, np.array(row["scaled_positions"], dtype=float) @ cell, cell)
+
+
+def lines(path: Path):
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def all_electron(data: Path):
+    """Equations of state that count: element, configuration, crystal, V0 (Å³/atom) and B0 (GPa)."""
+    left_out = MAGNETIC | F_ELEMENTS
+    for row in lines(data / "acwf" / "acwf_pbe.jsonl.gz"):
+        wanted = row["fit"].get("ae_average")
+        if row["element"] in left_out or not wanted or row["element"] in ("He", "Ne", "Ar", "Kr", "Xe", "Rn"):
+            continue
+        yield row, crystal(row), wanted["V0_a3"] / row["n_atoms"], wanted["B0_gpa"]
+
+
+@dataclass
+class Curve:
+    """Features of a cell on volumes around the model's minimum, all per atom."""
+
+    volumes: np.ndarray
+    features: np.ndarray
+    fixed: np.ndarray
+
+    def state(self, theta):
+        return fit_equations_of_state(self.volumes, Rows(self.features, self.fixed).energies_ev(theta))
+
+
+def curve(cell: Crystal, model) -> Curve | None:
+    """None where the model has no minimum."""
+    potential, n, centre = Potential.frozen(model), len(cell.numbers), cell.volume
+    for _ in range(8):
+        volumes = centre * (1 + np.asarray(STRAINS))
+        rows = potential.rows(at_volumes(cell, volumes))
+        energies = rows.energies_ev(model.theta0_ev)
+        found = float(fit_equations_of_state(volumes, energies[None]).volume_a3[0])
+        if np.isfinite(found) and abs(found / centre - 1) < 0.015:
+            return Curve(volumes / n, rows.features / n, rows.fixed_ev / n)
+        centre = found if np.isfinite(found) else float(volumes[np.argmin(energies)])
+        if not 0.5 < centre / cell.volume < 1.8:
+            return None
+    return None
+
+
+def kept(path: Path, make):
+    """An array file, made once."""
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    arrays = make()
+    with atomic(path) as temporary, Path(temporary).open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return arrays
+
+
+def curves(data: Path, out: Path, model):
+    """Curves of all all-electron systems, element by element."""
+    by_element: dict[str, list] = {}
+    for row, cell, *_ in all_electron(data):
+        if not set(cell.counts) <= set(model.atomic_numbers):
+            continue
+        by_element.setdefault(row["element"], []).append((row["configuration"], cell))
+    found: dict[tuple[str, str], Curve | None] = {}
+    for element, cells in by_element.items():
+
+        def make(cells=cells):
+            arrays = {}
+            for k, (_, cell) in enumerate(cells):
+                one = curve(cell, model)
+                if one is not None:
+                    arrays |= {f"{k}v": one.volumes, f"{k}x": one.features, f"{k}f": one.fixed}
+            return arrays
+
+        arrays = kept(out / "curves" / f"{element}.npz", make)
+        for k, (configuration, _) in enumerate(cells):
+            has = f"{k}v" in arrays
+            found[element, configuration] = (
+                Curve(arrays[f"{k}v"], arrays[f"{k}x"], arrays[f"{k}f"]) if has else None
+            )
+    return found
+
+
+def difference_rows(data: Path, out: Path, model, most: int):
+    """Rows of differences within a composition: features and errors per atom, 25 - 0 and 50 - 25 GPa."""
+    import io
+
+    from ase.io import read
+
+    def make():
+        with gzip.open(data / "alexandria_frames.extxyz.gz", "rt") as file:
+            text = file.read()
+        wanted, trios = [], {}
+        for atoms in read(io.StringIO(text), ":", format="extxyz"):
+            name, _, pressure = atoms.info["id"].partition("@")
+            source = str(atoms.info.get("source", ""))
+            if not source.startswith("alexandria_pressure"):
+                continue
+            trios.setdefault(name, {})[pressure or "0"] = atoms
+        names = sorted(
+            (n for n, t in trios.items() if len(t) == 3), key=lambda n: hashlib.sha256(n.encode()).digest()
+        )
+        known = set(model.atomic_numbers)
+        for name in names:
+            atoms = [trios[name][p] for p in ("0", "25GPa", "50GPa")]
+            if set(atoms[0].numbers) <= known and len({len(a) for a in atoms}) == 1:
+                wanted.append((name, atoms))
+            if len(wanted) == most:
+                break
+        cells = [
+            Crystal(np.asarray(a.numbers, dtype=np.int64), a.positions, a.cell.array)
+            for _, t in wanted
+            for a in t
+        ]
+        block = model.extract(cells)
+        n = np.array([len(c.numbers) for c in cells], dtype=float)
+        x = (block.features / n[:, None]).reshape(-1, 3, block.features.shape[1])
+        energy = np.array([a.info["REF_energy"] for _, t in wanted for a in t])
+        error = ((energy - block.energy_ev) / n).reshape(-1, 3)
+        return {"x": x, "error": error}
+
+    kept_rows = kept(out / "differences.npz", make)
+    x, y = kept_rows["x"], kept_rows["error"]
+    rows = np.concatenate([x[:, 1] - x[:, 0], x[:, 2] - x[:, 1]])
+    errors = np.concatenate([y[:, 1] - y[:, 0], y[:, 2] - y[:, 1]])
+    good = np.isfinite(rows).all(axis=1) & np.isfinite(errors) & (np.abs(errors) < 0.5)
+    return rows[good], errors[good]
+
+
+def difference_draws(rows, errors, model, n_draws: int = 300, seed: int = 0):
+    """Draws of the readout around the frozen one, of a POPS fit to differences (without a constant)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        head = fit_pops(array_chunks(rows, errors), PopsConfig(fit_intercept=False)).head
+    box = head.posterior
+    rng = np.random.default_rng(seed)
+    b = rng.uniform(box.lower, box.upper, (n_draws, len(box.lower)))
+    delta = np.zeros((n_draws, len(model.theta0_ev)))
+    delta[:, np.flatnonzero(head.design.active)] = (b @ head.axes.T) / head.design.scale
+    return model.theta0_ev + delta
+
+
+@dataclass
+class Table:
+    """Errors of one property: value of the model, reference, group of each row, and what widths are made of."""
+
+    value: np.ndarray
+    wanted: np.ndarray
+    group: np.ndarray
+    inputs: np.ndarray  # shape (n, p): for the regression
+    spread: np.ndarray  # std over draws
+    positive: bool = True  # whether errors are a share of the value
+
+
+def folds(groups, n=5, seed=0):
+    names = sorted(set(groups.tolist()))
+    order = np.random.default_rng(seed).permutation(len(names))
+    fold_of = {names[k]: i % n for i, k in enumerate(order)}
+    return np.array([fold_of[g] for g in groups.tolist()])
+
+
+def ridge(x, y, strength):
+    mean, std = x.mean(axis=0), x.std(axis=0)
+    std = np.where(std > 1e-9, std, np.inf)
+    z = (x - mean) / std
+    w = np.linalg.solve(z.T @ z + strength * len(z) * np.eye(z.shape[1]), z.T @ (y - y.mean()))
+    middle = float(y.mean())
+    return lambda q: (q - mean) / std @ w + middle
+
+
+def widths(kind: str, table: Table, train, test):
+    """σ of the test rows by a kind, learnt from the training rows."""
+    error = np.abs(table.wanted - table.value)
+    floor = 0.05 * np.median(error[train])
+    size = np.abs(table.value) if table.positive else np.full(len(error), np.median(error[train]))
+    if kind == "constant":
+        return np.ones(test.sum())
+    if kind == "share of the value":
+        return size[test]
+    if kind == "propagation":
+        return np.maximum(table.spread[test], 0.05 * np.median(table.spread[train]))
+    logs = [np.log(size + 1e-9), np.log(np.maximum(table.spread, 0.05 * np.median(table.spread[train])))]
+    x = np.column_stack([*logs, table.inputs] if kind == "features" else logs)
+    if kind == "features":
+        x = np.delete(x, 1, axis=1)
+    target = np.log(np.maximum(error, floor))
+    return np.exp(ridge(x[train], target[train], 0.3 if kind == "features" else 0.01)(x[test]))
+
+
+def centre(table: Table, train, test):
+    """Middle of the intervals of the test rows: the value times (or plus) the median error of the training rows."""
+    if table.positive:
+        return table.value[test] * np.median(table.wanted[train] / table.value[train])
+    return table.value[test] + np.median((table.wanted - table.value)[train])
+
+
+def quantile(scores, level):
+    n = len(scores)
+    k = int(np.ceil((n + 1) * level))
+    return np.sort(scores)[min(k, n) - 1]
+
+
+def cross_scores(kind, table, rows):
+    """Left-out scores |error| / σ of rows, five folds of groups, and the centred errors with their σ."""
+    part = np.flatnonzero(rows)
+    fold = folds(table.group[part], seed=1)
+    error, sigma = np.empty(len(part)), np.empty(len(part))
+    for f in range(5):
+        train, test = np.zeros(len(table.value), bool), np.zeros(len(table.value), bool)
+        train[part[fold != f]], test[part[fold == f]] = True, True
+        error[fold == f] = table.wanted[test] - centre(table, train, test)
+        sigma[fold == f] = widths(kind, table, train, test)
+    return error, sigma
+
+
+def interval_score(error, half, level):
+    return float(np.mean(2 * half + 2 / (1 - level) * np.maximum(np.abs(error) - half, 0)))
+
+
+def measure(table: Table, level=0.95, repeats=6):
+    """Coverage and interval score of every kind and of the chosen one on left-out groups."""
+    found = {kind: [] for kind in (*KINDS, "chosen")}
+    picked = []
+    for repeat in range(repeats):
+        fold = folds(table.group, seed=100 + repeat)
+        for f in range(5):
+            train, test = fold != f, fold == f
+            inner = {}
+            error = table.wanted[test] - centre(table, train, test)
+            for kind in KINDS:
+                e, s = cross_scores(kind, table, train)
+                q = quantile(np.abs(e) / s, level)
+                inner[kind] = interval_score(e, q * s, level)
+                half = q * widths(kind, table, train, test)
+                found[kind].append((np.abs(error) <= half, error, half))
+            best = min(inner, key=inner.get)
+            best = best if inner[best] < 0.97 * inner["constant"] else "constant"
+            picked.append(best)
+            found["chosen"].append(found[best][-1])
+    out = {}
+    for kind, parts in found.items():
+        inside, error, half = (np.concatenate(p) for p in zip(*parts, strict=True))
+        out[kind] = {
+            "coverage": float(inside.mean()),
+            "interval_score": interval_score(error, half, level),
+            "median_half_width": float(np.median(half)),
+            "spearman": float(spearman(np.abs(error), half)) if kind != "constant" else 0.0,
+        }
+    base = out["constant"]["interval_score"]
+    for row in out.values():
+        row["of_constant"] = row["interval_score"] / base
+    return out, {k: picked.count(k) / len(picked) for k in set(picked)}
+
+
+def spearman(a, b):
+    from scipy.stats import spearmanr
+
+    return spearmanr(a, b).statistic if np.ptp(b) > 0 else 0.0
+
+
+def properties(data: Path, found, draws, model):
+    """Tables of errors by name."""
+    rows = {"elements": [], "oxides": []}
+    phases, energies, missing = [], {}, {"elements": 0, "oxides": 0}
+    theta = np.concatenate([model.theta0_ev[None], draws])
+    for row, _, v0, b0 in all_electron(data):
+        kind = "elements" if row["set"] == "unaries" else "oxides"
+        one = found.get((row["element"], row["configuration"]))
+        state = None if one is None else one.state(theta)
+        if state is None or not np.isfinite(state.volume_a3[0]) or state.bulk_modulus_gpa[0] <= 0:
+            missing[kind] += 1
+            continue
+        middle = one.features[len(one.features) // 2, :-1]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            spread = [
+                np.nanstd(a[1:]) if np.isfinite(a[1:]).sum() > 20 else np.nan
+                for a in (state.volume_a3, state.bulk_modulus_gpa)
+            ]
+        v, b = state.volume_a3[0], state.bulk_modulus_gpa[0]
+        inputs = [np.log(v), np.log(b), state.bulk_derivative[0].clip(0, 10), *middle]
+        rows[kind].append((row["element"], v, v0, b, b0, *spread, inputs))
+        if kind == "elements":
+            energies[row["element"], row["configuration"].removeprefix("X/")] = (state.energy_ev, middle)
+    with Path(data / "acwf" / "unary_phase_differences.csv").open(encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            a, b = ((line["element"], line[k]) for k in ("phase", "reference_phase"))
+            if a in energies and b in energies and a != b:
+                wanted = np.mean([float(line["wien2k_mev"]), float(line["fleur_mev"])])
+                mine = 1000 * (energies[a][0] - energies[b][0])
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    spread = np.nanstd(mine[1:])
+                inputs = [np.log(10 + abs(mine[0])), *np.abs(energies[a][1] - energies[b][1])]
+                phases.append((line["element"], mine[0], wanted, spread, inputs))
+    tables = {}
+    for kind, found_rows in rows.items():
+        group = np.array([r[0] for r in found_rows])
+        inputs = np.array([r[7] for r in found_rows])
+        for name, k, s in (("V0", 1, 5), ("B0", 3, 6)):
+            value, wanted, spread = (np.array([r[i] for r in found_rows]) for i in (k, k + 1, s))
+            spread = np.where(np.isfinite(spread), spread, np.nanmax(spread))
+            tables[f"{name} of {kind}"] = Table(value, wanted, group, inputs, spread)
+    if phases:
+        group, value, wanted, spread, inputs = (np.array(c) for c in zip(*phases, strict=True))
+        tables["phase differences of elements"] = Table(value, wanted, group, inputs, spread, positive=False)
+    return tables, missing
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, default=Path("runs/properties"))
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--trios", type=int, default=2500)
+    arguments = parser.parse_args()
+    data = arguments.data
+    model = load_model(arguments.model, dtype="float64")
+    out = arguments.out / model.digest[:12]
+    (out / "curves").mkdir(parents=True, exist_ok=True)
+    found = curves(data, out, model)
+    rows, errors = difference_rows(data, out, model, arguments.trios)
+    draws = difference_draws(rows, errors, model)
+    tables, missing = properties(data, found, draws, model)
+    print("without a minimum:", missing)
+    result = {"model": model.digest, "without_minimum": missing, "properties": {}}
+    for name, table in tables.items():
+        measured, picked = measure(table)
+        error = table.wanted - table.value
+        result["properties"][name] = {
+            "n": len(error),
+            "groups": len(set(table.group.tolist())),
+            "mae": float(np.abs(error).mean()),
+            "bias": float(error.mean()),
+            "chosen": picked,
+            "kinds": measured,
+        }
+        print(name, len(error), f"MAE {np.abs(error).mean():.3g}", picked)
+        for kind, row in measured.items():
+            print(
+                f"   {kind:24s} cover {row['coverage']:.3f} IS {row['interval_score']:.4g} of const {row['of_constant']:.3f} rho {row['spearman']:.2f}"
+            )
+    with atomic(out / "result.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

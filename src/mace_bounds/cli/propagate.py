@@ -1,0 +1,117 @@
+"""``mace-bounds propagate``: errors of the energy, carried into volumes, elastic constants and phases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from mace_bounds.cli import console
+from mace_bounds.cli.options import LevelOption, ModelOption, only, takes
+from mace_bounds.cli.score import FilesArgument, FormatOption, OutputOption, format_of_output, write
+from mace_bounds.columns import records, stamped
+from mace_bounds.errors import SourceError
+from mace_bounds.features import ExtractSettings
+from mace_bounds.propagation import PropagateSettings, PropertyName
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mace_bounds.bounds import TableFormat
+
+PropertyArgument = Annotated[
+    PropertyName,
+    typer.Argument(
+        metavar="PROPERTY",
+        help="eos: equilibrium volume, bulk modulus and its derivative; elastic: elastic constants; phases: energies "
+        "of all structures less the first, and transition pressures.",
+    ),
+]
+PlotOption = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="Draw values and intervals (.png, .svg, .pdf).")
+]
+_MOST_SHOWN = 60
+
+
+@takes(
+    extract=only(ExtractSettings, "max_atoms", "device", "memory_bytes"),
+    settings=PropagateSettings,
+)
+def propagate(
+    what: PropertyArgument,
+    files: FilesArgument,
+    model: ModelOption = None,
+    level: LevelOption = 0.95,
+    output_format: FormatOption = "table",
+    output: OutputOption = None,
+    plot: PlotOption = None,
+    *,
+    extract: ExtractSettings,
+    settings: PropagateSettings,
+) -> None:
+    """Carry the error of the energy into properties: volumes, elastic constants, phases.
+
+    Features are computed once on a grid of strained cells, in float64; every draw of the readout weights then has its
+    own properties. Exit code 0 if at least one structure has the property, 1 if none has.
+    """
+    from mace_bounds.bounds import property_potential, table_bytes
+    from mace_bounds.propagation import propagate as run
+
+    kind = format_of_output(output_format, output)
+    if kind == "extxyz":
+        raise SourceError(
+            "properties are no structures, so they cannot be written as extxyz; use another format."
+        )
+    extract = replace(extract, dtype="float64")
+    found = property_potential(model, extract)
+    structures = list(extract.read(files, found.potential.backbone))
+    with console.progress("structures", len(structures)) as update:
+        table = run(what, structures, found.potential, level, settings, progress=update)
+    table = stamped(table, found.provenance(level))
+    if kind == "table":
+        _show(table)
+    else:
+        write(output, table_bytes(table, cast("TableFormat", kind)))
+    for sentence in found.notes:
+        console.note(f"note: {sentence}")
+    console.note_failures(table)
+    if plot is not None:
+        _draw(table, plot)
+    if table["reason"].notna().all():
+        raise typer.Exit(1)
+
+
+def _show(table: pd.DataFrame) -> None:
+    """Print the first rows, and below them what the intervals are and what was assumed."""
+    from mace_bounds.cli.sheet import Sheet
+
+    good = table[table["reason"].isna()]
+    numbers = ("value", "lower", "upper", "std", "failed")
+    sheet = Sheet("id", "formula", "property", *numbers, "unit", numbers=numbers)
+    for row in records(good.head(_MOST_SHOWN)):
+        cells = [
+            "" if row[name] is None else f"{row[name]:.5g}" for name in ("value", "lower", "upper", "std")
+        ]
+        failed = f"{100 * row['failed_share']:.0f} %" if row["n_draws"] else ""
+        sheet.add(
+            str(row["id"]), str(row["formula"]), str(row["property"]), *cells, failed, str(row["unit"] or "")
+        )
+    if len(good):
+        console.show(sheet)
+    if len(good) > _MOST_SHOWN:
+        console.say(f"{len(good) - _MOST_SHOWN:,} more; write them with --output FILE.")
+    for name in dict.fromkeys(good["bounds"].dropna()):
+        console.say(("bounds  ", "dim"), str(name), wrap=True)
+    sentences = [part for text in good["assumed"].dropna() for part in str(text).split("; ")]
+    for sentence in dict.fromkeys(sentences):
+        console.say(("assumed  ", "dim"), sentence, wrap=True)
+
+
+def _draw(table: pd.DataFrame, path: Path) -> None:
+    from mace_bounds.plots import plot_properties, save
+
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise SourceError(f"--plot {path.name} has no suffix of a picture; use .png, .svg or .pdf.")
+    save(plot_properties(table), path)

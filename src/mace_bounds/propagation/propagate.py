@@ -1,0 +1,129 @@
+"""A property of structures that were read, as a table: a row for every number, and for every structure without one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from mace_bounds.columns import PROPERTIES, frame, names
+from mace_bounds.errors import MaceBoundsError, SourceError
+from mace_bounds.propagation.elastic import Ions, elastic_constants
+from mace_bounds.propagation.eos import equation_of_state
+from mace_bounds.propagation.phases import phase_energies
+from mace_bounds.settings import check_settings, setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pandas as pd
+
+    from mace_bounds.propagation.potential import Potential
+    from mace_bounds.propagation.result import PropertyBounds
+    from mace_bounds.structures import Crystal, Record
+
+PropertyName = Literal["eos", "elastic", "phases"]
+"""What :func:`propagate` computes."""
+
+
+@dataclass(frozen=True)
+class PropagateSettings:
+    """How a property is propagated; the command line makes its options from the fields.
+
+    Attributes
+    ----------
+    n_draws, seed : int
+        Draws of the readout weights.
+    ions : {"relaxed", "clamped"}
+        For elastic constants: whether atoms move under strain.
+    """
+
+    n_draws: int = setting(1000, "Draws of the readout weights.", minimum=50, maximum=100_000)
+    seed: int = setting(0, "Random seed of the draws.", minimum=0, maximum=2**32 - 1)
+    ions: Ions = setting("relaxed", "For elastic: whether atoms move under strain, as they do in nature.")
+
+    def __post_init__(self) -> None:
+        check_settings(self, SourceError)
+
+
+def propagate(
+    name: PropertyName,
+    records: Sequence[Record],
+    potential: Potential,
+    level: float = 0.95,
+    settings: PropagateSettings | None = None,
+    *,
+    progress: Callable[[int, int], object] | None = None,
+) -> pd.DataFrame:
+    """Compute a property of structures with its intervals.
+
+    Parameters
+    ----------
+    name : {"eos", "elastic", "phases"}
+        ``"phases"`` compares all structures, of one composition, with the first; the others take one at a time.
+    records : sequence of Record
+        As :func:`mace_bounds.read` gives them.
+    potential : Potential
+    level : float
+        Of the intervals.
+    settings : PropagateSettings, optional
+    progress : callable, optional
+        Called with the number of structures that are done and how many of them failed.
+
+    Returns
+    -------
+    DataFrame
+        Columns :data:`mace_bounds.columns.PROPERTIES`; a structure without the property has a row with its ``reason``.
+
+    Raises
+    ------
+    SourceError
+        If the name is no property.
+    """
+    settings = settings or PropagateSettings()
+    if name not in get_args(PropertyName):
+        raise SourceError(f"{name!r} is no property; choose one of {', '.join(get_args(PropertyName))}.")
+    if name == "phases":
+        return _table(_phases(records, potential, level))
+    rows: list[dict[str, Any]] = []
+    failed = 0
+    for done, record in enumerate(records, 1):
+        found = _rows_of(record, lambda crystal: _single(name, crystal, potential, level, settings))
+        failed += found[0]["reason"] is not None
+        rows += found
+        if progress is not None:
+            progress(done, failed)
+    return _table(rows)
+
+
+def _single(
+    name: PropertyName, crystal: Crystal, potential: Potential, level: float, settings: PropagateSettings
+) -> list[PropertyBounds]:
+    if name == "eos":
+        return equation_of_state(crystal, potential, level)
+    return elastic_constants(crystal, potential, level, settings.ions)
+
+
+def _phases(records: Sequence[Record], potential: Potential, level: float) -> list[dict[str, Any]]:
+    bad = [row for record in records if record.crystal is None for row in _rows_of(record, lambda _: [])]
+    good = {record.id: record.crystal for record in records if record.crystal is not None}
+    try:
+        found = phase_energies(good, potential, level)
+    except MaceBoundsError as error:
+        return [*bad, *({"id": id, "formula": c.formula, "reason": str(error)} for id, c in good.items())]
+    formula = next(iter(good.values())).formula
+    return [*({"id": ", ".join(good), "formula": formula, **r.to_row(), "reason": None} for r in found), *bad]
+
+
+def _rows_of(record: Record, of: Callable[[Crystal], list[PropertyBounds]]) -> list[dict[str, Any]]:
+    """Rows of one structure; an error becomes its reason."""
+    if record.crystal is None:
+        return [{"id": record.id, "formula": None, "reason": record.reason}]
+    about = {"id": record.id, "formula": record.crystal.formula}
+    try:
+        return [{**about, **result.to_row(), "reason": None} for result in of(record.crystal)]
+    except MaceBoundsError as error:
+        return [{**about, "reason": str(error)}]
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return frame({name: [row.get(name) for row in rows] for name in names(PROPERTIES)})
