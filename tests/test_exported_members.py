@@ -15,6 +15,7 @@ TOP = {
     "AuditConfig",
     "AuditResult",
     "Bounds",
+    "BoundsCalculator",
     "BoundsPredictor",
     "BuildConfig",
     "BuildResult",

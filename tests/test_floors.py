@@ -16,7 +16,7 @@ FLOORS = (
     {"calibration", "plots"},
     {"decisions", "propagation"},
     {"bounds"},
-    {"fitting"},
+    {"fitting", "calculator"},
     {"auditing"},
     {"pipeline", "benchmark", "service", "client"},
     {"cli"},

@@ -14,6 +14,7 @@ from .bounds import BoundsPredictor as BoundsPredictor
 from .bounds import list_heads as list_heads
 from .bounds import load_head as load_head
 from .bounds import score as score
+from .calculator import BoundsCalculator as BoundsCalculator
 from .calibration import CalibratedHead as CalibratedHead
 from .calibration import FitConfig as FitConfig
 from .features import ExtractSettings as ExtractSettings

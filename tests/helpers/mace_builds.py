@@ -20,6 +20,7 @@ __all__ = [
     "build",
     "calculator_energies",
     "calculator_results",
+    "mace_calculator",
     "real_crystals",
 ]
 TINY = MPA_0 | {"hidden_irreps": "8x0e+8x1o", "correlation": 2, "max_ell": 2, "r_max": 4.0, "num_bessel": 6}
@@ -45,19 +46,25 @@ def real_crystals(n: int, seed: int = 0) -> list[Crystal]:
     return crystals[:n]
 
 
-def calculator_results(module: torch.nn.Module, crystals: list[Crystal], head: str | None = None) -> list:
-    """(energy, forces, stress) of each crystal by mace's own ``MACECalculator`` in float64."""
+def mace_calculator(module: torch.nn.Module, head: str | None = None):
+    """Mace's own ``MACECalculator`` of a copy of a model in float64."""
     _mace.import_mace()
     with _mace.default_dtype(torch.float64), _mace.quiet():
         from mace.calculators import MACECalculator
 
         options = {} if head is None else {"head": head}
         models = copy.deepcopy(module)
-        calculator = MACECalculator(models=models, device="cpu", default_dtype="float64", **options)
-        results = []
-        for crystal in crystals:
-            atoms = crystal.to_atoms()
-            atoms.calc = calculator
+        return MACECalculator(models=models, device="cpu", default_dtype="float64", **options)
+
+
+def calculator_results(module: torch.nn.Module, crystals: list[Crystal], head: str | None = None) -> list:
+    """(energy, forces, stress) of each crystal by mace's own ``MACECalculator`` in float64."""
+    calculator = mace_calculator(module, head)
+    results = []
+    for crystal in crystals:
+        atoms = crystal.to_atoms()
+        atoms.calc = calculator
+        with _mace.quiet():
             results.append((atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress(voigt=False)))
     return results
 

@@ -1,9 +1,18 @@
 """A model and its head together: one predictor, its bounds, the library of heads."""
 
+from mace_bounds.bounds.committee import (
+    Committee,
+    LinearCorrection,
+    committee_of,
+    drawn_corrections,
+    expected_correction,
+    std_ev,
+)
 from mace_bounds.bounds.deciding import LEFT_OUT, Deciding, HullSettings
 from mace_bounds.bounds.decision_rows import DecisionRows, element_references
 from mace_bounds.bounds.difference_tables import Difference
 from mace_bounds.bounds.energies import NO_ENERGY, Energies, GivenEnergies, published_note, with_energies
+from mace_bounds.bounds.evaluating import Evaluated, bounds_of, evaluate
 from mace_bounds.bounds.explanation import Bounds, Contribution, Explanation, Neighbour, NovelAtom
 from mace_bounds.bounds.files import OF_CRYSTALS, SUFFIXES, TableFormat, table_bytes
 from mace_bounds.bounds.geometry import (
@@ -50,25 +59,33 @@ __all__ = [
     "VOLUME",
     "Bounds",
     "BoundsPredictor",
+    "Committee",
     "Contribution",
     "Deciding",
     "DecisionRows",
     "Difference",
     "Energies",
+    "Evaluated",
     "Explanation",
     "GivenEnergies",
     "HeadCard",
     "Hull",
     "HullSettings",
+    "LinearCorrection",
     "Neighbour",
     "NovelAtom",
     "PropertyPotential",
     "TableFormat",
     "atoms_with_bounds",
+    "bounds_of",
     "bounds_table",
+    "committee_of",
     "detailed_table",
+    "drawn_corrections",
     "element_references",
     "entries_with_bounds",
+    "evaluate",
+    "expected_correction",
     "find_head",
     "geometry_columns",
     "install_head",
@@ -81,6 +98,7 @@ __all__ = [
     "read_card",
     "remove_head",
     "score",
+    "std_ev",
     "table_bytes",
     "unscored_table",
     "with_energies",

@@ -114,6 +114,24 @@ def detailed_table(
     return _table(rows, head, level, training_keys, detailed=True)
 
 
+def one_row(
+    rows: FeatureRows, head: CalibratedHead, level: float, training_keys: NDArray[np.uint64] | None
+) -> tuple[dict[str, Any], Intervals]:
+    """The row of :func:`bounds_table` of one structure that has features, as plain values, and what it was made from.
+
+    A table takes as long to build as the numbers in it to compute, which matters in molecular dynamics.
+    """
+    columns, intervals = _columns(rows, head, level, training_keys, detailed=False)
+    return {column.name: _plain(columns[column.name][0], column.dtype) for column in BOUNDS}, intervals
+
+
+def _plain(value: Any, dtype: str) -> Any:
+    """A value as a row of a table has it: None where it is empty."""
+    if value is None or value == "" or value != value:
+        return None
+    return {"text": str, "float": float, "integer": int, "boolean": bool}[dtype](value)
+
+
 def _table(
     rows: FeatureRows,
     head: CalibratedHead,
@@ -122,6 +140,20 @@ def _table(
     *,
     detailed: bool,
 ) -> pd.DataFrame:
+    columns, _ = _columns(rows, head, level, training_keys, detailed=detailed)
+    chosen = [*BOUNDS, *MEASURED, *level_columns(head.levels)] if detailed else [*BOUNDS]
+    return frame({name: columns[name] for name in names(chosen)})
+
+
+def _columns(
+    rows: FeatureRows,
+    head: CalibratedHead,
+    level: float,
+    training_keys: NDArray[np.uint64] | None,
+    *,
+    detailed: bool,
+) -> tuple[dict[str, Any], Intervals]:
+    """Columns of a table, and the intervals of the rows that have features."""
     if training_keys is None:
         training_keys = head.training_compositions
     good = rows.table["reason"].isna().to_numpy()
@@ -141,8 +173,7 @@ def _table(
     columns |= {name: _filled(column, good) for name, column in values.items()}
     columns["flags"] = _flags(rows, good, _raised(scored, head, intervals, level, error), training_keys)
     columns |= {name: np.full(len(good), value) for name, value in provenance(head, level).items()}
-    chosen = [*BOUNDS, *MEASURED, *level_columns(head.levels)] if detailed else [*BOUNDS]
-    return frame({name: columns[name] for name in names(chosen)})
+    return columns, intervals
 
 
 def refuse_labels(table: pd.DataFrame, refused: Refused) -> pd.DataFrame:

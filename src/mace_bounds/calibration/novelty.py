@@ -51,6 +51,8 @@ class NoveltyGrades:
     # where that is common, as with few training structures: where it holds for over 5 % of the compositions
     # kept from the fit.
     unseen_pair: NDArray[np.bool_]
+    # local grades of the atoms, structure after structure; none without atoms
+    of_atoms: Array = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,14 +105,16 @@ class NoveltySets:
     atoms: ActiveSet | None
     local_atoms: LocalSets | None
 
-    def grades(self, x: Array, n_features: int, atoms: AtomRows | None) -> tuple[Array, NDArray[np.int64]]:
-        """Grades (n, 4) and the atom of largest local grade (n,)."""
+    def grades(
+        self, x: Array, n_features: int, atoms: AtomRows | None
+    ) -> tuple[Array, NDArray[np.int64], Array]:
+        """Grades (n, 4), the atom of largest local grade (n,), and the local grades of all atoms."""
         grades = np.full((len(x), len(GRADES)), np.nan)
         worst = np.full(len(x), -1, dtype=np.int64)
         grades[:, 0] = self.structures.grade(affine(x))
         grades[:, 1] = self.local_structures.grade(x[:, :n_features])
         if atoms is None or self.atoms is None or self.local_atoms is None or not atoms.counts.any():
-            return grades, worst
+            return grades, worst, np.empty(0)
         has_atoms = atoms.counts > 0
         first = (np.cumsum(atoms.counts) - atoms.counts)[has_atoms]
         local = self.local_atoms.grade(atoms.values)
@@ -118,7 +122,7 @@ class NoveltySets:
         grades[has_atoms, 3] = np.maximum.reduceat(local, first)
         ends = first + atoms.counts[has_atoms]
         worst[has_atoms] = [local[a:b].argmax() for a, b in zip(first, ends, strict=True)]
-        return grades, worst
+        return grades, worst, local
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +160,7 @@ class Novelty:
         x : ndarray, shape (n, P)
             Their design matrix.
         """
-        grades, atom = self.sets.grades(x, self.n_features, rows.atoms)
+        grades, atom, of_atoms = self.sets.grades(x, self.n_features, rows.atoms)
         tier = np.where(compositions_in(rows.table["formula"].tolist(), self.compositions), 0, 1)
         with_atoms = np.isfinite(grades[:, STRUCTURE_GRADES:]).all(axis=1).astype(int)
         novelty = ratio(grades, self.thresholds[tier]) / self.joint_thresholds[tier, with_atoms]
@@ -164,7 +168,7 @@ class Novelty:
             [not self.seen_pairs[pairs(row)].all() for row in rows.table["elements"]], dtype=bool
         )
         rare = self.rates.get("measured", {}).get("unseen_pair", 0.0) <= _RARE
-        return NoveltyGrades(grades, atom, novelty, unseen & rare)
+        return NoveltyGrades(grades, atom, novelty, unseen & rare, of_atoms)
 
     def atom_grades(self, rows: FeatureRows) -> tuple[Array, float]:
         """Local grades of the atoms of one structure, shape (n_atoms,), and their threshold; none without atoms."""

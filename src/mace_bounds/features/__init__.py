@@ -1,7 +1,7 @@
 """Rows of features: extraction from records, the store on disk, engines."""
 
 from mace_bounds.features.engines import open_engine, usable_cores
-from mace_bounds.features.engines.work import extract_rows, failed_rows
+from mace_bounds.features.engines.work import block_rows, extract_rows, failed_rows
 from mace_bounds.features.extraction import extract
 from mace_bounds.features.label_guard import (
     LABEL_COLUMNS,
@@ -33,6 +33,7 @@ __all__ = [
     "Manifest",
     "Refused",
     "atomic_fractions",
+    "block_rows",
     "checked_labels",
     "design_matrix",
     "extract",

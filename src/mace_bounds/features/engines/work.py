@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mace_bounds.backbones import Backbone, FeatureKind
+    from mace_bounds.backbones import Backbone, FeatureBlock, FeatureKind
     from mace_bounds.features.shard import Arrays
 
     Rows = tuple[list[str | None], Arrays]
@@ -34,7 +34,11 @@ def extract_batch(
     """
     reasons = [_reason(record, frozenset(model.atomic_numbers)) for record in records]
     good = [r.crystal for r, reason in zip(records, reasons, strict=True) if reason is None and r.crystal]
-    block = model.extract(good, kind, atoms=atoms)
+    return reasons, _arrays(good, reasons, model.extract(good, kind, atoms=atoms))
+
+
+def _arrays(good: Sequence[Crystal], reasons: list[str | None], block: FeatureBlock) -> Arrays:
+    """Arrays of the finite rows of a block; the others get their reasons."""
     energies = {"energy_model_ev": block.energy_ev, "fixed_energy_ev": block.fixed_energy_ev}
     finite = np.isfinite(block.energy_ev) & np.isfinite(block.features).all(axis=1)
     if not finite.all():
@@ -46,7 +50,7 @@ def extract_batch(
     if block.atoms is not None:
         sizes = [len(crystal.numbers) for crystal in good]
         arrays[ATOMS] = block.atoms[np.repeat(finite, sizes)]
-    return reasons, arrays
+    return arrays
 
 
 def _reason(record: Record, elements: frozenset[int]) -> str | None:
@@ -67,6 +71,13 @@ def extract_rows(
     A record on which the model fails gets that as its reason (:func:`compute`).
     """
     reasons, arrays = compute(records, model, kind, atoms=atoms)
+    return memory_rows(records, reasons, arrays)
+
+
+def block_rows(records: Sequence[Record], block: FeatureBlock) -> FeatureRows:
+    """:func:`extract_rows` of records without a reason, whose features are there."""
+    reasons: list[str | None] = [None] * len(records)
+    arrays = _arrays([record.crystal for record in records if record.crystal], reasons, block)
     return memory_rows(records, reasons, arrays)
 
 

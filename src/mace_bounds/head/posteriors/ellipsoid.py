@@ -89,6 +89,13 @@ class Ellipsoid:
         reach = self.half_width(along)
         return -reach, reach
 
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """L v, v uniform in the ball: a Gaussian direction, and the q-th root of a uniform number as radius."""
+        rank = self.axes.shape[1]
+        direction = rng.standard_normal((n, rank))
+        direction /= np.linalg.norm(direction, axis=1)[:, None]
+        return np.asarray((direction * rng.uniform(size=(n, 1)) ** (1.0 / rank)) @ self.axes.T)
+
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Its axes."""
         return {"axes": self.axes}

@@ -58,6 +58,10 @@ class Ensemble:
             np.maximum(upper, values.max(axis=1), out=upper)
         return lower, upper
 
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """Kept corrections, any of them as often as another."""
+        return np.asarray(self.members[rng.integers(len(self.members), size=n)])
+
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Second moments and members."""
         return {"rms": self.rms, "members": self.members}

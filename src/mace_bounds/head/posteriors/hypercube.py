@@ -61,6 +61,10 @@ class Hypercube:
         shift, reach = along @ middle, np.abs(along) @ half
         return shift - reach, shift + reach
 
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """Uniform between the sides."""
+        return np.asarray(rng.uniform(self.lower, self.upper, (n, len(self.lower))))
+
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Both sides."""
         return {"lower": self.lower, "upper": self.upper}

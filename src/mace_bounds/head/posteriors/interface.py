@@ -62,6 +62,10 @@ class Posterior(Protocol):
         """Least and largest value of a · b, each shape (n,), for projections a (n, m)."""
         ...
 
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """Draw n deviations b, shape (n, m)."""
+        ...
+
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Arrays that rebuild it, finite."""
         ...
