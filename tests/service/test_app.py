@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
@@ -163,20 +164,37 @@ def test_an_answer_can_be_fetched_by_its_link(serve, salt):
     assert "x-result" not in serve(keep_hours=0.0).post("/v1/score", files=salt).headers
 
 
-def test_results_go_when_their_time_or_the_memory_is_over(mini):
+@pytest.fixture
+def results():
+    with ExitStack() as stack:
+
+        def start(*given):
+            made = Results(*given)
+            made.start()
+            stack.callback(made.stop)
+            return made
+
+        yield start
+
+
+def test_results_go_when_their_time_or_the_space_is_over(mini, results, tmp_path):
     structures = list(read(example_files("NaCl")[0]))
-    table = mini.predict(structures)
-    short = Results(1e-9, 1e6)
-    name = short.keep(table, structures, "a")
+    rows = to_json(mini.predict(structures)).encode()
+    short = results(None, 1e-9, 1e6)
+    name = short.keep(rows, structures, "a")
     with pytest.raises(Problem, match="not any more"):
         short.get(name)
-    small = Results(60, 10_000)
-    names = [small.keep(table, structures, asked) for asked in "abc"]
-    assert len(set(names)) == 3
-    assert small.get(names[2]).table is table
+    small = results(tmp_path, 60, 20_000)
+    names = [small.keep(rows, structures, str(asked)) for asked in range(100)]
+    assert len(set(names)) == 100
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 20_000
     with pytest.raises(Problem):
         small.get(names[0])
-    assert Results(60, 100).keep(table, structures, "a") is None
+    kept = results(tmp_path, 60, 20_000).get(names[-1])  # another process
+    assert kept.table.equals(mini.predict(structures))
+    np.testing.assert_array_equal(kept.structures[0].crystal.positions, structures[0].crystal.positions)
+    assert results(None, 60, 100).keep(rows, structures, "a") is None
+    assert results(None, 0, 1e6).keep(rows, structures, "a") is None
 
 
 def strained(symbols, lengths):

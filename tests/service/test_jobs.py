@@ -166,4 +166,4 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
     (tmp_path / "file").write_text("")
     with pytest.raises(ServiceError, match="another folder with --state"):
-        Jobs(tmp_path / "file", None, ServiceConfig())
+        Jobs(tmp_path / "file", None, ServiceConfig(), None)

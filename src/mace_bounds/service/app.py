@@ -86,14 +86,15 @@ def create_app(config: ServiceConfig, predictors: Mapping[str, BoundsPredictor] 
     visits: dict[int, Any] = {}
     load = partial(load_predictors, config) if predictors is None else lambda: predictors
     worker = Worker(load, config.window_ms / 1000, lambda: n_coming(visits), metrics)
-    metrics.watch(lambda: worker.predictors)
-    jobs = None if config.state is None else Jobs(config.state, worker, config)
+    jobs = None if config.state is None else Jobs(config.state, worker, config, metrics)
     house = House(config, keyring, worker, metrics, visits)
+    results = Results(config.shared_folder("results"), 3600 * config.keep_hours, config.kept_bytes)
     readers = ThreadPoolExecutor(_READERS, "reader")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         worker.start()
+        results.start()
         if jobs is not None:
             jobs.start()
         yield
@@ -101,6 +102,7 @@ def create_app(config: ServiceConfig, predictors: Mapping[str, BoundsPredictor] 
             await asyncio.to_thread(jobs.stop)
         await asyncio.to_thread(worker.stop)
         readers.shutdown(cancel_futures=True)
+        results.stop()
 
     app = FastAPI(
         title="mace-bounds",
@@ -114,7 +116,7 @@ def create_app(config: ServiceConfig, predictors: Mapping[str, BoundsPredictor] 
     app.add_exception_handler(HTTPException, _http_problem)
     _add_validation(app)
     asking = Asking(house, readers)
-    Routes(asking).add_to(app)
+    Routes(asking, results).add_to(app)
     DecisionRoutes(asking).add_to(app)
     if jobs is not None:
         JobRoutes(jobs, asking).add_to(app)
@@ -125,10 +127,10 @@ def create_app(config: ServiceConfig, predictors: Mapping[str, BoundsPredictor] 
 class Routes:
     """The routes of energies and of what the service says of itself."""
 
-    def __init__(self, asking: Asking) -> None:
+    def __init__(self, asking: Asking, results: Results) -> None:
+        self._results = results
         self._asking, self._house, self._config = asking, asking.house, asking.house.config
         self._worker = asking.house.worker
-        self._results = Results(3600 * self._config.keep_hours, self._config.kept_bytes)
 
     def add_to(self, app: FastAPI) -> None:
         """Add them to an application."""
@@ -174,8 +176,16 @@ class Routes:
             raise Problem(
                 422, reasons_in_short([str(reason) for reason in table["reason"]]), rows=records(table)
             )
-        link = self._results.keep(table, structures, f"{name} {number} {energies}")
-        answer = await self._answer(table, structures, format, columns)
+        asked = f"{name} {number} {energies}"
+
+        def written() -> tuple[bytes, str | None]:
+            rows = to_json(table).encode()
+            link = self._results.keep(rows, structures, asked)
+            plain = format == "json" and columns == "all"
+            return rows if plain else _written(table, format, structures, columns), link
+
+        body, link = await self._asking.in_thread(written)
+        answer = Response(body, media_type=MEDIA[format])
         if link is not None:
             answer.headers["x-result"] = f"/v1/results/{link}"
         return answer
@@ -189,8 +199,12 @@ class Routes:
     ) -> Response:
         """Give the answer of an earlier request again: the header X-Result of that names it, for a stated time."""
         only(request, "format", "columns")
-        kept = self._results.get(name)
-        return await self._answer(kept.table, kept.structures, format, columns)
+
+        def written() -> bytes:
+            kept = self._results.get(name)
+            return _written(kept.table, format, kept.structures, columns)
+
+        return Response(await self._asking.in_thread(written), media_type=MEDIA[format])
 
     async def explain(
         self,
@@ -257,19 +271,9 @@ class Routes:
         """Counters for Prometheus."""
         return Response(self._house.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def _answer(
-        self, table: pd.DataFrame, structures: Sequence[Record], kind: TableFormat, columns: str
-    ) -> Response:
-        body = await self._asking.in_thread(
-            partial(_written, table, kind, structures, basic=columns == "basic")
-        )
-        return Response(body, media_type=MEDIA[kind])
 
-
-def _written(table: pd.DataFrame, kind: TableFormat, structures: Sequence[Record], *, basic: bool) -> bytes:
-    if kind == "json" and not basic:
-        return to_json(table).encode()
-    return table_bytes(table, kind, structures, basic=basic)
+def _written(table: pd.DataFrame, kind: TableFormat, structures: Sequence[Record], columns: str) -> bytes:
+    return table_bytes(table, kind, structures, basic=columns == "basic")
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:

@@ -47,7 +47,7 @@ class ServiceConfig:
     cache_bytes : float
         Memory for the features of structures that were scored; 0 for none.
     keep_hours, kept_bytes : float
-        For how long answers can be fetched again by their links, and the memory for them.
+        For how long answers can be fetched again by their links, and the bytes that they may take on the disk.
     rate_per_minute : int
         Requests that one API key may make; 0 for no limit.
     state : path or None
@@ -58,6 +58,8 @@ class ServiceConfig:
         That may wait or run at a time.
     job_days : float
         For which the bounds of a job are kept.
+    scratch : path or None
+        Folder that the processes of one service share while they run; :func:`mace_bounds.service.serve` makes it.
     extract : ExtractSettings
         Of these ``max_atoms``, ``device``, ``dtype``, ``memory_bytes`` and ``energy_key`` are used.
     """
@@ -133,12 +135,12 @@ class ServiceConfig:
     cache_bytes: float = setting(64 * 2**20, "Memory for features of structures.", option=False, minimum=0)
     keep_hours: float = setting(
         24.0,
-        "Hours for which an answer can be fetched by its link, from the memory of the process; 0 for none.",
+        "Hours for which an answer can be fetched by its link; 0 for none.",
         minimum=0.0,
         metavar="HOURS",
         option="--keep",
     )
-    kept_bytes: float = setting(64 * 2**20, "Memory for these answers.", option=False, minimum=0)
+    kept_bytes: float = setting(64 * 2**20, "Bytes for these answers.", option=False, minimum=0)
     rate_per_minute: int = setting(
         600, "Requests a minute that one API key may make; 0 for no limit.", minimum=0, option="--rate"
     )
@@ -157,6 +159,7 @@ class ServiceConfig:
     job_days: float = setting(
         7.0, "Days for which the bounds of a job are kept.", minimum=0.0, metavar="DAYS"
     )
+    scratch: Path | None = setting(None, "Folder that the processes share while they run.", option=False)
     extract: ExtractSettings = field(default_factory=ExtractSettings)
 
     def __post_init__(self) -> None:
@@ -166,6 +169,11 @@ class ServiceConfig:
                 f"{self.host} can be reached from other machines, and there are no API keys; make one (mace-bounds "
                 "serve --keys FILE --new-key NAME) and pass --keys FILE, or listen on 127.0.0.1."
             )
+
+    def shared_folder(self, name: str) -> Path | None:
+        """A folder of all processes: kept with the jobs, else while the service runs; None where there is none."""
+        parent = self.state or self.scratch
+        return None if parent is None else parent / name
 
     @property
     def local(self) -> bool:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mace_bounds.backbones import FeatureBlock, FeatureKind
     from mace_bounds.features import FeatureRows
     from mace_bounds.service.config import ServiceConfig
+    from mace_bounds.service.metrics import Metrics
     from mace_bounds.service.worker import Worker
     from mace_bounds.structures import Crystal
 
@@ -84,10 +85,11 @@ class Jobs:
         Where they are kept; several processes may share it.
     worker : Worker
     config : ServiceConfig
+    metrics : Metrics
     """
 
-    def __init__(self, folder: Path, worker: Worker, config: ServiceConfig) -> None:
-        self._folder, self._worker, self._config = folder, worker, config
+    def __init__(self, folder: Path, worker: Worker, config: ServiceConfig, metrics: Metrics) -> None:
+        self._folder, self._worker, self._config, self._metrics = folder, worker, config, metrics
         self._ends = threading.Event()
         self._new = threading.Event()
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
@@ -252,15 +254,18 @@ class Jobs:
                 self._set(name, RUNNING)
                 self._compute(Job(*row), folder)
                 self._set(name, DONE)
+                self._metrics.job(DONE)
         except (Timeout, FileNotFoundError):
             return False
         except Ending:
             self._set(name, WAITING)
         except MaceBoundsError as error:
             self._set(name, FAILED, str(error))
+            self._metrics.job(FAILED)
         except Exception as error:  # the text may hold a structure
             _LOG.exception("a job has failed")
             self._set(name, FAILED, f"a fault in mace-bounds ({type(error).__name__}); report it.")
+            self._metrics.job(FAILED)
         return True
 
     def _compute(self, job: Job, folder: Path) -> None:

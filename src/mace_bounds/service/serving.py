@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.supervisors import Multiprocess
 
 from mace_bounds.errors import ServiceError
 from mace_bounds.service.app import create_app
+from mace_bounds.service.metrics import share_counts
 from mace_bounds.versions import now
 
 if TYPE_CHECKING:
@@ -76,12 +80,20 @@ def serve(config: ServiceConfig, started: Callable[[str], None] = lambda _: None
     ServiceError
         If the address cannot be listened on, or the file of keys cannot be used.
     """
+    with TemporaryDirectory(prefix="mace-bounds-") as scratch:
+        _listen(replace(config, scratch=Path(scratch)), started)
+
+
+def _listen(config: ServiceConfig, started: Callable[[str], None]) -> None:
+    if config.processes > 1:
+        share_counts(config.scratch)
     application = None if config.processes > 1 else _app(config)
     listening = _bound(config)
     host, port = listening.getsockname()[:2]
     started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     settings = uvicorn.Config(
         application or partial(_app, config),
+        http=_Patient,
         factory=application is None,
         workers=config.processes,
         log_config=None,
@@ -97,18 +109,15 @@ def serve(config: ServiceConfig, started: Callable[[str], None] = lambda _: None
         if config.processes > 1:
             Multiprocess(settings, sockets=[listening]).run()
         else:
-            _Server(settings).run(sockets=[listening])
+            uvicorn.Server(settings).run(sockets=[listening])
 
 
-class _Server(uvicorn.Server):
-    """A server whose end loses no request that has reached it."""
+class _Patient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """Connections that read what was sent before the end: uvicorn alone drops those whose request it has not read."""
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End after what was sent before is read: uvicorn alone drops connections whose request it has not read yet."""
-        for server in self.servers:
-            server.close()
-        await asyncio.sleep(_LAST_LOOK_S)
-        await super().shutdown(sockets)
+    def shutdown(self) -> None:
+        """Close when the answers have been sent."""
+        self.loop.call_later(_LAST_LOOK_S, super().shutdown)
 
 
 def _bound(config: ServiceConfig) -> socket.socket:

@@ -226,10 +226,13 @@ class Worker:
             return
         finally:
             self.loaded.set()
+        self._metrics.ready.set(1)
         while batch := self._next():
             start = time.monotonic()
             self._compute(batch)
             self._metrics.batch(sum(len(task.piece) for task in batch), time.monotonic() - start)
+            models = {id(p.model): p.model for p in self.predictors.values()}
+            self._metrics.remembered(sum(getattr(model, "hits", 0) for model in models.values()))
             self._advance(batch)
 
     def _next(self) -> list[Task]:
