@@ -22,6 +22,9 @@ class Flag:
     meaning: str
 
 
+REFIT = "refit_energy"
+"""The flag of every row of a head of one chemistry."""
+
 FLAGS = {
     flag.name: flag
     for flag in (
@@ -34,6 +37,11 @@ FLAGS = {
         Flag(
             "no_useful_bound",
             "its bounds are wider than all energies in the head's data differ: they say nothing",
+        ),
+        Flag(
+            REFIT,
+            "the head is of one chemistry: the energy is that of the refitted readout (`energy_expected_ev`), relative "
+            "to the reference that the head's card names",
         ),
         Flag("unseen_pair", "two of its elements never met in a structure that the head was fitted on"),
         Flag(

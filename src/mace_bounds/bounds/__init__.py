@@ -11,7 +11,7 @@ from mace_bounds.bounds.committee import (
 from mace_bounds.bounds.deciding import LEFT_OUT, Deciding, HullSettings
 from mace_bounds.bounds.decision_rows import DecisionRows, element_references
 from mace_bounds.bounds.difference_tables import Difference
-from mace_bounds.bounds.energies import NO_ENERGY, Energies, GivenEnergies, published_note, with_energies
+from mace_bounds.bounds.energies import NO_ENERGY, Energies, GivenEnergies, energy_note, with_energies
 from mace_bounds.bounds.evaluating import Evaluated, bounds_of, evaluate
 from mace_bounds.bounds.explanation import Bounds, Contribution, Explanation, Neighbour, NovelAtom
 from mace_bounds.bounds.files import OF_CRYSTALS, SUFFIXES, TableFormat, table_bytes
@@ -83,6 +83,7 @@ __all__ = [
     "detailed_table",
     "drawn_corrections",
     "element_references",
+    "energy_note",
     "entries_with_bounds",
     "evaluate",
     "expected_correction",
@@ -94,7 +95,6 @@ __all__ = [
     "named_head",
     "property_potential",
     "provenance",
-    "published_note",
     "read_card",
     "remove_head",
     "score",

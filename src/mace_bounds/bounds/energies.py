@@ -143,6 +143,13 @@ def _calculated(function: Callable[[Atoms], Any], record: Record) -> Any:
     return None if record.crystal is None else function(record.crystal.to_atoms())
 
 
+def energy_note(head: CalibratedHead) -> str:
+    """Say in a sentence whose energy is bounded, where it is not that of the frozen model alone; else empty."""
+    if head.material is not None:
+        return material_note(head)
+    return published_note(head) if head.published else ""
+
+
 def published_note(head: CalibratedHead) -> str:
     """Say in a sentence which model gives energies and which features, and what the bounds came from.
 
@@ -166,4 +173,21 @@ def published_note(head: CalibratedHead) -> str:
         f"E_DFT − E of {own.model} on {n:,} {sources} crystals"
         f"{notes and ', '}{notes}"
         f"{f'; bounds are {widths} meV/atom (median) at {levels} %' if measured else ''}."
+    )
+
+
+def material_note(head: CalibratedHead) -> str:
+    """Say in a sentence which energy a head of one chemistry gives, and relative to what.
+
+    Parameters
+    ----------
+    head : CalibratedHead
+        With ``material``.
+    """
+    material, about = head.material, head.provenance
+    assert material is not None
+    n = sum(about.get("rows", {}).values())
+    return (
+        f"The energy is that of {head.identity.model}'s readout, refitted to {n:,} frames of {material.symbols} "
+        f"(energy_expected_ev); it is relative to {material.reference}."
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_bounds.columns import records
+from mace_bounds.flags import REFIT, flag_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,8 +68,8 @@ def atoms_with_bounds(table: pd.DataFrame, crystals: Iterable[Crystal | None]) -
     Returns
     -------
     list of Atoms
-        ``get_potential_energy()`` is the *model's* energy, eV, as of any calculator; everything else is in ``info``,
-        ``mace_bounds_`` before the name of the column.
+        ``get_potential_energy()`` is the *model's* energy, eV, as of any calculator (with a head of one chemistry that
+        of the refitted readout); everything else is in ``info``, ``mace_bounds_`` before the name of the column.
     """
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
@@ -79,6 +80,8 @@ def atoms_with_bounds(table: pd.DataFrame, crystals: Iterable[Crystal | None]) -
             continue
         atoms = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
         atoms.info = {f"mace_bounds_{name}": value for name, value in row.items() if value is not None}
-        atoms.calc = SinglePointCalculator(atoms, energy=row["energy_model_ev"])
+        refit = REFIT in flag_names(row.get("flags"))
+        energy = row["energy_expected_ev"] if refit else row["energy_model_ev"]
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
         made.append(atoms)
     return made

@@ -52,6 +52,8 @@ class HeadCard:
         Why it cannot be used; empty where it can.
     published : bool
         Whether ``model`` is another one than that of the features.
+    chemistry : str
+        The elements that it is for, as ``"W"``; empty where it is for all.
     golden : bool
         Whether it keeps golden energies, by which a model is known beside its tensors.
     """
@@ -70,6 +72,7 @@ class HeadCard:
     reason: str = ""
     published: bool = False
     golden: bool = False
+    chemistry: str = ""
 
     def is_of(self, model: str) -> bool:
         """Whether it bounds energies of the model of this name: computed by it, or published under its name."""
@@ -109,6 +112,7 @@ def read_card(folder: Path, *, shipped: bool = False) -> HeadCard:
         quantity=identity.quantity,
         published=bool(identity.features_of or provenance.published),
         golden=identity.golden is not None,
+        chemistry=config.material.symbols if config.material else "",
     )
 
 
@@ -179,7 +183,7 @@ def _all_fitting(model: str, digest: str | None) -> Iterator[HeadCard]:
     digest = digest or digest_of(model)
     for card in list_heads():
         fits = card.model_digest == digest or (digest is None and card.model == model)
-        if fits and not card.reason and not card.published:
+        if fits and not card.reason and not card.published and not card.chemistry:
             yield card
 
 

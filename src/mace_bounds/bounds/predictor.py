@@ -11,11 +11,11 @@ import numpy as np
 
 from mace_bounds.backbones import DEFAULT_MODEL, Backbone, digest_of
 from mace_bounds.bounds.deciding import Deciding
-from mace_bounds.bounds.energies import GivenEnergies, published_note, with_energies
+from mace_bounds.bounds.energies import GivenEnergies, energy_note, with_energies
 from mace_bounds.bounds.explanation import N_NEIGHBOURS, Bounds, Explanation, explain_row
 from mace_bounds.bounds.library import check_file, find_head, load_head, named_by_the_head
 from mace_bounds.bounds.table import bounds_table, detailed_table, refuse_labels
-from mace_bounds.calibration import CalibratedHead
+from mace_bounds.calibration import CalibratedHead, readout_coefficients
 from mace_bounds.columns import records
 from mace_bounds.errors import HeadError, ModelError, StructureError
 from mace_bounds.features import LABEL_COLUMNS, ExtractSettings, extract_rows, refused_labels, without_refused
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
     import torch
+    from numpy.typing import NDArray
 
     from mace_bounds.backbones import FeatureKind
     from mace_bounds.bounds.energies import Energies
     from mace_bounds.features import FeatureRows, Refused
+    from mace_bounds.head import Coefficients
     from mace_bounds.structures import Record, Source, StructureLike
 
 ModelLike: TypeAlias = "str | Path | torch.nn.Module | Backbone"
@@ -108,7 +110,7 @@ class BoundsPredictor(Deciding):
             loaded = settings.load(named, identity.model_head)
         self.model: Backbone = loaded
         self.quantity = quantity
-        # what the model of the features was trained on says nothing of another model's errors
+        # what another model was trained on says nothing of this one's errors
         own = None if self.head.published else self.model.training_compositions
         self.training_keys = joined_keys(own, self.head.training_compositions, given)
         self.head.check_model(self.model)
@@ -141,8 +143,8 @@ class BoundsPredictor(Deciding):
 
     @property
     def note(self) -> str:
-        """A sentence for every output: which model gives energies and which features; empty where it is one."""
-        return published_note(self.head) if self.head.published else ""
+        """A sentence for every output (:func:`energy_note`)."""
+        return energy_note(self.head)
 
     def refuse_if_published(self) -> None:
         """HeadError if energies have to be given, for what computes them itself."""
@@ -185,8 +187,7 @@ class BoundsPredictor(Deciding):
         Returns
         -------
         DataFrame
-            One row per structure, in order, with the columns :data:`mace_bounds.columns.BOUNDS`. A structure that
-            cannot be scored has a ``reason``.
+            A row per structure, in order: :data:`mace_bounds.columns.BOUNDS`. What cannot be scored has a ``reason``.
 
         Raises
         ------
@@ -381,6 +382,8 @@ class BoundsPredictor(Deciding):
 
     def _bounded(self, batch: list[Record], given: GivenEnergies | None) -> FeatureRows:
         """Rows of features with the energies that are bounded."""
+        if self.head.material is not None:
+            batch = [self.head.material.checked(record) for record in batch]
         rows = extract_rows(batch, self.model, self.kind, atoms=self.head.wants_atoms)
         if given is not None:
             return given.put(rows, batch)
@@ -390,6 +393,10 @@ class BoundsPredictor(Deciding):
         other = extract_rows(batch, model).table
         energy_ev = other["energy_model_ev"].to_numpy(dtype="float64")
         return with_energies(rows, energy_ev, other["reason"].to_numpy(dtype=object), check=True)
+
+    def coefficients(self, fractions: NDArray[np.float64] | None = None) -> Coefficients:
+        """Weights of the readout, refitted to one chemistry (:func:`mace_bounds.calibration.readout_coefficients`)."""
+        return readout_coefficients(self.head, self.model, fractions)
 
     def __repr__(self) -> str:
         return f"BoundsPredictor({self.model!r}, {self.head!r}, level={self.level:g})"

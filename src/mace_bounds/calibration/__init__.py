@@ -16,6 +16,7 @@ from mace_bounds.calibration.fit import (
     FitResult,
     fingerprint,
     fit_head,
+    kept_rows,
     outer_folds,
     usable_rows,
 )
@@ -28,9 +29,10 @@ from mace_bounds.calibration.inputs import (
     square_distances,
 )
 from mace_bounds.calibration.kept_rows import KeptRows
-from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_layer
+from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_layer, source_groups
+from mace_bounds.calibration.material import Material, raw_coefficients, readout_coefficients
 from mace_bounds.calibration.novelty import GRADES, Novelty, NoveltyGrades
-from mace_bounds.calibration.novelty_fit import fit_novelty
+from mace_bounds.calibration.novelty_fit import fit_novelty, measured_novelty
 from mace_bounds.calibration.recalibrate import (
     MINIMUM_COMPOSITIONS,
     Adjustment,
@@ -63,6 +65,7 @@ __all__ = [
     "Intervals",
     "KeptRows",
     "LeftOutScores",
+    "Material",
     "NewLabels",
     "Novelty",
     "NoveltyGrades",
@@ -84,15 +87,20 @@ __all__ = [
     "fit_scale",
     "group_folds",
     "head_inputs",
+    "kept_rows",
     "left_out_adjustments",
     "load_head",
+    "measured_novelty",
     "outer_folds",
+    "raw_coefficients",
     "read_config",
+    "readout_coefficients",
     "residual_ev_per_atom",
     "row_weights",
     "scale_inputs",
     "select_centre",
     "select_scale",
+    "source_groups",
     "square_distances",
     "study_sources",
     "usable_rows",

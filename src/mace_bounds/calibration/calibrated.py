@@ -13,6 +13,7 @@ from mace_bounds.calibration.centre import Centre
 from mace_bounds.calibration.inputs import DesignRows, head_inputs, scale_inputs
 from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_groups, source_groups
+from mace_bounds.calibration.material import Material
 from mace_bounds.calibration.novelty import Novelty
 from mace_bounds.calibration.scale import ScaleModel
 from mace_bounds.calibration.schema import HeadIdentity, check_tensors, read_config
@@ -111,6 +112,8 @@ class CalibratedHead:
         Labelled rows of its own data, to name those that are nearest to a structure; None where it was fitted without.
     training_compositions : ndarray of uint64 or None
         Keys of the compositions that the model's training has seen, sorted; None where they are not known.
+    material : Material or None
+        What it is beside its bounds where it is of one chemistry; None for a head of all.
     beside : dict of str to bytes
         Further files of its folder, by name: what rooms above keep of it; none where there are none.
     name, digest : str
@@ -131,6 +134,7 @@ class CalibratedHead:
     novelty: Novelty | None = None
     kept_rows: KeptRows | None = None
     training_compositions: NDArray[np.uint64] | None = None
+    material: Material | None = None
     beside: dict[str, bytes] = field(default_factory=dict)
     name: str = "in memory"
     digest: str = ""
@@ -331,6 +335,8 @@ class CalibratedHead:
         if self.novelty is not None:
             tensors |= tensors_named("novelty", self.novelty.to_tensors())
             config["novelty"] = self.novelty.to_config()
+        if self.material is not None:
+            config["material"] = self.material.to_config()
         if self.kept_rows is not None:
             tensors |= tensors_named("kept_rows", self.kept_rows.to_tensors())
         if self.training_compositions is not None:
@@ -372,6 +378,7 @@ def load_head(folder: str | Path) -> CalibratedHead:
             else None,
             kept_rows=KeptRows.from_tensors(kept) if (kept := tensors_under(tensors, "kept_rows")) else None,
             training_compositions=tensors[_TRAINING].view(np.uint64) if _TRAINING in tensors else None,
+            material=checked.material,
             beside=read_beside(folder),
             name=Path(folder).resolve().name,
             digest=checked.digest,

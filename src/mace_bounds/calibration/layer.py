@@ -174,6 +174,7 @@ def conformal_layer(
     *,
     clusters: Sequence[str] | NDArray[np.str_] | None = None,
     minimum: int = MINIMUM_CELL,
+    minimum_source: int = MINIMUM_SOURCE,
 ) -> ConformalLayer:
     """Calibrate a head from left-out scores.
 
@@ -189,8 +190,9 @@ def conformal_layer(
         Composition of each row. What is new to the head is then a composition and not one more row: room is kept for
         one more cluster of mean weight. Without it every row is a cluster.
     minimum : int
-        Cells with fewer rows, or too few clusters for the levels, get no quantiles of their own; those of sources
-        (:func:`source_groups`) need 100 rows and one of the levels.
+        Cells with fewer rows, or too few clusters for the levels, get no quantiles of their own.
+    minimum_source : int
+        The same for cells of sources (:func:`source_groups`), which need one of the levels.
 
     Returns
     -------
@@ -225,7 +227,7 @@ def conformal_layer(
     for j, name in enumerate(given.names):
         rows = given.matrix[:, j]
         if name.startswith(SOURCE_CELL):
-            if rows.sum() >= MINIMUM_SOURCE and any(reaches(rows, x) for x in reached):
+            if rows.sum() >= minimum_source and any(reaches(rows, x) for x in reached):
                 sources.append(j)
         elif rows.sum() >= minimum and all(reaches(rows, x) for x in reached):
             others.append(j)

@@ -14,6 +14,7 @@ from mace_bounds._io import parsed_json
 from mace_bounds.backbones import Golden
 from mace_bounds.calibration.kept_rows import ARRAYS, TEXTS, UNKNOWN
 from mace_bounds.calibration.layer import SOURCE_CELL
+from mace_bounds.calibration.material import ENVELOPE, Material
 from mace_bounds.calibration.scale_kinds import KINDS, Shapes
 from mace_bounds.errors import HeadError
 from mace_bounds.head import SMALLEST, read_tensor, tensors_under
@@ -189,6 +190,7 @@ class HeadConfig:
     energy_range_ev_per_atom: tuple[float, float]
     provenance: HeadProvenance
     novelty: _Novelty | None = None
+    material: Material | None = None
 
 
 def read_config(config: Mapping[str, Any] | str) -> HeadConfig:
@@ -233,6 +235,8 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]], config: HeadConfig) -> No
                 f"the limits of the head's {prefix}scale are no widths; fit or download it again."
             )
     _check_layer(tensors, config)
+    if config.material is not None:
+        _check_material(config.material, config)
     for name in ("fit_compositions", "calibration_compositions"):
         read_tensor(tensors, name, (None,), "i")
     if "training_compositions" in tensors:
@@ -283,6 +287,14 @@ def _check_layer(tensors: Mapping[str, NDArray[Any]], config: HeadConfig) -> Non
     )
     if not good:
         raise HeadError("the head's left-out scores cannot be used; fit or download it again.")
+
+
+def _check_material(material: Material, config: HeadConfig) -> None:
+    kept = {config.pops.get("posterior"), *config.pops.get("also", ())}
+    elements = set(material.elements)
+    good = elements and elements <= set(range(1, N_ELEMENTS + 1)) and {material.draws, ENVELOPE} <= kept
+    if not good or not 0 < material.stretch < np.inf or not config.identity.composition:
+        raise HeadError("what the head says of its chemistry cannot be used; fit or download it again.")
 
 
 def _check_novelty(tensors: Mapping[str, NDArray[Any]], config: _Novelty, n: dict[str, int]) -> None:

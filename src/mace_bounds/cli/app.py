@@ -94,6 +94,11 @@ COMMANDS = {
         "Fit and calibrate a head on labelled features, and measure its coverage.",
         ("fit store my-head", 'fit store my-head --licence "CC BY 4.0" --repeats 10'),
     ),
+    "fit-material": About(
+        "material",
+        "Refit a model's readout to energies, forces and stress of one chemistry, with error bars.",
+        ('fit-material tungsten.extxyz.gz tungsten --model mini --licence "CC BY 4.0"',),
+    ),
     "calibrate": About(
         "calibrate",
         "Shift and scale an installed head by 20 to 60 labels of your own, and say what that gains.",
@@ -224,7 +229,7 @@ class LazyGroup(_Help, TyperGroup):
 def load_command(name: str) -> Any:
     """Import a command."""
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    function = getattr(import_module(f"mace_bounds.cli.{COMMANDS[name].module}"), name)
+    function = getattr(import_module(f"mace_bounds.cli.{COMMANDS[name].module}"), name.replace("-", "_"))
     single.command(name, cls=PlainCommand, context_settings=HELP_NAMES)(_guarded(function))
     return typer.main.get_command(single)
 

@@ -8,7 +8,7 @@ from mace_bounds.cli.console import Part, say, show
 from mace_bounds.cli.explain import print_why
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.columns import records
-from mace_bounds.flags import FLAGS, flag_names
+from mace_bounds.flags import FLAGS, REFIT, flag_names
 from mace_bounds.levels import TOLERANCE, percent
 from mace_bounds.structures import TOTAL_ENERGY
 
@@ -47,16 +47,18 @@ def print_bounds(
             print_why(explanation)
     else:
         show(_bounds_sheet(good, level))
+    from mace_bounds.fitting import measured_sentence
+
     row = records(good.iloc[:1])[0]
     whose = f"Model {row['model']} ({row['model_digest']}), head {row['head']}."
-    if head is not None and head.published:
-        from mace_bounds.bounds import published_note
+    if head is not None:
+        from mace_bounds.bounds import energy_note
 
-        whose = published_note(head)
+        whose = energy_note(head) or whose
     bounded = (
         f"{whose} "
         f"The bounds hold E_DFT, here the {row['quantity']}, for {percent(level)} % of structures like those "
-        f"the head was calibrated on. {'' if head is None else _measured_sentence(head, level)}"
+        f"the head was calibrated on. {'' if head is None else measured_sentence(head, level)}"
     )
     say((bounded, "dim"), wrap=True)
     print_flags(good["flags"])
@@ -68,27 +70,13 @@ def print_flags(flags: Iterable[Any]) -> None:
         say((flag, "yellow"), (f": {FLAGS[flag].meaning}", "dim"), wrap=True)
 
 
-def _measured_sentence(head: CalibratedHead, level: float) -> str:
-    """What a head promises, where that is more than what all say, and what was measured."""
-    from mace_bounds.fitting import TrainingExposure, promise
-
-    promised = f"{promise(head)} " if head.conformal.sources else ""
-    for row in head.provenance.get("coverage", []):
-        if abs(float(row["level"]) - level) < TOLERANCE:
-            exposure = TrainingExposure.of_head(head.provenance).clause()
-            return (
-                f"{promised}Measured: {100 * row['coverage']:.1f} % of {row['n']:,} structures with compositions that "
-                f"the head has not used{exposure}."
-            )
-    return promised
-
-
 def _print_card(row: dict[str, Any], level: float) -> None:
     n_atoms = int(row["n_atoms"])
     say((row["formula"], "bold"), (f"  {row['id']}, {n_atoms} atoms", "dim"), wrap=True)
-    energy, low, high = row["energy_model_ev"], row["energy_lower_ev"], row["energy_upper_ev"]
+    low, high = row["energy_lower_ev"], row["energy_upper_ev"]
+    name, energy = _energy(row)
     lines: list[tuple[str, Part, str]] = [
-        ("E_model", f"{energy:.4f} eV", f"{energy / n_atoms:.4f} eV/atom"),
+        (name, f"{energy:.4f} eV", f"{energy / n_atoms:.4f} eV/atom"),
         (
             f"E_DFT, {percent(level)} % bounds",
             (f"{low:.4f} to {high:.4f} eV", "bold") if _useful(row) else (NO_BOUND, "bold"),
@@ -113,9 +101,17 @@ def _print_card(row: dict[str, Any], level: float) -> None:
     say(("flags  ", "dim"), _flags(row) or "none", wrap=True)
 
 
+def _energy(row: dict[str, Any]) -> tuple[str, float]:
+    """The energy that a row is read for, and its name: of the refitted readout with a head of one chemistry."""
+    if REFIT in flag_names(row["flags"]):
+        return "E_refit", row["energy_expected_ev"]
+    return "E_model", row["energy_model_ev"]
+
+
 def _bounds_sheet(table: pd.DataFrame, level: float) -> Sheet:
     labelled = bool(table["energy_dft_ev"].notna().any())
-    numbers = ["atoms", "E_model (eV)", f"E_DFT, {percent(level)} % (eV)", "error bounds (meV/atom)"]
+    of = _energy(records(table.iloc[:1])[0])[0]
+    numbers = ["atoms", f"{of} (eV)", f"E_DFT, {percent(level)} % (eV)", "error bounds (meV/atom)"]
     numbers += ["error"] * labelled
     sheet = Sheet("id", "formula", *numbers, "flags", numbers=numbers)
     for row in records(table):
@@ -123,7 +119,7 @@ def _bounds_sheet(table: pd.DataFrame, level: float) -> Sheet:
             str(row["id"]),
             str(row["formula"]),
             f"{int(row['n_atoms'])}",
-            f"{row['energy_model_ev']:.3f}",
+            f"{_energy(row)[1]:.3f}",
             f"{row['energy_lower_ev']:.3f} to {row['energy_upper_ev']:.3f}" if _useful(row) else "",
             _interval(row),
             *([_error(row)] if labelled else []),

@@ -15,6 +15,18 @@ from mace_bounds.fitting.exposure import (
     UNSEEN,
     TrainingExposure,
 )
+from mace_bounds.fitting.material import (
+    FAMILY_COLUMNS,
+    FAMILY_LEFT_OUT_COLUMNS,
+    Frame,
+    MaterialConfig,
+    MaterialReport,
+    families_left_out,
+    family_lines,
+    fit_material,
+    frames_of,
+    read_frames,
+)
 from mace_bounds.fitting.measured import (
     CURVE_LEVELS,
     GROUPINGS,
@@ -38,7 +50,13 @@ from mace_bounds.fitting.predictions import (
     read_predictions,
     with_predictions,
 )
-from mace_bounds.fitting.promise import LEFT_OUT_COLUMNS, left_out_lines, left_out_sentence, promise
+from mace_bounds.fitting.promise import (
+    LEFT_OUT_COLUMNS,
+    left_out_lines,
+    left_out_sentence,
+    measured_sentence,
+    promise,
+)
 from mace_bounds.fitting.recalibration import (
     CalibrateReport,
     Gain,
@@ -57,6 +75,8 @@ from mace_bounds.fitting.verdict import Verdict
 __all__ = [
     "ALL",
     "CURVE_LEVELS",
+    "FAMILY_COLUMNS",
+    "FAMILY_LEFT_OUT_COLUMNS",
     "FULL",
     "GROUPINGS",
     "LEFT_OUT_COLUMNS",
@@ -71,7 +91,10 @@ __all__ = [
     "CrossFit",
     "CrossFittedHeads",
     "FitReport",
+    "Frame",
     "Gain",
+    "MaterialConfig",
+    "MaterialReport",
     "Measured",
     "PublishedEnergies",
     "TrainingExposure",
@@ -85,16 +108,22 @@ __all__ = [
     "curve",
     "evaluation_subset",
     "exposure_of",
+    "families_left_out",
+    "family_lines",
     "fit",
+    "fit_material",
     "fitted_before",
+    "frames_of",
     "groupings",
     "inputs_sha256",
     "labelled",
     "left_out_lines",
     "left_out_sentence",
+    "measured_sentence",
     "metrics",
     "overall",
     "promise",
+    "read_frames",
     "read_predictions",
     "sentence",
     "violation_table",

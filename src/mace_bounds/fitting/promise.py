@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_bounds.calibration import EVERY_SOURCE
+from mace_bounds.fitting.exposure import TrainingExposure
 from mace_bounds.flags import flag_names
-from mace_bounds.levels import percent
+from mace_bounds.levels import TOLERANCE, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,6 +41,19 @@ def promise(head: CalibratedHead) -> str:
     return (
         f"Promised for the sources taken together, in the shares of the labels{f' ({why})' if why else ''}."
     )
+
+
+def measured_sentence(head: CalibratedHead, level: float) -> str:
+    """What a head promises, where that is more than what all say, and what was measured."""
+    promised = f"{promise(head)} " if head.conformal.sources else ""
+    for row in head.provenance.get("coverage", []):
+        if abs(float(row["level"]) - level) < TOLERANCE:
+            what = f"{promised}Measured: {100 * row['coverage']:.1f} % of {row['n']:,}"
+            if head.material is not None:
+                return f"{what} frames that the head has not used, of the families that it was fitted to."
+            exposure = TrainingExposure.of_head(head.provenance).clause()
+            return f"{what} structures with compositions that the head has not used{exposure}."
+    return promised
 
 
 def left_out_lines(about: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """POPS: a linear correction of the energy of the frozen model with misspecification bounds, as algebra on arrays."""
 
 from mace_bounds.head.chunks import Chunks, TsqrFactor, array_chunks
+from mace_bounds.head.coefficients import Coefficients
 from mace_bounds.head.config import PopsConfig
 from mace_bounds.head.folder import (
     BESIDE,
@@ -33,6 +34,7 @@ __all__ = [
     "TENSORS",
     "ActiveSet",
     "Chunks",
+    "Coefficients",
     "Design",
     "FitWarning",
     "LinearFit",
