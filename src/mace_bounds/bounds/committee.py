@@ -49,7 +49,8 @@ def expected_correction(head: CalibratedHead) -> LinearCorrection:
 
 def drawn_corrections(head: CalibratedHead, n: int, seed: int = 0) -> LinearCorrection:
     """Draw ``n`` deviations from the head's POPS posterior, less their mean; not stretched to errors yet."""
-    deviations = head.pops.posterior.sample(n, np.random.default_rng(seed))
+    posterior = head.pops.posteriors[head.material.draws] if head.material else head.pops.posterior
+    deviations = posterior.sample(n, np.random.default_rng(seed))
     return _split(head, (deviations - deviations.mean(axis=0)) @ head.pops.axes.T)
 
 

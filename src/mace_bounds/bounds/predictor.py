@@ -47,9 +47,8 @@ class BoundsPredictor(Deciding):
     Parameters
     ----------
     model : str, path, torch.nn.Module or Backbone, optional
-        ``"mini"``, ``"chgnet"``, a name that mace knows, a path, or a loaded model; the head's model where only a head
-        is given, else ``"medium-mpa-0"``. With a head of published energies it gives the energies, unless it is the
-        model of the features.
+        ``"mini"``, ``"chgnet"``, a name of mace's, a path, or a loaded model; the head's where only one is given, or
+        ``"medium-mpa-0"``. With a head of published energies it gives the energies, unless it is that of the features.
     head : str, path or CalibratedHead, optional
         The name of an installed head, a head folder, or a loaded head; by default the first for total energies
         that fits the model.
@@ -110,15 +109,14 @@ class BoundsPredictor(Deciding):
             loaded = settings.load(named, identity.model_head)
         self.model: Backbone = loaded
         self.quantity = quantity
-        # what another model was trained on says nothing of this one's errors
-        own = None if self.head.published else self.model.training_compositions
+        own = None if self.head.published else self.model.training_compositions  # of another model: no use
         self.training_keys = joined_keys(own, self.head.training_compositions, given)
         self.head.check_model(self.model)
 
     def _gives_the_features(self, model: str | Path | Backbone | None) -> bool:
         """Whether a model is the one whose features a head of published energies takes; None is."""
-        own = self.head.identity
-        return model is None or str(model) == own.backbone or digest_of(model) == own.model_digest
+        of = self.head.identity
+        return model is None or str(model) == of.backbone or digest_of(model) == of.model_digest
 
     @cached_property
     def energy_model(self) -> Backbone | None:

@@ -10,7 +10,7 @@ from mace_bounds.bounds.geometry import geometry_columns
 from mace_bounds.calibration import energy_over_fixed, residual_ev_per_atom
 from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, frame, level_columns, names
 from mace_bounds.features import failed_rows, refused_rows
-from mace_bounds.flags import REFIT, flag_names
+from mace_bounds.flags import flag_names
 from mace_bounds.levels import ONE_SIGMA
 from mace_bounds.structures import compositions_in, suspect_label
 from mace_bounds.versions import __version__
@@ -267,7 +267,7 @@ def _raised(
     lowest, highest = head.energy_range_ev_per_atom
     energy = energy_over_fixed(scored)
     return {
-        REFIT: np.full(len(error), head.material is not None),
+        "refit_energy": np.full(len(error), head.material is not None),
         "unseen_element": intervals.unseen,
         "extrapolates": intervals.extrapolates,
         "unseen_pair": np.zeros(len(error), dtype=bool) if novelty is None else novelty.unseen_pair,

@@ -111,9 +111,10 @@ def read_frames(paths: str | Path | Sequence[str | Path], *, shift_ev_per_atom: 
             data = path.read_bytes()
             text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
             found += ase_read(io.StringIO(text), ":", format="extxyz")
-        except OSError as error:
-            raise SourceError(f"{path} cannot be read ({error.strerror or error}); check the path.") from None
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            # ase's own error is an OSError without a number
+            if isinstance(error, OSError) and error.strerror is not None:
+                raise SourceError(f"{path} cannot be read ({error.strerror}); check the path.") from None
             raise SourceError(
                 f"{path} is no extended XYZ with energies, forces and stress ({type(error).__name__}); write it with "
                 "ase.io.write(PATH, frames, format='extxyz')."
