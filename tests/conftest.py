@@ -61,6 +61,30 @@ def _warm():
         forked.warm()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _models_load_once():
+    """Load a folder of a model once for all commands in this process: to build the network takes most of their time."""
+    from mace_bounds.backbones.mace import embedded
+    from mace_bounds.features import settings
+
+    loaded = {}
+
+    def load_once(model, **options):
+        folder = embedded.folder_of(model) if isinstance(model, (str, Path)) else None
+        if folder is None:
+            return load_model(model, **options)
+        files = tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir()))
+        key = (folder.resolve(), files, *sorted(options.items()))
+        if key not in loaded:
+            loaded[key] = load_model(model, **options)
+        return loaded[key]
+
+    load_model = settings.load_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "load_model", load_once)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path | None:
     """Return the folder of real DFT data beside the repository, or None where there is none."""

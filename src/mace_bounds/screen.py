@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import shutil
 import sys
+import textwrap
 from typing import TextIO
 
 SPELLED = "mace_bounds.spelled"
@@ -41,6 +43,20 @@ def markdown_text(text: object) -> str:
     """Return text that stands for itself in Markdown and in tables of it: no HTML, link or emphasis, one line."""
     plain = visible(text).replace("&", "&amp;").replace("<", "&lt;")
     return _MARKDOWN.sub(r"\\\g<0>", plain).replace("|", "&#124;")
+
+
+def tell(text: str) -> None:
+    """Write a sentence to standard error, with nothing in it that acts on the terminal.
+
+    A terminal (or ``COLUMNS``) has it folded at blanks, so that paths stay whole, to be copied; files and programs get
+    one line.
+    """
+    stream = sys.stderr
+    line = spell(visible(text), (stream.encoding or "utf-8").lower())
+    if stream.isatty() or os.environ.get("COLUMNS"):
+        width = shutil.get_terminal_size().columns
+        line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+    stream.write(line + "\n")
 
 
 def spell(text: str, encoding: str) -> str:

@@ -7,7 +7,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
-import click
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -188,14 +187,16 @@ def test_extreme_values_are_taken_or_refused_but_never_at_fault(name):
     """Of every option that takes a value, up to where the command itself would begin."""
     module = import_module(f"mace_bounds.cli.{COMMANDS[name].module}")
     command = load_command(name)
-    options = [p for p in command.params if isinstance(p, click.Option) and not p.is_flag]
-    source = [a for p in command.params if isinstance(p, click.Argument) for a in ("x",)]
+    options = [p for p in command.params if p.param_type_name == "option" and not p.is_flag]
+    source = ["x" for p in command.params if p.param_type_name == "argument" and p.required]
+    assert options or name in ("plot", "models", "merge", "heads")
     settings = [s for s in vars(module).values() if isinstance(s, type) and is_dataclass(s)]
     for option in options:
         for value in EXTREMES:
             try:
                 given = command.make_context(name, [*source, f"{option.opts[0]}={value}"]).params
-            except click.UsageError:
+            except Exception as error:
+                assert hasattr(error, "format_message"), (option.opts, value, error)  # an error of use
                 continue
             number = given[option.name]
             number = number[0] if isinstance(number, (list, tuple)) and number else number
@@ -216,6 +217,26 @@ def test_every_number_has_limits(settings):
             for beyond in (declared.metadata["minimum"] - 1, declared.metadata["maximum"] + 1, float("nan")):
                 with pytest.raises(MaceBoundsError, match=declared.name):
                     settings(**{declared.name: beyond})
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("compare s o --methods a --methods b", "--methods was given more than once: give one list with commas"),
+        ("score x.cif --model mini -m mini", "--model/-m was given more than once: give it once"),
+        ("score x.cif -l 0.9 --level=95", "--level/-l was given more than once: give it once"),
+        ("fit s h --robust --no-robust", "--robust/--no-robust was given more than once: give it once"),
+    ],
+)
+def test_an_option_given_twice_is_refused(line, told, run):
+    done = run(*line.split())
+    assert done.exit_code == 2
+    assert done.stderr == f"error: {told}; see mace-bounds {line.split()[0]} --help\n"
+
+
+def test_options_that_may_be_repeated_and_help_twice(run):
+    assert "given more than once" not in run("plot", "x", "-f", "png", "-f", "svg").stderr
+    assert run("score", "-h", "-h").exit_code == 0
 
 
 def test_no_arguments_show_the_help():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
@@ -14,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mace_bounds.errors import MaceBoundsError, nearest
-from mace_bounds.screen import prepare_streams, spell, visible
+from mace_bounds.screen import prepare_streams, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +168,23 @@ class _Help:
 
 
 class PlainCommand(_Help, TyperCommand):
-    """A command with its examples."""
+    """A command with its examples; an option that is given twice is wrong use, where the last would win unnoticed."""
+
+    def make_parser(self, ctx: Any) -> Any:
+        """Return the parser of words, which tells how often each option was given."""
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_once(args: list[str]) -> Any:
+            found = parse(args=args)
+            for param, n in Counter(found[2]).items():  # every occurrence, in order
+                if n > 1 and not (param.multiple or param.is_eager):
+                    remedy = "give one list with commas" if "," in (param.metavar or "") else "give it once"
+                    ctx.fail(f"{'/'.join([*param.opts, *param.secondary_opts])} was given more than once: {remedy}")
+            return found
+
+        parser.parse_args = parse_once
+        return parser
 
 
 class LazyGroup(_Help, TyperGroup):
@@ -296,9 +313,8 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _tell(text: str) -> None:
-    """Write one line to standard error, with nothing in it that acts on the terminal."""
-    line = visible(" ".join(text.split()))
-    sys.stderr.write(spell(line, (sys.stderr.encoding or "utf-8").lower()) + "\n")
+    """Write a message to standard error as one sentence."""
+    tell(" ".join(text.split()))
 
 
 def explain(error: BaseException) -> tuple[int, str]:

@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from mace_bounds.screen import spell, visible
+from mace_bounds.screen import spell, tell, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,8 +71,8 @@ def show(sheet: Sheet) -> None:
 
 
 def note(text: str) -> None:
-    """Write a line to standard error."""
-    _line(_console(sys.stderr), (text,))
+    """Write a sentence to standard error."""
+    tell(text)
 
 
 def note_labels(table: pd.DataFrame, energy: str = "energy_ev", *, always: bool = False) -> None:

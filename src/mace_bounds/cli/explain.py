@@ -24,7 +24,7 @@ ExplainFormatOption = Annotated[
     Literal["table", "json"], typer.Option("--format", "-f", help="table for the screen, json for programs.")
 ]
 NeighboursOption = Annotated[
-    int, typer.Option("--neighbours", min=1, metavar="N", help="Nearest labelled crystals to name.")
+    int, typer.Option("--neighbours", min=1, max=1000, metavar="N", help="Nearest labelled crystals to name.")
 ]
 
 _N_ATOMS = 5  # shown on the screen

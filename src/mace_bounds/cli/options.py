@@ -73,7 +73,6 @@ LevelOption = Annotated[
         metavar="LEVEL",
         help="Nominal coverage of the bounds, as 0.95 or 95.",
         parser=from_text(parse_level),
-        show_default="0.95",
     ),
 ]
 SourceArgument = Annotated[

@@ -255,11 +255,12 @@ def print_labels(summary: dict[str, Any]) -> None:
 
 def heads_view(cards: Sequence[HeadCard]) -> Sheet:
     """Installed heads and their measured coverage."""
-    view = Sheet("head", "model", "weights", "rows", "measured coverage", "folder", numbers=["rows"])
+    covers = "coverage, %: nominal→found"  # pairs have no blank inside, at which they could be folded
+    view = Sheet("head", "model", "weights", "rows", covers, "folder", numbers=["rows"])
     for card in cards:
         covered = "" if card.quantity == TOTAL_ENERGY else f"of the {card.quantity}; "
-        covered += ", ".join(
-            f"{percent(float(level))} %: {100 * share:.1f}" for level, share in card.coverage.items()
+        covered += " ".join(
+            f"{percent(float(level))}→{100 * share:.1f}" for level, share in card.coverage.items()
         )
         where = "shipped" if card.shipped else str(card.path)
         rows = f"{sum(card.rows.values()):,}"

@@ -137,12 +137,13 @@ class ServiceConfig:
         24.0,
         "Hours for which an answer can be fetched by its link; 0 for none.",
         minimum=0.0,
+        maximum=100_000.0,
         metavar="HOURS",
         option="--keep",
     )
     kept_bytes: float = setting(64 * 2**20, "Bytes for these answers.", option=False, minimum=0)
     rate_per_minute: int = setting(
-        600, "Requests a minute that one API key may make; 0 for no limit.", minimum=0, option="--rate"
+        600, "Requests a minute that one API key may make; 0 for no limit.", minimum=0, maximum=10**9, option="--rate"
     )
     state: Path | None = setting(
         None, "Folder in which jobs are kept; without it there are none.", metavar="FOLDER"
