@@ -13,7 +13,13 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from mace_bounds.errors import LabelError
 from mace_bounds.structures import guard_energy_key, guard_label, read, suspect_label
-from mace_bounds.structures.labels import licence_flags, run_type_of, ytterbium_flags
+from mace_bounds.structures.labels import (
+    find_label,
+    licence_flags,
+    require_pbe,
+    run_type_of,
+    ytterbium_flags,
+)
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
@@ -46,6 +52,22 @@ def test_silence_passes_and_says_so():
 def test_other_functionals_are_refused_with_the_remedy(statement):
     with pytest.raises(LabelError, match=r"^the [^;]* not (GGA or GGA\+U|of PBE); take [^;]*\.$"):
         guard_label(-1.0, **statement)
+
+
+@pytest.mark.parametrize(
+    "name", ["PBE", "pbe", "PBE+U", "PBE_54", "GGA", "GGA+U", "GGA-PBE", "GGA_PE", "PBE (GGA)", "PAW_PBE", " PBE U"]
+)
+def test_functionals_that_are_pbe(name):
+    require_pbe(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["PBEsol", "PBE-sol", "PBE0", "PBE-D3", "RPBE", "revPBE", "SCAN", "r2SCAN", "LDA", "HSE06", "OptB88vdW", "U"]
+)
+def test_functionals_that_are_none(name):
+    assert find_label({"energy": -1.0, "functional": name}, None).reason == (
+        f"its functional is {name!r}, not PBE or PBE+U; take the energy of a PBE calculation."
+    )
 
 
 @pytest.mark.parametrize("energy", [None, "x", float("nan"), float("inf"), True])

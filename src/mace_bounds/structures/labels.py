@@ -47,6 +47,8 @@ _ENERGY_LIKE = re.compile(
 )
 _COMPARABLE = {"GGA", "GGA+U", "PBE", "PBE+U"}
 _COMPARABLE_THERMO = {"GGA_GGA+U", "GGA_GGA_U"} | _COMPARABLE
+_FUNCTIONAL_KEYS = ("functional", "xc", "xc_functional", "dft_functional")
+_PBE = re.compile(r"(PAW|GGA)*(PBE|PE|GGA)(GGA)?(52|54)?(\+?U)?", re.IGNORECASE)
 _FOREIGN_KEY = re.compile(
     r"(?<!un)corrected|per_?atom|hull|formation|cohesive|atomi[sz]ation|e_form|correction|r2scan|scan|hse",
     re.IGNORECASE,
@@ -141,6 +143,7 @@ def find_label(
         )
     try:
         require_known_functional(run_type, thermo_type)
+        require_pbe(stated_functional(info))
     except LabelError as error:
         return Label(reason=str(error))
     return Label(energy, clean(key, 60))
@@ -220,6 +223,20 @@ def require_known_functional(run_type: str | None, thermo_type: str | None = Non
                 f"the {what} is {clean(value, 40)!r}, not GGA or GGA+U; take structure and uncorrected energy of the "
                 "same GGA_GGA+U entry."
             )
+
+
+def stated_functional(*places: Mapping[str, Any]) -> str | None:
+    """Return the functional that the first of these named values states in words, else None."""
+    values = (place.get(key) for place in places for key in _FUNCTIONAL_KEYS)
+    return next((value for value in values if isinstance(value, str) and value.strip()), None)
+
+
+def require_pbe(functional: str | None) -> None:
+    """Refuse a label whose source states another functional than PBE or PBE+U, by :class:`LabelError`."""
+    if functional is not None and not _PBE.fullmatch(re.sub(r"[\s_/().-]", "", functional)):
+        raise LabelError(
+            f"its functional is {clean(functional, 40)!r}, not PBE or PBE+U; take the energy of a PBE calculation."
+        )
 
 
 def guard_label(

@@ -70,6 +70,21 @@ def test_other_functional_keeps_the_structure_and_loses_the_label(tmp_path):
         assert "R2SCAN" in record.label_reason
 
 
+@pytest.mark.parametrize("place", ["data", "parameters"])
+@pytest.mark.parametrize("energy_key", [None, "energy"])
+def test_a_functional_that_is_stated_in_words(place, energy_key):
+    """As Alexandria's tables of other functionals may say it."""
+    stated = entry().as_dict()
+    stated["parameters"] = {}
+    stated[place] = {"functional": "PBEsol"}
+    (record,) = read([stated], energy_key=energy_key)
+    assert record.crystal is not None
+    assert record.energy_ev is None
+    assert "its functional is 'PBEsol'" in record.label_reason
+    stated[place] = {"functional": "PBE"}
+    assert next(read([stated], energy_key=energy_key)).energy_ev == -27.0
+
+
 def test_oxidation_states_isotopes_dummies_and_disorder(tmp_path):
     charged = NACL.copy()
     charged.add_oxidation_state_by_element({"Na": 1, "Cl": -1})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -79,6 +81,17 @@ def test_binary_and_strange_contents(tmp_path):
 def test_other_files_of_vasp(tmp_path, name):
     (tmp_path / name).write_text("ENCUT = 520")
     assert "give the vasprun.xml or CONTCAR" in next(read(tmp_path / name)).reason
+
+
+def test_a_structure_of_aiida_is_no_molecule(tmp_path):
+    made = {
+        "cell": [[4.0, 0, 0], [0, 4.0, 0], [0, 0, 4.0]], "pbc1": True, "pbc2": True, "pbc3": True,
+        "kinds": [{"mass": 28.0855, "name": "Si", "symbols": ["Si"], "weights": [1.0]}],
+        "sites": [{"kind_name": "Si", "position": [0.0, 0.0, 0.0]}],
+    }  # fmt: skip
+    (tmp_path / "x.json").write_text(json.dumps(made))
+    (record,) = read(tmp_path / "x.json")
+    assert "StructureData of AiiDA, which is not read; export it as CIF" in record.reason
 
 
 def test_the_list_is_sound():

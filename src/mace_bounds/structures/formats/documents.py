@@ -201,6 +201,13 @@ def records_of(
                 f"the file is the answer of a server ({clean(answer, 80)!r}) and holds no structures; fetch it again."
             )
             return
+        if isinstance(data.get("kinds"), list) and isinstance(data.get("sites"), list):
+            yield Record.failed(
+                "the JSON is a StructureData of AiiDA, which is not read; export it as CIF "
+                "(`verdi data core.structure export --format cif PK`).",
+                id=name,
+            )
+            return
         if isinstance(data.get("sites"), list):
             yield Record.failed(
                 "the structure is a molecule without a cell; put it into a cell with vacuum.", id=name

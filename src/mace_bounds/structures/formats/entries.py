@@ -21,7 +21,9 @@ from mace_bounds.structures.labels import (
     hull_distance,
     licence_flags,
     potential_titles,
+    require_pbe,
     run_type_of,
+    stated_functional,
     to_energy,
     unlike_a_crystal,
     ytterbium_flags,
@@ -187,7 +189,8 @@ def _label_of(entry: Mapping[str, Any], run_type: str | None, energy_key: str | 
     parameters, data = as_mapping(entry.get("parameters")), as_mapping(entry.get("data"))
     thermo_type = as_text(entry.get("thermo_type") or data.get("thermo_type"))
     if energy_key is not None:
-        return find_label({**data, **entry}, energy_key, run_type=run_type, thermo_type=thermo_type)
+        named = {**parameters, **data, **entry}
+        return find_label(named, energy_key, run_type=run_type, thermo_type=thermo_type)
     if data.get(REFUSED):  # the guard refused it when the entry was downloaded
         return Label(reason=str(data[REFUSED]))
     if entry.get("energy") is None and entry.get(MPTRJ_ENERGY) is not None:
@@ -196,6 +199,7 @@ def _label_of(entry: Mapping[str, Any], run_type: str | None, energy_key: str | 
         derived = any(key in entry for key in _DERIVED_KEYS)
         return Label(reason=_DERIVED_ONLY if derived else None)
     try:
+        require_pbe(stated_functional(entry, data, parameters))
         energy, kind = guard_label(
             entry["energy"], run_type=run_type, thermo_type=thermo_type, functional=functional_of(parameters)
         )
