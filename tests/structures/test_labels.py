@@ -55,14 +55,29 @@ def test_other_functionals_are_refused_with_the_remedy(statement):
 
 
 @pytest.mark.parametrize(
-    "name", ["PBE", "pbe", "PBE+U", "PBE_54", "GGA", "GGA+U", "GGA-PBE", "GGA_PE", "PBE (GGA)", "PAW_PBE", " PBE U"]
+    "name",
+    ["PBE", "pbe", "PBE+U", "PBE_54", "GGA", "GGA+U", "GGA-PBE", "GGA_PE", "PBE (GGA)", "PAW_PBE", " PBE U"],
 )
 def test_functionals_that_are_pbe(name):
     require_pbe(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["PBEsol", "PBE-sol", "PBE0", "PBE-D3", "RPBE", "revPBE", "SCAN", "r2SCAN", "LDA", "HSE06", "OptB88vdW", "U"]
+    "name",
+    [
+        "PBEsol",
+        "PBE-sol",
+        "PBE0",
+        "PBE-D3",
+        "RPBE",
+        "revPBE",
+        "SCAN",
+        "r2SCAN",
+        "LDA",
+        "HSE06",
+        "OptB88vdW",
+        "U",
+    ],
 )
 def test_functionals_that_are_none(name):
     assert find_label({"energy": -1.0, "functional": name}, None).reason == (

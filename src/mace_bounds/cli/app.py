@@ -180,7 +180,9 @@ class PlainCommand(_Help, TyperCommand):
             for param, n in Counter(found[2]).items():  # every occurrence, in order
                 if n > 1 and not (param.multiple or param.is_eager):
                     remedy = "give one list with commas" if "," in (param.metavar or "") else "give it once"
-                    ctx.fail(f"{'/'.join([*param.opts, *param.secondary_opts])} was given more than once: {remedy}")
+                    ctx.fail(
+                        f"{'/'.join([*param.opts, *param.secondary_opts])} was given more than once: {remedy}"
+                    )
             return found
 
         parser.parse_args = parse_once

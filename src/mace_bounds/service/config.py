@@ -98,6 +98,7 @@ class ServiceConfig:
         shown="10MB",
         parser=parse_memory,
         minimum=1,
+        maximum=2**50,
     )
     max_unpacked_bytes: float = setting(
         50 * 2**20,
@@ -107,6 +108,7 @@ class ServiceConfig:
         parser=parse_memory,
         option="--max-unpacked",
         minimum=1,
+        maximum=2**50,
     )
     max_structures: int = setting(1000, "Most structures in a request.", minimum=1, maximum=1_000_000)
     max_total_atoms: int = setting(
@@ -132,7 +134,9 @@ class ServiceConfig:
         maximum=1000.0,
         option="--window",
     )
-    cache_bytes: float = setting(64 * 2**20, "Memory for features of structures.", option=False, minimum=0)
+    cache_bytes: float = setting(
+        64 * 2**20, "Memory for features of structures.", option=False, minimum=0, maximum=2**50
+    )
     keep_hours: float = setting(
         24.0,
         "Hours for which an answer can be fetched by its link; 0 for none.",
@@ -141,9 +145,15 @@ class ServiceConfig:
         metavar="HOURS",
         option="--keep",
     )
-    kept_bytes: float = setting(64 * 2**20, "Bytes for these answers.", option=False, minimum=0)
+    kept_bytes: float = setting(
+        64 * 2**20, "Bytes for these answers.", option=False, minimum=0, maximum=2**50
+    )
     rate_per_minute: int = setting(
-        600, "Requests a minute that one API key may make; 0 for no limit.", minimum=0, maximum=10**9, option="--rate"
+        600,
+        "Requests a minute that one API key may make; 0 for no limit.",
+        minimum=0,
+        maximum=10**9,
+        option="--rate",
     )
     state: Path | None = setting(
         None, "Folder in which jobs are kept; without it there are none.", metavar="FOLDER"
@@ -155,10 +165,11 @@ class ServiceConfig:
         shown="512MB",
         parser=parse_memory,
         minimum=1,
+        maximum=2**50,
     )
-    max_jobs: int = setting(100, "Jobs that may wait or run.", minimum=1)
+    max_jobs: int = setting(100, "Jobs that may wait or run.", minimum=1, maximum=1_000_000)
     job_days: float = setting(
-        7.0, "Days for which the bounds of a job are kept.", minimum=0.0, metavar="DAYS"
+        7.0, "Days for which the bounds of a job are kept.", minimum=0.0, maximum=10_000.0, metavar="DAYS"
     )
     scratch: Path | None = setting(None, "Folder that the processes share while they run.", option=False)
     extract: ExtractSettings = field(default_factory=ExtractSettings)

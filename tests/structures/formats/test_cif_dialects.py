@@ -268,3 +268,31 @@ def test_whatever_is_put_into_a_file_is_one_sentence_or_a_crystal(junk, tag):
     for record in parse_cif(cif("salt", SALT, tag + junk, FM3M)):
         assert (record.crystal is None) != (record.reason is None)
         assert record.reason is None or (record.reason.isprintable() and record.reason.count(";") == 1)
+
+
+UREA = """C1 C 0 0.5 0.326
+O1 O 0 0.5 0.5953
+N1 N 0.1459 0.6459 0.1766
+H1 H 0.2575 0.7575 0.2827
+H2 H 0.1441 0.6441 -0.038
+N1A N 0.8541 0.3541 0.1766
+H1A H 0.7425 0.2425 0.2827
+H2A H 0.8559 0.3559 -0.038"""
+
+
+def urea(claims):
+    """As the Cambridge database exports it: the molecule completed by symmetry, beside the operations."""
+    lengths = "".join(f"_cell_length_{axis} {5.565 if axis != 'c' else 4.684}\n" for axis in "abc")
+    angles = "".join(f"_cell_angle_{angle} 90\n" for angle in ("alpha", "beta", "gamma"))
+    columns = "".join(
+        f"_atom_site_{name}\n" for name in ("label", "type_symbol", "fract_x", "fract_y", "fract_z")
+    )
+    group = "_symmetry_space_group_name_H-M 'P -4 21 m'\n"
+    return next(parse_cif(f"data_x\n{claims}{group}{lengths}{angles}loop_\n{columns}{UREA}\n"))
+
+
+def test_a_molecule_that_was_completed_is_one_where_formula_and_z_say_so():
+    formula = "_chemical_formula_sum 'C1 H4 N2 O1'\n_cell_formula_units_Z "
+    assert dict(urea(f"{formula}2\n").crystal.counts) == {6: 2, 8: 2, 7: 4, 1: 8}
+    assert "is not what the sites give" in urea(f"{formula}3\n").reason
+    assert "two atoms are" in urea("").reason

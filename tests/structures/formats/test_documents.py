@@ -17,6 +17,7 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures import read
+from mace_bounds.structures.formats.documents import parse_json
 from mace_bounds.structures.formats.json_stream import JsonReader
 
 SALT = Structure(
@@ -204,3 +205,9 @@ def test_values_are_those_of_json_wherever_the_chunks_end(values, size):
     reader = JsonReader(Dripping(text[:-1]), 10_000)
     with pytest.raises(StructureError):
         [reader.value() for _ in reader.items()]
+
+
+def test_numbers_beside_a_structure_in_a_row_of_a_table_are_passed_over():
+    table = {"index": [0], "columns": ["structure", "e_form"], "data": [[STRUCTURE, -1.0], [STRUCTURE, None]]}
+    records = list(parse_json(io.BytesIO(json.dumps(table).encode())))
+    assert [record.crystal is not None for record in records] == [True, True, False]

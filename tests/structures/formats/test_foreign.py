@@ -83,15 +83,45 @@ def test_other_files_of_vasp(tmp_path, name):
     assert "give the vasprun.xml or CONTCAR" in next(read(tmp_path / name)).reason
 
 
-def test_a_structure_of_aiida_is_no_molecule(tmp_path):
-    made = {
+FOREIGN_JSON = {
+    "AiiDA": {
         "cell": [[4.0, 0, 0], [0, 4.0, 0], [0, 0, 4.0]], "pbc1": True, "pbc2": True, "pbc3": True,
         "kinds": [{"mass": 28.0855, "name": "Si", "symbols": ["Si"], "weights": [1.0]}],
         "sites": [{"kind_name": "Si", "position": [0.0, 0.0, 0.0]}],
-    }  # fmt: skip
-    (tmp_path / "x.json").write_text(json.dumps(made))
+    },
+    "OQMD": {"data": [{"name": "Si", "unit_cell": [[4, 0, 0], [0, 4, 0], [0, 0, 4]], "sites": ["Si @ 0 0 0"]}]},
+    "AFLOW": [{"compound": "Si2", "auid": "aflow:1", "positions_fractional": [[0, 0, 0]], "species": ["Si"]}],
+    "NOMAD": {"run": [{"program": {"name": "VASP"}, "system": [{"atoms": {"labels": ["Si"]}}]}], "metadata": {}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOREIGN_JSON)
+def test_json_of_others_is_named(name, tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps(FOREIGN_JSON[name]))
     (record,) = read(tmp_path / "x.json")
-    assert "StructureData of AiiDA, which is not read; export it as CIF" in record.reason
+    assert name in record.reason
+    assert "which is not read; " in record.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        ("x.vesta", "#VESTA_FORMAT_VERSION 3.5.4\n\nCRYSTAL\n\nTITLE\nNaCl\n", "VESTA"),
+        ("x.txt", "#VESTA_FORMAT_VERSION 3.5.4\n\nCRYSTAL\n\nTITLE\nNaCl\n", "VESTA"),
+        (
+            "x.xsd",
+            '<?xml version="1.0" encoding="latin1"?>\n<!DOCTYPE XSD []>\n<XSD></XSD>',
+            "Materials Studio",
+        ),
+        ("x.pcr", "COMM NaCl\n", "FullProf"),
+        ("x.EXP", "     DESCR   NaCl\n", "GSAS"),
+        ("phonopy.yaml", "phonopy:\n  version: 2.20\n", "YAML"),
+        ("x.cmtx", "TITL Halite\n", "CrystalMaker"),
+    ],
+)
+def test_native_files_of_programs_are_named(name, text, word, tmp_path):
+    (tmp_path / name).write_text(text)
+    assert word in next(read(tmp_path / name)).reason
 
 
 def test_the_list_is_sound():

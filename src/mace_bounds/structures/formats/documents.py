@@ -49,6 +49,27 @@ TASK_LABEL = (
     "the energy of a task document is that of one calculation, of whatever kind; take structure and uncorrected energy "
     "of the GGA_GGA+U entry (MPRester.get_entries), or name the key (--energy-key energy)."
 )
+_FOREIGN = (
+    (
+        {"kinds", "sites", "cell"},
+        "a StructureData of AiiDA, which is not read; export it (`verdi data core.structure export --format cif PK`)",
+    ),
+    (
+        {"unit_cell", "sites"},
+        "an entry of OQMD's own interface, which is not read; fetch it through OPTIMADE",
+    ),
+    (
+        {"positions_fractional"},
+        "an entry of AFLOW's own interface, which is not read; fetch its CONTCAR.relax.vasp, or through OPTIMADE",
+    ),
+    (
+        {"positions_cartesian"},
+        "an entry of AFLOW's own interface, which is not read; fetch its CONTCAR.relax.vasp",
+    ),
+    ({"run", "metadata"}, "an archive of NOMAD, which is not read; download the raw files (vasprun.xml)"),
+)
+"""Keys of JSON of others, and what it is."""
+
 JARVIS_LABEL = (
     "JARVIS computes energies with OptB88vdW and others, not with PBE; add PBE energies of your own."
 )
@@ -171,7 +192,8 @@ def records_of(
         yield Record.failed("the JSON is nested too deeply; export entries with their structures.", id=name)
         return
     if isinstance(data, list):
-        for item in data:
+        inner = [item for item in data if item is None or isinstance(item, (dict, list))]
+        for item in inner or data:  # a row of a table has plain values too
             yield from records_of(item, energy_key, depth=depth + 1)
         if not data:
             yield Record.failed(_EMPTY)
@@ -201,12 +223,8 @@ def records_of(
                 f"the file is the answer of a server ({clean(answer, 80)!r}) and holds no structures; fetch it again."
             )
             return
-        if isinstance(data.get("kinds"), list) and isinstance(data.get("sites"), list):
-            yield Record.failed(
-                "the JSON is a StructureData of AiiDA, which is not read; export it as CIF "
-                "(`verdi data core.structure export --format cif PK`).",
-                id=name,
-            )
+        if (foreign := next((text for keys, text in _FOREIGN if keys <= data.keys()), None)) is not None:
+            yield Record.failed(f"the JSON is {foreign}.", id=name_of(data) or name)
             return
         if isinstance(data.get("sites"), list):
             yield Record.failed(

@@ -87,6 +87,25 @@ FOREIGN: tuple[Foreign, ...] = (
         _CONVERT.format(format="") + " where fairchem is installed",
         (".lmdb", ".aselmdb", ".mdb"),
     ),
+    Foreign(
+        "a native file of VESTA",
+        "export it as CIF (File, Export Data)",
+        (".vesta",),
+        content=rb"#VESTA_FORMAT_VERSION",
+    ),
+    Foreign(
+        "a file of Materials Studio",
+        _CONVERT.format(format="-i xsd "),
+        (".xsd",),
+        content=rb"\s*<\?xml(.|\s){0,80}<(!DOCTYPE )?XSD\b",
+    ),
+    Foreign("in CrystalMaker's own format", "export it as CIF", (".cmtx", ".cmdf", ".cmdx", ".crystal")),
+    Foreign(
+        "one of a refinement program (FullProf, GSAS, Jana)",
+        "let that program write a CIF",
+        (".pcr", ".exp", ".gpx", ".m40", ".m50", ".m90"),
+    ),
+    Foreign("a YAML file (phonopy.yaml and others)", "give the POSCAR or CIF", (".yaml", ".yml")),
     Foreign("a RAR or 7-Zip archive", "unpack it", (".rar", ".7z"), content=rb"Rar!|7z\xbc\xaf"),
     Foreign("a file packed by compress (.Z)", "unpack it (`uncompress`)", (".z",), content=rb"\x1f\x9d"),
     Foreign(

@@ -18,7 +18,7 @@ from mace_bounds.structures.crystal import Crystal, crystal_of, numbers_of
 from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
 from mace_bounds.structures.formats.cif import claims, groups
 from mace_bounds.structures.formats.cif.grammar import Block, blocks, decode, number, quote
-from mace_bounds.structures.formats.cif.sites import Sites, expand, read_sites
+from mace_bounds.structures.formats.cif.sites import Sites, distinct, expand, read_sites
 from mace_bounds.structures.formats.cif.symmetry import Symmetry, symmetry_of
 from mace_bounds.structures.record import Record
 
@@ -84,7 +84,7 @@ def _read(block: Block, max_atoms: int | None) -> tuple[Crystal, tuple[str, ...]
     for tier in symmetry.tiers:
         for group in tier:
             try:
-                results.append((group, *_expanded(block, sites, group, cell, max_atoms)))
+                results.append((group, *_expanded_once(block, sites, group, cell, max_atoms)))
             except StructureError as error:
                 reasons.append(str(error))
         if results:
@@ -143,6 +143,21 @@ def _lengths_and_angles(cell: NDArray[np.float64]) -> tuple[NDArray[np.float64],
     lengths = np.linalg.norm(cell, axis=1)
     cosines = (cell @ cell.T) / np.outer(lengths, lengths)
     return lengths, np.degrees(np.arccos(np.clip([cosines[1, 2], cosines[0, 2], cosines[0, 1]], -1, 1)))
+
+
+def _expanded_once(
+    block: Block, sites: Sites, group: groups.Group, cell: NDArray[np.float64], max_atoms: int | None
+) -> tuple[Crystal, tuple[str, ...]]:
+    """:func:`_expanded`; where formula and sites disagree, without sites that symmetry makes of others."""
+    try:
+        return _expanded(block, sites, group, cell, max_atoms)
+    except StructureError:
+        if len(sites.sites) * len(group.rotations) > _MAX_IMAGES // 100 or not claims.formula_text(block):
+            raise
+        fewer = distinct(sites, group, cell)
+        if len(fewer.sites) == len(sites.sites):
+            raise
+        return _expanded(block, fewer, group, cell, max_atoms)
 
 
 def _expanded(

@@ -76,6 +76,17 @@ class Sites:
                 for site, prefix in zip(self.sites, self.prefixes, strict=True)
             ]
 
+    def take(self, index: NDArray[np.intp]) -> Sites:
+        """Return some of the sites."""
+        return Sites(
+            [self.sites[i] for i in index],
+            self.fractional[index],
+            self.digits,
+            self.left_out,
+            self.choices,
+            [self.prefixes[i] for i in index],
+        )
+
 
 def read_sites(block: Block, allowed: frozenset[str]) -> Sites:
     """Read the atom sites of a block.
@@ -277,15 +288,7 @@ def _merged(found: Sites, weights: NDArray[np.float64]) -> Sites:
             raise StructureError(f"{PARTIAL_OCCUPANCIES.partition(';')[0]} ({quote(site.label)}: {weights[i]:g}); "
                                  f"{PARTIAL_OCCUPANCIES.partition('; ')[2]}")  # fmt: skip
         keep[[j for j in same if j != i]] = False
-    index = np.flatnonzero(keep)
-    return Sites(
-        [found.sites[i] for i in index],
-        found.fractional[index],
-        found.digits,
-        found.left_out,
-        found.choices,
-        [found.prefixes[i] for i in index],
-    )
+    return found.take(np.flatnonzero(keep))
 
 
 def expand(
@@ -323,6 +326,23 @@ def expand(
         else:
             copies.append(_special(position, shifted[i], near[i], group, labels[i]))
     return copies
+
+
+def distinct(found: Sites, group: Group, cell: NDArray[np.float64]) -> Sites:
+    """Leave out sites that operations make of an earlier one: molecules that were completed before they were written.
+
+    Merging is right only where formula and Z say so: compare them with the result.
+    """
+    rotations, translations = group.rotations, group.translations
+    kept: list[int] = []
+    for i, site in enumerate(found.sites):
+        same = [j for j in kept if found.sites[j].symbol == site.symbol]
+        images = np.einsum("oij,nj->noi", rotations, found.fractional[same]) + translations
+        shifts = images - found.fractional[i]
+        shifts -= np.rint(shifts)
+        if not (np.linalg.norm(shifts @ cell, axis=-1) < _SAME_A).any():
+            kept.append(i)
+    return found.take(np.array(kept))
 
 
 def _special(
