@@ -172,7 +172,7 @@ class PlainCommand(_Help, TyperCommand):
 
     def make_parser(self, ctx: Any) -> Any:
         """Return the parser of words, which tells how often each option was given."""
-        parser = super().make_parser(ctx)
+        parser: Any = super().make_parser(ctx)
         parse = parser.parse_args
 
         def parse_once(args: list[str]) -> Any:
