@@ -146,9 +146,9 @@ def _tensor(stress: Array | None) -> Array | None:
     return tensor
 
 
-def chosen_frames(frames: Sequence[Frame], atoms_per_family: int, seed: int) -> list[int]:
+def chosen_frames(frames: Sequence[Frame], atoms_per_family: int) -> list[int]:
     """Frames whose forces and stress are used: so many atoms of every family, by the hashes of their ids."""
-    order = sorted(range(len(frames)), key=lambda k: _hash(f"{seed}:gradients:{frames[k].record.id}"))
+    order = sorted(range(len(frames)), key=lambda k: _hash(f"derivatives:{frames[k].record.id}"))
     room: dict[str, int] = {}
     chosen = []
     for k in order:

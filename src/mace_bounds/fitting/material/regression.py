@@ -15,6 +15,7 @@ from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.fitting.material.config import ENERGIES, MaterialConfig
 from mace_bounds.fitting.material.derivatives import GradientShards
 from mace_bounds.head import (
+    Design,
     PopsConfig,
     PopsHead,
     PopsPrediction,
@@ -44,9 +45,12 @@ POPS = PopsConfig(clip_percent=0.0, also=(DRAWS,), fit_intercept=False)
 """The box of *all* corrections, whose support is the envelope, and the ellipsoid; fractions are the intercept."""
 
 
+_BOX = replace(POPS, also=())
+
+
 @dataclass(frozen=True, eq=False)
 class MaterialRows:
-    """Everything that is fitted, for n frames, with P columns: features per atom and atomic fractions."""
+    """Everything that is fitted, for n frames, with P columns: features per atom and 118 atomic fractions."""
 
     x: Array  # shape (n, P)
     y: Array  # shape (n,): (E_DFT - E_model) / N, eV/atom
@@ -54,15 +58,26 @@ class MaterialRows:
     families: NDArray[np.str_]  # shape (n,)
     shards: GradientShards
 
+    @property
+    def columns(self) -> NDArray[np.int64]:
+        """The columns that are fitted: features, and fractions of elements that occur."""
+        n_features = self.x.shape[1] - self.fractions.shape[1]
+        return np.concatenate(
+            [np.arange(n_features), n_features + np.flatnonzero(self.fractions.any(axis=0))]
+        )
+
     def parts(self, frames: Mask) -> Iterator[tuple[str, Array, Array]]:
-        """Rows of the frames of a mask (n,), as (kind, x (k, P), y (k,)), in a definite order and bounded memory."""
-        chosen = np.flatnonzero(frames)
+        """Rows of the frames of a mask (n,), as (kind, x (k, C), y (k,)), in a definite order and bounded memory.
+
+        C columns are those of :attr:`columns`.
+        """
+        chosen, columns = np.flatnonzero(frames), self.columns
         for start in range(0, len(chosen), _CHUNK_ROWS):
             rows = chosen[start : start + _CHUNK_ROWS]
-            yield ENERGIES, self.x[rows], self.y[rows]
+            yield ENERGIES, self.x[np.ix_(rows, columns)], self.y[rows]
         for part in self.shards.rows():
             if frames[part.frame]:
-                zeros = np.zeros((len(part.x), self.fractions.shape[1]))
+                zeros = np.zeros((len(part.x), len(columns) - part.x.shape[1]))
                 yield part.kind, np.concatenate([part.x, zeros], axis=1), part.y
 
 
@@ -106,28 +121,39 @@ def row_scales(rows: MaterialRows, frames: Mask, config: MaterialConfig) -> dict
     return scale
 
 
-def fit_rows(rows: MaterialRows, frames: Mask, scale: Mapping[str, float]) -> PopsHead:
-    """POPS on all rows of some frames, each kind multiplied by its scale.
+def fit_rows(
+    rows: MaterialRows, frames: Mask, scale: Mapping[str, float], config: PopsConfig = POPS
+) -> PopsHead:
+    """POPS on all rows of some frames, each kind multiplied by its scale; a head of all P columns.
 
     The offset of every element is taken off before, so that the prior does not shrink it, and put back.
     """
-    offsets = np.asarray(
-        np.linalg.lstsq(rows.fractions[frames], rows.y[frames], rcond=1e-12)[0], dtype=np.float64
-    )
-    n_features = rows.x.shape[1] - len(offsets)
+    n_features = rows.x.shape[1] - rows.fractions.shape[1]
+    elements = rows.columns[n_features:] - n_features
+    found = np.linalg.lstsq(rows.fractions[np.ix_(frames, elements)], rows.y[frames], rcond=1e-12)[0]
+    offsets = np.asarray(found, dtype=np.float64)
 
     def chunks() -> Iterator[tuple[Array, Array, None]]:
         for kind, x, y in rows.parts(frames):
             yield x * scale[kind], (y - x[:, n_features:] @ offsets) * scale[kind], None
 
-    return _with_offsets(fit_pops(chunks, POPS).head, offsets)
+    head = fit_pops(chunks, config).head
+    added = np.concatenate([np.zeros(n_features), offsets])[head.design.active] * head.design.scale
+    coefficients = head.ridge.coefficients + added
+    design = _spread(head.design, rows.columns, rows.x.shape[1])
+    return replace(head, design=design, ridge=replace(head.ridge, coefficients=coefficients))
 
 
-def _with_offsets(head: PopsHead, offsets: Array) -> PopsHead:
-    """The head with offsets (118,) of atomic fractions, its last columns, added to its mean."""
-    columns = np.concatenate([np.zeros(len(head.design.active) - len(offsets)), offsets])
-    added = columns[head.design.active] * head.design.scale
-    return replace(head, ridge=replace(head.ridge, coefficients=head.ridge.coefficients + added))
+def _spread(design: Design, columns: NDArray[np.int64], n_columns: int) -> Design:
+    """The design of fitted columns as one of all columns, the others being constant zeros."""
+    active, constant, reference = (
+        np.zeros(n_columns, dtype=bool),
+        np.ones(n_columns, dtype=bool),
+        np.zeros(n_columns),
+    )
+    active[columns], constant[columns] = design.active, design.constant
+    reference[columns] = design.reference
+    return replace(design, active=active, constant=constant, reference=reference)
 
 
 def left_out(
@@ -137,7 +163,7 @@ def left_out(
     out: dict[str, NDArray[Any]] = {}
     for fold in np.unique(folds[fit]):
         held = fit & (folds == fold)
-        predicted = predict(fit_rows(rows, fit & (folds != fold), scale), rows.x[held])
+        predicted = predict(fit_rows(rows, fit & (folds != fold), scale, _BOX), rows.x[held])
         for name, values in predicted.__dict__.items():
             out.setdefault(name, np.zeros(len(fit), dtype=values.dtype))[held] = values
     return PopsPrediction(**{name: values[fit] for name, values in out.items()})

@@ -145,7 +145,7 @@ def fit_material(
     found = store.read(max_atoms=MAX_ATOMS)
     if found.table["id"].tolist() != ids:
         raise HeadError(f"{work} holds features of other frames; choose another folder.")
-    chosen = chosen_frames(frames, config.atoms_per_family, config.seed)
+    chosen = chosen_frames(frames, config.atoms_per_family)
     shards = gradient_shards(frames, chosen, model, work / "derivatives", progress)
     labels = checked_labels(found)
     good = labels.table["reason"].isna().to_numpy() & labels.table["energy_ev"].notna().to_numpy()
