@@ -132,8 +132,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HEADS / "tungsten-mini")
     parser.add_argument("--element", choices=tuple(NUMBERS), default="W")
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--atoms", type=int, default=800, help="of every family with forces and stress")
-    parser.add_argument("--splits", type=int, default=5, help="over which coverage is measured")
+    parser.add_argument("--atoms", type=int, default=400, help="of every family with forces and stress")
+    parser.add_argument("--splits", type=int, default=3, help="over which coverage is measured")
     args = parser.parse_args()
     element, last = args.element, 0.0
 
@@ -176,6 +176,7 @@ def main() -> None:
     about = {
         **report.head.provenance,
         "over_splits": over_splits,
+        "n_splits": args.splits,
         "elsewhere": others,
         "energies_shifted_ev": shift,
     }
