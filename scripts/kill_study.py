@@ -4,9 +4,9 @@
     python scripts/kill_study.py audit mp_entries.json.gz [--query mp:Li-Fe-P-O] [--cross-fit]
     python scripts/kill_study.py each ["merge or fit"] [--places 40]
 
-``each`` is ``tests/test_kills.py``: every command on tiny inputs (or those that pytest's ``-k`` chooses), killed before
-at least so many of its operations on files (before all where there are fewer), then run again to its end; at every fourth
-place the second run is killed too. The others are killed at random moments:
+``each`` is ``tests/test_kills.py``: every command on tiny inputs (or those that pytest's ``-k`` chooses), run to its end from
+what a kill before each of its operations on files leaves (before at least so many of them, all where there are fewer);
+every eighth of these runs is killed as well, and run again. The others are killed at random moments:
 ``audit`` is ``mace-bounds download QUERY`` from a Materials Project on the loopback interface, filled with the entries and
 slow to answer, then ``mace-bounds audit``. All kills hit the same folder, or with ``--apart`` an empty one each. The moments are drawn uniformly over the
 duration of the undisturbed run; where a run ends before its moment, its files are compared as well, the folder is put

@@ -39,6 +39,17 @@ PAGE = 16  # documents of a page, so that a download has several
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """Operations on files of a command, different states before them, and from how many of these it was ended."""
+
+    n_operations: int
+    n_states: int
+    n_killed: int
+    n_twice: int
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Study:
     """A command to be killed.
 
@@ -68,26 +79,33 @@ class Study:
             self._run(place, 0)
             return self._left(place)
 
-    def killed_twice(self, first: int, rng: random.Random) -> tuple[dict[str, str], dict[str, str], str]:
-        """What it leaves when killed once, what when the run after that is killed as well, and before which operation.
+    def killed_all_over(self, places: int, seed: int = 0) -> Outcome:
+        """End it from what is there before each operation, or so many of them, evenly; every eighth is killed again.
 
-        The second place is drawn from the operations that the second run has.
+        A kill leaves what the file system holds at that moment. So one run copies the folder before each operation on
+        files, and each copy is what a kill there leaves: it is put in place, and the command runs on it to its end.
         """
+        rng, failed, n_twice = random.Random(seed), list[str](), 0
         with self._folder() as place, tempfile.TemporaryDirectory() as aside:
-            self._run(place, first)
-            shutil.copytree(place, aside, symlinks=True, dirs_exist_ok=True)
-            log = Path(aside).with_suffix(".log")
-            self._run(place, 0, log)
-            told = log.read_text().splitlines()
-            log.unlink()
-            once = self._left(place)
-            if not told:
-                return once, once, "nothing that was left to do"
-            _put_back(Path(aside), Path(place))
-            second = rng.randint(1, len(told))
-            self._run(place, second)
-            self._run(place, 0)
-            return once, self._left(place), told[second - 1]
+            log = Path(aside, "log")
+            self._run(place, 0, log, aside)
+            told, whole = log.read_text().splitlines(), self._left(place)
+            states = sorted(int(path.name) for path in Path(aside).iterdir() if path.is_dir())
+            chosen = states[:: max(1, len(states) // places)]
+            for n, k in enumerate(chosen):
+                why = f"{k}, {told[k - 1]}"
+                _put_back(Path(aside, str(k)), Path(place))
+                try:
+                    if n % 8 == 7:
+                        n_twice += 1
+                        self._run(place, rng.randint(1, len(told) - k + 4))
+                    self._run(place, 0)
+                    if (left := self._left(place)) != whole:
+                        failed.append(f"{why}: {_difference(whole, left)}")
+                except AssertionError as fault:
+                    failed.append(f"{why}: {fault}")
+                print(".", end="", file=sys.stderr, flush=True)
+        return Outcome(len(told), len(states), len(chosen), n_twice, tuple(failed))
 
     def _folder(self) -> tempfile.TemporaryDirectory[str]:
         made = tempfile.TemporaryDirectory()
@@ -114,8 +132,9 @@ class Study:
                 os.environ.clear()
                 os.environ.update(environment)
 
-    def _run(self, place: str, kill: int, log: Path | str = os.devnull) -> None:
-        ended = forked.run(deadly, place, kill, log, *self.words, env=self.env, cwd=place, timeout=600)
+    def _run(self, place: str, kill: int, log: Path | str = os.devnull, aside: str = "") -> None:
+        words = (place, kill, log, aside, *self.words)
+        ended = forked.run(deadly, *words, env=self.env, cwd=place, timeout=900)
         allowed = (0, -signal.SIGKILL) if kill else (0,)
         if ended.returncode not in allowed:
             raise AssertionError(f"{' '.join(self.words)} ended with {ended.returncode}: {ended.stderr}")
@@ -134,13 +153,16 @@ def _put_back(source: Path, place: Path) -> None:
     shutil.copytree(source, place, symlinks=True, dirs_exist_ok=True)
 
 
-def deadly(place: str, kill: str, log: str, *words: str) -> None:
-    """Run ``mace-bounds WORDS``, killed before its operation number ``kill`` in ``place``; ``log`` gets them all."""
-    written = os.open(log, os.O_WRONLY | os.O_CREAT)
+def deadly(place: str, kill: str, log: str, aside: str, *words: str) -> None:
+    """Run ``mace-bounds WORDS``, killed before its operation number ``kill`` in ``place``; ``log`` gets them all.
+
+    In the folder ``aside``, if there is one, each gets a copy of what is there before, where that has changed.
+    """
+    written, seen = os.open(log, os.O_WRONLY | os.O_CREAT), None
     place, last, n = os.path.realpath(place) + os.sep, int(kill), 0
 
     def hook(event: str, values: tuple[Any, ...]) -> None:
-        nonlocal n
+        nonlocal n, seen
         if event == "open":
             if not isinstance(values[2], int) or not values[2] & _WRITES:
                 return
@@ -152,6 +174,8 @@ def deadly(place: str, kill: str, log: str, *words: str) -> None:
         if not any(path.startswith(place) for path in paths) or paths[0].endswith("(deleted)"):
             return  # elsewhere, or the lock of what is gone
         n += 1
+        if aside and seen != (seen := _tree(place)):
+            shutil.copytree(place, Path(aside, str(n)), symlinks=True)
         if n == last:
             os.kill(os.getpid(), signal.SIGKILL)
         os.write(written, f"{event} {' '.join(path.removeprefix(place) for path in paths)}\n".encode())
@@ -160,6 +184,12 @@ def deadly(place: str, kill: str, log: str, *words: str) -> None:
         _turn_small_pages()
     sys.addaudithook(hook)
     forked.command(*words)
+
+
+def _tree(folder: str) -> dict[str, tuple[int, int]]:
+    """Sizes and times of all that is in a folder."""
+    found = [Path(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files)]
+    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in found}
 
 
 def _path(given: Any, folder: int | None) -> str:
@@ -212,28 +242,6 @@ def chosen(operations: list[str], n: int, seed: int = 0) -> list[int]:
     return sorted(dict.fromkeys(picked[:n]))
 
 
-def killed_all_over(
-    study: Study, operations: list[str], whole: dict[str, str], places: int, seed: int = 0
-) -> tuple[int, int, list[str]]:
-    """Kill before so many places or all, evenly, every fourth time twice: how many, and what went wrong."""
-    rng, failed, n_twice = random.Random(seed), list[str](), 0
-    chosen = range(1, len(operations) + 1, max(1, len(operations) // places))
-    for n, k in enumerate(chosen):
-        why = f"{k}, {operations[k - 1]}"
-        try:
-            if n % 4:
-                left = study.killed_before(k)
-            else:
-                n_twice += 1
-                left, again, then = study.killed_twice(k, rng)
-                failed += [f"{why}, then {then}: {_difference(whole, again)}"] if again != whole else []
-            failed += [f"{why}: {_difference(whole, left)}"] if left != whole else []
-        except AssertionError as fault:
-            failed.append(f"{why}: {fault}")
-        print(".", end="", file=sys.stderr, flush=True)
-    return len(chosen), n_twice, failed
-
-
 def _difference(one: dict[str, str], other: dict[str, str]) -> str:
     return ", ".join(sorted(name for name in {*one, *other} if one.get(name) != other.get(name)))
 
@@ -252,7 +260,7 @@ def studies(
     small = ("--shard-rows", "8", "--workers", "1", "--device", "cpu")
     project = {"MP_API_KEY": KEY, "MP_API_ENDPOINT": endpoint}
     own = {"MACE_BOUNDS_HEADS": "heads"}
-    compare = ("--n-splits", "1", "--system-folds", "0", "--methods", "mace_bounds,llpr")
+    compare = ("--n-splits", "1", "--system-folds", "0", "--methods", "llpr", "--conformal", "split")
     split = ("--conformal", "split", "--fit-share", "0.35", "--calibration-share", "0.35")
     made = frozenset
     return {
@@ -276,8 +284,10 @@ def studies(
         "calibrate": Study(
             ("calibrate", str(head), source, "h", "--include-training"), made({"h", "h.summary.json"})
         ),
-        "audit": Study(("audit", source, "a", "--head", str(head)), made({"a"})),
-        "audit --cross-fit": Study(("audit", source, "a", "--cross-fit", "--no-plots"), made({"a"})),
+        "audit": Study(("audit", source, "a", "--head", str(head), "--no-plots"), made({"a"})),
+        "audit --cross-fit": Study(
+            ("audit", source, "a", "--cross-fit", "--no-plots", "--conformal", "split"), made({"a"})
+        ),
         "audit of structures": Study(
             ("audit", str(crystals), "a", "--model", str(model), "--head", str(head), "--no-plots", *small),
             made({"a"}),
@@ -300,7 +310,7 @@ def studies(
             ("download", "mp:hull=1", "d"), made({"d.jsonl.gz", "d.jsonl.gz.summary.json"}), env=project
         ),
         "build": Study(
-            ("build", "b", "--source", "mp:hull=1", "--model", str(model), "--no-plots", *small),
+            ("build", "b", "--source", "mp:hull=1", "--model", str(model), "--no-plots", *split, *small),
             made({"b"}),
             env=project,
         ),
