@@ -15,7 +15,7 @@ PLACES = int(os.environ.get("MACE_BOUNDS_KILLS", "0"))  # scripts/kill_study.py 
 NAMES = {
     "features": 2,
     "features --shard": 0,
-    "merge": 4,
+    "merge": 2,
     "merge in place": 0,
     "fit": 2,
     "fit --overwrite": 0,
@@ -25,11 +25,11 @@ NAMES = {
     "audit of structures": 1,
     "plot": 0,
     "compare": 1,
-    "score": 2,
+    "score": 1,
     "heads install": 2,
-    "heads install --force": 4,
-    "heads remove": 3,
-    "download": 3,
+    "heads install --force": 2,
+    "heads remove": 2,
+    "download": 2,
     "build": 0,
 }
 """At how many places each is killed here; those with none share their ways of writing with another."""

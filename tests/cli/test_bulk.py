@@ -14,7 +14,7 @@ def bulk(labelled_file, tiny_model_folder, run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bulk")
     store, head, out = folder / "store", folder / "head", folder / "out"
     model = ["--model", tiny_model_folder]
-    shares = ["--fit-share", 0.35, "--calibration-share", 0.35]
+    shares = ["--fit-share", 0.35, "--calibration-share", 0.35, "--conformal", "split"]
     commands = {
         "features": ["features", labelled_file, store, *model, "--shard-rows", 64, "--symmetry"],
         "fit": ["fit", store, head, *model, *shares, "--licence", "MIT"],

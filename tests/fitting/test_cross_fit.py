@@ -189,7 +189,7 @@ def test_published_energies_are_audited_from_end_to_end(tiny_store, tiny_model_f
             plots=False,
             predictions=tmp_path / "published.csv",
             energy_column="e_model",
-            fit=CONFIG,
+            fit=replace(CONFIG, conformal="split"),
         ),
     )
     bounds = pd.read_parquet(found.folder / "bounds.parquet")

@@ -93,7 +93,7 @@ def test_repeats_average_over_seeds(tiny_fit, tiny_store, tiny_model_folder):
 
 
 def test_two_fits_write_the_same_bytes(tiny_store, tiny_model_folder, tmp_path):
-    config = FitConfig(fit_share=0.35, calibration_share=0.35, balance=True, n_folds=3)
+    config = FitConfig(fit_share=0.35, calibration_share=0.35, balance=True, n_folds=2)
     for name in ("a/head", "b/head"):
         fit(tiny_store, tmp_path / name, config, model=tiny_model_folder)
     for name in ("head.safetensors", "config.json", "README.md"):
@@ -125,7 +125,8 @@ def test_unusable_requests_are_refused(tiny_store, tiny_fit, tiny_model_folder):
     with pytest.raises(HeadError, match="repeats = 0"):
         fit(tiny_store, repeats=0)
     with pytest.raises(HeadError, match="leave none"):
-        fit(tiny_store, config=FitConfig(fit_share=0.6, calibration_share=0.4), model=tiny_model_folder)
+        config = FitConfig(fit_share=0.6, calibration_share=0.4, conformal="split")
+        fit(tiny_store, config=config, model=tiny_model_folder)
 
 
 def test_a_head_is_known_by_what_it_was_made_of(tiny_fit, tiny_store, tiny_model_folder):
