@@ -6,29 +6,36 @@ in one place.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import Field, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from mace_bounds.errors import MaceBoundsError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
 
 
-def setting(
-    default: T,
-    help: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    metavar: str | None = None,
-    shown: str | None = None,
-    parser: Callable[[str], Any] | None = None,
-    choices: Iterable[str] | None = None,
-    option: str | bool = True,
-) -> T:
+class About(TypedDict, total=False):
+    """What may be said of a setting beside its default and its help."""
+
+    minimum: float | None  # limits of a number, both allowed
+    maximum: float | None
+    metavar: str | None  # what the command line calls the value
+    shown: str | None  # and what it shows as its default
+    parser: Callable[[str], Any] | None  # from the text of the command line to the value
+    choices: (
+        Iterable[str] | None
+    )  # what a text may be where a registry decides it (a ``Literal`` type says so itself)
+    # name of its option, and a short one ("--level -l"); True for the name of the field, False where there is none
+    option: str | bool
+
+
+_SILENT: About = {
+    "minimum": None, "maximum": None, "metavar": None, "shown": None, "parser": None, "choices": None, "option": True,
+}  # fmt: skip
+
+
+def setting(default: T, help: str, **about: Unpack[About]) -> T:
     """Declare a field of a settings dataclass.
 
     Parameters
@@ -37,34 +44,15 @@ def setting(
         Its value where nothing is said.
     help : str
         One sentence that says what it does, with the unit.
-    minimum, maximum : float, optional
-        Limits of a number, both allowed.
-    metavar, shown : str, optional
-        What the command line calls the value, and what it shows as its default.
-    parser : callable, optional
-        From the text of the command line to the value.
-    choices : iterable of str, optional
-        What a text may be where a registry decides it (a ``Literal`` type says so itself).
-    option : str or bool
-        Name of its option, and a short one (``"--level -l"``); True for the name of the field, False where the command
-        line does not offer it.
+    **about
+        See :class:`About`.
 
     Returns
     -------
     object
         A :func:`dataclasses.field` with this as metadata.
     """
-    about = {
-        "help": help,
-        "minimum": minimum,
-        "maximum": maximum,
-        "metavar": metavar,
-        "shown": shown,
-        "parser": parser,
-        "choices": choices,
-        "option": option,
-    }
-    declared: T = field(default=default, metadata=about)
+    declared: T = field(default=default, metadata={**_SILENT, **about, "help": help})
     return declared
 
 

@@ -124,8 +124,8 @@ def test_unusable_requests_are_refused(tiny_store, tiny_fit, tiny_model_folder):
         fit("no-store", tiny_fit.folder)  # before anything is read, let alone fitted
     with pytest.raises(HeadError, match="repeats = 0"):
         fit(tiny_store, repeats=0)
+    config = FitConfig(fit_share=0.6, calibration_share=0.4, conformal="split")
     with pytest.raises(HeadError, match="leave none"):
-        config = FitConfig(fit_share=0.6, calibration_share=0.4, conformal="split")
         fit(tiny_store, config=config, model=tiny_model_folder)
 
 

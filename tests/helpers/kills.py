@@ -310,7 +310,7 @@ def studies(
             ("download", "mp:hull=1", "d"), made({"d.jsonl.gz", "d.jsonl.gz.summary.json"}), env=project
         ),
         "build": Study(
-            ("build", "b", "--source", "mp:hull=1", "--model", str(model), "--no-plots", *split, *small),
+            ("build", "b", "--source", "mp:hull=1", "--model", str(model), "--no-plots", *small),
             made({"b"}),
             env=project,
         ),

@@ -16,7 +16,7 @@ from mace_bounds.calibration import load_head
 from mace_bounds.cli import app
 from mace_bounds.features import FeatureStore
 
-QUERY = ("--source", "mp:hull=1", "--workers", "1", "--shard-rows", "8", "--no-plots", "--conformal", "split")
+QUERY = ("--source", "mp:hull=1", "--workers", "1", "--shard-rows", "8", "--no-plots")
 SAME = (
     "head/head.safetensors",
     "head/config.json",

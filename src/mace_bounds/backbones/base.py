@@ -113,7 +113,22 @@ class Backbone(Protocol):
     def extract(
         self, crystals: Sequence[Crystal], kind: FeatureKind = "readout", *, atoms: bool = False
     ) -> FeatureBlock:
-        """Run the network on crystals whose elements it knows; rows in their order."""
+        """Run the network on crystals, in batches that fill the memory given to them.
+
+        Parameters
+        ----------
+        crystals : sequence of Crystal
+            Checked structures whose elements the model knows.
+        kind : {"readout", "descriptors"}
+            The features in which the energy is linear, or those of every layer.
+        atoms : bool
+            Give the features of single atoms beside their sums.
+
+        Returns
+        -------
+        FeatureBlock
+            Rows in the order of ``crystals``; ``reasons`` where one has no row.
+        """
         ...
 
 

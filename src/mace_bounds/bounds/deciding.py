@@ -103,10 +103,8 @@ class Deciding:
         ----------
         structures
             Anything that :meth:`predict` takes.
-        n : int
-            How many draws.
-        seed : int
-            Equal seeds give equal draws.
+        n, seed : int
+            As of :meth:`mace_bounds.decisions.JointErrors.draws`.
 
         Returns
         -------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mace_bounds.cli import console
-from mace_bounds.cli.options import HeadOption, LevelOption, ModelOption, only, takes
+from mace_bounds.cli.options import READING, HeadOption, LevelOption, ModelOption, takes
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.features import ExtractSettings
 from mace_bounds.levels import percent
@@ -30,7 +30,7 @@ NeighboursOption = Annotated[
 _N_ATOMS = 5  # shown on the screen
 
 
-@takes(extract=only(ExtractSettings, "energy_key", "max_atoms", "device", "dtype", "memory_bytes"))
+@takes(extract=READING)
 def explain(
     structure: StructureArgument,
     model: ModelOption = None,

@@ -8,7 +8,7 @@ import typer
 
 from mace_bounds.bounds import HullSettings
 from mace_bounds.cli import console
-from mace_bounds.cli.options import HeadOption, LevelOption, ModelOption, SourceArgument, only, takes
+from mace_bounds.cli.options import READING, HeadOption, LevelOption, ModelOption, SourceArgument, takes
 from mace_bounds.cli.score import FormatOption, OutputOption, format_of_output, write
 from mace_bounds.columns import records
 from mace_bounds.errors import SourceError
@@ -32,7 +32,7 @@ _MOST_SHOWN = 40
 
 
 @takes(
-    extract=only(ExtractSettings, "energy_key", "max_atoms", "device", "dtype", "memory_bytes"),
+    extract=READING,
     settings=HullSettings,
 )
 def hull(

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import typer
 
+from mace_bounds.features import ExtractSettings
 from mace_bounds.levels import parse_level
 from mace_bounds.settings import setting_choices
 from mace_bounds.structures import help_text
@@ -123,6 +124,10 @@ class Selection:
 def only(settings: type, *names: str) -> Selection:
     """Offer these fields."""
     return Selection(settings, lambda name: name in names)
+
+
+READING = only(ExtractSettings, "energy_key", "max_atoms", "device", "dtype", "memory_bytes")
+"""How structures are read by commands that bound them at once, without a store."""
 
 
 def without(settings: type, *names: str) -> Selection:

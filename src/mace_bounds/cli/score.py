@@ -13,7 +13,7 @@ import typer
 from mace_bounds._io import atomic
 from mace_bounds.calibration import FitConfig
 from mace_bounds.cli import console
-from mace_bounds.cli.options import HeadOption, LevelOption, ModelOption, only, takes
+from mace_bounds.cli.options import READING, HeadOption, LevelOption, ModelOption, only, takes
 from mace_bounds.cli.views import print_bounds
 from mace_bounds.errors import LabelError, SourceError
 from mace_bounds.features import ExtractSettings
@@ -85,7 +85,7 @@ OutputOption = Annotated[
 
 
 @takes(
-    extract=only(ExtractSettings, "energy_key", "max_atoms", "device", "dtype", "memory_bytes"),
+    extract=READING,
     known=only(FitConfig, "quantity", "trained_on"),
 )
 def score(

@@ -81,22 +81,9 @@ class ChgnetBackbone:
     def extract(
         self, crystals: Sequence[Crystal], kind: FeatureKind = "readout", *, atoms: bool = False
     ) -> FeatureBlock:
-        """Run the network on crystals in batches that fill the memory given to them.
+        """As :meth:`mace_bounds.backbones.Backbone.extract`; descriptors are the atoms' features after every layer.
 
-        Parameters
-        ----------
-        crystals : sequence of Crystal
-            Checked structures whose elements the model knows.
-        kind : {"readout", "descriptors"}
-            The features in which the energy is linear, or those of the atoms after every layer.
-        atoms : bool
-            Give the features of single atoms beside their sums.
-
-        Returns
-        -------
-        FeatureBlock
-            Rows in the order of ``crystals``; ``reasons`` where a crystal has isolated atoms, too many angles,
-            or no defined correction.
+        A crystal has no row where atoms are isolated, it has too many angles, or no defined correction.
         """
         reasons: list[str | None] = [None] * len(crystals)
         correction = np.zeros(len(crystals))

@@ -130,22 +130,7 @@ class MaceBackbone:
     def extract(
         self, crystals: Sequence[Crystal], kind: FeatureKind = "readout", *, atoms: bool = False
     ) -> FeatureBlock:
-        """Run the frozen network on crystals in batches that fill the memory given to them.
-
-        Parameters
-        ----------
-        crystals : sequence of Crystal
-            Checked structures whose elements the model knows.
-        kind : {"readout", "descriptors"}
-            The features in which the energy is linear, or the invariants of every layer.
-        atoms : bool
-            Give the features of single atoms beside their sums.
-
-        Returns
-        -------
-        FeatureBlock
-            Rows in the order of ``crystals``.
-        """
+        """As :meth:`mace_bounds.backbones.Backbone.extract`; descriptors are the invariants of every layer."""
         graphs = (build_graph(crystal, self.cutoff_a) for crystal in crystals)
         memory_bytes = self.memory_bytes or DEFAULT_MEMORY_BYTES[self.device]
         stream = batches(graphs, self._cost(), memory_bytes)

@@ -21,20 +21,16 @@ def _message_kernel(n_features: int, n_rows: int) -> Any:
     import numba
 
     def add(
-        order: NDArray[Any],
-        offsets: NDArray[Any],
-        senders: NDArray[Any],
-        kind: NDArray[Any],
+        directions: tuple[NDArray[Any], ...],
         radial: NDArray[Any],
         features: NDArray[Any],
         couplings: NDArray[Any],
         parity: Any,
-        start: int,
         sums: NDArray[Any],
-        first_atom: int,
-        first_row: int,
-        place: int,
+        starts: tuple[int, int, int, int],
     ) -> None:
+        order, offsets, senders, kind = directions
+        start, first_atom, first_row, place = starts
         n_edges = len(kind)
         for receiver in range(len(offsets) - 1):
             for k in range(offsets[receiver], offsets[receiver + 1]):
@@ -60,15 +56,14 @@ def _group_kernel() -> Any:
     import numba
 
     def add(
-        order: NDArray[Any],
-        offsets: NDArray[Any],
-        kind: NDArray[Any],
+        directions: tuple[NDArray[Any], ...],
         hidden: NDArray[Any],
         couplings: NDArray[Any],
         parity: Any,
         start: int,
         sums: NDArray[Any],
     ) -> None:
+        order, offsets, kind = directions
         n_edges = len(kind)
         for group in range(len(offsets) - 1):
             for k in range(offsets[group], offsets[group + 1]):
@@ -88,9 +83,7 @@ def sum_groups(path: Path, hidden: torch.Tensor, couplings: torch.Tensor, chunk:
     sums = hidden.new_zeros(2 * path.l3 + 1, len(chunk.group_offsets) - 1, hidden.shape[1])
     values = hidden.numpy()
     _group_kernel()(
-        chunk.order.numpy(),
-        chunk.group_offsets.numpy(),
-        chunk.kind.numpy(),
+        (chunk.order.numpy(), chunk.group_offsets.numpy(), chunk.kind.numpy()),
         values,
         couplings.numpy(),
         values.dtype.type(path.parity),
@@ -117,14 +110,11 @@ class MessageSums:
         n_features, values = 2 * path.l1 + 1, radial.numpy()
         for row in range(0, len(sums), ROWS):
             _message_kernel(n_features, min(ROWS, len(sums) - row))(
-                *self.directions,
+                self.directions,
                 values,
                 self.features[path.l1],
                 couplings.numpy(),
                 values.dtype.type(path.parity),
-                path.start + row * n_features,
                 sums.numpy(),
-                self.first_atom,
-                row,
-                place,
+                (path.start + row * n_features, self.first_atom, row, place),
             )
