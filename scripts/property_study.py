@@ -388,7 +388,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/properties"))
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--trios", type=int, default=2500)
+    parser.add_argument("--trios", type=int, default=1200)
     arguments = parser.parse_args()
     data = arguments.data
     model = load_model(arguments.model, dtype="float64")

@@ -1,6 +1,13 @@
 """From uncertain readout weights to uncertain properties: curves, implicit differentiation, resampling."""
 
 from mace_bounds.propagation.cells import at_volume, at_volumes, deformed, rotated
+from mace_bounds.propagation.defects import (
+    fault_path,
+    interstitial_formation,
+    relaxed_positions,
+    surface_energy,
+    vacancy_formation,
+)
 from mace_bounds.propagation.elastic import (
     ElasticConstants,
     elastic_constants,
@@ -13,18 +20,23 @@ from mace_bounds.propagation.eos import (
     equation_of_state,
     fit_equations_of_state,
 )
+from mace_bounds.propagation.implicit import Minimum, minimum
 from mace_bounds.propagation.phases import phase_energies, transition_pressures_gpa
 from mace_bounds.propagation.potential import NOT_CALIBRATED, Coefficients, Potential, Rows
 from mace_bounds.propagation.propagate import PropagateSettings, PropertyName, propagate
+from mace_bounds.propagation.resample import resample
 from mace_bounds.propagation.result import EV_A3_IN_GPA, PropertyBounds, property_bounds
 from mace_bounds.propagation.stencil import Stencil, central_stencil
+from mace_bounds.propagation.surface import EnergySurface
 
 __all__ = [
     "EV_A3_IN_GPA",
     "NOT_CALIBRATED",
     "Coefficients",
     "ElasticConstants",
+    "EnergySurface",
     "EquationsOfState",
+    "Minimum",
     "Potential",
     "PropagateSettings",
     "PropertyBounds",
@@ -39,11 +51,18 @@ __all__ = [
     "elastic_constants",
     "elastic_curves",
     "equation_of_state",
+    "fault_path",
     "fit_equations_of_state",
     "hill_averages",
+    "interstitial_formation",
+    "minimum",
     "phase_energies",
     "propagate",
     "property_bounds",
+    "relaxed_positions",
+    "resample",
     "rotated",
+    "surface_energy",
     "transition_pressures_gpa",
+    "vacancy_formation",
 ]
