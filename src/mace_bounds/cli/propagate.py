@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from ase.data import chemical_symbols
 
 from mace_bounds.cli import console
 from mace_bounds.cli.options import LevelOption, ModelOption, only, takes
@@ -15,18 +16,30 @@ from mace_bounds.columns import records, stamped
 from mace_bounds.errors import SourceError
 from mace_bounds.features import ExtractSettings
 from mace_bounds.propagation import PropagateSettings, PropertyName
+from mace_bounds.structures import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mace_bounds.bounds import TableFormat
+    from mace_bounds.calibration import CalibratedHead
 
 PropertyArgument = Annotated[
     PropertyName,
     typer.Argument(
         metavar="PROPERTY",
         help="eos: equilibrium volume, bulk modulus and its derivative; elastic: elastic constants; phases: energies "
-        "of all structures less the first, and transition pressures.",
+        "of all structures less the first, and transition pressures; vacancy: formation energy; surface: surface "
+        "energy; relax: relaxed positions.",
+    ),
+]
+HeadOption = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        metavar="NAME|PATH",
+        help="A head of one chemistry (mace-bounds fit-material), whose draws give the intervals. Default: the "
+        "model itself, with the measured errors of its properties where they are known.",
     ),
 ]
 PlotOption = Annotated[
@@ -43,6 +56,7 @@ def propagate(
     what: PropertyArgument,
     files: FilesArgument,
     model: ModelOption = None,
+    head: HeadOption = None,
     level: LevelOption = 0.95,
     output_format: FormatOption = "table",
     output: OutputOption = None,
@@ -65,10 +79,13 @@ def propagate(
             "properties are no structures, so they cannot be written as extxyz; use another format."
         )
     extract = replace(extract, dtype="float64")
-    found = property_potential(model, extract)
-    structures = list(extract.read(files, found.potential.backbone))
+    structures = list(extract.read(files))
+    crystals = [record.crystal for record in structures if record.crystal is not None]
+    found = property_potential(model, head, extract, settings, crystals)
+    known = set(found.potential.backbone.atomic_numbers)
+    structures = [_checked(record, known, found.head) for record in structures]
     with console.progress("structures", len(structures)) as update:
-        table = run(what, structures, found.potential, level, settings, progress=update)
+        table = run(what, structures, found.potential, level, settings, errors=found.errors, progress=update)
     table = stamped(table, found.provenance(level))
     if kind == "table":
         _show(table)
@@ -81,6 +98,16 @@ def propagate(
         _draw(table, plot)
     if table["reason"].notna().all():
         raise typer.Exit(1)
+
+
+def _checked(record: Record, known: set[int], head: CalibratedHead | None) -> Record:
+    """A record, with a reason where the model or the head does not know its elements."""
+    if record.crystal is None:
+        return record
+    if others := sorted(chemical_symbols[z] for z in set(record.crystal.counts) - known):
+        reason = f"the model does not know {', '.join(others)}; use one that was trained on it."
+        return Record.failed(reason, id=record.id, source=record.source)
+    return record if head is None or head.material is None else head.material.checked(record)
 
 
 def _show(table: pd.DataFrame) -> None:

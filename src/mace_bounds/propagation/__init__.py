@@ -21,8 +21,9 @@ from mace_bounds.propagation.eos import (
     fit_equations_of_state,
 )
 from mace_bounds.propagation.implicit import Minimum, minimum
+from mace_bounds.propagation.measured import ErrorModel, MeasuredErrors, measured_errors
 from mace_bounds.propagation.phases import phase_energies, transition_pressures_gpa
-from mace_bounds.propagation.potential import NOT_CALIBRATED, Coefficients, Potential, Rows
+from mace_bounds.propagation.potential import NOT_CALIBRATED, Potential, Rows
 from mace_bounds.propagation.propagate import PropagateSettings, PropertyName, propagate
 from mace_bounds.propagation.resample import resample
 from mace_bounds.propagation.result import EV_A3_IN_GPA, PropertyBounds, property_bounds
@@ -32,10 +33,11 @@ from mace_bounds.propagation.surface import EnergySurface
 __all__ = [
     "EV_A3_IN_GPA",
     "NOT_CALIBRATED",
-    "Coefficients",
     "ElasticConstants",
     "EnergySurface",
     "EquationsOfState",
+    "ErrorModel",
+    "MeasuredErrors",
     "Minimum",
     "Potential",
     "PropagateSettings",
@@ -55,6 +57,7 @@ __all__ = [
     "fit_equations_of_state",
     "hill_averages",
     "interstitial_formation",
+    "measured_errors",
     "minimum",
     "phase_energies",
     "propagate",

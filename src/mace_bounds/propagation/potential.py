@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,24 +15,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mace_bounds.backbones import Backbone
+    from mace_bounds.head import Coefficients
     from mace_bounds.structures import Crystal
 
 NOT_CALIBRATED = "POPS range, not calibrated"
 """What an interval is called that comes from draws alone, whose coverage nobody measured."""
-
-
-@runtime_checkable
-class Coefficients(Protocol):
-    """Readout weights on [Σ readout features, n_atoms] with their uncertainty, eV; C columns as ``theta0_ev`` has."""
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """Their mean, shape (C,)."""
-        ...
-
-    def draws(self, n: int, seed: int = 0) -> NDArray[np.float64]:
-        """``n`` draws around the mean, shape (n, C); the same for the same seed."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

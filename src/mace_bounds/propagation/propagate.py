@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mace_bounds.columns import PROPERTIES, frame, names
 from mace_bounds.errors import MaceBoundsError, SourceError
+from mace_bounds.propagation.defects import (
+    SHORTEST_A,
+    Relaxation,
+    relaxed_positions,
+    surface_energy,
+    vacancy_formation,
+)
 from mace_bounds.propagation.elastic import Ions, elastic_constants
 from mace_bounds.propagation.eos import equation_of_state
 from mace_bounds.propagation.phases import phase_energies
@@ -17,12 +25,25 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from mace_bounds.propagation.measured import MeasuredErrors
     from mace_bounds.propagation.potential import Potential
     from mace_bounds.propagation.result import PropertyBounds
     from mace_bounds.structures import Crystal, Record
 
-PropertyName = Literal["eos", "elastic", "phases"]
+PropertyName = Literal["eos", "elastic", "phases", "vacancy", "surface", "relax"]
 """What :func:`propagate` computes."""
+
+
+def parse_miller(text: str) -> tuple[int, int, int]:
+    """``"110"``, ``"1,1,0"`` or ``"1 -1 0"`` to three integers; ValueError for anything else."""
+    parts = text.replace(",", " ").split() if any(c in text for c in ", ") else re.findall(r"-?\d", text)
+    try:
+        h, k, el = (int(part) for part in parts)
+    except ValueError:
+        raise ValueError(f"{text!r} is no surface; write 110 or 1,-1,0, for example.") from None
+    if (h, k, el) == (0, 0, 0):
+        raise ValueError("000 is no surface; write 110 or 1,-1,0, for example.")
+    return h, k, el
 
 
 @dataclass(frozen=True)
@@ -35,11 +56,29 @@ class PropagateSettings:
         Draws of the readout weights.
     ions : {"relaxed", "clamped"}
         For elastic constants: whether atoms move under strain.
+    method : {"implicit", "resample"}
+        For vacancies, surfaces and relaxed positions: the second-order response of the mean's minimum, or every draw
+        relaxed by itself.
+    miller : (int, int, int)
+        Of the surface.
+    shortest_a : float
+        Shortest side of the cell with a vacancy, Å.
     """
 
     n_draws: int = setting(1000, "Draws of the readout weights.", minimum=50, maximum=100_000)
     seed: int = setting(0, "Random seed of the draws.", minimum=0, maximum=2**32 - 1)
     ions: Ions = setting("relaxed", "For elastic: whether atoms move under strain, as they do in nature.")
+
+    method: Relaxation = setting(
+        "implicit",
+        "For vacancy, surface, relax: response of the mean's minimum, or every draw relaxed by itself.",
+    )
+    miller: tuple[int, int, int] = setting(
+        (1, 0, 0), "For surface: its indices.", metavar="HKL", shown="100", parser=parse_miller
+    )
+    shortest_a: float = setting(
+        SHORTEST_A, "For vacancy: shortest side of the cell, Å.", minimum=2, maximum=30, option="--shortest"
+    )
 
     def __post_init__(self) -> None:
         check_settings(self, SourceError)
@@ -52,13 +91,14 @@ def propagate(
     level: float = 0.95,
     settings: PropagateSettings | None = None,
     *,
+    errors: MeasuredErrors | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> pd.DataFrame:
     """Compute a property of structures with its intervals.
 
     Parameters
     ----------
-    name : {"eos", "elastic", "phases"}
+    name : {"eos", "elastic", "phases", "vacancy", "surface", "relax"}
         ``"phases"`` compares all structures, of one composition, with the first; the others take one at a time.
     records : sequence of Record
         As :func:`mace_bounds.read` gives them.
@@ -66,6 +106,8 @@ def propagate(
     level : float
         Of the intervals.
     settings : PropagateSettings, optional
+    errors : MeasuredErrors, optional
+        Calibrate intervals by these where they know the property and the kind of crystal.
     progress : callable, optional
         Called with the number of structures that are done and how many of them failed.
 
@@ -83,11 +125,16 @@ def propagate(
     if name not in get_args(PropertyName):
         raise SourceError(f"{name!r} is no property; choose one of {', '.join(get_args(PropertyName))}.")
     if name == "phases":
-        return _table(_phases(records, potential, level))
+        return _table(_phases(records, potential, level, errors))
     rows: list[dict[str, Any]] = []
     failed = 0
+
+    def of(crystal: Crystal) -> list[PropertyBounds]:
+        found = _single(name, crystal, potential, level, settings)
+        return found if errors is None else errors.bounded(found, crystal)
+
     for done, record in enumerate(records, 1):
-        found = _rows_of(record, lambda crystal: _single(name, crystal, potential, level, settings))
+        found = _rows_of(record, of)
         failed += found[0]["reason"] is not None
         rows += found
         if progress is not None:
@@ -100,17 +147,26 @@ def _single(
 ) -> list[PropertyBounds]:
     if name == "eos":
         return equation_of_state(crystal, potential, level)
-    return elastic_constants(crystal, potential, level, settings.ions)
+    if name == "elastic":
+        return elastic_constants(crystal, potential, level, settings.ions)
+    if name == "vacancy":
+        return vacancy_formation(crystal, potential, level, settings.method, settings.shortest_a)
+    if name == "surface":
+        return surface_energy(crystal, potential, settings.miller, level, settings.method)
+    return relaxed_positions(crystal, potential, level, settings.method)
 
 
-def _phases(records: Sequence[Record], potential: Potential, level: float) -> list[dict[str, Any]]:
+def _phases(
+    records: Sequence[Record], potential: Potential, level: float, errors: MeasuredErrors | None
+) -> list[dict[str, Any]]:
     bad = [row for record in records if record.crystal is None for row in _rows_of(record, lambda _: [])]
     good = {record.id: record.crystal for record in records if record.crystal is not None}
     try:
         found = phase_energies(good, potential, level)
     except MaceBoundsError as error:
         return [*bad, *({"id": id, "formula": c.formula, "reason": str(error)} for id, c in good.items())]
-    formula = next(iter(good.values())).formula
+    first = next(iter(good.values()))
+    found, formula = found if errors is None else errors.bounded(found, first), first.formula
     return [*({"id": ", ".join(good), "formula": formula, **r.to_row(), "reason": None} for r in found), *bad]
 
 
