@@ -202,7 +202,7 @@ def test_without_webgl_there_is_a_picture(browser, address):
     (path,) = example_files("TiO2")
     drop(page, (path.name, path.read_text()))
     page.locator(".viewer[data-drawn]").wait_for(timeout=60_000)
-    assert page.locator(".viewer").get_attribute("data-drawn") == "2:48"
+    assert page.locator(".viewer").get_attribute("data-drawn") == "1:15"
     assert page.locator("script[src*='3Dmol']").count() == 0
     picture(page, "no-webgl")
     context.close()

@@ -1,32 +1,40 @@
 // Several crystals together: which is lower, and how far from the hull of competing phases.
 
 import { ask, Problem } from "./asking.js";
-import { el, fixed, formula, signed, svg } from "./dom.js";
+import { ticks } from "./axis.js";
+import { drawn, el, fixed, formula, signed, svg } from "./dom.js";
 
 const LEFT_OUT = "Bounds of DFT energies at 0 K: temperature, vibrations and the error of DFT itself are not part of them.";
 
 /** Rows as bars with error bars on one axis. */
-function bars(rows, { low, high, best, name, unit }) {
-  const WIDTH = matchMedia("(max-width: 760px)").matches ? 340 : 640;
-  const [LEFT, STEP, TOP] = [Math.min(170, WIDTH / 3), 26, 14];
+const bars = (rows, how) => drawn((width) => picture(rows, how, width));
+
+function picture(rows, { low, high, best, name, unit }, WIDTH) {
+  const narrow = WIDTH < 520; // names stand above their bars there
+  const [LEFT, STEP, TOP] = narrow ? [8, 40, 14] : [Math.min(300, WIDTH / 3), 26, 14];
+  const letters = Math.floor((narrow ? WIDTH : LEFT) / 7.5);
   const height = TOP + STEP * rows.length + 40;
   const ends = rows.flatMap((row) => [low(row), high(row)]).concat(0);
   const [a, b] = [Math.min(...ends), Math.max(...ends)];
   const pad = 0.05 * (b - a || 1);
   const x = (value) => LEFT + ((value - a + pad) / (b - a + 2 * pad)) * (WIDTH - LEFT - 12);
-  const picture = svg("svg", { class: "axis", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": `Bounds of ${rows.length} rows, ${unit}; the numbers are in the table` });
-  picture.append(svg("line", { class: "zero", x1: x(0), x2: x(0), y1: TOP - 8, y2: height - 34 }), svg("text", { class: "small", x: x(0), y: height - 20, "text-anchor": "middle" }, "0"));
+  const drawing = svg("svg", { class: "axis", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": `Bounds of ${rows.length} rows, ${unit}; the numbers are in the table` });
+  for (const place of ticks(a - pad, b + pad, (WIDTH - LEFT) / 100))
+    drawing.append(
+      svg("line", { class: place === 0 ? "zero" : "rule", x1: x(place), x2: x(place), y1: TOP - 8, y2: height - 34 }),
+      svg("text", { class: "small", x: x(place), y: height - 20, "text-anchor": "middle" }, signed(place, b - a < 5 ? 2 : 0)),
+    );
   rows.forEach((row, i) => {
-    const y = TOP + STEP * (i + 0.5);
+    const y = TOP + STEP * (i + (narrow ? 0.7 : 0.5));
     const title = name(row);
-    picture.append(
-      svg("text", { class: "small", x: LEFT - 8, y: y + 4, "text-anchor": "end" }, title.length > 22 ? `${title.slice(0, 21)}…` : title),
+    drawing.append(
+      svg("text", { class: "small", ...(narrow ? { x: LEFT, y: y - 12 } : { x: LEFT - 8, y: y + 4, "text-anchor": "end" }) }, title.length > letters ? `${title.slice(0, letters - 1)}…` : title),
       svg("line", { class: "span", x1: x(low(row)), x2: x(high(row)), y1: y, y2: y }),
       svg("circle", { class: "best", cx: x(best(row)), cy: y, r: 5 }),
     );
   });
-  picture.append(svg("text", { class: "small", x: (LEFT + WIDTH) / 2, y: height - 6, "text-anchor": "middle" }, unit));
-  return picture;
+  drawing.append(svg("text", { class: "small", x: (LEFT + WIDTH) / 2, y: height - 6, "text-anchor": "middle" }, unit));
+  return drawing;
 }
 
 const cell = (content, number = false) => el("td", { class: number ? "number" : "text" }, content);

@@ -15,6 +15,18 @@ function filled(node, attributes, children) {
 export const el = (tag, attributes = {}, ...children) => filled(document.createElement(tag), attributes, children);
 export const svg = (tag, attributes = {}, ...children) => filled(document.createElementNS(SVG, tag), attributes, children);
 
+/** A picture that is drawn anew for every width that it gets, so that its text keeps its size. */
+export function drawn(draw) {
+  const box = el("div", { class: "drawn" });
+  let last = 0;
+  new ResizeObserver(() => {
+    const width = Math.round(box.clientWidth);
+    if (width && width !== last) box.replaceChildren(draw((last = width)));
+  }).observe(box);
+  box.append(draw(640)); // until it is laid out
+  return box;
+}
+
 const missing = "–";
 export const fixed = (x, digits) => (x === null || x === undefined ? missing : x.toFixed(digits).replace("-", "−"));
 export const signed = (x, digits = 0) => {

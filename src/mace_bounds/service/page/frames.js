@@ -18,7 +18,8 @@ const RADII = [0.32, 0.75, 1.1, 1.3, 1.45, 1.6, 1.7]; // Å, about covalent, by 
 
 export const number = (symbol) => SYMBOLS.indexOf(symbol) + 1;
 export const colour = (symbol) => COLOURS[symbol] ?? `hsl(${(number(symbol) * 47) % 360} 45% 55%)`;
-export const radius = (symbol) => 0.6 * RADII[Math.max(ROWS.findIndex((last) => number(symbol) <= last), 0)];
+const SMALLER = 0.42; // than the radii, so that one sees through
+export const radius = (symbol) => SMALLER * RADII[Math.max(ROWS.findIndex((last) => number(symbol) <= last), 0)];
 
 /** Frames of a file: id, cell (rows, Å), symbols, positions (Å). */
 export function frames(text) {
@@ -50,17 +51,48 @@ export const asJson = (frame) => ({
   pbc: [true, true, true],
 });
 
-/** Copies of the cell along its vectors; each atom knows its site. */
+const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+const EDGE = 0.02; // of a cell vector: atoms so near to a face are drawn on the opposite one too
+
+/** Atoms of so many cells along each vector, those on faces on both sides; each knows its site. */
 export function supercell(frame, times) {
+  const [a, b, c] = frame.cell;
+  const volume = dot(a, cross(b, c));
+  const inverse = [cross(b, c), cross(c, a), cross(a, b)].map((row) => row.map((x) => x / volume));
   const atoms = [];
-  for (let i = 0; i < times; i++)
-    for (let j = 0; j < times; j++)
-      for (let k = 0; k < times; k++)
-        frame.positions.forEach((place, site) => {
-          const shifted = place.map((x, d) => x + i * frame.cell[0][d] + j * frame.cell[1][d] + k * frame.cell[2][d]);
-          atoms.push({ symbol: frame.symbols[site], site, place: shifted });
-        });
+  frame.positions.forEach((place, site) => {
+    const inside = inverse.map((row) => {
+      const x = dot(row, place) - Math.floor(dot(row, place));
+      return x > 1 - EDGE ? x - 1 : x;
+    });
+    const [I, J, K] = inside.map((x) => Array.from({ length: times + (x < EDGE ? 1 : 0) }, (_, n) => x + n));
+    for (const i of I)
+      for (const j of J)
+        for (const k of K)
+          atoms.push({ symbol: frame.symbols[site], site, place: [0, 1, 2].map((d) => i * a[d] + j * b[d] + k * c[d]) });
+  });
   return atoms;
+}
+
+const JOINED = new Set("B C N O F Si P S Cl Ge As Se Br Sb Te I".split(" ")); // to their own kind too, in compounds
+const [MOST_ATOMS, MOST_BONDS] = [600, 1500];
+
+/** Pairs of neighbouring atoms, for the eye: those nearer than radii that touch; none where there would be too many. */
+export function bonds(atoms) {
+  if (atoms.length > MOST_ATOMS) return [];
+  const alone = new Set(atoms.map((atom) => atom.symbol)).size === 1;
+  const pairs = [];
+  for (let i = 0; i < atoms.length; i++)
+    for (let j = 0; j < i; j++) {
+      const [one, other] = [atoms[i], atoms[j]];
+      const same = one.symbol === other.symbol;
+      if (same && !alone && !JOINED.has(one.symbol)) continue;
+      const reach = ((same ? 1.1 : 1.16) * (radius(one.symbol) + radius(other.symbol))) / SMALLER;
+      const gap = one.place.map((x, d) => x - other.place[d]);
+      if (dot(gap, gap) < reach * reach) pairs.push([one, other]);
+    }
+  return pairs.length > MOST_BONDS ? [] : pairs;
 }
 
 /** The twelve edges of a cell as pairs of corners. */

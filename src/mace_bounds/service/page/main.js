@@ -143,10 +143,10 @@ function show(turn) {
 
 async function showOne(detail, row, move) {
   const head = heads.find((one) => one.name === row.head);
-  const structure = el("section", { class: "card", "aria-labelledby": "structure-title" }, el("h3", { id: "structure-title" }, "Structure"));
+  const structure = el("section", { class: "card structure", "aria-labelledby": "structure-title" }, el("h3", { id: "structure-title" }, "Structure"));
   const why = el("div", { class: "wide" }, el("p", { class: "quiet" }, "Looking for what it is like …"));
   const answer = answerCard(row, head, flagNames);
-  detail.replaceChildren(answer, structure, el("div", {}, noveltyCard(row), el("p", {}), meaningCard(row, head)), why);
+  detail.replaceChildren(answer, structure, el("div", { class: "side" }, noveltyCard(row), meaningCard(row, head)), why);
   if (move) {
     answer.scrollIntoView({ block: "start" });
     answer.querySelector("h2").focus({ preventScroll: true });

@@ -2,6 +2,7 @@
 
 import { axis } from "./axis.js";
 import { count, el, fixed, formula, percent, signed } from "./dom.js";
+import { noveltyBar } from "./novelty.js";
 
 const list = (name, rows) => rows.filter(([, value]) => value !== null).flatMap(([what, value]) => [el("dt", {}, what), el("dd", {}, value)]);
 
@@ -18,11 +19,11 @@ export function answerCard(row, head, names) {
   return el("section", { class: "card wide", "aria-labelledby": "one-title" },
     el("h2", { id: "one-title", tabindex: "-1" }, formula(row.formula), " ", el("span", { class: "id" }, `${row.id}, ${count(row.n_atoms)} ${row.n_atoms === 1 ? "atom" : "atoms"}`)),
     answer,
+    useful ? el("p", { class: "per-atom" }, `${perAtom(row.energy_lower_ev)} to ${perAtom(row.energy_upper_ev)}; the model says ${perAtom(row.energy_model_ev)}.`) : "",
     axis(row, head?.errors),
     head?.errors ? el("p", { class: "quiet" }, `Line: the ${percent(row.level)} bounds of this crystal; dot: best guess. Bars: errors of the ${count(head.errors.n)} labelled crystals that the head keeps (the ends collect what lies beyond).`) : "",
     el("dl", {}, ...list("numbers", [
-      ["Model's energy", `${fixed(row.energy_model_ev, 4)} eV, ${perAtom(row.energy_model_ev)}`],
-      ["Bounds", useful ? `${perAtom(row.energy_lower_ev)} to ${perAtom(row.energy_upper_ev)}` : null],
+      ["Model's energy", `${fixed(row.energy_model_ev, 4)} eV`],
       ["E(DFT) − E(model)", `${signed(row.lower_mev_per_atom, 1)} to ${signed(row.upper_mev_per_atom, 1)} meV/atom`],
       ["Best guess", `${signed(row.expected_error_mev_per_atom, 1)} meV/atom, standard deviation ${fixed(row.std_mev_per_atom, 1)}`],
       ["Label in the file", label],
@@ -47,7 +48,7 @@ export function noveltyCard(row) {
   return el("section", { class: "card", "aria-labelledby": "far-title" },
     el("h3", { id: "far-title" }, "How far from the data"),
     far === null ? el("p", {}, "This head does not grade it.") : el("div", {},
-      el("meter", { min: 0, max: 2, low: 1, high: 1.5, optimum: 0, value: Math.min(row.novelty, 2), "aria-label": `Novelty ${fixed(row.novelty, 2)}, threshold 1` }),
+      noveltyBar(`Novelty ${fixed(row.novelty, 2)}, threshold 1`, row.novelty),
       el("p", {}, `Novelty ${fixed(row.novelty, 2)} (threshold 1): ${far}. It is no size of an error.`)),
     el("p", {}, seen[row.seen_in] ?? ""));
 }

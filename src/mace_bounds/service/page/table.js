@@ -11,7 +11,7 @@ const COLUMNS = [
   { name: "upper_mev_per_atom", title: "upper, meV/atom", number: true, show: (row) => signed(row.upper_mev_per_atom) },
   { name: "width", title: "width", number: true, of: (row) => (row.reason ? null : row.upper_mev_per_atom - row.lower_mev_per_atom), show: (row) => (row.reason ? "–" : fixed(row.upper_mev_per_atom - row.lower_mev_per_atom, 0)) },
   { name: "novelty", title: "novelty", number: true, show: (row) => fixed(row.novelty, 2) },
-  { name: "flags", title: "flags, or why not", text: true, show: (row) => row.reason ?? (row.flags ?? "").replaceAll(";", ", ") },
+  { name: "flags", title: "flags, or why not", text: true, show: (row) => row.reason ?? (row.flags ?? "").replaceAll(";", ", ").replaceAll("_", " ") },
 ];
 
 export function table(rows, open) {
@@ -45,7 +45,7 @@ export function table(rows, open) {
   function fill() {
     const words = wanted.toLowerCase().split(/\s+/).filter(Boolean);
     const shown = rows.filter((row) => {
-      const text = `${row.id} ${row.formula ?? ""} ${row.flags ?? ""} ${row.reason ?? ""} ${row.seen_in ?? ""}`.toLowerCase();
+      const text = `${row.id} ${row.formula ?? ""} ${row.flags ?? ""} ${(row.flags ?? "").replaceAll("_", " ")} ${row.reason ?? ""} ${row.seen_in ?? ""}`.toLowerCase();
       return words.every((word) => text.includes(word));
     });
     const column = COLUMNS.find((one) => one.name === sorted.name);

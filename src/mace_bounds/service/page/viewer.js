@@ -1,7 +1,8 @@
 // A structure: with 3Dmol.js where the browser draws in three dimensions, else as a picture that can be turned too.
 
 import { el, svg } from "./dom.js";
-import { colour, edges, radius, supercell } from "./frames.js";
+import { noveltyBar, noveltyColour } from "./novelty.js";
+import { bonds, colour, edges, radius, supercell } from "./frames.js";
 
 let loading = null;
 const library = () => {
@@ -19,31 +20,17 @@ function hasWebGL() {
   }
 }
 
-/** From blue (as in the data) over yellow (at the threshold, 1) to red (twice the threshold). */
-const STOPS = [[0, [44, 98, 186]], [0.5, [110, 178, 205]], [1, [247, 212, 80]], [1.5, [226, 118, 49]], [2, [176, 24, 43]]];
-function noveltyColour(value) {
-  const at = Math.min(Math.max(value, 0), 2);
-  const i = Math.max(STOPS.findIndex(([stop]) => stop >= at), 1);
-  const [[low, a], [high, b]] = [STOPS[i - 1], STOPS[i]];
-  const mixed = a.map((x, d) => Math.round(x + ((at - low) / (high - low)) * (b[d] - x)));
-  return `rgb(${mixed.join(", ")})`;
-}
-
-/** The colours of novelty with their numbers, and which atoms are the newest. */
+/** The colours of novelty, and which atom is the newest. */
 function scale(frame, novelty) {
-  const N = 40;
-  const bars = Array.from({ length: N }, (_, i) => svg("rect", { x: (200 * i) / N, y: 0, width: 200 / N + 0.5, height: 10, fill: noveltyColour((2 * (i + 0.5)) / N) }));
-  const marks = [[0, "0", "start"], [100, "1, the threshold", "middle"], [200, "2", "end"]];
   const [site, most] = [...novelty].reduce((best, one) => (one[1] > best[1] ? one : best));
   return [
-    el("li", {}, svg("svg", { class: "scale", viewBox: "0 0 200 26", role: "img", "aria-label": "Colours from 0, blue, over 1, yellow, to 2, red" },
-      ...bars, ...marks.map(([x, words, anchor]) => svg("text", { x, y: 23, "text-anchor": anchor }, words)))),
+    el("li", { class: "wide" }, noveltyBar("Colours of novelty: blue as in the data, yellow at the threshold, red at twice it")),
     el("li", {}, `Newest surroundings: ${frame.symbols[site]}, atom ${site + 1}, ${most.toFixed(2)} of the threshold`),
   ];
 }
 
 export function viewer(frame, explanation) {
-  let [times, byNovelty, spinning] = [frame.symbols.length > 60 ? 1 : 2, false, false];
+  let [times, byNovelty, spinning] = [frame.symbols.length > 3 ? 1 : 2, false, false];
   const novelty = new Map((explanation?.atoms ?? []).map((atom) => [atom.site, atom.novelty]));
   const colourOf = (atom) =>
     byNovelty ? noveltyColour(novelty.get(atom.site) ?? 0) : colour(atom.symbol);
@@ -90,7 +77,7 @@ export function viewer(frame, explanation) {
       }
     }, flat);
   } else requestAnimationFrame(flat);
-  return el("div", {}, box, legend, tools);
+  return el("div", { class: "view" }, box, legend, tools);
 }
 
 function solid(library3d, box, frame) {
@@ -106,10 +93,14 @@ function solid(library3d, box, frame) {
         const [x, y, z] = atom.place;
         view.addSphere({ center: { x, y, z }, radius: radius(atom.symbol), color: hex(colourOf(atom)), quality: 3 });
       }
-      for (const [a, b] of edges(frame.cell)) { // one cell, however many are shown
-        const [start, end] = [a, b].map(([x, y, z]) => ({ x, y, z }));
-        view.addLine({ start, end, color: "#7a869a" });
+      const point = ([x, y, z]) => ({ x, y, z });
+      for (const [a, b] of bonds(atoms)) {
+        const middle = a.place.map((x, d) => (x + b.place[d]) / 2);
+        for (const atom of [a, b])
+          view.addCylinder({ start: point(atom.place), end: point(middle), radius: 0.09, color: hex(colourOf(atom)) });
       }
+      for (const [a, b] of edges(frame.cell)) // one cell, however many are shown
+        view.addCylinder({ start: point(a), end: point(b), radius: 0.03, color: "#7a869a" });
       if (first) {
         view.rotate(25, "y");
         view.rotate(20, "x");
@@ -154,11 +145,17 @@ function picture(box, frame) {
     const size = Math.min(canvas.width, canvas.height) / (2 * reach);
     const at = ([u, v]) => [canvas.width / 2 + size * u, canvas.height / 2 - size * v];
     pen.strokeStyle = "#7a869a";
-    pen.lineWidth = scale;
+    pen.lineWidth = 1.5 * scale;
     for (const [a, b] of lines) {
       pen.beginPath();
       pen.moveTo(...at(turned(a)));
       pen.lineTo(...at(turned(b)));
+      pen.stroke();
+    }
+    for (const [a, b] of bonds(atoms)) {
+      pen.beginPath();
+      pen.moveTo(...at(turned(a.place)));
+      pen.lineTo(...at(turned(b.place)));
       pen.stroke();
     }
     const far = atoms.map((atom) => [turned(atom.place), atom]).sort((one, other) => other[0][2] - one[0][2]);
