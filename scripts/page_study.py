@@ -13,9 +13,9 @@ import json
 import shutil
 from pathlib import Path
 
-from load_study import crystal, service
 from playwright.sync_api import sync_playwright
 
+from load_study import crystal, service
 from mace_bounds.examples import example_files
 
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
