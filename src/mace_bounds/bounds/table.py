@@ -11,7 +11,7 @@ from mace_bounds.calibration import energy_over_fixed, residual_ev_per_atom
 from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, frame, level_columns, names
 from mace_bounds.features import failed_rows, refused_rows
 from mace_bounds.flags import flag_names
-from mace_bounds.levels import ONE_SIGMA
+from mace_bounds.levels import ONE_SIGMA, Levels
 from mace_bounds.structures import compositions_in, suspect_label
 from mace_bounds.versions import __version__
 
@@ -158,7 +158,8 @@ def _columns(
         training_keys = head.training_compositions
     good = rows.table["reason"].isna().to_numpy()
     scored = rows if good.all() else rows.scored()
-    intervals = head.intervals(scored)
+    needed = None if detailed else Levels.of([level, *({ONE_SIGMA} if ONE_SIGMA in head.levels else ())])
+    intervals = head.intervals(scored, needed)
     error = residual_ev_per_atom(scored)
     values = _bounds(scored, intervals, level, error) | _novelty(intervals)
     values |= {

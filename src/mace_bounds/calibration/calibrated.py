@@ -231,13 +231,15 @@ class CalibratedHead:
         of = manifest
         self.check_fits(of.model, of.model_digest, of.model_head, of.kind, of.energies_of, of.golden)
 
-    def intervals(self, rows: FeatureRows) -> Intervals:
+    def intervals(self, rows: FeatureRows, levels: Levels | None = None) -> Intervals:
         """Predict rows that have features.
 
         Parameters
         ----------
         rows : FeatureRows
             Without failed rows (:meth:`FeatureRows.scored`).
+        levels : Levels, optional
+            Some of the levels, where the others are not needed.
 
         Returns
         -------
@@ -254,13 +256,14 @@ class CalibratedHead:
         groups = conformal_groups(cells, design.fractions, sources=sources)
         by_fold = [fold.centre_and_sigma(design) for fold in self.folds] or [(centre, sigma)]
         fold_centre, fold_sigma = (np.stack(part) for part in zip(*by_fold, strict=True))
-        bounds = [self.conformal.bounds(fold_centre, fold_sigma, groups, level) for level in self.levels]
-        lower, upper = np.array(bounds).reshape(len(self.levels), 2, len(sigma)).transpose(1, 2, 0)
+        levels = self.levels if levels is None else levels
+        bounds = [self.conformal.bounds(fold_centre, fold_sigma, groups, level) for level in levels]
+        lower, upper = np.array(bounds).reshape(len(levels), 2, len(sigma)).transpose(1, 2, 0)
         return Intervals(
             centre=centre,
             refit=pops.mean,
             sigma=sigma,
-            levels=self.levels,
+            levels=levels,
             lower=lower,
             upper=upper,
             pops=pops,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -117,6 +118,15 @@ class LeftOutScores:
             )
         return z, k, w
 
+    @cached_property
+    def ordered(self) -> tuple[Ordered, Ordered]:
+        """Scores below and above, sorted once for all levels and rows."""
+        z, k, w = self.arrays()
+        if self.signed:
+            return _ordered(-z, k, w), _ordered(z, k, w)
+        both = _ordered(np.abs(z), k, w)
+        return both, both
+
 
 def cv_plus_bounds(
     centre: ArrayLike, sigma: ArrayLike, left_out: LeftOutScores, level: float
@@ -202,8 +212,8 @@ def _both_tails(centre: ArrayLike, sigma: ArrayLike, left_out: LeftOutScores) ->
             "each score needs a non-negative weight, and their sum must be positive; correct the weights."
         )
     new = float(w.mean()) if left_out.test_weight is None and z.size else float(left_out.test_weight or 1.0)
-    down, up = (-z, z) if left_out.signed else (np.abs(z), np.abs(z))
-    return _tail(-c, s, down, k, w, new), _tail(c, s, up, k, w, new)
+    down, up = left_out.ordered
+    return _tail(-c, s, down, w, new), _tail(c, s, up, w, new)
 
 
 @dataclass(frozen=True)
@@ -261,15 +271,25 @@ class _Tail:
         return np.asarray(values[rows, order[rows, first]])
 
 
-def _tail(c: Array, s: Array, z: Array, k: NDArray[np.generic], w: Array, new: float) -> _Tail:
+Ordered = tuple[tuple[Array, ...], tuple[Array, ...]]
+"""Scores of each fold in increasing order, and their weights cumulated from 0."""
+
+
+def _ordered(z: Array, k: NDArray[np.int64], w: Array) -> Ordered:
     order = np.lexsort((w, z))
     z, k, w = z[order], k[order], w[order]
-    picked = [k == fold for fold in range(len(c))]
+    picked = [k == fold for fold in range(int(k.max(initial=0)) + 1)]
+    weights = tuple(np.concatenate([[0.0], np.cumsum(w[rows])]) for rows in picked)
+    return tuple(z[rows] for rows in picked), weights
+
+
+def _tail(c: Array, s: Array, ordered: Ordered, w: Array, new: float) -> _Tail:
+    none = len(c) - len(ordered[0])  # folds that left nothing out
     return _Tail(
         centre=c,
         sigma=s,
-        sorted_scores=tuple(z[rows] for rows in picked),
-        cumulated=tuple(np.concatenate([[0.0], np.cumsum(w[rows])]) for rows in picked),
+        sorted_scores=(*ordered[0], *(np.empty(0),) * none),
+        cumulated=(*ordered[1], *(np.zeros(1),) * none),
         total=float(w.sum()) + new,
-        slack=_ROUND_OFF / (len(z) + 1),
+        slack=_ROUND_OFF / (len(w) + 1),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -113,6 +114,15 @@ class ConformalLayer:
 
     def _column(self, column: int) -> LeftOutScores:
         """Scores of everyone (0) or of a cell."""
+        if column not in self._columns:
+            self._columns[column] = self._picked(column)
+        return self._columns[column]
+
+    @cached_property
+    def _columns(self) -> dict[int, LeftOutScores]:
+        return {}  # what has been picked: sorting it again for every few rows takes longer than all else
+
+    def _picked(self, column: int) -> LeftOutScores:
         rows, room = self.members[:, column], float(self.test_weights[column])
         return LeftOutScores(self.scores[rows], self.folds[rows], self.signed, self.weights[rows], room)
 

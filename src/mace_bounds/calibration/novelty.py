@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,7 @@ DIRECTIONS = 12
 ROWS_PER_CLUSTER = 100
 MAX_CLUSTERS = 64
 _KMEANS_STEPS = 20
-_BLOCK_ROWS = 65_536
+_BLOCK_ROWS = 65_536  # of all clusters together
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +69,18 @@ class LocalSets:
     def grade(self, b: NDArray[Any]) -> Array:
         """Smallest grade γ of rows (n, P) among the clusters, shape (n,): ≤ 1 for training rows, to 1e-9."""
         grade = np.full(len(b), np.inf)
-        for start in range(0, len(b), _BLOCK_ROWS):
-            rows = slice(start, start + _BLOCK_ROWS)
+        block = max(1, _BLOCK_ROWS // len(self.sets))
+        for start in range(0, len(b), block):
+            rows = slice(start, start + block)
             components = (b[rows] - self.center) @ self.axes
-            for cluster, chosen in zip(self.clusters, self.sets, strict=True):
-                grade[rows] = np.minimum(grade[rows], chosen.grade(_local(components, cluster)))
+            coefficients = (components - self.clusters[:, None]) @ self._maps[:, :-1] + self._maps[:, -1:]
+            grade[rows] = np.abs(coefficients).max(axis=2).min(axis=0)
         return grade
+
+    @cached_property
+    def _maps(self) -> Array:
+        """What takes rows of every cluster to the coefficients whose largest is the grade, (k, d + 1, d + 1)."""
+        return np.stack([chosen.coefficients for chosen in self.sets])
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that rebuild it."""

@@ -45,6 +45,12 @@ class ActiveSet:
         """Dimension r of the numerical row space."""
         return len(self.rows)
 
+    @property
+    def coefficients(self) -> Array:
+        """Matrix (P, P) that takes rows to the coefficients whose largest size is their grade."""
+        inner = self.projection[:, : self.rank] @ self.inverse
+        return np.concatenate([inner, self.projection[:, self.rank :]], axis=1)
+
     def grade(self, b: ArrayLike) -> Array:
         """Extrapolation grade γ of rows: the largest coefficient that expresses each by the active set.
 
