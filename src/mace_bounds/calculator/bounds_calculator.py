@@ -51,7 +51,7 @@ class BoundsCalculator(Calculator):  # type: ignore[misc]
         Nominal coverage of the bounds.
     mean : {"frozen", "refit"}, optional
         Whose energy, forces and stress: the frozen model's, or those of the middle of the bounds, the model with the
-        head's expected error added. By default the frozen model's.
+        head's expected error added. By default the frozen model's, and the refit's of a head of one chemistry.
     settings : ExtractSettings, optional
         ``device``, ``dtype`` and ``memory_bytes``; in float64 by default, as relaxations need.
     n_draws : int
@@ -120,7 +120,8 @@ class BoundsCalculator(Calculator):  # type: ignore[misc]
         else:
             settings = settings or ExtractSettings(dtype="float64")
             self.predictor = BoundsPredictor(model, head, level=level, settings=settings)
-        self.mean = "frozen" if mean is None else mean
+        of_one_chemistry = self.predictor.head.material is not None
+        self.mean = mean or ("refit" if of_one_chemistry else "frozen")
         self._correction = self._centre() if self.mean == "refit" else None
         self.n_draws = n_draws
         given = uncertainty_threshold
@@ -203,6 +204,8 @@ class BoundsCalculator(Calculator):  # type: ignore[misc]
             raise StructureError(f"the model {model.name} does not know {names}; choose another model.")
         plain = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)  # without labels
         (record,) = read(plain, max_atoms=_LARGEST, elements=frozenset(model.atomic_numbers))
+        if self.predictor.head.material is not None:
+            record = self.predictor.head.material.checked(record)
         if record.reason is not None and atoms.pbc.all():
             raise StructureError(record.reason)
         return record

@@ -23,8 +23,9 @@ def write_lammps_region(path: str | Path, gamma: ArrayLike, above: float, *, gro
     Parameters
     ----------
     path : path
-        The script to ``include`` after ``read_data``; values go beside it, with ``.gamma`` behind its name. Atoms
-        have the ids 1, 2, ... in their order, as ``ase.io.write(..., format="lammps-data")`` gives them.
+        The script to ``include`` after ``read_data``, before which ``atom_modify map yes`` must stand; values go beside
+        it, with ``.gamma`` behind its name. Atoms have the ids 1, 2, ... in their order, as
+        ``ase.io.write(..., format="lammps-data")`` gives them.
     gamma : array, shape (n_atoms,)
         ``results["gamma"]`` of a :class:`BoundsCalculator`, or the column ``mace_bounds_gamma``.
     above : float
