@@ -18,6 +18,7 @@ from mace_bounds.propagation import (
     at_volumes,
     curves,
     equation_of_state,
+    equilibrium_response,
     fit_equations_of_state,
 )
 from mace_bounds.structures import Crystal, read
@@ -140,6 +141,24 @@ def test_the_grid_finds_the_minimum_from_far_away(fcc):
     far = at_volumes(fcc, [fcc.volume * 1.6])[0]
     potential = Potential.frozen(LennardJones())
     np.testing.assert_allclose(curves(far, potential).volume_a3, curves(fcc, potential).volume_a3, rtol=1e-4)
+
+
+def test_the_response_of_volume_and_modulus_is_that_of_the_curves(fcc):
+    model = LennardJones()
+    potential = Potential.frozen(model)
+    volumes = curves(fcc, potential).volume_a3[0] * np.linspace(0.94, 1.06, 9)
+    rows, theta, h = potential.rows(at_volumes(fcc, volumes)), model.theta0_ev, 1e-5
+    by_volume, by_modulus = equilibrium_response(volumes, rows, theta)
+    for k in range(2):
+        moved = np.array([theta, theta])
+        moved[:, k] += [h, -h]
+        found = fit_equations_of_state(volumes, rows.energies_ev(moved))
+        assert by_volume[k] == pytest.approx(-np.diff(found.volume_a3)[0] / (2 * h), rel=1e-5)
+        assert by_modulus[k] == pytest.approx(-np.diff(found.bulk_modulus_gpa)[0] / (2 * h), rel=1e-5)
+    draws = drawn(1000, relative=1e-3).draws_ev
+    every = fit_equations_of_state(volumes, rows.energies_ev(draws))
+    for slope, values in ((by_volume, every.volume_a3), (by_modulus, every.bulk_modulus_gpa)):
+        assert (draws @ slope).std() == pytest.approx(values.std(), rel=0.02)
 
 
 def test_what_has_no_minimum_is_refused(fcc):

@@ -18,6 +18,7 @@ from mace_bounds.propagation.eos import (
     EquationsOfState,
     curves,
     equation_of_state,
+    equilibrium_response,
     fit_equations_of_state,
 )
 from mace_bounds.propagation.implicit import Minimum, minimum
@@ -53,6 +54,7 @@ __all__ = [
     "elastic_constants",
     "elastic_curves",
     "equation_of_state",
+    "equilibrium_response",
     "fault_path",
     "fit_equations_of_state",
     "hill_averages",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from mace_bounds.propagation.potential import Potential
+    from mace_bounds.propagation.potential import Potential, Rows
     from mace_bounds.structures import Crystal
 
 STRAINS = tuple(np.linspace(-0.06, 0.06, 9))
@@ -49,15 +49,16 @@ class EquationsOfState:
 
     def at_ev(self, volumes_a3: ArrayLike) -> NDArray[np.float64]:
         """Energy of every curve at volumes (m,) or, row by row, (k, m), shape (k, m), eV."""
-        return _polynomial(self.coefficients, self._t(volumes_a3))
+        return _polynomial(self.coefficients, self.reduced(volumes_a3))
 
     def pressure_gpa(self, volumes_a3: ArrayLike) -> NDArray[np.float64]:
         """Pressure -dE/dV of every curve at volumes, shape (k, m), GPa."""
         volume = np.atleast_2d(np.asarray(volumes_a3, dtype=np.float64))
-        slope = _polynomial(self.coefficients[:, 1:] * (1.0, 2.0, 3.0), self._t(volume)) / self.spread
+        slope = _polynomial(self.coefficients[:, 1:] * (1.0, 2.0, 3.0), self.reduced(volume)) / self.spread
         return np.asarray(slope * (2.0 / 3.0) * volume ** (-5.0 / 3.0) * EV_A3_IN_GPA)
 
-    def _t(self, volumes_a3: ArrayLike) -> NDArray[np.float64]:
+    def reduced(self, volumes_a3: ArrayLike) -> NDArray[np.float64]:
+        """The variable t of the polynomials at volumes (m,) or (k, m), shape (1 or k, m)."""
         volume = np.atleast_2d(np.asarray(volumes_a3, dtype=np.float64))
         return np.asarray((volume ** (-2.0 / 3.0) - self.middle) / self.spread)
 
@@ -113,6 +114,38 @@ def fit_equations_of_state(volumes_a3: ArrayLike, energies_ev: ArrayLike) -> Equ
         coefficients=c,
         range_a3=(float(volume.min()), float(volume.max())),
     )
+
+
+def equilibrium_response(
+    volumes_a3: ArrayLike, rows: Rows, theta_ev: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Derivatives of V0 and B0 by the weights, by implicit differentiation of dE/dV = 0, each shape (C,).
+
+    Parameters
+    ----------
+    volumes_a3 : array_like, shape (m,)
+    rows : Rows
+        Features of the cell at these volumes.
+    theta_ev : ndarray, shape (C,)
+        Weights, whose minimum is on the grid.
+
+    Returns
+    -------
+    ndarray, ndarray
+        Å³ and GPa of the cell per unit of weight.
+    """
+    state = fit_equations_of_state(volumes_a3, rows.energies_ev(theta_ev)[None])
+    v0, t = float(state.volume_a3[0]), float(state.reduced(state.volume_a3)[0, 0])
+    grid = state.reduced(volumes_a3)[0]
+    k = np.linalg.pinv(np.vander(grid, 4, increasing=True)) @ rows.features  # of each feature, shape (4, C)
+    c = state.coefficients[0]
+    second = 2.0 * c[2] + 6.0 * c[3] * t
+    shift = -(k[1] + 2.0 * k[2] * t + 3.0 * k[3] * t**2) / second  # dt/dθ
+    d_v0 = -1.5 * v0 ** (5.0 / 3.0) * state.spread * shift
+    d_second = 2.0 * k[2] + 6.0 * k[3] * t + 6.0 * c[3] * shift
+    scale = 4.0 / 9.0 / state.spread**2 * EV_A3_IN_GPA  # B0 = 4/9 d²E/dx² V^(-7/3)
+    d_b0 = scale * (d_second * v0 ** (-7.0 / 3.0) - 7.0 / 3.0 * second * v0 ** (-10.0 / 3.0) * d_v0)
+    return d_v0, d_b0
 
 
 def curves(crystal: Crystal, potential: Potential, strains: Sequence[float] = STRAINS) -> EquationsOfState:

@@ -156,6 +156,7 @@ def measured_errors(backbone: Backbone, folder: Path = SHIPPED) -> MeasuredError
 
 
 def _read(folder: Path, text: dict[str, Any], backbone: Backbone) -> MeasuredErrors:
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
@@ -165,7 +166,7 @@ def _read(folder: Path, text: dict[str, Any], backbone: Backbone) -> MeasuredErr
         models = tuple(
             ErrorModel(**{**model, "log_weights": tuple(model["log_weights"])}) for model in text["models"]
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise HeadError(
             f"the measured errors in {folder} cannot be read ({error}); install the package again."
         ) from error
