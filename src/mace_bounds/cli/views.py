@@ -274,7 +274,7 @@ def models_view(rows: Sequence[dict[str, Any]]) -> Sheet:
     """Models that can be named, whether they are here, and their heads."""
     view = Sheet("model", "where", "heads", "what it is")
     for row in rows:
-        absent = row["install"] or "downloaded on first use"
+        absent = row["install"] or "fetched on first use"
         where = ("here", "green") if row["here"] else (absent, "dim")
         heads = ", ".join(map(_head_and_quantity, row["heads"])) or ("none yet", "dim")
         view.add((row["name"], "bold"), where, heads, (row["description"], "dim"))
