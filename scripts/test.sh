@@ -10,10 +10,9 @@ check() { # all of them run; the last line is pytest's if nothing failed
     "$VENV_PYTHON" -m "$@" || failed+="${failed:+, }$1"
 }
 
-export OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 # tests run on all cores, each on one
+export OMP_NUM_THREADS=1 # tests run on all cores, each on one; they build the documentation too
 check ruff check .
 check ruff format --check .
 check mypy
-if [ -f mkdocs.yml ]; then check mkdocs build --strict --quiet; fi
 check pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15 "$@"
 if [ -n "$failed" ]; then stop "$failed found something (see above)."; fi

@@ -16,15 +16,16 @@ from mace_bounds.structures import composition_key, composition_keys
 
 LONG = (
     "test_docs.py",
+    "test_kills.py",
+    "test_compare.py",
+    "test_build_command.py",
+    "test_run.py",
+    "test_cross_fit.py",
     "test_bench.py",
     "test_fast.py",
     "test_fit.py",
     "test_notebook.py",
-    "test_build_command.py",
     "test_device_check.py",
-    "test_kills.py",
-    "test_cross_fit.py",
-    "test_run.py",
 )  # longest first, so that no worker waits for them in the end
 MADE_ELEMENTS = ("Li", "Na", "O", "F", "Fe", "Ti", "Cl", "S", "Mg", "Al")
 TINY_ARCHITECTURE = {
