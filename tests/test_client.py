@@ -1,6 +1,11 @@
 """The client: the table that the predictor gives here, and the sentences of the service."""
 
 import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
 
 import httpx
 import pytest
@@ -111,3 +116,45 @@ def test_what_cannot_be_asked(tmp_path):
     for wrong, error in (([], SourceError), (tmp_path / "none.cif", SourceError), ([3], SourceError)):
         with pytest.raises(error):
             asking.score(wrong)
+
+
+ROOT = Path(__file__).resolve().parents[1]
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Hidden(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+import httpx
+from mace_bounds.client import Client
+
+row = {{"id": "a", "n_atoms": 2, "energy_model_ev": -6.75, "reason": None}}
+limits = {{"bytes": 1e6, "structures": 9}}
+answer = lambda request: httpx.Response(200, json=limits if "limits" in str(request.url) else [row])
+table = Client("http://service:1", transport=httpx.MockTransport(answer)).score({path!r})
+assert table["energy_model_ev"].tolist() == [-6.75]
+from typer.testing import CliRunner
+from mace_bounds.cli import app
+said = CliRunner().invoke(app, ["score", {path!r}, "--server", "http://127.0.0.1:9"])
+assert "does not answer" in said.stderr, said
+"""
+
+
+def test_asking_needs_no_more_than_the_documentation_says():
+    """Every dependency that the small install leaves out is hidden."""
+    text = (ROOT / "docs" / "how-to" / "serve.md").read_text(encoding="utf-8")
+    (small,) = re.findall(r"^pip install --no-deps mace-bounds\npip install (.*)$", text, re.M)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = {re.match(r"[\w-]+", one)[0] for one in project["dependencies"]}
+    of_ase = {"scipy", "matplotlib"}  # which brings them
+    hidden = needed - set(small.split()) - of_ase
+    assert {"torch", "mace-torch", "pymatgen", "pyarrow", "spglib", "numba"} <= hidden
+    names = {{"mace-torch": "mace"}.get(name, name.replace("-", "_")) for name in hidden}
+    (path,) = example_files("NaCl")
+    code = WITHOUT.format(names=names, path=str(path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

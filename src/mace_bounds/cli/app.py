@@ -326,6 +326,11 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
         return 128 + number, "stopped; run the same command again to resume"
+    if isinstance(error, ModuleNotFoundError):
+        return FAILED, (
+            f"error: {error.name} is not installed; run pip install mace-bounds, or ask a service that computes "
+            "elsewhere (score --server URL)."
+        )
     if isinstance(error, MemoryError):
         return BROKEN, "error: out of memory; lower --memory or --max-atoms."
     if isinstance(error, (NotADirectoryError, FileExistsError)):
