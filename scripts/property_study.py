@@ -65,6 +65,7 @@ F_ELEMENTS = {
         "Cm",
     ]
 }
+LEAST_WIDTH = 0.1
 LEVELS = (0.68, 0.90, 0.95, 0.99)
 KINDS = ("constant", "share of the value", "features", "propagation", "propagation and value")
 
@@ -243,7 +244,13 @@ def ridge(x, y, strength):
 
 
 def widths(kind: str, table: Table, train, test):
-    """σ of the test rows by a kind, learnt from the training rows."""
+    """σ of the test rows by a kind, learnt from the training rows; none below a tenth of their median."""
+    both = raw_widths(kind, table, train, train | test)
+    least = LEAST_WIDTH * np.median(both[train[train | test]])
+    return np.maximum(both[test[train | test]], least)
+
+
+def raw_widths(kind: str, table: Table, train, test):
     error = np.abs(table.wanted - table.value)
     floor = 0.05 * np.median(error[train])
     size = np.abs(table.value) if table.positive else np.full(len(error), np.median(error[train]))
@@ -406,6 +413,7 @@ def error_model(name: str, of: str, table: Table, measured: dict) -> ErrorModel:
         shift = float(np.median(table.wanted / table.value))
     else:
         shift = float(np.median(table.wanted - table.value))
+    every_width = widths(best, table, every, every)
     return ErrorModel(
         name=name,
         of=of,
@@ -413,6 +421,7 @@ def error_model(name: str, of: str, table: Table, measured: dict) -> ErrorModel:
         shift=shift,
         log_weights=weights[best],
         least_spread=least,
+        least_width=float(LEAST_WIDTH * np.median(every_width)),
         quantiles={f"{level:g}": float(quantile(np.abs(error) / sigma, level)) for level in LEVELS},
         n=len(error),
         groups=len(set(table.group.tolist())),

@@ -25,7 +25,7 @@ QUANTILES = {"0.68": 1.0, "0.9": 1.6, "0.95": 2.0, "0.99": 3.0}
 
 
 def error_model(name="V0", of="elements", positive=True, shift=1.01, weights=(0.0, 0.0, 1.0)):
-    return ErrorModel(name, of, positive, shift, weights, 0.001, QUANTILES, 145, 40, 0.954, 0.59)
+    return ErrorModel(name, of, positive, shift, weights, 0.001, 0.01, QUANTILES, 145, 40, 0.954, 0.59)
 
 
 def result(name="V0", value=20.0, std=0.5, level=0.95):

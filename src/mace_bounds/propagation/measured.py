@@ -43,8 +43,8 @@ class ErrorModel:
         Median error.
     log_weights : (float, float, float)
         The width is exp(a + b ln |value| + c ln spread).
-    least_spread : float
-        Smaller spreads are not told apart.
+    least_spread, least_width : float
+        Smaller spreads are not told apart, and smaller widths are not believed.
     quantiles : dict of str to float
         Scores |error| / width below which a level's share of left-out rows lies.
     n, groups : int
@@ -59,6 +59,7 @@ class ErrorModel:
     shift: float
     log_weights: tuple[float, float, float]
     least_spread: float
+    least_width: float
     quantiles: dict[str, float]
     n: int
     groups: int
@@ -68,7 +69,8 @@ class ErrorModel:
     def width(self, value: float, spread: float) -> float:
         """Width before calibration, in the unit of the value."""
         a, b, c = self.log_weights
-        return float(np.exp(a + b * np.log(abs(value) + 1e-9) + c * np.log(max(spread, self.least_spread))))
+        width = np.exp(a + b * np.log(abs(value) + 1e-9) + c * np.log(max(spread, self.least_spread)))
+        return max(float(width), self.least_width)
 
     def bounded(self, result: PropertyBounds) -> PropertyBounds:
         """The result with a calibrated interval; HeadError if the level was not calibrated.
