@@ -51,7 +51,7 @@ def crystals():
 def test_forces_and_stress_are_those_of_the_calculator(options, heads, crystals):
     """Issue 15: 1e-8 eV/Å and 1e-8 eV/Å³ in float64, one and several heads."""
     module, head = build(options, heads), heads[-1] if heads else None
-    some = crystals[-1:] if options is MPA_0 else crystals
+    some = [min(crystals, key=lambda c: len(c.numbers))] if options is MPA_0 else crystals
     model = load_model(copy.deepcopy(module), head=head, dtype="float64", device="cpu")
     for crystal, (energy, forces, stress) in zip(some, calculator_results(module, some, head), strict=True):
         got = model.evaluate(crystal)

@@ -206,7 +206,7 @@ def test_files_keep_the_bounds(predictor, atoms, tmp_path):
 
 
 def test_relaxation_ends_where_that_of_mace_does(calculator, reference):
-    start = bulk("NaCl", "rocksalt", 5.5) * (2, 2, 1)
+    start = bulk("NaCl", "rocksalt", 5.5) * (2, 1, 1)
     start.rattle(0.05, seed=2)
     relaxed = []
     for one in (calculator, reference):
@@ -214,7 +214,7 @@ def test_relaxation_ends_where_that_of_mace_does(calculator, reference):
         atoms.calc = one
         with BFGS(FrechetCellFilter(atoms), logfile=None) as optimiser:
             watch = calculator.watch(optimiser) if one is calculator else None
-            optimiser.run(fmax=0.02, steps=30)
+            optimiser.run(fmax=0.02, steps=12)
         relaxed.append(atoms)
         if watch is not None:
             assert len(watch.table) == optimiser.nsteps + 1
@@ -241,7 +241,7 @@ def test_energy_is_conserved_as_with_mace(calculator, reference):
         atoms, energies = moving(one, 600.0), []
         dynamics = VelocityVerlet(atoms, timestep=1.0 * units.fs)
         dynamics.attach(lambda a=atoms, e=energies: e.append(a.get_total_energy()))
-        dynamics.run(20)
+        dynamics.run(10)
         drifts.append(np.ptp(energies))
     assert drifts[0] == pytest.approx(drifts[1], rel=1e-5)
     assert drifts[0] < 2e-3
@@ -288,7 +288,7 @@ def test_displacements_give_the_frequencies_of_mace(calculator, reference, tmp_p
     frequencies = []
     for k, one in enumerate((calculator, reference)):
         name = str(tmp_path / f"p{k}")
-        phonons = Phonons(bulk("MgO", "rocksalt", 4.25), one, supercell=(2, 2, 2), delta=0.02, name=name)
+        phonons = Phonons(bulk("MgO", "rocksalt", 4.25), one, supercell=(2, 1, 1), delta=0.02, name=name)
         phonons.run()
         phonons.read(acoustic=True)
         frequencies.append(phonons.band_structure([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0.5, 0.5]], verbose=False))
