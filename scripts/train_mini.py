@@ -36,6 +36,7 @@ from mace import modules
 from mace.tools import AtomicNumberTable, torch_geometric
 
 from fused_convolution import Fused
+from mini_batches import epoch_batches, make_batches
 from mini_frames import (
     ATOMIC_NUMBERS,
     Frame,
@@ -56,8 +57,6 @@ SOURCE_WEIGHT = {
     "mpa0_scan": 0.7,
 }
 ELEMENT_WEIGHT = 2.0  # of DFT frames of one element: there are few
-TEACHER_SHARE = (0.5, 0.15)  # of its frames in an epoch, before and after TEACHER_FRACTION
-SCAN_SHARE = (0.5, 0.5)
 ARCHITECTURE = {
     "r_max": 5.0,
     "num_bessel": 8,
@@ -76,9 +75,8 @@ ARCHITECTURE = {
     "use_reduced_cg": False,
 }
 DTYPE = torch.float32
-EDGES_PER_BATCH, GRAPHS_PER_BATCH = 8000, 48
-LEARNING_RATE, WEIGHT_DECAY, SHRINKAGE, EMA_DECAY, CLIP = 0.003, 5e-3, 0.05, 0.9995, 10.0
-WARM_UP_S, CONSTANT_FRACTION, TEACHER_FRACTION = 120.0, 0.3, 0.75
+LEARNING_RATE, WEIGHT_DECAY, SHRINKAGE, EMA_DECAY, CLIP = 0.0025, 5e-3, 0.05, 0.9995, 10.0
+WARM_UP_S, CONSTANT_FRACTION, TEACHER_FRACTION = 60.0, 0.12, 0.7
 
 
 def build_model(atomic_energies: np.ndarray, scale: float, neighbours: float) -> torch.nn.Module:
@@ -101,49 +99,6 @@ def build_model(atomic_energies: np.ndarray, scale: float, neighbours: float) ->
         atomic_inter_scale=scale,
         atomic_inter_shift=0.0,
     )
-
-
-def make_batches(indices: np.ndarray, edges: np.ndarray) -> list[list[int]]:
-    batches, current, total = [], [], 0
-    for i in indices:
-        if current and (total + edges[i] > EDGES_PER_BATCH or len(current) >= GRAPHS_PER_BATCH):
-            batches.append(current)
-            current, total = [], 0
-        current.append(int(i))
-        total += edges[i]
-    return [*batches, current] if current else batches
-
-
-def share(frame: Frame, late: bool) -> float:
-    """How much of a source an epoch shows.
-
-    Half of the frames at pressure (they repeat the crystals at 0 GPa), and half of those with forces (they cost
-    three times as much).
-    """
-    if frame.source == "teacher":
-        return TEACHER_SHARE[late]
-    if frame.source == "mpa0_scan":
-        return SCAN_SHARE[late]
-    return 0.5 if frame.source.endswith(("P025", "P050")) or frame.forces_ev_a is not None else 1.0
-
-
-def epoch_batches(
-    indices: np.ndarray,
-    frames: list[Frame],
-    edges: np.ndarray,
-    rng: np.random.Generator,
-    ranks: int,
-    late: bool,
-) -> list[list[list[int]]]:
-    """Steps of one epoch: a batch per rank, all of one kind (with or without forces)."""
-    shares = np.array([share(frames[i], late) for i in indices])
-    kept = rng.permutation(indices[rng.random(len(indices)) < shares])
-    with_forces = np.array([frames[i].forces_ev_a is not None for i in kept])
-    steps = []
-    for group in (kept[with_forces], kept[~with_forces]):
-        batches = make_batches(group, edges)
-        steps += [batches[k : k + ranks] for k in range(0, len(batches) - ranks + 1, ranks)]
-    return [steps[k] for k in rng.permutation(len(steps))]
 
 
 def learning_rate(spent: float, budget: float) -> float:
