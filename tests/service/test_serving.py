@@ -38,7 +38,7 @@ def test_score_asks_a_service(address, mini):
     assert said.exit_code == 0
     assert json.loads(said.stdout) == json.loads(to_json(mini.predict(paths, 0.9)))
     table = run(paths[0], "--server", address)
-    assert "Model mini (8b2176237e05), head mini." in " ".join(table.stdout.split())
+    assert "Model mini (183c0600bac5), head mini." in " ".join(table.stdout.split())
     xyz = run(*paths, "--server", address, "--format", "extxyz")
     assert xyz.stdout.count("mace_bounds_energy_lower_ev") == 1
     assert run(paths[1], "--server", address).exit_code == 1
