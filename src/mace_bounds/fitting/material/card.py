@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 FAMILY_COLUMNS = (
     "family", "fitted", "measured", "MAE, meV/atom", "MAE of forces, eV/Å", "in 95 %", "width, meV/atom", "in envelope",
 )  # fmt: skip
-FAMILY_LEFT_OUT_COLUMNS = ("family", "frames", "MAE, meV/atom", "mean |error| / std", "in envelope")
+FAMILY_LEFT_OUT_COLUMNS = (
+    "family",
+    "frames",
+    "MAE, meV/atom",
+    "mean |error| / std",
+    "factor for 95 %",
+    "in envelope",
+)
 
 
 def material_card(name: str, head: CalibratedHead) -> str:
@@ -49,8 +56,8 @@ def material_card(name: str, head: CalibratedHead) -> str:
         "## Families that took no part",
         "Each family in turn was left out of the fit, and its frames bounded by the others:",
         _table(FAMILY_LEFT_OUT_COLUMNS, families_left_out(head)),
-        f"Deviations of draws are multiplied by {material.stretch:.2f}, so that 95 % of these frames, each family "
-        "counting alike, are within 1.96 standard deviations.",
+        f"Deviations of draws are multiplied by {material.stretch:.2f}: with this factor 95 % of the frames of the "
+        "worst of these families are within 1.96 standard deviations.",
         *_given("## How these numbers were developed", about.get("development", "")),
         *_given("## Elsewhere", about.get("comparison", "")),
         "## Data and fit",
@@ -110,6 +117,7 @@ def families_left_out(head: CalibratedHead) -> list[list[str]]:
             f"{row['n']:,}",
             _number(row["mae_mev_per_atom"], ".1f"),
             _number(row["mean_error_over_std"], ".2f"),
+            _number(row["stretch"], ".2f"),
             _share(row["in_envelope"]),
         ]
         for row in head.provenance["left_out_families"]
