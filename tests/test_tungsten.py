@@ -16,7 +16,7 @@ from mace_bounds.structures import read
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "tungsten.ipynb"
 MVL_BCC = {"a": 3.1899, "energy": -12.9603, "C11": 522.5, "C12": 196.2, "C44": 141.1}
-"""Å, eV/atom and GPa: PBE, from frames of the Materials Virtual Lab (npj Comput. Mater. 6, 70 (2020)), which were not fitted."""
+"""Å, eV/atom and GPa, PBE: Materials Virtual Lab, npj Comput. Mater. 6, 70 (2020); its frames were not fitted."""
 
 
 @pytest.fixture(scope="module")
