@@ -76,8 +76,10 @@ class Line:
 class Tungsten:
     """A head of tungsten, its draws, and the energy of the perfect crystal."""
 
-    def __init__(self, head: str | Path) -> None:
-        self.predictor = BoundsPredictor(head=head, settings=ExtractSettings(dtype="float64", device="cpu"))
+    def __init__(self, head: str | Path, model: str | None = None) -> None:
+        self.predictor = BoundsPredictor(
+            model, head=head, settings=ExtractSettings(dtype="float64", device="cpu")
+        )
         self.theta = self.predictor.coefficients()
         self.potential = Potential.of(self.predictor.model, self.theta, N_DRAWS)
         self.drawn = self.potential.theta_ev
@@ -268,9 +270,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--head", default="tungsten-mini")
+    parser.add_argument("--model", help="the head's by default")
     parser.add_argument("--out", type=Path, required=True, help="folder of tungsten.csv and tungsten.json")
     args = parser.parse_args()
-    w, folder = Tungsten(args.head), args.data / "tungsten"
+    w, folder = Tungsten(args.head, args.model), args.data / "tungsten"
     sandia = read_frames(folder / "fitsnap_sandia_w.extxyz.gz")
     mvl = read_frames(folder / "mvl_w.extxyz.gz")
     references = json.loads((folder / "mvl_pbe_references.json").read_text())["W"]
