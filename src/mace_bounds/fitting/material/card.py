@@ -19,7 +19,7 @@ FAMILY_LEFT_OUT_COLUMNS = (
     "family",
     "frames",
     "MAE, meV/atom",
-    "mean |error| / std",
+    "mean abs(error) / std",
     "factor for 95 %",
     "in envelope",
 )
@@ -56,8 +56,8 @@ def material_card(name: str, head: CalibratedHead) -> str:
         "## Families that took no part",
         "Each family in turn was left out of the fit, and its frames bounded by the others:",
         _table(FAMILY_LEFT_OUT_COLUMNS, families_left_out(head)),
-        f"Deviations of draws are multiplied by {material.stretch:.2f}: with this factor 95 % of the frames of the "
-        "worst of these families are within 1.96 standard deviations.",
+        f"Deviations of draws are multiplied by {material.stretch:.2f}: with this factor, or a smaller one, 95 % of "
+        "the frames of the worst of these families are within 1.96 standard deviations.",
         *_given("## How these numbers were developed", about.get("development", "")),
         *_given("## Elsewhere", about.get("comparison", "")),
         "## Data and fit",

@@ -175,8 +175,8 @@ def family_stretch(
     """By what the deviations of draws are multiplied, and errors of families that took no part in the fit.
 
     Each family is left out in turn. 95 % of its frames would be within 1.96 standard deviations with a factor of its
-    own (a conformal quantile); the largest is taken, since draws are meant for structures unlike those of the fit. One
-    where there are fewer than three families.
+    own (a conformal quantile); the largest is taken, since draws are meant for structures unlike those of the fit. It
+    is never below one, and one where there are fewer than three families.
     """
     lines: list[dict[str, Any]] = []
     for family in np.unique(rows.families[fit]):
@@ -197,4 +197,4 @@ def family_stretch(
                 "in_envelope": float(inside.mean()),
             }
         )
-    return (max(line["stretch"] for line in lines) if len(lines) >= 3 else 1.0), lines
+    return max([1.0, *(line["stretch"] for line in lines)] if len(lines) >= 3 else [1.0]), lines

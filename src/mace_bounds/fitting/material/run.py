@@ -57,7 +57,7 @@ from mace_bounds.fitting.material.regression import (
     row_scales,
 )
 from mace_bounds.fitting.run import CardNotes, about_data
-from mace_bounds.head import kept_warnings
+from mace_bounds.head import kept_warnings, predict
 from mace_bounds.levels import LEVELS
 from mace_bounds.structures import composition_keys
 from mace_bounds.threads import one_blas_thread
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 MAX_ATOMS = 100_000  # from whose features the grades of single atoms are learnt
-N_KEPT = 1000  # labelled frames that a head keeps for ``explain``
+N_KEPT = 500  # labelled frames that a head keeps for ``explain``
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -171,7 +171,8 @@ def fit_features(
         pops = fit_rows(rows, fit, scale)
         left = left_out(rows, fit, group_folds(ids, config.n_folds, config.seed + 1), scale)
         stretch, without = family_stretch(rows, fit, scale)
-    inputs = scale_inputs(left, design.take(fit))
+    # one head gives the widths of calibration and of use: the unclipped boxes of the folds differ by single rows
+    inputs = scale_inputs(predict(pops, rows.x[fit]), design.take(fit))
     error = rows.y[fit] - left.mean
     sigma = fit_scale("pops", inputs, error, ids[fit], config.seed)
     named, counts = np.unique(families[fit], return_counts=True)
