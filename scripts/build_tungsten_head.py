@@ -21,9 +21,9 @@ import numpy as np
 
 from build_chgnet_head import make_narrow
 from mace_bounds import BoundsPredictor, CardNotes
-from mace_bounds.backbones import load_model
+from mace_bounds.backbones import Backbone, load_model
 from mace_bounds.columns import MEV_PER_EV
-from mace_bounds.fitting import Frame, MaterialConfig, fit_material, read_frames
+from mace_bounds.fitting import Frame, MaterialConfig, MaterialReport, fit_material, read_frames
 
 HEADS = Path(__file__).parent.parent / "src/mace_bounds/data/heads"
 SZLACHTA = ("fitsnap_szlachta_2014_a", "fitsnap_szlachta_2014_b")
@@ -126,6 +126,43 @@ def elsewhere_text(lines: list[dict[str, object]]) -> str:
     )
 
 
+def finished(reports: list[MaterialReport], args: argparse.Namespace, model: Backbone, shift: float) -> None:
+    """Write the first of the heads with what all of them cover, and what it does elsewhere."""
+    covered = [row for report in reports for row in report.head.provenance["families"]]
+    over_splits = [
+        {
+            "family": family,
+            "n": sum(row["n_test"] for row in covered if row["family"] == family),
+            **{
+                name: float(
+                    np.average(
+                        [row[name] for row in covered if row["family"] == family],
+                        weights=[row["n_test"] for row in covered if row["family"] == family],
+                    )
+                )
+                for name in ("covered", "in_envelope", "mae_mev_per_atom")
+            },
+        }
+        for family in sorted({row["family"] for row in covered})
+    ]
+    report = reports[0]
+    others = elsewhere(args.data, args.element, BoundsPredictor(model, report.head))
+    about = {
+        **report.head.provenance,
+        "over_splits": over_splits,
+        "n_splits": len(reports),
+        "elsewhere": others,
+        "energies_shifted_ev": shift,
+    }
+    report = replace(report, head=replace(report.head, provenance=about))
+    notes = f"{sum(about['rows'].values()):,} frames of {SOURCES.get(args.element, OTHER_SOURCE)}"
+    text = over_splits_text(over_splits, len(reports)) + "\n\n" + elsewhere_text(others)
+    report.save(args.out, CardNotes(notes, LICENCE, DEVELOPMENT, text.strip()), overwrite=True)
+    make_narrow(args.out)
+    print((args.out / "README.md").read_text())
+    print(f"wrote {args.out}, {sum(f.stat().st_size for f in args.out.iterdir()) / 1e6:.2f} MB")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
@@ -155,39 +192,7 @@ def main() -> None:
     for seed in range(args.splits):
         reports.append(fit_material(frames, model, args.work, replace(config, seed=seed), progress=progress))
         print(f"split {seed + 1} of {args.splits}", flush=True)
-    covered = [row for report in reports for row in report.head.provenance["families"]]
-    over_splits = [
-        {
-            "family": family,
-            "n": sum(row["n_test"] for row in covered if row["family"] == family),
-            **{
-                name: float(
-                    np.average(
-                        [row[name] for row in covered if row["family"] == family],
-                        weights=[row["n_test"] for row in covered if row["family"] == family],
-                    )
-                )
-                for name in ("covered", "in_envelope", "mae_mev_per_atom")
-            },
-        }
-        for family in sorted({row["family"] for row in covered})
-    ]
-    report = reports[0]
-    others = elsewhere(args.data, element, BoundsPredictor(model, report.head))
-    about = {
-        **report.head.provenance,
-        "over_splits": over_splits,
-        "n_splits": args.splits,
-        "elsewhere": others,
-        "energies_shifted_ev": shift,
-    }
-    report = replace(report, head=replace(report.head, provenance=about))
-    notes = f"{len(frames):,} frames of {SOURCES.get(element, OTHER_SOURCE)}"
-    text = over_splits_text(over_splits, args.splits) + "\n\n" + elsewhere_text(others)
-    report.save(args.out, CardNotes(notes, LICENCE, DEVELOPMENT, text.strip()), overwrite=True)
-    make_narrow(args.out)
-    print((args.out / "README.md").read_text())
-    print(f"wrote {args.out}, {sum(f.stat().st_size for f in args.out.iterdir()) / 1e6:.2f} MB")
+    finished(reports, args, model, shift)
 
 
 def over_splits_text(lines: list[dict[str, object]], n: int) -> str:
