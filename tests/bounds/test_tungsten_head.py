@@ -1,0 +1,53 @@
+"""The head of tungsten that ships."""
+
+import pytest
+from ase.build import bulk
+
+from mace_bounds import BoundsPredictor
+from mace_bounds.bounds import find_head, load_head
+from mace_bounds.features import ExtractSettings
+from mace_bounds.propagation import Potential, elastic_constants
+from mace_bounds.structures import read
+
+MVL_BCC = {"a": 3.1899, "energy": -12.9603, "C11": 522.5, "C12": 196.2, "C44": 141.1}
+"""Å, eV/atom and GPa, PBE: Materials Virtual Lab, npj Comput. Mater. 6, 70 (2020); its frames were not fitted."""
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return BoundsPredictor(head="tungsten-mini", settings=ExtractSettings(dtype="float64", device="cpu"))
+
+
+def test_it_is_small_and_only_used_where_it_is_named():
+    folder = find_head(None, "tungsten-mini")
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 1_000_000
+    assert find_head("mini").name == "mini"
+
+
+def test_bcc_at_the_lattice_constant_of_dft(predictor):
+    """The reference of the head's energies is that of the Materials Virtual Lab."""
+    bounds = predictor.predict(bulk("W", "bcc", a=MVL_BCC["a"])).iloc[0]
+    assert bounds["energy_lower_ev"] < MVL_BCC["energy"] < bounds["energy_upper_ev"]
+    assert bounds["energy_expected_ev"] == pytest.approx(MVL_BCC["energy"], abs=0.02)
+    assert "-12.9603 eV/atom" in predictor.note
+
+
+def test_other_elements_are_refused(predictor):
+    assert "for W alone, and the structure holds Cu" in predictor.predict(bulk("Cu")).iloc[0]["reason"]
+
+
+def test_elastic_constants_of_dft_are_within_the_spread_of_draws(predictor):
+    (record,) = read([bulk("W", "bcc", a=3.185)])
+    potential = Potential.of(predictor.model, predictor.coefficients(), 400)
+    found = {result.name: result for result in elastic_constants(record.crystal, potential)}
+    for name in ("C11", "C12", "C44"):
+        assert found[name].lower < MVL_BCC[name] < found[name].upper, name
+
+
+def test_the_card_says_what_was_measured():
+    about = load_head("tungsten-mini").provenance
+    everything = next(row for row in about["families"] if row["family"] == "all")
+    assert everything["n_test"] > 1500
+    card = (find_head(None, "tungsten-mini") / "README.md").read_text()
+    assert f"| {everything['mae_mev_per_atom']:.1f} | {everything['mae_forces_ev_per_a']:.3f} |" in card
+    assert "Szlachta" in card
