@@ -97,6 +97,7 @@ def test_a_table_has_calibrated_and_other_rows(errors):
     table = propagate("eos", records, potential, errors=errors).set_index("property")
     assert table.loc["V0", "bounds"].startswith("V0: calibrated")
     assert table.loc["B0'", "bounds"] == "POPS range, not calibrated"
+    assert np.isnan(table.loc["E0", ["lower", "upper", "std"]].astype(float)).all()
     plain = {r.name: r for r in equation_of_state(records[0].crystal, potential)}
     assert table.loc["V0", "value"] == pytest.approx(plain["V0"].value)
     width = table.loc["V0", "upper"] - table.loc["V0", "lower"]

@@ -116,15 +116,15 @@ def _show(table: pd.DataFrame) -> None:
 
     good = table[table["reason"].isna()]
     numbers = ("value", "lower", "upper", "std", "failed")
-    sheet = Sheet("id", "formula", "property", *numbers, "unit", numbers=numbers)
+    sheet = Sheet("id", "formula", "property", *numbers, "unit", "bounds", numbers=numbers)
     for row in records(good.head(_MOST_SHOWN)):
         cells = [
             "" if row[name] is None else f"{row[name]:.5g}" for name in ("value", "lower", "upper", "std")
         ]
         failed = f"{100 * row['failed_share']:.0f} %" if row["n_draws"] else ""
-        sheet.add(
-            str(row["id"]), str(row["formula"]), str(row["property"]), *cells, failed, str(row["unit"] or "")
-        )
+        kind = "calibrated" if "calibrated on" in (row["bounds"] or "") else "range" if row["bounds"] else ""
+        named = (str(row[name] or "") for name in ("id", "formula", "property"))
+        sheet.add(*named, *cells, failed, str(row["unit"] or ""), kind)
     if len(good):
         console.show(sheet)
     if len(good) > _MOST_SHOWN:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parent.parent / "data" / "properties"
 ERRORS, DRAWS = "errors.json", "draws.safetensors"
 OXYGEN = 8
+_ABSOLUTE = ("E0", "energy")
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,16 @@ class MeasuredErrors:
     coefficients: Coefficients
 
     def bounded(self, results: list[PropertyBounds], crystal: Crystal) -> list[PropertyBounds]:
-        """Results with calibrated intervals where errors of the property were measured for such crystals."""
+        """Results with calibrated intervals where errors of the property were measured for such crystals.
+
+        Total energies have none here: ``mace-bounds score`` bounds them.
+        """
         known = {(model.name, model.of): model for model in self.models}
+        # draws of a fit to differences of energies say nothing of an energy itself
+        results = [
+            replace(r, lower=None, upper=None, std=None, bounds="") if r.name in _ABSOLUTE else r
+            for r in results
+        ]
         of = class_of(crystal)
         out = []
         for result in results:
