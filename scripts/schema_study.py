@@ -32,7 +32,7 @@ def main():
     ):
         command = [options.schemathesis, "run", f"{url}/openapi.json", "--checks", options.checks]
         command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(options.examples)]
-        code = subprocess.run([*command, "--continue-on-failure", "--workers", "2"], check=False).returncode
+        code = subprocess.run([*command, "--continue-on-failure"], check=False).returncode
         counts = dict(re.findall(r"requests_total\{(.*?)\} ([\d.]+)", httpx.get(f"{url}/metrics").text))
         ready = httpx.get(f"{url}/readyz").status_code
     asked = int(sum(float(n) for n in counts.values()))
