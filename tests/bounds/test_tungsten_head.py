@@ -1,5 +1,10 @@
-"""The head of tungsten that ships."""
+"""The head of tungsten that ships, and the notebook about it."""
 
+import os
+import re
+from pathlib import Path
+
+import nbformat
 import pytest
 from ase.build import bulk
 
@@ -9,6 +14,7 @@ from mace_bounds.features import ExtractSettings
 from mace_bounds.propagation import Potential, elastic_constants
 from mace_bounds.structures import read
 
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "tungsten.ipynb"
 MVL_BCC = {"a": 3.1899, "energy": -12.9603, "C11": 522.5, "C12": 196.2, "C44": 141.1}
 """Å, eV/atom and GPa, PBE: Materials Virtual Lab, npj Comput. Mater. 6, 70 (2020); its frames were not fitted."""
 
@@ -51,3 +57,24 @@ def test_the_card_says_what_was_measured():
     card = (find_head(None, "tungsten-mini") / "README.md").read_text()
     assert f"| {everything['mae_mev_per_atom']:.1f} | {everything['mae_forces_ev_per_a']:.3f} |" in card
     assert "Szlachta" in card
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the machinery of notebooks warns of its own future, not of ours
+def test_the_notebook_runs_from_a_clean_start(tmp_path, monkeypatch):
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    fresh = nbformat.read(NOTEBOOK, as_version=4)
+    code = [cell for cell in fresh.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    committed = str([cell.outputs for cell in code])
+    assert re.search(r"(/home/|/root/|/tmp/|/Users/|site-packages)", committed) is None
+    for cell in code:
+        cell.outputs, cell.execution_count = [], None
+    NotebookClient(
+        fresh, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    shown = " ".join(output.get("text", "") for cell in code for output in cell.outputs)
+    assert "for W alone" in shown
+    assert shown.count("inside, |error| / std") == 3
