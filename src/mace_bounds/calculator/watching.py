@@ -84,7 +84,11 @@ class Watch:
         results, step = self.calculator.results, int(self.dynamics.nsteps)
         names = ("energy", "energy_expected", "energy_lower", "energy_upper", "energy_uncertainty")
         row = {"step": step} | {f"{name}_ev": results[name] for name in names}
-        row |= {"novelty": results["novelty"], "flags": results["flags"], "reason": results["reason"]}
+        row |= {
+            "novelty": results["novelty"],
+            "flags": ";".join(results["flags"]),
+            "reason": results["reason"],
+        }
         self.rows.append(row)
         threshold = self.calculator.threshold
         if threshold is not None and threshold.then == "stop" and self.calculator.exceeded:
