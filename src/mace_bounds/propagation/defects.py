@@ -191,8 +191,10 @@ def slab(crystal: Crystal, miller: Sequence[int], thickness_a: float = THICKNESS
     from ase.build import surface
 
     conventional, layers = conventional_cell(crystal).to_atoms(), 1
+    # text instead of numbers, as from a command line, would be another plane to ase
+    indices = tuple(int(index) for index in miller)
     while True:
-        atoms = surface(conventional, tuple(miller), layers, VACUUM_A / 2, periodic=True)
+        atoms = surface(conventional, indices, layers, VACUUM_A / 2, periodic=True)
         if np.ptp(atoms.positions[:, 2]) >= thickness_a:
             break
         layers += 1
