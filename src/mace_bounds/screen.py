@@ -48,12 +48,11 @@ def markdown_text(text: object) -> str:
 def tell(text: str) -> None:
     """Write a sentence to standard error, with nothing in it that acts on the terminal.
 
-    A terminal (or ``COLUMNS``) has it folded at blanks, so that paths stay whole, to be copied; files and programs get
-    one line.
+    A terminal has it folded at blanks, so that paths stay whole, to be copied; files and programs get one line.
     """
     stream = sys.stderr
     line = spell(visible(text), (stream.encoding or "utf-8").lower())
-    if stream.isatty() or os.environ.get("COLUMNS"):
+    if stream.isatty():
         width = shutil.get_terminal_size().columns
         line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
     stream.write(line + "\n")

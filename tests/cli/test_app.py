@@ -18,8 +18,8 @@ from mace_bounds.cli.app import DEBUG, load_command
 from mace_bounds.errors import HeadError
 
 COMMANDS = (
-    "score", "explain", "differences", "hull", "download", "features", "merge", "fit", "fit-material", "calibrate",
-    "audit", "build", "compare", "plot", "serve", "mcp", "models", "heads",
+    "score", "explain", "differences", "hull", "propagate", "download", "features", "merge", "fit", "fit-material",
+    "calibrate", "audit", "build", "compare", "plot", "serve", "mcp", "models", "heads",
 )  # fmt: skip
 
 

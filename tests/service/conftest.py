@@ -41,8 +41,8 @@ def serve(predictors):
 
 @pytest.fixture(scope="session")
 def service(predictors):
-    """A service with the settings that it has by itself."""
-    with running(create_app(ServiceConfig(), predictors)) as client:
+    """A service that refuses nobody for the time to wait, as tests share the processor with others."""
+    with running(create_app(ServiceConfig(max_slowdown=1e4), predictors)) as client:
         yield client.wait_ready()
 
 

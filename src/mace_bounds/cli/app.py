@@ -68,7 +68,7 @@ COMMANDS = {
     ),
     "propagate": About(
         "propagate",
-        "Carry the error of the energy into volumes, elastic constants and phases.",
+        "Carry the error of the energy into properties: volumes, elastic constants, phases.",
         (
             "propagate eos NaCl.cif --model mini",
             "propagate elastic NaCl.cif --model mini --plot elastic.png",

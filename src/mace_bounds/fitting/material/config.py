@@ -51,7 +51,9 @@ class MaterialConfig:
         minimum=0,
         maximum=10_000_000,
     )
-    shift_ev_per_atom: float = setting(0.0, "Added to every energy, eV per atom: another reference.")
+    shift_ev_per_atom: float = setting(
+        0.0, "Added to every energy, eV per atom: another reference.", minimum=-1e6, maximum=1e6
+    )
     reference: str = setting(
         "that of the labels", "What energies are relative to, for the card.", metavar="TEXT"
     )
