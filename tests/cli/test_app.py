@@ -70,7 +70,7 @@ def test_examples_name_options_that_are_there(command):
 
 def test_the_list_of_commands_has_the_first_sentence_of_each():
     for name, about in REGISTERED.items():
-        function = getattr(import_module(f"mace_bounds.cli.{about.module}"), name)
+        function = getattr(import_module(f"mace_bounds.cli.{about.module}"), name.replace("-", "_"))
         assert function.__doc__.splitlines()[0] == about.sentence
 
 
