@@ -1,9 +1,12 @@
 """Files are whole or absent; a folder has one writer."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import filelock
 import pytest
 
 from mace_bounds import _io
@@ -164,3 +167,21 @@ def test_a_folder_that_stays_empty_goes_with_those_made_for_it(tmp_path):
     with _io.locked(old):
         pass
     assert old.is_dir()
+
+
+def test_a_working_folder_that_another_process_takes_before_it_is_held_is_made_again(tmp_path, monkeypatch):
+    """What filelock says where the folder is deleted between its own look and its own mkdir."""
+    acquire, raced = filelock.FileLock.acquire, []
+
+    def taken_once(lock, *args, **options):
+        if not raced:
+            raced.append(lock)
+            shutil.rmtree(Path(lock.lock_file).parent)
+            raise FileExistsError(17, "File exists", str(Path(lock.lock_file).parent))
+        return acquire(lock, *args, **options)
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", taken_once)
+    with _io.atomic(tmp_path / "a.json") as path:
+        path.write_text("{}")
+    assert raced
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]

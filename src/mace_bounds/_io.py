@@ -107,7 +107,9 @@ def _beside(target: Path) -> Iterator[Path]:
         lock = FileLock(work / _HELD)
         try:
             lock.acquire(timeout=0)
-        except (Timeout, FileNotFoundError):  # another process took it for a leftover before it was held
+        except (Timeout, FileNotFoundError, FileExistsError):
+            # another process took it for a leftover before it was held; FileExistsError is what filelock's own
+            # mkdir of the folder says when that goes away meanwhile
             continue
         if (work / _HELD).exists():
             break

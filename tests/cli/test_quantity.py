@@ -46,7 +46,7 @@ def test_the_list_of_models_marks_it(strain, run, monkeypatch):
     monkeypatch.setenv("MACE_BOUNDS_HEADS", str(heads))
     monkeypatch.setenv("COLUMNS", "240")  # wrapped cells would be read line by line
     listed = " ".join(run("models").stdout.split())
-    assert f"of-mini (only of the {STRAIN}), mini " in listed
+    assert f"of-mini (only of the {STRAIN}), mini, " in listed
     assert "mace-mpa-0-published" in listed  # which medium-mpa-0 uses
 
 

@@ -38,8 +38,8 @@ FormatOption = Annotated[
         "--format",
         "-f",
         metavar="FORMAT",
-        help="table for the screen; json, csv, tsv, parquet, markdown, extxyz or cif for programs and files. extxyz and "
-        "cif have the crystals, with all numbers as mace_bounds_NAME; extxyz also has the model's energy as energy.",
+        help="table for the screen; json, csv, tsv, parquet, markdown, extxyz or cif for programs and files. extxyz "
+        "and cif have the crystals, with all numbers as mace_bounds_NAME; extxyz also has the model's energy as energy.",
     ),
 ]
 ColumnsOption = Annotated[
