@@ -39,7 +39,7 @@ FormatOption = Annotated[
         "-f",
         metavar="FORMAT",
         help="table for the screen; json, csv, tsv, parquet, markdown, extxyz or cif for programs and files. extxyz "
-        "and cif have the crystals, with all numbers as mace_bounds_NAME; extxyz also has the model's energy as energy.",
+        "and cif have the crystals, with all numbers as mace_bounds_NAME; extxyz also the model's energy as energy.",
     ),
 ]
 ColumnsOption = Annotated[
