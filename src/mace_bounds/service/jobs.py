@@ -156,7 +156,7 @@ class Jobs:
         with self._database() as database:
             row = database.execute("SELECT * FROM jobs WHERE id = ? AND owner = ?", (name, owner)).fetchone()
         if row is None:
-            raise Problem(404, f"There is no job {name!r:.60}", "GET /v1/jobs lists yours.")
+            raise _no_job(name)
         return Job(*row)
 
     def all_of(self, owner: str) -> list[Job]:
@@ -177,7 +177,7 @@ class Jobs:
         return replace(job, status=CANCELLED if job.status in (WAITING, RUNNING) else "forgotten")
 
     def result(self, name: str, owner: str) -> Path:
-        """File of the bounds of a job that is done; Problem 422 if it is not."""
+        """File of the bounds of a job that is done; Problem 422 if it is not, 404 if it is gone."""
         job = self.get(name, owner)
         if job.status != DONE:
             raise Problem(
@@ -185,7 +185,10 @@ class Jobs:
                 f"The job is {job.status}{f': {job.reason}' if job.reason else ''}",
                 "Ask when it is done.",
             )
-        return self._folder / job.id / RESULT
+        path = self._folder / job.id / RESULT
+        if not path.exists():  # it is being forgotten
+            raise _no_job(name)
+        return path
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
@@ -208,9 +211,10 @@ class Jobs:
             raise Ending
 
     def _forget(self, name: str) -> None:
+        # files first: what is stopped between the two is forgotten the next time, and a job that is gone has no files
+        shutil.rmtree(self._folder / name, ignore_errors=True)
         with self._database() as database:
             database.execute("DELETE FROM jobs WHERE id = ?", (name,))
-        shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def _run(self) -> None:
         self._worker.loaded.wait()
@@ -296,6 +300,10 @@ class Jobs:
         write_table(table, folder / RESULT)
         self._progress(job.id, len(table), int(table["reason"].notna().sum()))
         shutil.rmtree(folder / "store", ignore_errors=True)
+
+
+def _no_job(name: str) -> Problem:
+    return Problem(404, f"There is no job {name!r:.60}", "GET /v1/jobs lists yours.")
 
 
 def _uploads(folder: Path, limit: int) -> Iterator[Upload]:
