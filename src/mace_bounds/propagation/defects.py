@@ -191,7 +191,7 @@ def slab(crystal: Crystal, miller: Sequence[int], thickness_a: float = THICKNESS
     from ase.build import surface
 
     conventional, layers = conventional_cell(crystal).to_atoms(), 1
-    # text instead of numbers, as from a command line, would be another plane to ase
+    # ase takes text for another plane without a word
     indices = tuple(int(index) for index in miller)
     while True:
         atoms = surface(conventional, indices, layers, VACUUM_A / 2, periodic=True)
