@@ -19,6 +19,7 @@ import numpy as np
 from mace_bounds.errors import StructureError
 from mace_bounds.propagation.cells import VOIGT, at_volumes, deformed, rotated
 from mace_bounds.propagation.eos import FIXED_SHAPE, curves
+from mace_bounds.propagation.invariance import Operations, count_of_forms, operations_of
 from mace_bounds.propagation.result import EV_A3_IN_GPA, PropertyBounds, property_bounds
 from mace_bounds.propagation.stencil import Stencil, central_stencil
 from mace_bounds.structures import Symmetry, symmetry_of
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 Ions = Literal["relaxed", "clamped"]
 
 STRAIN_STEP, MOVE_STEP_A = 0.004, 0.01
-MOST_ATOMS_RELAXED = 6
-"""Cells with more atoms have clamped ions here: the number of displaced cells grows as the square of the atoms."""
+MOST_DERIVATIVES = 250
+"""Cells with more second derivatives that symmetry leaves open have clamped ions: each costs two cells a volume."""
+_MOST_MOVES = 40  # of atoms, above which nobody needs to count
 _VOLUMES = (-0.06, -0.03, 0.0, 0.03, 0.06)  # of the grid, around V0 of the mean
 _CLAMPED = "ions are clamped: they keep their fractional positions under strain"
 _RELAXED = "ions are relaxed under strain, in the harmonic approximation"
@@ -86,18 +88,13 @@ def elastic_curves(crystal: Crystal, potential: Potential, ions: Ions = "relaxed
     Raises
     ------
     StructureError
-        If the mean has no minimum in the volume, or there are too many atoms for relaxed ions.
+        If the mean has no minimum in the volume, or relaxed ions need too many second derivatives.
     """
     symmetry = symmetry_of(crystal)
     crystal = rotated(symmetry.primitive, symmetry.to_standard)
     n_moves = len(crystal.numbers) - 1 if ions == "relaxed" else 0
-    if n_moves >= MOST_ATOMS_RELAXED:
-        raise StructureError(
-            f"the primitive cell has {n_moves + 1} atoms, and relaxed ions are done for {MOST_ATOMS_RELAXED} at most; "
-            "ask for clamped ions (--ions clamped)."
-        )
+    stencil = _stencil(operations_of(crystal), n_moves)
     state = curves(crystal, potential)
-    stencil = central_stencil([STRAIN_STEP] * 6 + [MOVE_STEP_A] * (3 * n_moves))
     volumes = state.volume_a3[0] * (1.0 + np.asarray(_VOLUMES))
     by_volume, force, stress = [], 0.0, 0.0
     for volume, cell in zip(volumes, at_volumes(crystal, volumes), strict=True):
@@ -177,6 +174,23 @@ def hill_averages(constants_gpa: NDArray[np.float64]) -> tuple[NDArray[np.float6
 def _pairs(system: str) -> list[tuple[int, int]]:
     every = [f"{i}{j}" for i in range(1, 7) for j in range(i, 7)]
     return [(int(name[0]), int(name[1])) for name in INDEPENDENT.get(system, " ".join(every)).split()]
+
+
+def _stencil(operations: Operations, n_moves: int) -> Stencil:
+    """Of six strains, and of the displacements of all atoms but the last where they move."""
+    if n_moves == 0:
+        return central_stencil([STRAIN_STEP] * 6, operations.strained())
+    open_ones = f"the primitive cell has {n_moves + 1} atoms"
+    if n_moves < _MOST_MOVES:
+        group = operations.on_strains_and_moves()
+        count = count_of_forms(group)
+        if count <= MOST_DERIVATIVES:
+            return central_stencil([STRAIN_STEP] * 6 + [MOVE_STEP_A] * (3 * n_moves), group)
+        open_ones += f" and {count} second derivatives that symmetry leaves open"
+    raise StructureError(
+        f"{open_ones}, and relaxed ions are done for {MOST_DERIVATIVES} of them at most; ask for clamped ions (--ions "
+        "clamped)."
+    )
 
 
 def _strained(crystal: Crystal, stencil: Stencil, n_moves: int) -> list[Crystal]:

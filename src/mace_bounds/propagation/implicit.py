@@ -20,11 +20,13 @@ from scipy.optimize import minimize
 from scipy.sparse.linalg import LinearOperator, cg
 
 from mace_bounds.errors import StructureError
+from mace_bounds.propagation.invariance import columns_of
 from mace_bounds.propagation.surface import EnergySurface
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mace_bounds.propagation.invariance import Operations
     from mace_bounds.propagation.potential import Potential
 
 STEP_A = 2e-3
@@ -33,7 +35,7 @@ FORCE_EV_A = 1e-6
 """Largest gradient at a minimum before its response is computed, eV/Å."""
 SOFT_EV_A2 = 0.05
 """Smallest curvature for which a response is trusted, eV/Å²."""
-_NEWTON_STEPS, _COARSE_STEPS, _ESCAPES = 6, 300, 4
+_NEWTON_STEPS, _COARSE_STEPS, _ESCAPES = 6, 300, 6
 _ESCAPE_A, _SETTLED_EV_A = 0.05, 1e-3
 _MOVED_A = {2: 1e-4, 4: 1e-9}  # by the number of points of the differences
 
@@ -141,6 +143,10 @@ def minimum(
         if values[0] > -SOFT_EV_A2:
             break
         q = q + _ESCAPE_A * vectors[:, 0]  # a saddle, as symmetric starts often are: leave it downhill
+    else:
+        raise StructureError(
+            f"the structure did not relax by the mean head (a saddle of {values[0]:.2g} eV/Å²); give another start."
+        )
     if not residual <= _SETTLED_EV_A:
         raise StructureError(
             f"the structure did not relax by the mean head (a force of {residual:.2g} eV/Å is left); give "
@@ -169,8 +175,8 @@ def _relaxed(
         surface.energy_and_gradient, q, jac=True, method="L-BFGS-B",
         options={"maxiter": _COARSE_STEPS, "maxcor": 30, "gtol": 1e-4, "ftol": 1e-15},
     )  # fmt: skip
-    q = surface.without_translations(np.asarray(coarse.x))
-    stiff, begun = _stiff_hessian(surface, q, points), q
+    q, operations = surface.symmetric(surface.without_translations(np.asarray(coarse.x)))
+    stiff, begun = _stiff_hessian(surface, q, points, operations), q
     gradient = surface.without_translations(surface.gradient(q))
     for _ in range(_NEWTON_STEPS):
         if np.abs(gradient).max() <= FORCE_EV_A:
@@ -179,7 +185,10 @@ def _relaxed(
         q = q - step * min(1.0, 0.1 / float(np.abs(step).max()))
         gradient = surface.without_translations(surface.gradient(q))
     if np.abs(q - begun).max() > _MOVED_A[points]:
-        stiff = _stiff_hessian(surface, q, points)  # the curvature of the minimum, not of where Newton began
+        q, operations = surface.symmetric(q)
+        stiff = _stiff_hessian(
+            surface, q, points, operations
+        )  # the curvature of the minimum, not of where Newton began
     return q, stiff, float(np.abs(gradient).max())
 
 
@@ -200,9 +209,22 @@ def _along(
     return np.asarray((4.0 * difference(h) - difference(2.0 * h)) / 3.0)  # Richardson's extrapolation
 
 
-def _stiff_hessian(surface: EnergySurface, q: NDArray[np.float64], points: int) -> NDArray[np.float64]:
+def _stiff_hessian(
+    surface: EnergySurface, q: NDArray[np.float64], points: int, operations: Operations
+) -> NDArray[np.float64]:
     """Symmetric Hessian, translations taken out and given the curvature one, so that it can be inverted."""
-    h = np.array([_along(surface, q, move, points) for move in np.eye(surface.size)])
+    n, d = len(surface.start.numbers), surface.size
+
+    def product(atom: int, direction: NDArray[np.float64]) -> NDArray[np.float64]:
+        move = np.zeros(d)
+        move[3 * atom : 3 * atom + 3] = direction
+        return _along(surface, q, move, points)[: 3 * n].reshape(n, 3)
+
+    h = np.zeros((d, d))
+    h[: 3 * n, : 3 * n] = columns_of(operations, product, range(n)).reshape(3 * n, 3 * n)
+    for k in range(3 * n, d):  # strains
+        h[k] = _along(surface, q, np.eye(d)[k], points)
+        h[: 3 * n, k] = h[k, : 3 * n]
     t = surface.translations
-    out = np.eye(surface.size) - t.T @ t
+    out = np.eye(d) - t.T @ t
     return np.asarray(out @ (0.5 * (h + h.T)) @ out + t.T @ t)

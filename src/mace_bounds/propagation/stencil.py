@@ -1,4 +1,7 @@
-"""Second derivatives by central differences: which points, and with which weights. Linear in the energies, so in θ."""
+"""First and second derivatives by central differences: which points, and with which weights.
+
+Linear in the energies, so in θ. Symmetry leaves few derivatives to be found, and as many directions are enough.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.linalg import qr
+
+from mace_bounds.propagation.invariance import invariant_forms, invariant_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -13,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Stencil:
-    """Points around zero in d coordinates, 1 + d + d² of them, at which gradient and Hessian are finite differences."""
+    """Points around zero in d coordinates at which gradient and Hessian are finite differences.
+
+    The centre, then steps forwards along some directions, then the same backwards.
+    """
 
     points: NDArray[np.float64]  # shape (m, d)
     to_gradient: NDArray[np.float64]  # shape (d, m)
@@ -29,31 +38,51 @@ class Stencil:
         return np.asarray(values @ self.to_hessian.reshape(d * d, -1).T).reshape(-1, d, d)
 
 
-def central_stencil(steps: ArrayLike) -> Stencil:
-    """Build the stencil for steps (d,): the centre, ±h_i, and (+h_i, +h_j), (-h_i, -h_j) for every pair.
+def central_stencil(steps: ArrayLike, group: NDArray[np.float64] | None = None) -> Stencil:
+    """Build the stencil for steps (d,) of functions that a group leaves as they are.
+
+    Parameters
+    ----------
+    steps : array_like, shape (d,)
+        Length of the step along each coordinate.
+    group : ndarray, shape (g, d, d), optional
+        Matrices S with f(S q) = f(q); by default the identity alone, for 1 + d + d² points.
 
     References
     ----------
-    M. Abramowitz and I. A. Stegun, "Handbook of Mathematical Functions" (1964), equations 25.3.23 and 25.3.27.
+    Second differences along directions: M. Abramowitz and I. A. Stegun, "Handbook of Mathematical Functions" (1964),
+    equation 25.3.23.
     """
     h = np.asarray(steps, dtype=np.float64)
     d = len(h)
-    pairs = [(i, j) for i in range(d) for j in range(i + 1, d)]
-    unit = np.diag(h)
-    both = np.array([unit[i] + unit[j] for i, j in pairs]).reshape(-1, d)
-    points = np.concatenate([np.zeros((1, d)), unit, -unit, both, -both])
-    gradient, hessian = np.zeros((d, len(points))), np.zeros((d, d, len(points)))
-    for i in range(d):
-        up, down = 1 + i, 1 + d + i
-        gradient[i, up], gradient[i, down] = 0.5 / h[i], -0.5 / h[i]
-        hessian[i, i, [up, down]] = 1.0 / h[i] ** 2
-        hessian[i, i, 0] = -2.0 / h[i] ** 2
-    for k, (i, j) in enumerate(pairs):
-        w = 0.5 / (h[i] * h[j])
-        together = [1 + 2 * d + k, 1 + 2 * d + len(pairs) + k]
-        single = [1 + i, 1 + j, 1 + d + i, 1 + d + j]
-        for a, b in ((i, j), (j, i)):
-            hessian[a, b, together] = w
-            hessian[a, b, single] -= w
-            hessian[a, b, 0] += 2.0 * w
-    return Stencil(points, gradient, hessian)
+    scaled = np.eye(d)[None] if group is None else group / h[:, None] * h
+    forms, vectors = invariant_forms(scaled), invariant_vectors(scaled)
+    candidates = _directions(d)
+    by_form = np.einsum("ci,pij,cj->cp", candidates, forms, candidates)
+    chosen = set(_independent(by_form)) | set(_independent(candidates @ vectors.T))
+    directions = candidates[sorted(chosen)]
+    m = len(directions)
+    points = np.concatenate([np.zeros((1, d)), directions, -directions])
+    second, first = np.zeros((m, 2 * m + 1)), np.zeros((m, 2 * m + 1))
+    up, down = np.arange(1, m + 1), np.arange(m + 1, 2 * m + 1)
+    second[:, 0], second[np.arange(m), up], second[np.arange(m), down] = -2.0, 1.0, 1.0
+    first[np.arange(m), up], first[np.arange(m), down] = 0.5, -0.5
+    along = np.einsum("ci,pij,cj->cp", directions, forms, directions)
+    hessian = np.einsum("pij,pm->ijm", forms, np.linalg.pinv(along) @ second) / np.outer(h, h)[..., None]
+    gradient = vectors.T @ np.linalg.pinv(directions @ vectors.T) @ first / h[:, None]
+    return Stencil(points * h, gradient, hessian)
+
+
+def _directions(d: int) -> NDArray[np.float64]:
+    """Unit vectors, and sums and differences of two as long: second differences along them give any Hessian."""
+    unit = np.eye(d)
+    i, j = np.triu_indices(d, 1)
+    return np.concatenate([unit, (unit[i] + unit[j]) / np.sqrt(2), (unit[i] - unit[j]) / np.sqrt(2)])
+
+
+def _independent(rows: NDArray[np.float64]) -> list[int]:
+    """As many rows (c, p) as there are columns, far from dependent on each other."""
+    if rows.shape[1] == 0:
+        return []
+    order = qr(rows.T, mode="r", pivoting=True)[1]
+    return [int(k) for k in order[: rows.shape[1]]]

@@ -10,6 +10,7 @@ import numpy as np
 
 from mace_bounds.backbones import DifferentiableBackbone, require_gradients
 from mace_bounds.propagation.cells import VOIGT, strain_tensor
+from mace_bounds.propagation.invariance import Operations, operations_of
 from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mace_bounds.propagation.potential import Potential
 
 CellFreedom = Literal["fixed", "full"]
+_SYMMETRIC_A = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,22 @@ class EnergySurface:
     def without_translations(self, q: NDArray[np.float64]) -> NDArray[np.float64]:
         """Coordinates without the motion of the whole, shape (d,)."""
         return np.asarray(q - self.translations.T @ (self.translations @ q))
+
+    @cached_property
+    def operations(self) -> Operations:
+        """Symmetry operations of the start, by which the energy of coordinates does not change."""
+        return operations_of(self.start)
+
+    def symmetric(self, q: NDArray[np.float64]) -> tuple[NDArray[np.float64], Operations]:
+        """Coordinates without what breaks a symmetry by less than 1e-3 Å, and the operations that keep them."""
+        n = len(self.start.numbers)
+        carried = self.operations.moved(q[: 3 * n].reshape(n, 3)).reshape(len(self.operations), -1)
+        if self.cell == "full":
+            carried = np.column_stack([carried, self.operations.strained() @ q[-6:]])
+        # the whole may move along: its place costs nothing
+        carried -= (carried - q) @ self.translations.T @ self.translations
+        kept = np.abs(carried - q).max(axis=1) < _SYMMETRIC_A
+        return carried[kept].mean(axis=0), self.operations[kept]
 
     def crystal(self, q: NDArray[np.float64]) -> Crystal:
         """The cell at coordinates q."""
