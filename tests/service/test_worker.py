@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from mace_bounds.bounds import BoundsPredictor
+from mace_bounds.bounds import MOST_STRUCTURES, BoundsPredictor
 from mace_bounds.service import Problem
 from mace_bounds.service.metrics import Metrics
-from mace_bounds.service.worker import PIECE, CachedBackbone, Task, Worker
+from mace_bounds.service.worker import CachedBackbone, Task, Worker
 from mace_bounds.structures import read
 
 
@@ -73,13 +73,16 @@ def test_together_is_the_same_but_for_round_off(predictors, mini):
 
 def test_a_large_request_lets_small_ones_pass(predictors):
     order = []
-    large, small = Task("mini", crystals(4 * PIECE, 5.0), 0.95), Task("mini", crystals(1, 4.9), 0.95)
+    large, small = (
+        Task("mini", crystals(4 * MOST_STRUCTURES, 5.0), 0.95),
+        Task("mini", crystals(1, 4.9), 0.95),
+    )
     for name, task in (("large", large), ("small", small)):
         task.answer.add_done_callback(lambda _, name=name: order.append(name))
     with working(predictors) as worker:
         tables = together(worker, [large, small])
     assert order == ["small", "large"]
-    assert [len(table) for table in tables] == [4 * PIECE, 1]
+    assert [len(table) for table in tables] == [4 * MOST_STRUCTURES, 1]
 
 
 def test_what_is_cancelled_is_not_computed(predictors, mini):

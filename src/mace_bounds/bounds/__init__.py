@@ -34,6 +34,7 @@ from mace_bounds.bounds.library import (
     read_card,
     remove_head,
 )
+from mace_bounds.bounds.pieces import MOST_ATOMS, MOST_STRUCTURES, n_atoms_of, pieces
 from mace_bounds.bounds.predictor import BoundsPredictor
 from mace_bounds.bounds.properties import PropertyPotential, property_potential
 from mace_bounds.bounds.scoring import score
@@ -51,6 +52,8 @@ __all__ = [
     "HULL",
     "IN_TRAINING",
     "LEFT_OUT",
+    "MOST_ATOMS",
+    "MOST_STRUCTURES",
     "NO_ENERGY",
     "OF_CRYSTALS",
     "SPACE_GROUP",
@@ -92,7 +95,9 @@ __all__ = [
     "install_head",
     "list_heads",
     "load_head",
+    "n_atoms_of",
     "named_head",
+    "pieces",
     "property_potential",
     "provenance",
     "read_card",

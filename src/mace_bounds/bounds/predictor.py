@@ -14,6 +14,7 @@ from mace_bounds.bounds.deciding import Deciding
 from mace_bounds.bounds.energies import GivenEnergies, energy_note, with_energies
 from mace_bounds.bounds.explanation import N_NEIGHBOURS, Bounds, Explanation, explain_row
 from mace_bounds.bounds.library import check_file, find_head, load_head, named_by_the_head
+from mace_bounds.bounds.pieces import n_atoms_of, pieces
 from mace_bounds.bounds.table import bounds_table, detailed_table, refuse_labels
 from mace_bounds.calibration import CalibratedHead, readout_coefficients
 from mace_bounds.columns import records
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 
 ModelLike: TypeAlias = "str | Path | torch.nn.Module | Backbone"
 """A model by its name or path, or loaded."""
-
-_BATCH = 64
-"""Structures that are read, extracted and bounded together: memory stays bounded however many come."""
 
 
 class BoundsPredictor(Deciding):
@@ -373,7 +371,7 @@ class BoundsPredictor(Deciding):
         """Features of structures as :meth:`predict` takes them, with the energies that are bounded, some at a time."""
         given = self._given(energies)
         source = self.settings.read(structures, self.model)
-        while batch := list(islice(source, _BATCH)):
+        for batch in pieces(source, n_atoms_of):
             yield self._bounded(batch, given)
         if given is not None:
             given.check_all_used()

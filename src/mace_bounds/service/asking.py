@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 
+from mace_bounds.bounds import n_atoms_of
 from mace_bounds.errors import LabelError, MaceBoundsError, nearest
 from mace_bounds.levels import parse_level
 from mace_bounds.service.energies import GivenTotals, check_wanted, energies_of
 from mace_bounds.service.gate import ClientGone, House, visit_of
 from mace_bounds.service.intake import Reading, uploads_of
+from mace_bounds.service.pace import work_of
 from mace_bounds.service.problems import Problem
 
 if TYPE_CHECKING:
@@ -110,9 +112,9 @@ class Asking:
     async def from_worker(self, request: Request, task: Task) -> Any:
         """Wait for a task in the line of the worker."""
         visit = visit_of(request.scope)
-        visit.about["atoms"] = sum(
-            0 if r.crystal is None else len(r.crystal.numbers) for r in task.structures
-        )
+        if task.structures:
+            n_atoms = sum(n_atoms_of(record) for record in task.structures)
+            visit.about["atoms"], visit.work = n_atoms, work_of(n_atoms)
         try:
             answer = self._worker.submit(task)
             visit.submitted = True

@@ -37,7 +37,7 @@ class ServiceConfig:
     max_seconds : float
         For a request to arrive, to be read, and to be answered.
     max_slowdown : float
-        Requests that would take so many times as long as one alone takes are answered 503
+        Requests that would wait so many times as long as a small one alone takes are answered 503
         (:class:`mace_bounds.service.pace.Pace`).
     queue : int
         Requests that may be under way at once, however fast they are; more are answered 503.
@@ -119,7 +119,7 @@ class ServiceConfig:
     )
     max_slowdown: float = setting(
         3.0,
-        "Requests that would take so many times as long as one alone are told to come again.",
+        "Requests that would wait so many times as long as a small one alone takes are told to come again.",
         minimum=1.0,
         maximum=1e6,
         metavar="TIMES",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
 
-from mace_bounds.service.pace import Pace
+from mace_bounds.service.pace import BYTES_PER_ATOM, Pace, ahead_of_others, work_of
 from mace_bounds.service.problems import Problem
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ class Visit:
     submitted: bool = False
     makes_job: bool = False
     alone: bool = True  # no other was under way at any time
+    work: float = (
+        0.0  # in atoms (:mod:`mace_bounds.service.pace`): guessed from the bytes until it has been read
+    )
 
 
 def visit_of(scope: Any) -> Visit:
@@ -97,12 +100,16 @@ class House:
         if (
             not visit.makes_job and visit.submitted
         ):  # what was refused before it reached the model says nothing
-            self.pace.answered(n, time.monotonic() - visit.arrived, alone=visit.alone)
+            self.pace.answered(n, visit.work, time.monotonic() - visit.arrived, alone=visit.alone)
         self.metrics.under_way.set(len(self.visits))
+
+    def work_ahead(self) -> float:
+        """What a request that comes now waits for."""
+        return sum(ahead_of_others(visit.work) for visit in self.visits.values())
 
     def retry_after_s(self) -> int:
         """When it is worth to ask again."""
-        return self.pace.retry_after_s(len(self.visits))
+        return self.pace.retry_after_s(self.work_ahead())
 
 
 def n_coming(visits: Mapping[int, Visit]) -> int:
@@ -174,7 +181,8 @@ class Gate:
         if scope["method"] != "POST" or not path.startswith("/v1/"):
             return
         length = headers.get("content-length", "")
-        if length.isascii() and length.isdecimal() and int(length[:20]) > self._limits(path)[0]:
+        n_bytes = int(length[:20]) if length.isascii() and length.isdecimal() else 0
+        if n_bytes > self._limits(path)[0]:
             raise self._too_large(path)
         if not self._house.worker.loaded.is_set():
             raise Problem(503, "The model is being loaded", "Ask again in a few seconds.", retry_after_s=3)
@@ -183,7 +191,8 @@ class Gate:
                 503, f"The model cannot be loaded: {self._house.worker.failure}", "Tell who runs the service."
             )
         n = len(self._house.visits)
-        if n >= self._config.queue or self._house.pace.too_long(n, self._config.max_slowdown):
+        too_long = self._house.pace.too_long(n, self._house.work_ahead(), self._config.max_slowdown)
+        if n >= self._config.queue or too_long:
             raise Problem(
                 503,
                 f"{n} requests are under way, as many as the service can answer soon",
@@ -193,6 +202,7 @@ class Gate:
         visit.makes_job = path == "/v1/jobs"
         if visit.makes_job and sum(v.makes_job for v in self._house.visits.values()) >= _JOBS_AT_ONCE:
             raise Problem(503, "Other jobs are being sent", "Ask again later.", retry_after_s=5)
+        visit.work = 0.0 if visit.makes_job else work_of(n_bytes / BYTES_PER_ATOM)
         self._house.let_in(visit)
 
     @staticmethod

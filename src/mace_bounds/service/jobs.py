@@ -16,26 +16,28 @@ import threading
 import time
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from mace_bounds._io import atomic
-from mace_bounds.bounds import NO_ENERGY, with_energies
+from mace_bounds.backbones import FeatureBlock
+from mace_bounds.bounds import MOST_STRUCTURES, NO_ENERGY, pieces, with_energies
 from mace_bounds.columns import write_table
 from mace_bounds.errors import MaceBoundsError, ServiceError
 from mace_bounds.features import extract
 from mace_bounds.service.energies import GivenTotals
 from mace_bounds.service.problems import Problem
-from mace_bounds.service.worker import PIECE, Task
+from mace_bounds.service.worker import Task
 from mace_bounds.structures import Upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mace_bounds.backbones import FeatureBlock, FeatureKind
+    from mace_bounds.backbones import FeatureKind
     from mace_bounds.features import FeatureRows
     from mace_bounds.service.config import ServiceConfig
     from mace_bounds.service.metrics import Metrics
@@ -280,7 +282,7 @@ class Jobs:
             self._config.extract,
             kind=predictor.kind,
             atoms=predictor.head.wants_atoms,
-            shard_rows=PIECE,
+            shard_rows=MOST_STRUCTURES,
             workers=1,
         )
         model: Any = _Lined(predictor.model, self._worker, job.head, self._ends)
@@ -333,12 +335,27 @@ class _Lined:
     def extract(
         self, crystals: Sequence[Crystal], kind: FeatureKind = "readout", *, atoms: bool = False
     ) -> FeatureBlock:
-        """:meth:`Backbone.extract`, in its turn."""
-        if self._ends.is_set():
-            raise Ending
-        work = Task(self._head, [], 0.0, call=lambda: self._inner.extract(crystals, kind, atoms=atoms))
-        try:
-            block: FeatureBlock = self._worker.submit(work).result()
-        except Problem:  # it takes nothing more: the service ends
-            raise Ending from None
-        return block
+        """:meth:`Backbone.extract`, each piece in its turn."""
+        blocks = list[FeatureBlock]()
+        for piece in pieces(crystals, lambda crystal: len(crystal.numbers)) if crystals else [[]]:
+            if self._ends.is_set():
+                raise Ending
+            call = partial(self._inner.extract, piece, kind, atoms=atoms)
+            try:
+                blocks.append(self._worker.submit(Task(self._head, [], 0.0, call=call)).result())
+            except Problem:  # it takes nothing more: the service ends
+                raise Ending from None
+        return _joined(blocks)
+
+
+def _joined(blocks: Sequence[FeatureBlock]) -> FeatureBlock:
+    """Blocks as one."""
+    single = [block.atoms for block in blocks if block.atoms is not None]
+    reasons = [block.reasons or (None,) * len(block.energy_ev) for block in blocks]
+    return FeatureBlock(
+        np.concatenate([block.features for block in blocks]),
+        np.concatenate([block.fixed_energy_ev for block in blocks]),
+        np.concatenate([block.energy_ev for block in blocks]),
+        np.concatenate(single) if single else None,
+        tuple(reason for some in reasons for reason in some),
+    )

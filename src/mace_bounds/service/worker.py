@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mace_bounds.backbones import Backbone, FeatureBlock
-from mace_bounds.bounds import BoundsPredictor
+from mace_bounds.bounds import MOST_ATOMS, MOST_STRUCTURES, BoundsPredictor, n_atoms_of, pieces
 from mace_bounds.errors import HeadError
 from mace_bounds.examples import example_files
 from mace_bounds.service.problems import Problem
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from mace_bounds.service.config import ServiceConfig
     from mace_bounds.service.metrics import Metrics
     from mace_bounds.structures import Crystal, Record
-
-PIECE = 64
-"""Structures of one request that go through the model at a time, as many as :meth:`BoundsPredictor.predict` takes."""
 
 _FIRST = "NaCl"
 _LOG = logging.getLogger("mace_bounds.service")
@@ -52,22 +49,29 @@ class Task:
     parts: list[FeatureRows] = field(default_factory=list)
     table: pd.DataFrame | None = None  # of a task that went together with others
     since: float = field(default_factory=time.monotonic)
-    done: int = 0
+    pieces: deque[list[Record]] = field(
+        init=False
+    )  # that are left: cut as :meth:`BoundsPredictor.predict` does
+    at_once: bool = field(init=False)  # whether it is a table of one piece
+
+    def __post_init__(self) -> None:
+        self.pieces = deque(pieces(self.structures, n_atoms_of))
+        self.at_once = not self.neighbours and len(self.pieces) == 1
 
     @property
     def piece(self) -> list[Record]:
         """The structures that come next."""
-        return self.structures[self.done : self.done + PIECE]
+        return self.pieces[0] if self.pieces else []
+
+    @property
+    def size(self) -> float:
+        """Share of a full batch that the next piece is."""
+        return max(len(self.piece) / MOST_STRUCTURES, sum(map(n_atoms_of, self.piece)) / MOST_ATOMS)
 
     @property
     def shares(self) -> bool:
         """Whether it goes through the model with others: ids, by which energies are given, are its own."""
         return self.call is None and self.energies is None
-
-    @property
-    def at_once(self) -> bool:
-        """Whether it is a table of one piece."""
-        return not self.neighbours and len(self.structures) <= PIECE
 
 
 class CachedBackbone:
@@ -100,14 +104,21 @@ class CachedBackbone:
                 return block
             ends = np.cumsum([len(crystal.numbers) for crystal in new.values()])
             singles = [None] * len(new) if block.atoms is None else np.split(block.atoms, ends[:-1])
-            values = zip(block.features, block.fixed_energy_ev, block.energy_ev, singles, strict=True)
+            reasons = block.reasons or (None,) * len(new)
+            values = zip(
+                block.features, block.fixed_energy_ev, block.energy_ev, singles, reasons, strict=True
+            )
             made = dict(zip(new, values, strict=True))
         rows = [made[key] if key in made else self._kept[key] for key in keys]
-        features, fixed, energy, single = zip(*rows, strict=True)
+        features, fixed, energy, single, why = zip(*rows, strict=True)
         for key in keys:
             self._keep(key, made.get(key))
         return FeatureBlock(
-            np.stack(features), np.array(fixed), np.array(energy), np.concatenate(single) if atoms else None
+            np.stack(features),
+            np.array(fixed),
+            np.array(energy),
+            np.concatenate(single) if atoms else None,
+            why,
         )
 
     def _keep(self, key: tuple[bytes, str, bool], values: tuple[Any, ...] | None) -> None:
@@ -241,7 +252,7 @@ class Worker:
             while True:
                 self._line = deque(task for task in self._line if not task.answer.cancelled())
                 if self._line:
-                    full = sum(len(task.piece) for task in self._line) >= PIECE
+                    full = sum(task.size for task in self._line) >= 1
                     left = self._line[0].since + self._window_s - time.monotonic()
                     if full or left <= 0 or self._ends or not self._coming():
                         break
@@ -250,15 +261,14 @@ class Worker:
                     return []
                 else:
                     self._changed.wait()
-            batch, size = list[Task](), 0
+            batch, size = list[Task](), 0.0
             for task in self._line:
-                piece = len(task.piece)
                 first = self._line[0]
                 alone = self._window_s == 0 or not first.shares or not task.shares
-                together = not alone and size + piece <= PIECE and task.head == first.head
+                together = not alone and size + task.size <= 1 and task.head == first.head
                 if not batch or together:
                     batch.append(task)
-                    size += piece
+                    size += task.size
             self._line = deque(task for task in self._line if task not in batch)
             self._metrics.waiting.set(len(self._line))
             return batch
@@ -299,10 +309,11 @@ class Worker:
         """Answer what is finished; what is not goes to the end of the line, so that none waits for a large one."""
         unfinished = []
         for task in batch:
-            task.done += len(task.piece)
+            if task.pieces:
+                task.pieces.popleft()
             if task.answer.done():
                 continue
-            if task.done < len(task.structures):
+            if task.pieces:
                 unfinished.append(task)
                 continue
             try:
