@@ -71,8 +71,8 @@ def service(*options, port=None):
 
 
 def crystal(k):
-    """Rock salt of 8 atoms; each k another one, so that nothing is remembered."""
-    a = 5.2 + 1e-5 * k
+    """Rock salt of 8 atoms; each k another one, so that nothing is remembered: 5.4 to 5.9 Å, not in any order."""
+    a = 5.4 + 0.5 * (k * 0.6180339887498949 % 1)
     places = [[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
     return {
         "numbers": [11] * 4 + [17] * 4,

@@ -1,6 +1,8 @@
 """API keys: hashes in a file, compared whole, and how often each may ask."""
 
 import hashlib
+import subprocess
+import sys
 
 import pytest
 
@@ -49,11 +51,34 @@ def test_what_is_no_file_of_keys_is_refused(tmp_path, text):
         read_keys(tmp_path / "not there")
 
 
-def test_a_rate_is_a_bucket_that_fills_again():
-    keyring = Keyring({"a": "0" * 64}, rate_per_minute=60)
-    assert [keyring.wait_s("a", now=0.0) for _ in range(60)] == [0.0] * 60
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_rate_is_a_bucket_that_fills_again(tmp_path, processes):
+    """One keyring, or several that count together."""
+    shared = tmp_path / "rates" if processes > 1 else None
+    keyring, *others = [Keyring({"a": "0" * 64}, 60, shared) for _ in range(processes)]
+    turns = [keyring, *others] * 60
+    assert [turns[k].wait_s("a", now=0.0) for k in range(60)] == [0.0] * 60
     assert keyring.wait_s("a", now=0.0) == pytest.approx(1.0)
     assert keyring.wait_s("a", now=0.75) == pytest.approx(0.25)
     assert keyring.wait_s("a", now=1.0) == 0.0
     assert keyring.wait_s("b", now=1.0) == 0.0  # each has its own
     assert Keyring({}, 0).wait_s("a") == 0.0
+
+
+def test_processes_that_count_at_the_same_time_lose_nothing(tmp_path):
+    """Two real processes spend at once: together as many as one may, to the last."""
+    code = (
+        "import sys, pathlib; from mace_bounds.service.keys import Keyring; "
+        "k = Keyring({}, 1000, pathlib.Path(sys.argv[1])); print(sum(k.wait_s('a', now=1.0) == 0 for _ in range(800)))"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "rates")], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    assert sum(int(process.communicate(timeout=60)[0]) for process in started) == 1000
+
+
+def test_a_count_that_was_cut_off_begins_anew(tmp_path):
+    keyring = Keyring({}, 2, tmp_path)
+    (tmp_path / "a").write_bytes(b"123")
+    assert [keyring.wait_s("a", now=5.0) > 0 for _ in range(3)] == [False, False, True]

@@ -81,7 +81,8 @@ def create_app(config: ServiceConfig, predictors: Mapping[str, BoundsPredictor] 
     ServiceError
         If the file of keys cannot be used.
     """
-    keyring = None if config.keys is None else Keyring(read_keys(config.keys), config.rate_per_minute)
+    rates = None if config.scratch is None or config.processes == 1 else config.scratch / "rates"
+    keyring = None if config.keys is None else Keyring(read_keys(config.keys), config.rate_per_minute, rates)
     metrics = Metrics()
     visits: dict[int, Any] = {}
     load = partial(load_predictors, config) if predictors is None else lambda: predictors

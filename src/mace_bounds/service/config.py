@@ -49,7 +49,7 @@ class ServiceConfig:
     keep_hours, kept_bytes : float
         For how long answers can be fetched again by their links, and the bytes that they may take on the disk.
     rate_per_minute : int
-        Requests that one API key may make; 0 for no limit.
+        Requests that one API key may make, of all processes together; 0 for no limit.
     state : path or None
         Folder in which jobs are kept (:mod:`mace_bounds.service.jobs`).
     max_job_bytes : float

@@ -7,9 +7,12 @@ import hmac
 import os
 import re
 import secrets
+import struct
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from mace_bounds._io import atomic
 from mace_bounds.errors import ServiceError
@@ -21,6 +24,7 @@ PREFIX = "mb_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LINE = re.compile(rf"({_NAME.pattern})\s+sha256:([0-9a-f]{{64}})")
 _LONGEST = 200
+_SPENT = struct.Struct("dd")
 
 
 def new_key(path: Path, name: str) -> str:
@@ -88,11 +92,18 @@ class Keyring:
         From :func:`read_keys`.
     rate_per_minute : int
         Requests that each may make, in bursts of up to as many; 0 for no limit.
+    shared : path, optional
+        Folder of the counts, where several processes count together.
     """
 
     hashes: dict[str, str]
     rate_per_minute: int = 0
-    _left: dict[str, tuple[float, float]] = field(default_factory=dict)  # requests left, and when that was
+    shared: Path | None = None
+    _spent: dict[str, tuple[float, float]] = field(default_factory=dict)  # as in :func:`_take`, by name
+
+    def __post_init__(self) -> None:
+        if self.shared is not None:
+            self.shared.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def owner(self, key: str) -> str | None:
         """Name that a key belongs to; every hash is compared, in constant time."""
@@ -106,10 +117,21 @@ class Keyring:
         """Take one request from what a name has left; how long to wait where nothing is left, else 0."""
         if not self.rate_per_minute:
             return 0.0
-        now = time.monotonic() if now is None else now
-        per_second = self.rate_per_minute / 60
-        left, since = self._left.get(name, (float(self.rate_per_minute), now))
-        left = min(float(self.rate_per_minute), left + (now - since) * per_second)
-        taken = left >= 1
-        self._left[name] = (left - taken, now)
-        return 0.0 if taken else (1 - left) / per_second
+        now = time.monotonic() if now is None else now  # the same clock in all processes
+        if self.shared is None:
+            wait_s, self._spent[name] = _take(self._spent.get(name, (0.0, 0.0)), self.rate_per_minute, now)
+            return wait_s
+        path = self.shared / name
+        with FileLock(f"{path}.lock"):
+            kept = path.read_bytes() if path.exists() else b""
+            spent = _SPENT.unpack(kept) if len(kept) == _SPENT.size else (0.0, 0.0)
+            wait_s, spent = _take(spent, self.rate_per_minute, now)
+            path.write_bytes(_SPENT.pack(*spent))
+        return wait_s
+
+
+def _take(spent: tuple[float, float], per_minute: int, now: float) -> tuple[float, tuple[float, float]]:
+    """Spend one request; how long to wait where none is left, else 0, and how many are spent and when that was."""
+    n, since = spent
+    n = max(0.0, n - (now - since) * per_minute / 60)
+    return (0.0, (n + 1, now)) if n + 1 <= per_minute else ((n + 1 - per_minute) * 60 / per_minute, (n, now))
