@@ -9,8 +9,8 @@ from sklearn.linear_model import QuantileRegressor
 
 from helpers.baseline_rows import novel, planted, rows_of
 from mace_bounds.benchmark import BASELINES
-from mace_bounds.benchmark.baselines.d_optimality import cluster_centres
-from mace_bounds.benchmark.baselines.quantile import linear_quantile, pinball
+from mace_bounds.benchmark.baselines.grades import cluster_centres
+from mace_bounds.benchmark.baselines.quantiles import linear_quantile, pinball
 from mace_bounds.errors import HeadError
 
 
@@ -106,6 +106,6 @@ def test_quantile_of_many_rows_of_few_compositions():
 
 
 def test_a_quantile_that_does_not_converge_is_an_error(monkeypatch):
-    monkeypatch.setattr("mace_bounds.benchmark.baselines.quantile._MAX_STEPS", 1)
+    monkeypatch.setattr("mace_bounds.benchmark.baselines.quantiles._MAX_STEPS", 1)
     with pytest.raises(HeadError, match="did not converge in 1 steps"):
         BASELINES["quantile"].fit(planted(300, 12), 0)

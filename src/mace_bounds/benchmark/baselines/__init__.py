@@ -29,7 +29,7 @@ and learn from y - centre; the others predict y with a mean of their own.
 from importlib.util import find_spec
 
 from mace_bounds.benchmark.baselines.boosting import QuantileBoosting
-from mace_bounds.benchmark.baselines.d_optimality import DOptimality
+from mace_bounds.benchmark.baselines.grades import DOptimality
 from mace_bounds.benchmark.baselines.interface import (
     Baseline,
     BaselineRows,
@@ -38,7 +38,7 @@ from mace_bounds.benchmark.baselines.interface import (
     Widths,
 )
 from mace_bounds.benchmark.baselines.mixture import MixtureGamma
-from mace_bounds.benchmark.baselines.quantile import Quantile
+from mace_bounds.benchmark.baselines.quantiles import Quantile
 from mace_bounds.benchmark.baselines.regressions import BayesianRidge, Committee, PopsRegression
 from mace_bounds.benchmark.baselines.residual_pops import PopsByResidual
 from mace_bounds.benchmark.baselines.spread import ModelSpread

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import vq
 from scipy.linalg import solve_triangular
 
-from mace_bounds.benchmark.baselines.d_optimality import FittedGrade, cluster_centres, width_by_grade
+from mace_bounds.benchmark.baselines.grades import FittedGrade, cluster_centres, width_by_grade
 from mace_bounds.benchmark.baselines.interface import BaselineRows, training_columns, training_rows
 from mace_bounds.head import MAD_TO_STD, Design
 
