@@ -18,7 +18,7 @@ from mace_bounds.benchmark.baselines import (
     PopsByResidual,
     Widths,
 )
-from mace_bounds.benchmark.baselines.mixture import Mixture
+from mace_bounds.benchmark.baselines.grades import Mixture
 from mace_bounds.calibration import conformal_quantile, conformal_scores
 from mace_bounds.errors import HeadError
 from mace_bounds.metrics import interval_score

@@ -28,8 +28,7 @@ and learn from y - centre; the others predict y with a mean of their own.
 
 from importlib.util import find_spec
 
-from mace_bounds.benchmark.baselines.boosting import QuantileBoosting
-from mace_bounds.benchmark.baselines.grades import DOptimality
+from mace_bounds.benchmark.baselines.grades import DOptimality, MixtureGamma
 from mace_bounds.benchmark.baselines.interface import (
     Baseline,
     BaselineRows,
@@ -37,12 +36,14 @@ from mace_bounds.benchmark.baselines.interface import (
     OnPart,
     Widths,
 )
-from mace_bounds.benchmark.baselines.mixture import MixtureGamma
-from mace_bounds.benchmark.baselines.quantiles import Quantile
-from mace_bounds.benchmark.baselines.regressions import BayesianRidge, Committee, PopsRegression
-from mace_bounds.benchmark.baselines.residual_pops import PopsByResidual
-from mace_bounds.benchmark.baselines.spread import ModelSpread
-from mace_bounds.benchmark.baselines.widths import Constant, Llpr
+from mace_bounds.benchmark.baselines.quantiles import Quantile, QuantileBoosting
+from mace_bounds.benchmark.baselines.regressions import (
+    BayesianRidge,
+    Committee,
+    PopsByResidual,
+    PopsRegression,
+)
+from mace_bounds.benchmark.baselines.widths import Constant, Llpr, ModelSpread
 
 _ALL: tuple[Baseline, ...] = (
     Constant(),

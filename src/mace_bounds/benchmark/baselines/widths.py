@@ -1,4 +1,4 @@
-"""Widths about a given centre: one for all, and last-layer prediction rigidity."""
+"""Widths about a given centre: one for all, last-layer prediction rigidity, the spread of several models."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from mace_bounds.benchmark.baselines.interface import (
     nll_scale,
     training_rows,
 )
+from mace_bounds.errors import HeadError
 
 
 @dataclass(frozen=True)
@@ -101,3 +102,44 @@ class FittedLlpr(FittedBaseline):
         squares = self.columns.rotate(rows.x) ** 2
         shape = np.sqrt(squares @ (1.0 / (self.columns.eigenvalues + self.regulariser)))
         return Widths(rows.centre, np.maximum(self.alpha * shape, self.floor))
+
+
+@dataclass(frozen=True)
+class ModelSpread:
+    """σ = α × standard deviation of the energies per atom of the model and of others, about ``rows.centre``.
+
+    What is done with several foundation models for want of anything else, with α by maximum likelihood of the training
+    errors (F. Musil et al., J. Chem. Theory Comput. 15, 906 (2019)). α is a number; it knows nothing of features.
+    """
+
+    name: str = "model_spread"
+
+    def fit(self, rows: BaselineRows, seed: int) -> FittedSpread:  # noqa: ARG002 - nothing is drawn
+        """Choose α."""
+        kept = training_rows(rows)
+        spread = spread_of(kept)
+        spread = np.maximum(spread, floor_of(spread, kept.weights))
+        _, alpha = nll_scale(kept.error, spread[:, None], kept.weights)
+        return FittedSpread(alpha, floor_of(alpha * spread, kept.weights))
+
+
+def spread_of(rows: BaselineRows) -> NDArray[np.float64]:
+    """Standard deviation over models, shape (n,), eV/atom; HeadError where there are no other models."""
+    if rows.others is None or not rows.others.shape[1]:
+        raise HeadError(
+            "there are no energies of other models; give a table of them (--predictions TABLE --energy-columns A,B)."
+        )
+    own = np.zeros((len(rows), 1))
+    return np.asarray(np.concatenate([own, rows.others], axis=1).std(axis=1, ddof=1))
+
+
+@dataclass(frozen=True, eq=False)
+class FittedSpread(FittedBaseline):
+    """α (a number) and the smallest width (eV/atom)."""
+
+    alpha: float
+    floor: float
+
+    def predict(self, rows: BaselineRows) -> Widths:
+        """Evaluate σ; the centre is that of the rows."""
+        return Widths(rows.centre, np.maximum(self.alpha * spread_of(rows), self.floor))
