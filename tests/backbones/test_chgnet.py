@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from helpers.hard_cells import HARD_CELLS
 from mace_bounds import BoundsPredictor, list_models, load_model, read
 from mace_bounds.backbones import Backbone, chgnet, digest_of, find_weights, mp2020_correction_ev
-from mace_bounds.backbones.chgnet import corrections, graph, weights
+from mace_bounds.backbones.chgnet import backbone, corrections, graph
 from mace_bounds.backbones.chgnet.backbone import chgnet_digest
 from mace_bounds.errors import ModelError, StructureError
 from mace_bounds.features import ExtractSettings, extract_rows
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Converting a tensor with requires_grad"  # in CHGNet's own code
 )
 needs_chgnet = pytest.mark.skipif(
-    weights.find_file() is None, reason="the package chgnet, whose wheel holds the weights, is not installed"
+    backbone.find_file() is None, reason="the package chgnet, whose wheel holds the weights, is not installed"
 )
 
 
@@ -164,9 +164,9 @@ def test_the_choice_of_the_cell_changes_nothing(turn, shear, shift, repeats, whi
 
 
 def test_its_tensors_are_known():
-    if weights.find_file() is not None:
-        assert chgnet_digest(weights.read_weights()) == weights.DIGEST
-    assert digest_of("CHGNet") == digest_of("chgnet") == weights.DIGEST
+    if backbone.find_file() is not None:
+        assert chgnet_digest(backbone.read_weights()) == backbone.DIGEST
+    assert digest_of("CHGNet") == digest_of("chgnet") == backbone.DIGEST
 
 
 def cell_of(formula: dict[str, int], distance: float, bonded: str | None = None) -> Crystal:
@@ -240,7 +240,7 @@ def molecule_in_a_box() -> Atoms:
 
 
 def test_without_the_package_one_sentence_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(weights, "find_spec", lambda _: None)
+    monkeypatch.setattr(backbone, "find_spec", lambda _: None)
     for call in (load_model, find_weights, BoundsPredictor):
         with pytest.raises(ModelError, match=r'not installed: pip install "mace-bounds\[chgnet\]"'):
             call("chgnet")
@@ -251,9 +251,9 @@ def test_without_the_package_one_sentence_says_how_to_install_it(monkeypatch):
 
 def test_another_file_is_not_read(monkeypatch, tmp_path):
     (tmp_path / "w").write_bytes(b"something else")
-    monkeypatch.setattr(weights, "find_file", lambda: tmp_path / "w")
+    monkeypatch.setattr(backbone, "find_file", lambda: tmp_path / "w")
     with pytest.raises(ModelError, match="is not the file of CHGNet"):
-        weights.read_weights()
+        backbone.read_weights()
 
 
 @needs_chgnet
@@ -262,7 +262,7 @@ def test_options_that_do_not_exist_are_refused():
         load_model("chgnet", head="pbe")
     with pytest.raises(ModelError, match="dtype"):
         load_model("chgnet", dtype="float16")
-    assert chgnet.ChgnetFamily().training_compositions("chgnet", weights.DIGEST) is None
+    assert chgnet.ChgnetFamily().training_compositions("chgnet", backbone.DIGEST) is None
     with pytest.raises(ModelError, match="not the one"):
         chgnet.ChgnetFamily().training_compositions("chgnet", "0" * 64)
 

@@ -131,7 +131,7 @@ COMMANDS = {
         ),
     ),
     "mcp": About(
-        "mcp",
+        "serve",
         "Offer bounds as tools of the Model Context Protocol, over standard input and output.",
         ("mcp --model mini", "mcp --server http://127.0.0.1:8642"),
     ),

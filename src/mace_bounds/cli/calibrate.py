@@ -11,7 +11,7 @@ from mace_bounds._io import write_json
 from mace_bounds.cli import console
 from mace_bounds.cli.download import fetch_query
 from mace_bounds.cli.heads import LicenceOption, NotesOption, OverwriteOption
-from mace_bounds.cli.options import JsonOption, ModelOption, only, takes
+from mace_bounds.cli.options import READING_FIELDS, JsonOption, ModelOption, only, takes
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.cli.views import print_labels
 from mace_bounds.columns import MEV_PER_EV
@@ -35,16 +35,8 @@ NewHeadArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of 
 @takes(
     config=only(
         CalibrateConfig,
-        *(
-            "predictions",
-            "energy_column",
-            "id_column",
-            "include_training",
-            "quantity",
-            "trained_on",
-            "kept_rows",
-        ),
-        *("energy_key", "max_atoms", "device", "dtype", "memory_bytes"),
+        *("predictions", "energy_column", "id_column", "include_training"),
+        *("quantity", "trained_on", "kept_rows", *READING_FIELDS),
     )
 )
 def calibrate(

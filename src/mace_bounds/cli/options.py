@@ -126,8 +126,13 @@ def only(settings: type, *names: str) -> Selection:
     return Selection(settings, lambda name: name in names)
 
 
-READING = only(ExtractSettings, "energy_key", "max_atoms", "device", "dtype", "memory_bytes")
-"""How structures are read by commands that bound them at once, without a store."""
+READING_FIELDS = ("energy_key", "max_atoms", "device", "dtype", "memory_bytes")
+"""Of :class:`ExtractSettings`, for commands that bound structures at once, without a store."""
+
+READING = only(ExtractSettings, *READING_FIELDS)
+
+STORING_FIELDS = tuple(field.name for field in fields(ExtractSettings) if field.name not in READING_FIELDS)
+"""The others: what a feature store keeps, and who fills it."""
 
 
 def without(settings: type, *names: str) -> Selection:

@@ -1,4 +1,4 @@
-"""``mace-bounds serve``: the HTTP service and its page."""
+"""``mace-bounds serve`` and ``mcp``: bounds over HTTP, with a page for people, and as tools for assistants."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Annotated
 import typer
 
 from mace_bounds.cli import console
-from mace_bounds.cli.options import only, takes
+from mace_bounds.cli.options import READING_FIELDS, STORING_FIELDS, only, takes, without
 from mace_bounds.errors import ServiceError
 from mace_bounds.service import ServiceConfig
 
-MISSING = 'the service needs a web framework, which is not installed; run pip install "mace-bounds[serve]".'
+NO_FRAMEWORK = (
+    'the service needs a web framework, which is not installed; run pip install "mace-bounds[serve]".'
+)
+NO_TOOLS = 'tools for assistants need two more packages; run pip install "mace-bounds[serve,mcp]".'
 
 NewKeyOption = Annotated[
     str | None,
@@ -21,25 +24,20 @@ NewKeyOption = Annotated[
         help="Make an API key of this name, add its hash to the file of --keys, show it once, and end.",
     ),
 ]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        help="Ask a service (mace-bounds serve) instead of a model in this process. An API key is taken from "
+        "$MACE_BOUNDS_KEY.",
+    ),
+]
+LIMIT_FIELDS = ("max_bytes", "max_unpacked_bytes", "max_structures", "max_total_atoms", "max_seconds")
+"""What one request may bring and take."""
 
 
-@takes(
-    config=only(
-        ServiceConfig,
-        *("model", "heads", "host", "port", "keys", "processes", "max_bytes", "max_unpacked_bytes"),
-        *(
-            "max_structures",
-            "max_total_atoms",
-            "max_seconds",
-            "max_slowdown",
-            "queue",
-            "window_ms",
-            "rate_per_minute",
-        ),
-        *("keep_hours", "state", "max_job_bytes", "max_jobs", "job_days"),
-        *("energy_key", "max_atoms", "device", "dtype", "memory_bytes"),
-    )
-)
+@takes(config=without(ServiceConfig, *STORING_FIELDS))
 def serve(new_key: NewKeyOption = None, *, config: ServiceConfig) -> None:
     """Serve bounds over HTTP, with a page for people.
 
@@ -58,5 +56,20 @@ def serve(new_key: NewKeyOption = None, *, config: ServiceConfig) -> None:
     try:
         from mace_bounds.service import serve as run
     except ImportError:
-        raise ServiceError(MISSING) from None
+        raise ServiceError(NO_FRAMEWORK) from None
     run(config, lambda address: console.note(f"listening on {address}; the model is being loaded"))
+
+
+@takes(config=only(ServiceConfig, "model", "heads", *LIMIT_FIELDS, *READING_FIELDS))
+def mcp(server: ServerOption = None, *, config: ServiceConfig) -> None:
+    """Offer bounds as tools of the Model Context Protocol, over standard input and output.
+
+    The tools are score, explain, heads and flags. They take the text of files and open none.
+    """
+    try:
+        from mace_bounds.service import mcp_server
+    except ImportError:
+        raise ServiceError(NO_TOOLS) from None
+    if server is not None and not server.startswith(("http://", "https://")):
+        raise ServiceError(f"{server!r} is no address of a service; write http://HOST:PORT.")
+    mcp_server(config, server).run("stdio")

@@ -1,7 +1,6 @@
 """POPS: a linear correction of the energy of the frozen model with misspecification bounds, as algebra on arrays."""
 
 from mace_bounds.head.chunks import Chunks, TsqrFactor, array_chunks
-from mace_bounds.head.coefficients import Coefficients
 from mace_bounds.head.config import PopsConfig
 from mace_bounds.head.folder import (
     BESIDE,
@@ -21,7 +20,7 @@ from mace_bounds.head.linear import Design, LinearFit, factorise, fit_linear, ma
 from mace_bounds.head.maximum_volume import DOMINANT, ActiveSet, active_set
 from mace_bounds.head.numerics import MAD_TO_STD, FitWarning, kept_warnings, minimise, weighted_quantile
 from mace_bounds.head.pops_fit import fit_pops, fit_robust, huber_weights
-from mace_bounds.head.pops_head import PopsFit, PopsHead, PopsPrediction, Ridge, predict
+from mace_bounds.head.pops_head import Coefficients, PopsFit, PopsHead, PopsPrediction, Ridge, predict
 from mace_bounds.head.posteriors import POSTERIORS, Posterior, PosteriorRows
 
 __all__ = [

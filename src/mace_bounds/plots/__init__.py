@@ -9,9 +9,13 @@ from mace_bounds.plots.calibration import (
     plot_residuals,
     plot_widths,
 )
-from mace_bounds.plots.decisions import plot_binary_hull, plot_hull_distances, plot_probability_reliability
+from mace_bounds.plots.intervals import (
+    plot_binary_hull,
+    plot_hull_distances,
+    plot_probability_reliability,
+    plot_properties,
+)
 from mace_bounds.plots.periodic_table import plot_periodic_map
-from mace_bounds.plots.properties import plot_properties
 from mace_bounds.plots.style import save
 from mace_bounds.plots.style import save as save_plot
 

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.backbones.base import ModelInfo, WeightsFile
-from mace_bounds.backbones.chgnet.backbone import ChgnetBackbone, load_chgnet
-from mace_bounds.backbones.chgnet.corrections import mp2020_correction_ev
-from mace_bounds.backbones.chgnet.weights import (
+from mace_bounds.backbones.chgnet.backbone import (
     DIGEST,
     INSTALL,
     NAME,
+    ChgnetBackbone,
     find_file,
     is_chgnet,
+    load_chgnet,
     require_file,
 )
+from mace_bounds.backbones.chgnet.corrections import mp2020_correction_ev
 from mace_bounds.errors import ModelError
 
 if TYPE_CHECKING:

@@ -30,11 +30,10 @@ from mace_bounds.backbones.graph import (
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.backbones.mace import embedded as _embedded
 from mace_bounds.backbones.mace import identity
-from mace_bounds.backbones.mace.checkpoint import head_names
+from mace_bounds.backbones.mace.checkpoint import head_names, pickled, unpickled
 from mace_bounds.backbones.mace.fast import EDGES_PER_CHUNK, FastForward, Unsupported
 from mace_bounds.backbones.mace.files import MPA_0_BYTES, fetch_weights, is_known_name
 from mace_bounds.backbones.mace.gradients import MaceEvaluation, evaluate, feature_gradients
-from mace_bounds.backbones.mace.pickling import pickled, unpickled
 from mace_bounds.backbones.mace.split import LastLayer, split_last_layer
 from mace_bounds.errors import ModelError, nearest
 from mace_bounds.structures import Crystal

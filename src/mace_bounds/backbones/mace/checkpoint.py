@@ -1,4 +1,4 @@
-"""The one place that knows mace: importing it, loading checkpoints, calling its forward."""
+"""The one place that knows mace: importing it, loading checkpoints, calling its forward, sending its modules."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import contextlib
 import io
 import os
+import pickle
 import warnings
 from functools import cache
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
+
 
 MPA_0 = "medium-mpa-0"
 
@@ -179,3 +181,35 @@ def forward(module: torch.nn.Module, data: dict[str, torch.Tensor]) -> dict[str,
     with torch.no_grad(), default_dtype(data["positions"].dtype), quiet():
         out: dict[str, torch.Tensor] = module(dict(data), training=False, compute_force=False)
     return out
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, thing: Any) -> Any:
+        import torch
+
+        if isinstance(thing, torch.jit.ScriptModule):
+            buffer = io.BytesIO()
+            torch.jit.save(thing, buffer)
+            return _load_script, (buffer.getvalue(),)
+        return NotImplemented
+
+
+def _load_script(data: bytes) -> Any:
+    import torch
+
+    return torch.jit.load(io.BytesIO(data))  # type: ignore[no-untyped-call]
+
+
+def pickled(state: Any) -> bytes:
+    """Bytes of something that holds modules, scripted ones among them."""
+    buffer = io.BytesIO()
+    with quiet():
+        _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(state)
+    return buffer.getvalue()
+
+
+def unpickled(data: bytes) -> Any:
+    """Undo :func:`pickled`; only for bytes that this package has made itself."""
+    import_mace()
+    with quiet():
+        return pickle.loads(data)

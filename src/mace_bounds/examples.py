@@ -1,4 +1,4 @@
-"""Energies of strained elemental crystals from all-electron DFT, in the form of labels.
+"""Something to start with: crystals from textbooks, and real all-electron DFT energies of strained elements.
 
 ASE ships ``ase.collections.dcdft``: 71 elemental crystals with the equilibrium volume, bulk modulus and its
 derivative that WIEN2k (all-electron, PBE) gave for the Delta test of DFT codes. They define the energy of
@@ -18,6 +18,7 @@ the network has seen some of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,11 +27,22 @@ from mace_bounds.structures import Crystal, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from mace_bounds.backbones import Backbone
+
+__all__ = [
+    "LABEL",
+    "SCALES",
+    "EquationOfState",
+    "crystal_at",
+    "equation_of_state",
+    "example_files",
+    "example_store",
+    "strain_records",
+    "write_extxyz",
+]
 
 SCALES = (0.94, 0.95, 0.96, 1.04, 1.05, 1.06)
 """Volumes in units of V0: the outer part of the range that the Delta test uses. Nearer to V0 every model is right,
@@ -157,3 +169,50 @@ def write_extxyz(records: Iterable[Record], path: str | Path, model: Backbone) -
         frames.append(atoms)
     write(path, frames, format="extxyz")
     return len(frames)
+
+
+_FOLDER = Path(__file__).resolve().parent / "data" / "examples"
+
+
+def example_files(*names: str) -> list[Path]:
+    """Return the CIF files that ship with the package.
+
+    Parameters
+    ----------
+    *names : str
+        Names without the suffix: ``"NaCl"``, ``"TiO2"``; all crystals by default. ``"broken"`` holds two
+        atoms on nearly the same place, to see how such a file is refused; it comes only by name.
+
+    Returns
+    -------
+    list of Path
+        In the order of ``names``, or sorted.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such example.
+    """
+    if not names:
+        return sorted(path for path in _FOLDER.glob("*.cif") if path.stem != "broken")
+    paths = [_FOLDER / f"{name}.cif" for name in names]
+    for path in paths:
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.cif")))
+            raise FileNotFoundError(f"there is no example {path.stem!r}; choose one of {known}.")
+    return paths
+
+
+def example_store() -> Path:
+    """Return the folder of a feature store that ships with the package: errors of the real MACE-MPA-0.
+
+    782 WBM crystals: ids, formulas, features of ``mini``, DFT energies, and in place of the energies of ``mini``
+    those that were published for MACE-MPA-0 after its own relaxation of each crystal. There are no structures in
+    it. Heads can be fitted to it and audited without any model.
+
+    Notes
+    -----
+    Structures and DFT energies: WBM, as in materialsvirtuallab/matcalc (BSD-3-Clause); energies of the model: as
+    published by Matbench Discovery (MIT).
+    """
+    return _FOLDER.parent / "stores" / "mace-mpa-0-published"

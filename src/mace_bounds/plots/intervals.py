@@ -1,4 +1,4 @@
-"""Plots of decisions: distances from the hull, phase diagrams of two elements, honest probabilities."""
+"""Plots of numbers with intervals: hull distances, phase diagrams of two elements, properties, probabilities."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
+
 
 _FADED = 0.15  # opacity of a phase that is surely not on the hull
 
@@ -116,3 +117,28 @@ def plot_probability_reliability(
         ax.annotate(str(n), (p[inside].mean(), k / n), xytext=(4, -9), textcoords="offset points", fontsize=6)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     return finish(ax, "", "Probability said", "Share that was so")
+
+
+def plot_properties(table: pd.DataFrame, *, most: int = 40, ax: Axes | None = None) -> Axes:
+    """Plot values of a table of properties with their intervals, each relative to the size of its value.
+
+    ``table``: of :func:`mace_bounds.propagation.propagate`; ``most``: only the first rows are drawn; ``ax``: a new
+    figure by default. Numbers beside the points are in the units of the table.
+    """
+    rows = table[table["reason"].isna()].head(most)
+    ax = new_axes(5.4, 1.2 + 0.24 * max(len(rows), 4)) if ax is None else ax
+    value, lower, upper = (rows[name].to_numpy(dtype=float) for name in ("value", "lower", "upper"))
+    size = np.maximum(np.abs(value), 1e-12)
+    place = np.arange(len(rows))
+    ax.axvline(0, color=GREY, lw=1)
+    ax.hlines(place, 100 * (lower - value) / size, 100 * (upper - value) / size, color=BLUE, lw=1.4)
+    ax.scatter(np.zeros(len(rows)), place, s=16, color=INK, zorder=3)
+    labels = [
+        f"{formula} {name}  {number:.4g} {unit or ''}"
+        for formula, name, number, unit in zip(
+            rows["formula"], rows["property"], value, rows["unit"], strict=True
+        )
+    ]
+    ax.set_yticks(place, labels, fontsize=7.5)
+    ax.invert_yaxis()
+    return finish(ax, "", "Interval less value (% of the value)", "")
