@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_bounds.errors import HeadError
+from mace_bounds.settings import setting
 
 LEVELS: tuple[float, ...] = (0.68, 0.90, 0.95, 0.99)
 """The levels that heads are calibrated for by default."""
@@ -114,3 +115,10 @@ class Levels:
 def percent(level: float) -> str:
     """``0.95`` as ``"95"``: for names of columns and for sentences."""
     return f"{100 * level:g}"
+
+
+def level_setting(help: str = "Nominal coverage of the bounds, as 0.95 or 95.") -> float:
+    """Declare the field ``level`` of a settings dataclass (:func:`mace_bounds.settings.setting`), 0.95 by default."""
+    return setting(
+        0.95, help, minimum=LOWEST, maximum=HIGHEST, metavar="LEVEL", parser=parse_level, option="--level -l"
+    )

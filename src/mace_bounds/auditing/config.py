@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mace_bounds.calibration import FitConfig
-from mace_bounds.errors import LabelError
 from mace_bounds.features import ExtractSettings
-from mace_bounds.levels import HIGHEST, LOWEST, parse_level
-from mace_bounds.settings import check_settings, setting
+from mace_bounds.fitting import PredictionTable
+from mace_bounds.levels import level_setting, parse_level
+from mace_bounds.settings import setting
 
 
 @dataclass(frozen=True)
-class AuditConfig:
+class AuditConfig(PredictionTable):
     """Settings of an audit; the command line makes its options from the fields.
 
     Attributes
@@ -29,22 +29,14 @@ class AuditConfig:
         Table (CSV, Parquet, JSON) of energies that some model published for these structures: these are bounded in
         place of the backbone's, by heads cross-fitted to E_DFT - E_published on the backbone's features.
     energy_column, id_column : str or None
-        Its columns of total energies, eV, and of ids.
+        See :class:`mace_bounds.fitting.PredictionTable`.
     fit : FitConfig
         Settings of cross-fitted heads.
     extract : ExtractSettings
         How the source is read; not used for a feature store.
     """
 
-    level: float = setting(
-        0.95,
-        "Nominal coverage of the bounds.",
-        minimum=LOWEST,
-        maximum=HIGHEST,
-        metavar="LEVEL",
-        parser=parse_level,
-        option="--level -l",
-    )
+    level: float = level_setting()
     plots: bool = setting(True, "Draw plots, also into the report.")
     cross_fit: bool = setting(
         False,
@@ -56,19 +48,9 @@ class AuditConfig:
         "--cross-fit).",
         metavar="TABLE",
     )
-    energy_column: str | None = setting(None, "Its column of total energies, eV.", metavar="NAME")
-    id_column: str | None = setting(
-        None, "Its column of ids.", metavar="NAME", shown="id, material_id, mat_id or entry_id"
-    )
     fit: FitConfig = field(default_factory=FitConfig)
     extract: ExtractSettings = field(default_factory=ExtractSettings)
 
     def __post_init__(self) -> None:
-        check_settings(self, LabelError)
+        super().__post_init__()
         object.__setattr__(self, "level", parse_level(self.level))
-        named = self.predictions is not None, self.energy_column is not None
-        if any((*named, self.id_column is not None)) and not all(named):
-            raise LabelError(
-                "a table of predictions and the name of its energy column belong together; give both "
-                "(--predictions TABLE --energy-column NAME)."
-            )

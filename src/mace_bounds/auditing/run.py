@@ -30,7 +30,7 @@ from mace_bounds.features import (
     training_keys,
     without_refused,
 )
-from mace_bounds.fitting import FULL, PublishedEnergies, cross_fit_store
+from mace_bounds.fitting import FULL, cross_fit_store
 from mace_bounds.structures import joined_keys, require_usable
 from mace_bounds.versions import now, versions
 
@@ -296,13 +296,10 @@ def _cross_fitted(
     store: FeatureStore, out: Path, opened: _Opened, config: AuditConfig, progress: Progress
 ) -> _Bounded:
     """Heads fitted to the labels of the source; each row is bounded by one that has not seen its composition."""
-    published = None
-    if config.predictions is not None and config.energy_column is not None:
-        published = PublishedEnergies(config.predictions, config.energy_column, config.id_column)
     made = cross_fit_store(
         store,
         config.fit,
-        published=published,
+        published=config,
         training_keys=opened.training_keys,
         folder=out / _folder.HEADS,
         progress=lambda done, total: progress("fit", done, 0, total),

@@ -10,7 +10,7 @@ import typer
 from mace_bounds.auditing import AuditConfig
 from mace_bounds.cli import console
 from mace_bounds.cli.download import fetch_query
-from mace_bounds.cli.options import HeadOption, JsonOption, ModelOption, from_text, takes, without
+from mace_bounds.cli.options import BoundsOptions, JsonOption, from_text, only, takes, without
 from mace_bounds.cli.views import print_audit
 from mace_bounds.levels import parse_level
 
@@ -43,14 +43,16 @@ GroupLevelOption = Annotated[
 ]
 
 
-@takes(config=without(AuditConfig, "kind", "atoms", "symmetry", "part"))
+@takes(
+    options=only(BoundsOptions, "model", "head"),
+    config=without(AuditConfig, "kind", "atoms", "symmetry", "part"),
+)
 def audit(
     source: AuditSourceArgument,
     out: OutArgument,
-    model: ModelOption = None,
-    head: HeadOption = None,
     as_json: JsonOption = False,
     *,
+    options: BoundsOptions,
     config: AuditConfig,
 ) -> None:
     """Bound every structure of a source and measure coverage where it has labels.
@@ -69,7 +71,7 @@ def audit(
             else:
                 console.note(f"{done} of {total} heads")
 
-        result = run(source, out, model=model, head=head, config=config, progress=progress)
+        result = run(source, out, model=options.model, head=options.head, config=config, progress=progress)
     if as_json:
         console.write_json(result.summary)
     else:

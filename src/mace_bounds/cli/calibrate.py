@@ -11,7 +11,7 @@ from mace_bounds._io import write_json
 from mace_bounds.cli import console
 from mace_bounds.cli.download import fetch_query
 from mace_bounds.cli.heads import LicenceOption, NotesOption, OverwriteOption
-from mace_bounds.cli.options import READING_FIELDS, JsonOption, ModelOption, only, takes
+from mace_bounds.cli.options import READING_FIELDS, BoundsOptions, JsonOption, only, takes
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.cli.views import print_labels
 from mace_bounds.columns import MEV_PER_EV
@@ -33,22 +33,23 @@ NewHeadArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of 
 
 
 @takes(
+    options=only(BoundsOptions, "model"),
     config=only(
         CalibrateConfig,
         *("predictions", "energy_column", "id_column", "include_training"),
         *("quantity", "trained_on", "kept_rows", *READING_FIELDS),
-    )
+    ),
 )
 def calibrate(
     head: OldHeadArgument,
     labels: LabelsArgument,
     out: NewHeadArgument,
-    model: ModelOption = None,
     overwrite: OverwriteOption = False,
     notes: NotesOption = "",
     licence: LicenceOption = "",
     as_json: JsonOption = False,
     *,
+    options: BoundsOptions,
     config: CalibrateConfig,
 ) -> None:
     """Shift and scale an installed head by 20 to 60 labels of your own, and say what that gains.
@@ -64,7 +65,7 @@ def calibrate(
     if not again:
         check_head_target(out, overwrite=overwrite)
     fetch_query(labels)
-    report = run(head, labels, config=config, model=model)
+    report = run(head, labels, config=config, model=options.model)
     card = CardNotes(notes, licence)
     if again and (done := calibrated_before(out, report, card)) is not None:
         console.note(f"{out} is the head that this command makes, and is kept; --overwrite makes it again.")

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mace_bounds.cli import console
-from mace_bounds.cli.options import READING, HeadOption, LevelOption, ModelOption, SourceArgument, takes
-from mace_bounds.cli.score import FormatOption, OutputOption, format_of_output, write
+from mace_bounds.cli.options import BOUNDS_OPTIONS, BoundsOptions, SourceArgument, takes
+from mace_bounds.cli.output import Output
 from mace_bounds.columns import records
 from mace_bounds.errors import SourceError
-from mace_bounds.features import ExtractSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mace_bounds.bounds import BoundsPredictor, TableFormat
+    from mace_bounds.bounds import BoundsPredictor
 
 PolymorphsOption = Annotated[
     bool, typer.Option("--polymorphs", help="Every pair of structures of one composition: which is lower.")
@@ -51,49 +50,41 @@ _SHOWN = (
 _MOST_SHOWN = 40
 
 
-@takes(extract=READING)
+@takes(options=BOUNDS_OPTIONS, output=Output)
 def differences(
     source: SourceArgument,
     polymorphs: PolymorphsOption = False,
     formation: FormationOption = False,
     reactions: ReactionsOption = None,
     references: ReferencesOption = None,
-    model: ModelOption = None,
-    head: HeadOption = None,
-    level: LevelOption = 0.95,
-    output_format: FormatOption = "table",
-    output: OutputOption = None,
     *,
-    extract: ExtractSettings,
+    options: BoundsOptions,
+    output: Output,
 ) -> None:
     """Bound differences of energies, in which errors cancel: polymorphs, formation energies, reactions.
 
     Energies are per atom, of reactions per atom of what is made. Exit code 0 if at least one difference was bounded, 1
     if none was.
     """
-    from mace_bounds.bounds import LEFT_OUT, OF_CRYSTALS, BoundsPredictor, table_bytes
+    from mace_bounds.bounds import LEFT_OUT
 
     if sum((polymorphs, formation, reactions is not None)) != 1:
         raise SourceError("say which differences: one of --polymorphs, --formation and --reactions FILE.")
     if references is not None and not formation:
         raise SourceError("--references belong to --formation; leave them out.")
-    kind = format_of_output(output_format, output)
-    if kind in OF_CRYSTALS:
-        raise SourceError(
-            f"differences are no structures, so they cannot be written as {kind}; use another format."
-        )
-    written = read_reactions(reactions) if reactions is not None else []
-    predictor = BoundsPredictor(model, head, level=level, settings=extract)
+    kind = output.kind()
+    several = read_reactions(reactions) if reactions is not None else []
+    predictor = options.predictor()
     given = _references(references, predictor) if references is not None else None
     table = predictor.differences(
-        source, written or ("polymorphs" if polymorphs else "formation"), references=given
+        source, several or ("polymorphs" if polymorphs else "formation"), references=given
     )
     if kind == "table":
         if table["reason"].isna().any():
             _show(table)
         console.say(LEFT_OUT, wrap=True)
     else:
-        write(output, table_bytes(table, cast("TableFormat", kind)))
+        output.write(table, kind)
         console.note(LEFT_OUT)
     if not predictor.joint_model.reliability:
         console.note(

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mace_bounds.cli import console
-from mace_bounds.cli.options import READING, HeadOption, LevelOption, ModelOption, takes
+from mace_bounds.cli.options import BOUNDS_OPTIONS, BoundsOptions, takes
 from mace_bounds.cli.sheet import Sheet
-from mace_bounds.features import ExtractSettings
 from mace_bounds.levels import percent
 from mace_bounds.structures import help_text
 
@@ -30,27 +29,21 @@ NeighboursOption = Annotated[
 _N_ATOMS = 5  # shown on the screen
 
 
-@takes(extract=READING)
+@takes(options=BOUNDS_OPTIONS)
 def explain(
     structure: StructureArgument,
-    model: ModelOption = None,
-    head: HeadOption = None,
-    level: LevelOption = 0.95,
     output_format: ExplainFormatOption = "table",
     neighbours: NeighboursOption = 5,
     *,
-    extract: ExtractSettings,
+    options: BoundsOptions,
 ) -> None:
     """Say why a bound is as wide as it is: nearest labelled crystals, what drives its width, which atoms are new.
 
     The nearest crystals are those of the head's own data, with the errors that the model makes there. Exit code 1 if
     the structure cannot be scored.
     """
-    from mace_bounds.bounds import BoundsPredictor
-
-    structures: Any = extract.read(structure)
-    predictor = BoundsPredictor(model, head, level=level, settings=extract)
-    table, explanation = predictor.predict_one(structures, n_neighbours=neighbours)
+    structures: Any = options.extract.read(structure)
+    table, explanation = options.predictor().predict_one(structures, n_neighbours=neighbours)
     if isinstance(explanation, str):
         console.note(f"{table['id'].iloc[0]}: {explanation}")
         raise typer.Exit(1)

@@ -12,7 +12,7 @@ import typer
 from mace_bounds._io import write_json
 from mace_bounds.cli import console
 from mace_bounds.cli.download import fetch_query
-from mace_bounds.cli.options import ModelOption, SourceArgument, takes
+from mace_bounds.cli.options import BoundsOptions, SourceArgument, only, takes
 from mace_bounds.features import ExtractSettings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ HeadNameOption = Annotated[
     typer.Option("--head-name", metavar="NAME", help="Which of the model's own heads, where it has several."),
 ]
 WholeArgument = Annotated[
-    Path, typer.Argument(metavar="OUT", help="A new folder, or the one that all parts were written into.")
+    Path, typer.Argument(metavar="OUT", help="A new folder, or the one that all parts were output into.")
 ]
 PartsArgument = Annotated[
     list[Path] | None,
@@ -38,13 +38,13 @@ PartsArgument = Annotated[
 ]
 
 
-@takes(extract=ExtractSettings)
+@takes(options=only(BoundsOptions, "model"), extract=ExtractSettings)
 def features(
     source: SourceArgument,
     out: OutArgument,
-    model: ModelOption = None,
     head_name: HeadNameOption = None,
     *,
+    options: BoundsOptions,
     extract: ExtractSettings,
 ) -> None:
     """Extract the frozen model's features of many structures into a feature store.
@@ -61,7 +61,7 @@ def features(
     fetch_query(source)
     # a wrong path, or a source without structures, is an error before the model is loaded
     ahead = require_usable(extract.read(source))
-    backbone = extract.load(model or DEFAULT_MODEL, head_name)
+    backbone = extract.load(options.model or DEFAULT_MODEL, head_name)
     for warning in backbone.warnings:
         console.note(f"note: {warning}")
     records, total = count(extract.read(ahead if source == "-" else source, backbone))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mace_bounds.bounds import HullSettings
 from mace_bounds.cli import console
-from mace_bounds.cli.options import READING, HeadOption, LevelOption, ModelOption, SourceArgument, takes
-from mace_bounds.cli.score import FormatOption, OutputOption, format_of_output, write
+from mace_bounds.cli.options import BOUNDS_OPTIONS, BoundsOptions, SourceArgument, takes
+from mace_bounds.cli.output import Output
 from mace_bounds.columns import records
-from mace_bounds.errors import SourceError
-from mace_bounds.features import ExtractSettings
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from mace_bounds.bounds import TableFormat
 
 PhasesOption = Annotated[
     str | None,
@@ -31,20 +27,13 @@ PhasesOption = Annotated[
 _MOST_SHOWN = 40
 
 
-@takes(
-    extract=READING,
-    settings=HullSettings,
-)
+@takes(options=BOUNDS_OPTIONS, output=Output, settings=HullSettings)
 def hull(
     candidates: SourceArgument,
     phases: PhasesOption = None,
-    model: ModelOption = None,
-    head: HeadOption = None,
-    level: LevelOption = 0.95,
-    output_format: FormatOption = "table",
-    output: OutputOption = None,
     *,
-    extract: ExtractSettings,
+    options: BoundsOptions,
+    output: Output,
     settings: HullSettings,
 ) -> None:
     """Bound the distance of crystals from the convex hull of competing phases.
@@ -52,18 +41,15 @@ def hull(
     Energies of candidates are the model's with its bounds; those of competing phases are their labels where there are
     any. Exit code 0 if at least one candidate has a distance, 1 if none has.
     """
-    from mace_bounds.bounds import LEFT_OUT, OF_CRYSTALS, BoundsPredictor, table_bytes
+    from mace_bounds.bounds import LEFT_OUT
 
-    kind = format_of_output(output_format, output)
-    if kind in OF_CRYSTALS:
-        raise SourceError(f"distances from a hull cannot be written as {kind}; use another format.")
-    predictor = BoundsPredictor(model, head, level=level, settings=extract)
-    found = predictor.hull(candidates, phases, settings)
+    kind = output.kind()
+    found = options.predictor().hull(candidates, phases, settings)
     if kind == "table":
         _show(found.table)
         console.say(LEFT_OUT, wrap=True)
     else:
-        write(output, table_bytes(found.table, cast("TableFormat", kind)))
+        output.write(found.table, kind)
         console.note(LEFT_OUT)
     for sentence in found.notes:
         console.note(f"note: {sentence}")

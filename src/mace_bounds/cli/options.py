@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin, get_type_hints
 
 import typer
 
 from mace_bounds.features import ExtractSettings
-from mace_bounds.levels import parse_level
-from mace_bounds.settings import setting_choices
+from mace_bounds.levels import level_setting
+from mace_bounds.settings import setting, setting_choices
 from mace_bounds.structures import help_text
+
+if TYPE_CHECKING:
+    from mace_bounds.bounds import BoundsPredictor
 
 PANELS = {"extract": "How structures are read", "fit": "How heads are fitted"}
 """Headings in the help, by the name under which settings are taken."""
@@ -40,16 +43,6 @@ def from_text(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parsed
 
 
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="NAME|PATH",
-        help="The frozen model: mini (ships with the package), chgnet, a name that mace knows, or a path. "
-        "Default: the head's model, else medium-mpa-0.",
-    ),
-]
 TrainedModelOption = Annotated[
     str | None,
     typer.Option(
@@ -60,22 +53,6 @@ TrainedModelOption = Annotated[
         show_default="the store's model",
     ),
 ]
-HeadOption = Annotated[
-    str | None,
-    typer.Option(
-        "--head", metavar="NAME|PATH", help="The calibrated head. Default: the first that fits the model."
-    ),
-]
-LevelOption = Annotated[
-    float,
-    typer.Option(
-        "--level",
-        "-l",
-        metavar="LEVEL",
-        help="Nominal coverage of the bounds, as 0.95 or 95.",
-        parser=from_text(parse_level),
-    ),
-]
 SourceArgument = Annotated[
     str,
     typer.Argument(
@@ -83,6 +60,10 @@ SourceArgument = Annotated[
         help=f"A file ({help_text()}), a folder, a glob, - for standard input, or a Materials Project query such as "
         "mp:Li-Fe-P-O.",
     ),
+]
+FilesArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="FILE...", help=f"Files ({help_text()}), folders, globs; - for stdin."),
 ]
 StoreArgument = Annotated[
     Path, typer.Argument(metavar="STORE", help="A feature store, from mace-bounds features.")
@@ -100,21 +81,21 @@ class Selection:
     def options(self, panel: str | None = None) -> Iterator[inspect.Parameter]:
         """Parameters for typer, one for each field that is offered; fields that are settings themselves are opened."""
         hints = get_type_hints(self.settings)
-        for field in fields(self.settings):
-            if is_dataclass(hints[field.name]):
-                yield from self._inner(hints[field.name]).options(PANELS.get(field.name, panel))
-            elif field.metadata.get("option", False) and self.offers(field.name):
-                yield _parameter(field, hints[field.name], panel)
+        for declared in fields(self.settings):
+            if is_dataclass(hints[declared.name]):
+                yield from self._inner(hints[declared.name]).options(PANELS.get(declared.name, panel))
+            elif declared.metadata.get("option", False) and self.offers(declared.name):
+                yield _parameter(declared, hints[declared.name], panel)
 
     def build(self, given: dict[str, Any]) -> Any:
         """Make the object, taking its values out of ``given``."""
         hints, values = get_type_hints(self.settings), {}
-        for field in fields(self.settings):
-            if is_dataclass(hints[field.name]):
-                values[field.name] = self._inner(hints[field.name]).build(given)
-            elif field.name in given:
-                value = given.pop(field.name)
-                values[field.name] = tuple(value) if isinstance(value, list) else value
+        for declared in fields(self.settings):
+            if is_dataclass(hints[declared.name]):
+                values[declared.name] = self._inner(hints[declared.name]).build(given)
+            elif self.offers(declared.name) and declared.name in given:
+                value = given.pop(declared.name)
+                values[declared.name] = tuple(value) if isinstance(value, list) else value
         return self.settings(**values)
 
     def _inner(self, settings: Any) -> Selection:
@@ -129,10 +110,35 @@ def only(settings: type, *names: str) -> Selection:
 READING_FIELDS = ("energy_key", "max_atoms", "device", "dtype", "memory_bytes")
 """Of :class:`ExtractSettings`, for commands that bound structures at once, without a store."""
 
-READING = only(ExtractSettings, *READING_FIELDS)
-
-STORING_FIELDS = tuple(field.name for field in fields(ExtractSettings) if field.name not in READING_FIELDS)
+STORING_FIELDS = tuple(f.name for f in fields(ExtractSettings) if f.name not in READING_FIELDS)
 """The others: what a feature store keeps, and who fills it."""
+
+
+@dataclass(frozen=True)
+class BoundsOptions:
+    """What bounds structures: a model and its head, at a level."""
+
+    model: str | None = setting(
+        None,
+        "The frozen model: mini (ships with the package), chgnet, a name that mace knows, or a path. "
+        "Default: the head's model, else medium-mpa-0.",
+        metavar="NAME|PATH",
+        option="--model -m",
+    )
+    head: str | None = setting(
+        None, "The calibrated head. Default: the first that fits the model.", metavar="NAME|PATH"
+    )
+    level: float = level_setting()
+    extract: ExtractSettings = field(default_factory=ExtractSettings)
+
+    def predictor(self, **more: Any) -> BoundsPredictor:
+        """The model with its head, loaded; ``more`` as of :class:`mace_bounds.BoundsPredictor`."""
+        from mace_bounds.bounds import BoundsPredictor
+
+        return BoundsPredictor(self.model, self.head, level=self.level, settings=self.extract, **more)
+
+
+BOUNDS_OPTIONS = only(BoundsOptions, "model", "head", "level", *READING_FIELDS)
 
 
 def without(settings: type, *names: str) -> Selection:

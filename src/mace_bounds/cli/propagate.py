@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from ase.data import chemical_symbols
 
 from mace_bounds.cli import console
-from mace_bounds.cli.options import LevelOption, ModelOption, only, takes
-from mace_bounds.cli.score import FilesArgument, FormatOption, OutputOption, format_of_output, write
+from mace_bounds.cli.options import BoundsOptions, FilesArgument, only, takes
+from mace_bounds.cli.output import Output
 from mace_bounds.columns import records, stamped
 from mace_bounds.errors import SourceError
-from mace_bounds.features import ExtractSettings
 from mace_bounds.propagation import PropagateSettings, PropertyName
+from mace_bounds.settings import setting
 from mace_bounds.structures import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mace_bounds.bounds import TableFormat
     from mace_bounds.calibration import CalibratedHead
 
 PropertyArgument = Annotated[
@@ -33,36 +32,36 @@ PropertyArgument = Annotated[
         "energy; relax: relaxed positions.",
     ),
 ]
-HeadOption = Annotated[
-    str | None,
-    typer.Option(
-        "--head",
-        metavar="NAME|PATH",
-        help="A head of one chemistry (mace-bounds fit-material), whose draws give the intervals. Default: the "
-        "model itself, with the measured errors of its properties where they are known.",
-    ),
-]
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", metavar="FILE", help="Draw values and intervals (.png, .svg, .pdf).")
 ]
 _MOST_SHOWN = 60
 
 
+@dataclass(frozen=True)
+class PropertyOptions(BoundsOptions):
+    """What gives properties: a model, with a head of one chemistry or without."""
+
+    head: str | None = setting(
+        None,
+        "A head of one chemistry (mace-bounds fit-material), whose draws give the intervals. Default: the "
+        "model itself, with the measured errors of its properties where they are known.",
+        metavar="NAME|PATH",
+    )
+
+
 @takes(
-    extract=only(ExtractSettings, "max_atoms", "device", "memory_bytes"),
+    options=only(PropertyOptions, "model", "head", "level", "max_atoms", "device", "memory_bytes"),
+    output=Output,
     settings=PropagateSettings,
 )
 def propagate(
     what: PropertyArgument,
     files: FilesArgument,
-    model: ModelOption = None,
-    head: HeadOption = None,
-    level: LevelOption = 0.95,
-    output_format: FormatOption = "table",
-    output: OutputOption = None,
     plot: PlotOption = None,
     *,
-    extract: ExtractSettings,
+    options: PropertyOptions,
+    output: Output,
     settings: PropagateSettings,
 ) -> None:
     """Carry the error of the energy into properties: volumes, elastic constants, phases.
@@ -70,18 +69,14 @@ def propagate(
     Features are computed once on a grid of strained cells, in float64; every draw of the readout weights then has its
     own properties. Exit code 0 if at least one structure has the property, 1 if none has.
     """
-    from mace_bounds.bounds import property_potential, table_bytes
+    from mace_bounds.bounds import property_potential
     from mace_bounds.propagation import propagate as run
 
-    kind = format_of_output(output_format, output)
-    if kind == "extxyz":
-        raise SourceError(
-            "properties are no structures, so they cannot be written as extxyz; use another format."
-        )
-    extract = replace(extract, dtype="float64")
+    kind, level = output.kind(), options.level
+    extract = replace(options.extract, dtype="float64")
     structures = list(extract.read(files))
     crystals = [record.crystal for record in structures if record.crystal is not None]
-    found = property_potential(model, head, extract, settings, crystals)
+    found = property_potential(options.model, options.head, extract, settings, crystals)
     known = set(found.potential.backbone.atomic_numbers)
     structures = [_checked(record, known, found.head) for record in structures]
     with console.progress("structures", len(structures)) as update:
@@ -90,7 +85,7 @@ def propagate(
     if kind == "table":
         _show(table)
     else:
-        write(output, table_bytes(table, cast("TableFormat", kind)))
+        output.write(table, kind)
     for sentence in found.notes:
         console.note(f"note: {sentence}")
     console.note_failures(table)

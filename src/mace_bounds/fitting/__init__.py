@@ -45,7 +45,7 @@ from mace_bounds.fitting.measured import (
 )
 from mace_bounds.fitting.own_labels import CalibrateConfig
 from mace_bounds.fitting.predictions import (
-    PublishedEnergies,
+    PredictionTable,
     check_predictions,
     read_predictions,
     with_predictions,
@@ -96,7 +96,7 @@ __all__ = [
     "MaterialConfig",
     "MaterialReport",
     "Measured",
-    "PublishedEnergies",
+    "PredictionTable",
     "TrainingExposure",
     "Verdict",
     "calibrate",

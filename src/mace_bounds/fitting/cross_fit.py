@@ -14,7 +14,7 @@ from mace_bounds.calibration import CalibratedHead, fit_head, group_folds, load_
 from mace_bounds.errors import HeadError, LabelError
 from mace_bounds.features import checked_labels, refused_labels, without_refused
 from mace_bounds.fitting.card import unmeasured_card
-from mace_bounds.fitting.predictions import check_predictions, read_predictions, with_predictions
+from mace_bounds.fitting.predictions import check_predictions, with_predictions
 from mace_bounds.fitting.run import CardNotes, about_data
 from mace_bounds.levels import Levels
 from mace_bounds.structures import read_compositions
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mace_bounds.calibration import FitConfig
     from mace_bounds.features import FeatureRows, FeatureStore, Manifest, Refused
-    from mace_bounds.fitting.predictions import PublishedEnergies
+    from mace_bounds.fitting.predictions import PredictionTable
 
     Fit = Callable[[int], CalibratedHead]
 
@@ -231,7 +231,7 @@ def cross_fit_store(
     store: FeatureStore,
     config: FitConfig,
     *,
-    published: PublishedEnergies | None = None,
+    published: PredictionTable | None = None,
     training_keys: NDArray[np.uint64] | None = None,
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -242,7 +242,7 @@ def cross_fit_store(
     ----------
     store : FeatureStore
     config : FitConfig
-    published : PublishedEnergies, optional
+    published : PredictionTable, optional
         Bound these energies instead of the backbone's.
     training_keys : ndarray of uint64, optional
         Compositions of the backbone's training; they say nothing about another model's energies, for which
@@ -266,16 +266,15 @@ def cross_fit_store(
     every, manifest = store.read(), store.manifest
     refused, rows = refused_labels(every.table), checked_labels(every)
     energies, about = None, dict[str, Any]()
-    if published is not None:
-        energies = read_predictions(published.path, published.column, published.id_column)
-        rows = with_predictions(rows, energies)
+    if published is not None and (energies := published.energies()) is not None:
+        rows, column = with_predictions(rows, energies), str(published.energy_column)
         about = {
-            "file": str(published.path),
-            "column": published.column,
+            "file": str(published.predictions),
+            "column": column,
             "features": manifest.model,
-            **check_predictions(rows, published.column),
+            **check_predictions(rows, column),
         }
-        manifest = replace(manifest, energies_of=published.column)
+        manifest = replace(manifest, energies_of=column)
     if manifest.energies_of:
         training_keys = None if config.trained_on is None else read_compositions(config.trained_on)
     if not len(rows.labelled().table):

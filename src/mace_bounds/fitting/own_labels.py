@@ -16,10 +16,10 @@ from mace_bounds.calibration import (
     FitConfig,
     usable_rows,
 )
-from mace_bounds.errors import HeadError, LabelError
+from mace_bounds.errors import HeadError
 from mace_bounds.features import ExtractSettings, FeatureRows, FeatureStore, is_store, training_keys
-from mace_bounds.fitting.predictions import check_predictions, read_predictions, with_predictions
-from mace_bounds.settings import check_settings, setting
+from mace_bounds.fitting.predictions import PredictionTable, check_predictions, with_predictions
+from mace_bounds.settings import setting
 from mace_bounds.structures import compositions_in, joined_keys, require_usable
 
 if TYPE_CHECKING:
@@ -34,18 +34,15 @@ USED_BY_HEAD = "composition used by the head"
 
 
 @dataclass(frozen=True)
-class CalibrateConfig:
+class CalibrateConfig(PredictionTable):
     """How labels of one's own are read and used; the command line makes its options from the fields.
 
     Attributes
     ----------
     include_training : bool
         Use labels of compositions from the model's own training, or that the head was made from, as well.
-    predictions : path or None
-        For a head of published energies: table (CSV, Parquet, JSON) of the energies that its model gives the labelled
-        structures.
-    energy_column, id_column : str or None
-        Its columns of total energies, eV, and of ids.
+    predictions, energy_column, id_column
+        For a head of published energies: see :class:`PredictionTable`.
     known : FitConfig
         Of these ``quantity``, ``trained_on`` and ``kept_rows`` are used.
     extract : ExtractSettings
@@ -57,34 +54,8 @@ class CalibrateConfig:
         "Also use compositions from the model's own training or that the head was made from. Warning: the model may "
         "have been trained on these labels, which makes the bounds too narrow.",
     )
-    predictions: Path | None = setting(
-        None,
-        "CSV, Parquet or JSON of total energies of these structures by the model that the head names: for a head of "
-        "published energies.",
-        metavar="TABLE",
-    )
-    energy_column: str | None = setting(None, "Its column of total energies, eV.", metavar="NAME")
-    id_column: str | None = setting(
-        None, "Its column of ids.", metavar="NAME", shown="id, material_id, mat_id or entry_id"
-    )
     known: FitConfig = field(default_factory=FitConfig)
     extract: ExtractSettings = field(default_factory=ExtractSettings)
-
-    def __post_init__(self) -> None:
-        check_settings(self, LabelError)
-        if (self.predictions is None) != (self.energy_column is None) or (
-            self.id_column is not None and self.predictions is None
-        ):
-            raise LabelError(
-                "a table of predictions and the name of its energy column belong together; give both "
-                "(--predictions TABLE --energy-column NAME)."
-            )
-
-    def energies(self) -> pd.Series[float] | None:
-        """Energies by id from the table; None without one."""
-        if self.predictions is None or self.energy_column is None:
-            return None
-        return read_predictions(self.predictions, self.energy_column, self.id_column)
 
 
 def read_labels(

@@ -14,6 +14,7 @@ import orjson
 from mace_bounds.bounds import with_energies
 from mace_bounds.errors import LabelError, StructureError
 from mace_bounds.features import FeatureRows
+from mace_bounds.settings import check_settings, setting
 from mace_bounds.structures import Upload, clean, label_trouble, load_json, suspect_label, to_energy, unpacked
 
 if TYPE_CHECKING:
@@ -22,28 +23,49 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class PublishedEnergies:
-    """Energies that some model published, to be bounded in place of the backbone's.
-
-    Attributes
-    ----------
-    path : path
-        The table; see :func:`read_predictions`.
-    column : str
-        Column of total energies, eV.
-    id_column : str or None
-        Column of ids; None finds it.
-    """
-
-    path: str | Path
-    column: str
-    id_column: str | None = None
-
-
 ID_COLUMNS = ("id", "material_id", "mat_id", "entry_id")
 NO_PREDICTION = "no published energy under this id; add it to the table of predictions"
 _MAX_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """A table of energies that some model gave, as settings: what is bounded in place of the backbone's energies.
+
+    Attributes
+    ----------
+    predictions : path or None
+        CSV, Parquet or JSON; see :func:`read_predictions`.
+    energy_column, id_column : str or None
+        Its columns of total energies, eV, and of ids; None finds that of ids.
+    """
+
+    predictions: Path | None = setting(
+        None,
+        "CSV, Parquet or JSON of total energies of these structures by the model that the head names: for a head of "
+        "published energies, whose features another model gives.",
+        metavar="TABLE",
+    )
+    energy_column: str | None = setting(None, "Its column of total energies, eV.", metavar="NAME")
+    id_column: str | None = setting(
+        None, "Its column of ids.", metavar="NAME", shown="id, material_id, mat_id or entry_id"
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self, LabelError)
+        if (self.predictions is None) != (self.energy_column is None) or (
+            self.id_column is not None and self.predictions is None
+        ):
+            raise LabelError(
+                "a table of predictions and the name of its energy column belong together; give both "
+                "(--predictions TABLE --energy-column NAME)."
+            )
+
+    def energies(self) -> pd.Series[float] | None:
+        """Energies by id from the table; None without one."""
+        if self.predictions is None or self.energy_column is None:
+            return None
+        return read_predictions(self.predictions, self.energy_column, self.id_column)
 
 
 def read_predictions(

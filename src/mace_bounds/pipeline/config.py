@@ -10,7 +10,7 @@ from mace_bounds.backbones import DEFAULT_MODEL, find_weights
 from mace_bounds.calibration import FitConfig
 from mace_bounds.errors import SourceError
 from mace_bounds.features import ExtractSettings
-from mace_bounds.levels import HIGHEST, LOWEST, parse_level
+from mace_bounds.levels import level_setting, parse_level
 from mace_bounds.materials_project import is_query, parse_query
 from mace_bounds.settings import check_settings, setting
 from mace_bounds.structures import read
@@ -78,15 +78,7 @@ class BuildConfig:
         "Evaluate with cross-fitting: no structure is scored by a head fitted to its composition (six fits instead of "
         "one).",
     )
-    level: float = setting(
-        0.95,
-        "Nominal coverage of the bounds in the audit.",
-        minimum=LOWEST,
-        maximum=HIGHEST,
-        metavar="LEVEL",
-        parser=parse_level,
-        option="--level -l",
-    )
+    level: float = level_setting("Nominal coverage of the bounds in the audit.")
     plots: bool = setting(True, "Draw plots, also into the report.")
     until: Stage = setting("audit", "Stop after this stage; run again without it to continue.")
     fit: FitConfig = field(default_factory=FitConfig)
