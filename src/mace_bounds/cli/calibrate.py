@@ -10,12 +10,12 @@ import typer
 from mace_bounds._io import write_json
 from mace_bounds.cli import console
 from mace_bounds.cli.download import fetch_query
-from mace_bounds.cli.heads import LicenceOption, NotesOption, OverwriteOption
+from mace_bounds.cli.heads import OverwriteOption
 from mace_bounds.cli.options import READING_FIELDS, BoundsOptions, JsonOption, only, takes
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.cli.views import print_labels
 from mace_bounds.columns import MEV_PER_EV
-from mace_bounds.fitting import CalibrateConfig, CalibrateReport
+from mace_bounds.fitting import CalibrateConfig, CalibrateReport, CardNotes
 from mace_bounds.levels import percent
 
 OldHeadArgument = Annotated[
@@ -34,6 +34,7 @@ NewHeadArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of 
 
 @takes(
     options=only(BoundsOptions, "model"),
+    card=CardNotes,
     config=only(
         CalibrateConfig,
         *("predictions", "energy_column", "id_column", "include_training"),
@@ -45,11 +46,10 @@ def calibrate(
     labels: LabelsArgument,
     out: NewHeadArgument,
     overwrite: OverwriteOption = False,
-    notes: NotesOption = "",
-    licence: LicenceOption = "",
     as_json: JsonOption = False,
     *,
     options: BoundsOptions,
+    card: CardNotes,
     config: CalibrateConfig,
 ) -> None:
     """Shift and scale an installed head by 20 to 60 labels of your own, and say what that gains.
@@ -57,8 +57,8 @@ def calibrate(
     Both are drawn to the old head by as much as the labels leave open, so that few labels cannot do harm. What is
     gained is measured on each label by a head that was changed without its composition.
     """
-    from mace_bounds.fitting import CardNotes, calibrated_before
     from mace_bounds.fitting import calibrate as run
+    from mace_bounds.fitting import calibrated_before
     from mace_bounds.head import check_head_target, is_head_folder
 
     again = not overwrite and is_head_folder(out)
@@ -66,7 +66,6 @@ def calibrate(
         check_head_target(out, overwrite=overwrite)
     fetch_query(labels)
     report = run(head, labels, config=config, model=options.model)
-    card = CardNotes(notes, licence)
     if again and (done := calibrated_before(out, report, card)) is not None:
         console.note(f"{out} is the head that this command makes, and is kept; --overwrite makes it again.")
         report = done

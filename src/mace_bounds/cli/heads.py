@@ -12,6 +12,7 @@ from mace_bounds.calibration import FitConfig
 from mace_bounds.cli import console
 from mace_bounds.cli.options import JsonOption, StoreArgument, TrainedModelOption, takes
 from mace_bounds.cli.views import heads_view, models_view, print_fit
+from mace_bounds.fitting import CardNotes
 
 if TYPE_CHECKING:
     from mace_bounds.calibration import CalibratedHead
@@ -33,7 +34,6 @@ IncludeTrainingOption = Annotated[
     ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the head that is there.")]
-NotesOption = Annotated[str, typer.Option("--notes", help="For the card: what the data are.")]
 ActionArgument = Annotated[
     Literal["install", "remove"] | None,
     typer.Argument(
@@ -48,10 +48,9 @@ NameOption = Annotated[
     str | None, typer.Option("--name", help="Under which name to install it.", show_default="its folder's")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an installed head of this name.")]
-LicenceOption = Annotated[str, typer.Option("--licence", help="For the card: licence of the data.")]
 
 
-@takes(config=FitConfig)
+@takes(card=CardNotes, config=FitConfig)
 def fit(
     store: StoreArgument,
     head: HeadArgument,
@@ -59,10 +58,9 @@ def fit(
     repeats: RepeatsOption = 1,
     include_training: IncludeTrainingOption = False,
     overwrite: OverwriteOption = False,
-    notes: NotesOption = "",
-    licence: LicenceOption = "",
     as_json: JsonOption = False,
     *,
+    card: CardNotes,
     config: FitConfig,
 ) -> None:
     """Fit and calibrate a head on labelled features, and measure its coverage.
@@ -72,14 +70,14 @@ def fit(
     """
     from mace_bounds.errors import HeadError
     from mace_bounds.features import FeatureStore
-    from mace_bounds.fitting import CardNotes, fitted_before, inputs_sha256
     from mace_bounds.fitting import fit as run
+    from mace_bounds.fitting import fitted_before, inputs_sha256
     from mace_bounds.head import check_head_target, is_head_folder
 
     if not overwrite and is_head_folder(head):
         options: dict[str, Any] = {"include_training": include_training, "repeats": repeats}
         inputs = inputs_sha256(FeatureStore(store), config, model, **options)
-        if (done := fitted_before(head, inputs, CardNotes(notes, licence))) is not None:
+        if (done := fitted_before(head, inputs, card)) is not None:
             _finish(done, head, store, as_json=as_json)
             return
     check_head_target(head, overwrite=overwrite)
@@ -97,7 +95,7 @@ def fit(
             include_training=include_training,
             progress=lambda done, _: update(done, 0),
         )
-    report = report.save(head, CardNotes(notes, licence), overwrite=overwrite)
+    report = report.save(head, card, overwrite=overwrite)
     _finish(report.head, head, store, as_json=as_json, report=report)
 
 

@@ -9,11 +9,11 @@ import typer
 
 from mace_bounds._io import write_json
 from mace_bounds.cli import console
-from mace_bounds.cli.heads import LicenceOption, NotesOption, OverwriteOption
+from mace_bounds.cli.heads import OverwriteOption
 from mace_bounds.cli.options import JsonOption, only, takes
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.features import ExtractSettings
-from mace_bounds.fitting import MaterialConfig
+from mace_bounds.fitting import CardNotes, MaterialConfig
 
 if TYPE_CHECKING:
     from mace_bounds.fitting import MaterialReport
@@ -40,16 +40,17 @@ WorkOption = Annotated[
 ]
 
 
-@takes(config=MaterialConfig, extract=only(ExtractSettings, "device", "dtype", "memory_bytes"))
+@takes(
+    card=CardNotes, config=MaterialConfig, extract=only(ExtractSettings, "device", "dtype", "memory_bytes")
+)
 def fit_material(
     paths: FramesArgument,
     model: BackboneOption = "medium-mpa-0",
     work: WorkOption = None,
     overwrite: OverwriteOption = False,
-    notes: NotesOption = "",
-    licence: LicenceOption = "",
     as_json: JsonOption = False,
     *,
+    card: CardNotes,
     config: MaterialConfig,
     extract: ExtractSettings,
 ) -> None:
@@ -58,8 +59,8 @@ def fit_material(
     The head gives the refitted energy of structures of this chemistry with intervals, the envelope of all POPS
     corrections, and draws of its weights for properties.
     """
-    from mace_bounds.fitting import CardNotes, read_frames
     from mace_bounds.fitting import fit_material as run
+    from mace_bounds.fitting import read_frames
     from mace_bounds.head import check_head_target
 
     if len(paths) < 2:
@@ -77,7 +78,7 @@ def fit_material(
             config,
             progress=lambda what, done, _: update(done + (len(frames) if what == "forces" else 0), 0),
         )
-    report = report.save(head, CardNotes(notes, licence), overwrite=overwrite)
+    report = report.save(head, card, overwrite=overwrite)
     summary = _summary(report, files, head)
     write_json(head.with_name(f"{head.name}.summary.json"), summary)
     if as_json:

@@ -21,6 +21,7 @@ from mace_bounds.fitting.measured import coverage, labelled, metrics, overall
 from mace_bounds.fitting.promise import flagged_coverage
 from mace_bounds.fitting.verdict import LEVEL, SplitScores, Verdict, split_scores
 from mace_bounds.head import check_head_target, is_head_folder
+from mace_bounds.settings import setting
 from mace_bounds.versions import versions
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class CardNotes:
         How other ways to get error bars did on these data, in Markdown.
     """
 
-    notes: str = ""
-    licence: str = ""
+    notes: str = setting("", "For the card: what the data are.")
+    licence: str = setting("", "For the card: licence of the data.")
     development: str = ""
     comparison: str = ""
 
