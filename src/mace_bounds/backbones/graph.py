@@ -277,6 +277,54 @@ def ahead(stream: Iterator[T]) -> Iterator[T]:
             yield element
 
 
+@dataclass(frozen=True, eq=False)
+class FrozenSums:
+    """Features of crystals and energies that are linear in them, as float64 tensors."""
+
+    features: torch.Tensor  # shape (n_crystals, n_features): sums over atoms
+    fixed: torch.Tensor  # shape (n_crystals,): eV, the part of the energy that no readout weight changes
+    energy: torch.Tensor  # shape (n_crystals,): eV
+
+    def block(self, atoms: torch.Tensor | None = None) -> FeatureBlock:
+        """The same as arrays, with the features of single atoms where they are given."""
+        features, fixed, energy = (t.cpu().numpy() for t in (self.features, self.fixed, self.energy))
+        return FeatureBlock(features, fixed, energy, None if atoms is None else atoms.float().cpu().numpy())
+
+
+def frozen_sums(
+    readout: torch.Tensor,
+    per_atom: torch.Tensor,
+    fixed: torch.Tensor,
+    theta0: torch.Tensor,
+    owner: torch.Tensor,
+    n_crystals: int,
+) -> FrozenSums:
+    """Sum what a network gives for every atom: E = θ0 · [Σ readout features, n_atoms] + Σ fixed, exactly.
+
+    Parameters
+    ----------
+    readout, per_atom : tensor, shape (n_atoms, n_features)
+        Features in which the energy is linear, and those that are wanted: the same, or descriptors.
+    fixed : tensor, shape (n_atoms,)
+        Isolated atoms and pair repulsion, eV.
+    theta0 : tensor, shape (n_features + 1,)
+        Weights of the frozen readout, eV, float64.
+    owner : tensor, shape (n_atoms,)
+        The crystal of each atom.
+    """
+    import torch
+
+    def pool(values: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros((n_crystals, *values.shape[1:]), dtype=torch.float64, device=values.device)
+        return total.index_add(0, owner, values.double())
+
+    summed, constant = pool(readout), pool(fixed)
+    n_atoms = torch.bincount(owner, minlength=n_crystals).double()
+    theta0 = theta0.to(summed.device)
+    energy = summed @ theta0[:-1] + n_atoms * theta0[-1] + constant
+    return FrozenSums(summed if per_atom is readout else pool(per_atom), constant, energy)
+
+
 def filled(
     crystals: Sequence[Crystal],
     n_columns: int,

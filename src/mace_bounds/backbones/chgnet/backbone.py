@@ -26,6 +26,7 @@ from mace_bounds.backbones.graph import (
     batches,
     choose_device,
     filled,
+    frozen_sums,
     require_dtype,
 )
 from mace_bounds.errors import ModelError, StructureError
@@ -143,24 +144,13 @@ class ChgnetBackbone:
         import torch
 
         batch = batch_angle_graphs(graphs, self.device)
-        owner = batch.crystal_of_atom
-
-        def pool(values: torch.Tensor) -> torch.Tensor:
-            total = torch.zeros((len(graphs), *values.shape[1:]), dtype=torch.float64, device=values.device)
-            return total.index_add_(0, owner, values.double())
-
         with torch.no_grad():
             hidden, layers = self.network.hidden(batch)
-            readout = pool(hidden)
             per_atom = hidden if kind == "readout" else torch.cat(layers, dim=1)
-            features = readout if kind == "readout" else pool(per_atom)
             references = self.network.weights["composition_model.fc.weight"][0]
-            fixed = pool(references[batch.numbers - 1])
-            theta0 = torch.from_numpy(self.theta0_ev).to(self.device)
-            n_atoms = torch.bincount(owner, minlength=len(graphs)).double()
-            energy = readout @ theta0[:-1] + n_atoms * theta0[-1] + fixed
-        single = per_atom.float().cpu().numpy() if atoms else None
-        return FeatureBlock(features.cpu().numpy(), fixed.cpu().numpy(), energy.cpu().numpy(), single)
+            fixed, theta0 = references[batch.numbers - 1], torch.from_numpy(self.theta0_ev)
+            sums = frozen_sums(hidden, per_atom, fixed, theta0, batch.crystal_of_atom, len(graphs))
+        return sums.block(per_atom if atoms else None)
 
     def __repr__(self) -> str:
         return f"ChgnetBackbone({self.dtype} on {self.device}, {self.digest[:12]})"

@@ -170,27 +170,10 @@ class MaceBackbone:
         import torch
 
         batch = batch_graphs(graphs, self.atomic_numbers, self.device)
-        owner = batch.crystal_of_atom
-
-        def pool(values: torch.Tensor) -> torch.Tensor:
-            total = torch.zeros((len(graphs), *values.shape[1:]), dtype=torch.float64, device=values.device)
-            return total.index_add_(0, owner, values.double())
-
         with torch.no_grad(), _mace.default_dtype(getattr(torch, self.dtype)):
             scalars, pair = self._forward(batch)
-            per_atom = self.split.readout_features(scalars)
-            readout = pool(per_atom)
-            if kind == "descriptors":
-                per_atom = self.split.descriptors(scalars)
-            features = readout if kind == "readout" else pool(per_atom)
-            fixed = pool(self.split.atomic_energies_ev.to(self.device)[batch.elements])
-            if pair is not None:
-                fixed = fixed + self.split.scale * pool(pair)
-            n_atoms = torch.bincount(owner, minlength=len(graphs)).double()
-            theta0 = self.split.theta0.to(self.device)
-            energy = readout @ theta0[:-1] + n_atoms * theta0[-1] + fixed
-        single = per_atom.float().cpu().numpy() if atoms else None
-        return FeatureBlock(features.cpu().numpy(), fixed.cpu().numpy(), energy.cpu().numpy(), single)
+            sums, per_atom = self.split.sums(scalars, pair, batch, kind)
+        return sums.block(per_atom if atoms else None)
 
     def _forward(self, batch: GraphBatch) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """Scalars of each layer and pair repulsion: re-arranged where the model allows it, else by mace."""

@@ -87,28 +87,12 @@ def forward(model: MaceBackbone, graphs: Sequence[Graph], kind: FeatureKind) -> 
     data["positions"] = (positions + _product(positions, symmetric[owner])).to(dtype)
     data["shifts"] = (shifts + _product(shifts, symmetric[owner[senders]])).to(dtype)
 
-    def pool(values: torch.Tensor) -> torch.Tensor:
-        total = torch.zeros((len(graphs), *values.shape[1:]), dtype=torch.float64, device=values.device)
-        return total.index_add(0, owner, values.double())
-
-    split = model.split
     with torch.enable_grad(), _mace.default_dtype(dtype), _mace.quiet():
         out: dict[str, Any] = model.module(dict(data), training=False, compute_force=False)
-        scalars = split.select(out["node_feats"])
-        per_atom = split.readout_features(scalars)
-        readout = pool(per_atom)
-        fixed = pool(split.atomic_energies_ev.to(model.device)[batch.elements])
         pair = _mace.pair_energies(model.module, data)
-        if pair is not None:
-            fixed = fixed + split.scale * pool(pair)
-        theta0 = split.theta0.to(model.device)
-        n_atoms = torch.bincount(owner, minlength=len(graphs)).double()
-        energy = readout @ theta0[:-1] + n_atoms * theta0[-1] + fixed
-        features = readout
-        if kind == "descriptors":
-            per_atom = split.descriptors(scalars)
-            features = pool(per_atom)
-    return Forward((positions, strain), per_atom, features, fixed, energy)
+        scalars = model.split.select(out["node_feats"])
+        sums, per_atom = model.split.sums(scalars, pair, batch, kind)
+    return Forward((positions, strain), per_atom, sums.features, sums.fixed, sums.energy)
 
 
 def _product(vectors: torch.Tensor, strains: torch.Tensor) -> torch.Tensor:

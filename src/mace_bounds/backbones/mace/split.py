@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds.backbones.graph import frozen_sums
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.errors import ModelError
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
+
+    from mace_bounds.backbones.base import FeatureKind
+    from mace_bounds.backbones.graph import FrozenSums, GraphBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,18 @@ class LastLayer:
     def layers(self) -> list[tuple[str, int]]:
         """Kind and number of features of each readout, for naming columns."""
         return [("linear" if r.linear else "hidden", len(r.weights)) for r in self.readouts]
+
+    def sums(
+        self, scalars: Sequence[torch.Tensor], pair: torch.Tensor | None, batch: GraphBatch, kind: FeatureKind
+    ) -> tuple[FrozenSums, torch.Tensor]:
+        """Features and energies of a batch, from the scalars of its layers and its pair repulsion; and per atom."""
+        readout = self.readout_features(scalars)
+        per_atom = readout if kind == "readout" else self.descriptors(scalars)
+        fixed = self.atomic_energies_ev.to(readout.device)[batch.elements]
+        if pair is not None:
+            fixed = fixed + self.scale * pair.double()
+        owner = batch.crystal_of_atom
+        return frozen_sums(readout, per_atom, fixed, self.theta0, owner, batch.n_crystals), per_atom
 
     def select(self, node_feats: torch.Tensor) -> list[torch.Tensor]:
         """Scalars of each layer, (n_atoms, n_scalars) each, from the ``node_feats`` that mace's forward returns."""
