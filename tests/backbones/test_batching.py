@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from helpers import forked
 from helpers.mace_builds import MPA_0, TINY, build, real_crystals
 from mace_bounds.backbones import load_model
-from mace_bounds.backbones.graph import WAITING_SHARE, Graph, MemoryCost, ahead, batches, mace_cost, pack
+from mace_bounds.backbones.graph import WAITING_SHARE, Graph, MemoryCost, ahead, batches, pack
+from mace_bounds.backbones.mace.checkpoint import mace_cost
 
 
 def graph(n_atoms: int, n_edges: int) -> Graph:

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from helpers.mace_builds import real_crystals
-from mace_bounds.backbones.graph import batch_graphs, build_graph, mace_data
+from mace_bounds.backbones.graph import batch_graphs, build_graph
+from mace_bounds.backbones.mace.checkpoint import mace_data
 from mace_bounds.structures import Crystal
 
 NUMBERS = [*range(94, 0, -1)]

@@ -21,10 +21,7 @@ from mace_bounds.backbones.graph import (
     batches,
     build_graph,
     choose_device,
-    fast_cost,
     filled,
-    mace_cost,
-    mace_data,
     require_dtype,
 )
 from mace_bounds.backbones.mace import checkpoint as _mace
@@ -163,8 +160,8 @@ class MaceBackbone:
 
     def _cost(self) -> MemoryCost:
         if self.fast is None:
-            return mace_cost(self.module)
-        return fast_cost(self.module, EDGES_PER_CHUNK[self.device])
+            return _mace.mace_cost(self.module)
+        return _mace.fast_cost(self.module, EDGES_PER_CHUNK[self.device])
 
     def _extract_batch(self, graphs: list[Graph], kind: FeatureKind, atoms: bool = False) -> FeatureBlock:
         import torch
@@ -182,7 +179,7 @@ class MaceBackbone:
         if self.fast is not None:
             return self.fast(batch, self.module)
         head = self.heads.index(self.head)
-        data = mace_data(batch, len(self.atomic_numbers), head, getattr(torch, self.dtype))
+        data = _mace.mace_data(batch, len(self.atomic_numbers), head, getattr(torch, self.dtype))
         node_feats = _mace.forward(self.module, data)["node_feats"]
         return self.split.select(node_feats), _mace.pair_energies(self.module, data)
 
@@ -317,7 +314,7 @@ def _check_split(frozen: MaceBackbone) -> None:
 
     graphs = [build_graph(c, frozen.cutoff_a) for c in _small_cells(frozen.atomic_numbers)]
     batch, head = batch_graphs(graphs, frozen.atomic_numbers), frozen.heads.index(frozen.head)
-    data = mace_data(batch, len(frozen.atomic_numbers), head, torch.float64)
+    data = _mace.mace_data(batch, len(frozen.atomic_numbers), head, torch.float64)
     wanted = _mace.forward(frozen.module, data)["energy"].numpy()
     got = frozen._extract_batch(graphs, "readout").energy_ev
     error = float(np.abs(got - wanted).max()) / 2

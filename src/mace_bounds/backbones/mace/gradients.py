@@ -14,8 +14,6 @@ from mace_bounds.backbones.graph import (
     Graph,
     batch_graphs,
     build_graph,
-    mace_cost,
-    mace_data,
 )
 from mace_bounds.backbones.mace import checkpoint as _mace
 
@@ -78,7 +76,7 @@ def forward(model: MaceBackbone, graphs: Sequence[Graph], kind: FeatureKind) -> 
 
     batch = batch_graphs(graphs, model.atomic_numbers, model.device)
     dtype, owner = getattr(torch, model.dtype), batch.crystal_of_atom
-    data = mace_data(batch, len(model.atomic_numbers), model.heads.index(model.head), dtype)
+    data = _mace.mace_data(batch, len(model.atomic_numbers), model.heads.index(model.head), dtype)
     positions = batch.positions.detach().clone().requires_grad_(True)
     strain = positions.new_zeros(len(graphs), 3, 3).requires_grad_(True)
     symmetric = (strain + strain.transpose(1, 2)) / 2
@@ -156,7 +154,10 @@ def feature_gradients(
 
 def _groups(model: MaceBackbone, crystals: Iterable[Crystal]) -> Iterator[list[tuple[Crystal, Graph]]]:
     """Neighbours in the given order, as many as fit into memory together."""
-    cost, room = mace_cost(model.module), (model.memory_bytes or DEFAULT_MEMORY_BYTES[model.device]) / KEPT
+    cost, room = (
+        _mace.mace_cost(model.module),
+        (model.memory_bytes or DEFAULT_MEMORY_BYTES[model.device]) / KEPT,
+    )
     group: list[tuple[Crystal, Graph]] = []
     filled = 0.0
     for crystal in crystals:
