@@ -6,9 +6,10 @@ from mace_bounds.structures.compositions import (
     composition_keys,
     compositions_in,
     joined_keys,
+    read_compositions,
 )
 from mace_bounds.structures.containers import Upload, unpacked
-from mace_bounds.structures.crystal import Crystal
+from mace_bounds.structures.crystal import Crystal, Record, Source, StructureLike
 from mace_bounds.structures.files import expand as source_files
 from mace_bounds.structures.files import source_digest
 from mace_bounds.structures.formats import cell_of, help_text, load_json
@@ -29,11 +30,9 @@ from mace_bounds.structures.labels import (
     ytterbium_flags,
 )
 from mace_bounds.structures.reader import read, reasons_in_short, require_usable, usable
-from mace_bounds.structures.record import Record, Source, StructureLike
 from mace_bounds.structures.surroundings import structure_flags
 from mace_bounds.structures.symmetry import Symmetry, crystal_system, space_group, symmetry_of
 from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
-from mace_bounds.structures.training_set import read_compositions
 
 __all__ = [
     "DEFAULT_ENERGY_KEYS",

@@ -93,7 +93,7 @@ class Label:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Its values under their names in a :class:`~mace_bounds.structures.record.Record`."""
+        """Its values under their names in a :class:`~mace_bounds.structures.crystal.Record`."""
         return {"energy_ev": self.energy_ev, "label_kind": self.kind, "label_reason": self.reason}
 
 

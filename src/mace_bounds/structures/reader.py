@@ -15,11 +15,11 @@ from mace_bounds.errors import SourceError, StructureError
 from mace_bounds.structures import containers, files
 from mace_bounds.structures.check import check
 from mace_bounds.structures.containers import Part, Upload, on_disk, parts_of
+from mace_bounds.structures.crystal import Record
 from mace_bounds.structures.formats import FORMATS, ReadOptions, format_of, help_text, sniff
 from mace_bounds.structures.formats.foreign import refuse_foreign_content, refuse_foreign_name
 from mace_bounds.structures.formats.objects import CONVERT, is_object, records_of_object
 from mace_bounds.structures.labels import guard_energy_key
-from mace_bounds.structures.record import Record
 from mace_bounds.structures.surroundings import structure_flags
 from mace_bounds.structures.text import UniqueNames, clean, one_line
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
+    from mace_bounds.structures.crystal import Source
     from mace_bounds.structures.formats import Format
-    from mace_bounds.structures.record import Source
 
 SCHEMES = "mace_bounds.sources"
 """Entry points that turn ``SCHEME:REST`` into a path, so that no database need be known here."""

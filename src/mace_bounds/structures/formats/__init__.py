@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mace_bounds.structures.formats import ase_rows, cif, documents, extxyz, poscar, vasp_runs, xsf
+from mace_bounds.structures.formats import ase_rows, cif, documents, extxyz, objects, poscar, vasp_runs
 from mace_bounds.structures.formats.base import Format, ReadOptions
 from mace_bounds.structures.formats.entries import cell_of, load_json
 
 FORMATS: dict[str, Format] = {
     "cif": cif.CIF,
     "extxyz": extxyz.EXTXYZ,  # before POSCAR: rows of atomic numbers and positions look like lattice vectors
-    "xsf": xsf.XSF,
+    "xsf": objects.XSF,
     "outcar": vasp_runs.OUTCAR,
     "xdatcar": poscar.XDATCAR,
     "poscar": poscar.POSCAR,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mace_bounds.structures.record import Record
+from mace_bounds.structures.crystal import Record
 
 SNIFFED_BYTES = 65_536
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import StructureError
-from mace_bounds.structures.crystal import crystal_of, numbers_of, require_periodic
+from mace_bounds.structures.crystal import Record, crystal_of, numbers_of, require_periodic
 from mace_bounds.structures.formats.ase_rows import is_ase_row, record_of_row
 from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
 from mace_bounds.structures.formats.entries import (
@@ -19,7 +19,6 @@ from mace_bounds.structures.formats.entries import (
     record_of_values,
 )
 from mace_bounds.structures.formats.json_stream import JsonReader
-from mace_bounds.structures.record import Record
 from mace_bounds.structures.text import as_mapping, clean, one_line
 
 if TYPE_CHECKING:

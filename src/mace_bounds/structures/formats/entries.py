@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from mace_bounds.errors import LabelError, StructureError
-from mace_bounds.structures.crystal import crystal_of, numbers_of, require_periodic
+from mace_bounds.structures.crystal import Record, crystal_of, numbers_of, require_periodic
 from mace_bounds.structures.labels import (
     REFUSED,
     Label,
@@ -28,7 +28,6 @@ from mace_bounds.structures.labels import (
     unlike_a_crystal,
     ytterbium_flags,
 )
-from mace_bounds.structures.record import Record
 from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
 
 if TYPE_CHECKING:

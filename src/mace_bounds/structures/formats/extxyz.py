@@ -12,10 +12,9 @@ import numpy as np
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.check import too_many_atoms
-from mace_bounds.structures.crystal import crystal_of, numbers_of, require_periodic
+from mace_bounds.structures.crystal import Record, crystal_of, numbers_of, require_periodic
 from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
 from mace_bounds.structures.formats.entries import record_of_values
-from mace_bounds.structures.record import Record
 from mace_bounds.structures.text import clean
 
 if TYPE_CHECKING:

@@ -1,12 +1,14 @@
-"""Python objects of other libraries as records; known by what they offer: nothing heavy is imported."""
+"""Python objects of other libraries as records, known by what they offer (nothing heavy is imported); XSF, by ase."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import StructureError
-from mace_bounds.structures.crystal import Crystal, crystal_of, numbers_of, require_periodic
+from mace_bounds.structures.crystal import Crystal, Record, crystal_of, numbers_of, require_periodic
+from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
 from mace_bounds.structures.formats.documents import records_of
 from mace_bounds.structures.formats.entries import (
     PARTIAL_OCCUPANCIES,
@@ -14,10 +16,11 @@ from mace_bounds.structures.formats.entries import (
     record_of_entry,
     record_of_values,
 )
-from mace_bounds.structures.record import Record
+from mace_bounds.structures.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
 
 CONVERT = "convert it to a path, Structure, Atoms or ComputedStructureEntry"
 
@@ -133,3 +136,33 @@ def _is_molecule(item: object) -> bool:
     return all(
         hasattr(item, name) for name in ("is_ordered", "cart_coords", "species")
     ) and not _is_structure(item)
+
+
+_LOOK = re.compile(r"\s*(#[^\n]*\s+)*(ANIMSTEPS|CRYSTAL|SLAB|POLYMER|ATOMS|MOLECULE|PRIMVEC)\b")
+
+
+def parse_xsf(text: str, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
+    """Yield one record per image; grids of data are left out."""
+    from ase.io.xsf import iread_xsf
+
+    images = iread_xsf(iter(text.splitlines()))
+    while True:
+        try:
+            atoms = next(images, None)
+        except Exception as error:
+            raise StructureError(
+                f"the XSF is damaged or not of a kind that ase reads ({type(error).__name__}: {one_line(error, 50)}); "
+                "correct it, or write extxyz."
+            ) from None
+        if atoms is None:
+            return
+        yield from records_of_object(atoms, options.energy_key)
+
+
+XSF = Format(
+    name="XSF",
+    suffixes=(".xsf", ".axsf"),
+    sniff=lambda data: _LOOK.match(beginning(data)) is not None,
+    parse=parse_xsf,
+    max_bytes=100_000_000,
+)

@@ -13,6 +13,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.errors import LabelError, StructureError
+from mace_bounds.structures.crystal import Record
 from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
 from mace_bounds.structures.formats.objects import records_of_object
 from mace_bounds.structures.labels import (
@@ -23,7 +24,6 @@ from mace_bounds.structures.labels import (
     to_energy,
     ytterbium_flags,
 )
-from mace_bounds.structures.record import Record
 from mace_bounds.structures.text import clean, one_line
 
 if TYPE_CHECKING:

@@ -14,13 +14,12 @@ import numpy as np
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.check import check, too_many_atoms
-from mace_bounds.structures.crystal import Crystal, crystal_of, numbers_of
+from mace_bounds.structures.crystal import Crystal, Record, crystal_of, numbers_of
 from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
 from mace_bounds.structures.formats.cif import claims, groups
 from mace_bounds.structures.formats.cif.grammar import Block, blocks, decode, number, quote
 from mace_bounds.structures.formats.cif.sites import Sites, distinct, expand, read_sites
 from mace_bounds.structures.formats.cif.symmetry import Symmetry, symmetry_of
-from mace_bounds.structures.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
