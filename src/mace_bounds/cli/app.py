@@ -101,7 +101,7 @@ COMMANDS = {
         ('fit-material tungsten.extxyz.gz tungsten --model mini --licence "CC BY 4.0"',),
     ),
     "calibrate": About(
-        "calibrate",
+        "heads",
         "Shift and scale an installed head by 20 to 60 labels of your own, and say what that gains.",
         ("calibrate mini my-labels.extxyz my-head", "calibrate my-head store new-head"),
     ),

@@ -18,8 +18,7 @@ from mace_bounds.features.label_guard import (
     without_refused,
 )
 from mace_bounds.features.manifest import Manifest, is_store
-from mace_bounds.features.merging import join, merge
-from mace_bounds.features.published import store_with_energies, training_keys
+from mace_bounds.features.merging import join, merge, store_with_energies, training_keys
 from mace_bounds.features.rows import AtomRows, FeatureRows, atomic_fractions, design_matrix
 from mace_bounds.features.settings import ExtractSettings, parse_memory
 from mace_bounds.features.store import FeatureStore
