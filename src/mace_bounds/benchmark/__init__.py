@@ -2,6 +2,7 @@
 
 from mace_bounds.benchmark.baselines import BASELINES
 from mace_bounds.benchmark.config import CompareConfig
-from mace_bounds.benchmark.run import CompareReport, compare
+from mace_bounds.benchmark.folder import CompareReport
+from mace_bounds.benchmark.run import compare
 
 __all__ = ["BASELINES", "CompareConfig", "CompareReport", "compare"]

@@ -1,8 +1,9 @@
-"""The folder of a comparison: settings, one file per finished split, the tables and the page made of them."""
+"""What a comparison found, and its folder: settings, a file per finished split, tables and the page made of them."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-
-    from mace_bounds.benchmark.run import CompareReport
 
 SETTINGS, SPLITS, PLOTS = "settings.json", "splits", "plots"
 FULL, PAGE = "compare.json", "index.html"
@@ -66,6 +65,39 @@ READING = {
     "flags": "Filled: structures without a flag; open: flagged as extrapolating, or with an element or a pair of "
     "elements that the fit has not seen. A useful flag keeps the filled marks on the dashed line.",
 }
+
+
+@dataclass(frozen=True, eq=False)
+class CompareReport:
+    """What a comparison has found; every table is also a CSV file in ``folder``.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row per kind of split and method (``compare.csv``).
+    groups : DataFrame
+        Coverage and interval score by source, size, chemistry, element and flag (``groups.csv``).
+    flags : DataFrame
+        What the product's flags catch (``flags.csv``).
+    splits : DataFrame
+        One row per split and method (``splits.csv``).
+    seconds : DataFrame
+        Processor time of fits and predictions (``seconds.csv``): the only numbers that differ between two runs.
+    left_out : dict of str to int
+        Rows of the store that took no part, by reason.
+    labels : dict
+        Labels taken and refused (:func:`mace_bounds.features.label_summary`).
+    folder : Path
+    """
+
+    table: pd.DataFrame
+    groups: pd.DataFrame
+    flags: pd.DataFrame
+    splits: pd.DataFrame
+    seconds: pd.DataFrame
+    left_out: dict[str, int]
+    labels: dict[str, Any]
+    folder: Path
 
 
 def check_folder(out: Path, settings: dict[str, Any]) -> None:

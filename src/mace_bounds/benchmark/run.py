@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from mace_bounds.backbones import training_compositions
 from mace_bounds.benchmark import folder
 from mace_bounds.benchmark.config import CompareConfig
 from mace_bounds.benchmark.drawing import write_plots
+from mace_bounds.benchmark.folder import CompareReport
 from mace_bounds.benchmark.methods import chosen_methods, prepare, run_method
 from mace_bounds.benchmark.metrics import (
     calibrated,
@@ -36,7 +37,6 @@ from mace_bounds.versions import versions
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import pandas as pd
     from numpy.typing import NDArray
 
     from mace_bounds.backbones import Backbone
@@ -45,39 +45,6 @@ if TYPE_CHECKING:
     from mace_bounds.calibration import Intervals
     from mace_bounds.features import FeatureRows, Manifest
     from mace_bounds.metrics import Membership
-
-
-@dataclass(frozen=True, eq=False)
-class CompareReport:
-    """What a comparison has found; every table is also a CSV file in ``folder``.
-
-    Attributes
-    ----------
-    table : DataFrame
-        One row per kind of split and method (``compare.csv``).
-    groups : DataFrame
-        Coverage and interval score by source, size, chemistry, element and flag (``groups.csv``).
-    flags : DataFrame
-        What the product's flags catch (``flags.csv``).
-    splits : DataFrame
-        One row per split and method (``splits.csv``).
-    seconds : DataFrame
-        Processor time of fits and predictions (``seconds.csv``): the only numbers that differ between two runs.
-    left_out : dict of str to int
-        Rows of the store that took no part, by reason.
-    labels : dict
-        Labels taken and refused (:func:`mace_bounds.features.label_summary`).
-    folder : Path
-    """
-
-    table: pd.DataFrame
-    groups: pd.DataFrame
-    flags: pd.DataFrame
-    splits: pd.DataFrame
-    seconds: pd.DataFrame
-    left_out: dict[str, int]
-    labels: dict[str, Any]
-    folder: Path
 
 
 def compare(

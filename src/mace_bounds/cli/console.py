@@ -10,18 +10,17 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mace_bounds.screen import spell, tell, visible
+from mace_bounds.cli.sheet import Part, Sheet, as_text
+from mace_bounds.screen import tell, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pandas as pd
     from rich.console import Console
-    from rich.text import Text
 
-    from mace_bounds.cli.sheet import Sheet
 
 SECONDS_BETWEEN_LINES = 5.0
 UNLIMITED = 10_000
@@ -30,9 +29,6 @@ UNLIMITED = 10_000
 MAX_NAMED = 20
 """Structures without bounds that are named one by one."""
 
-Part: TypeAlias = "str | tuple[str, str]"
-"""A piece of text, or (text, style of rich)."""
-
 
 class Update(Protocol):
     """Progress of a run: how many are done, how many of them failed, and the total where it becomes known late."""
@@ -40,14 +36,6 @@ class Update(Protocol):
     def __call__(self, done: int, failed: int, total: int | None = ...) -> None:
         """Show it."""
         ...
-
-
-def as_text(part: Part, encoding: str = "utf-8") -> Text:
-    """Return a piece of text for rich, in signs that the encoding has."""
-    from rich.text import Text
-
-    text, style = part if isinstance(part, tuple) else (part, "")
-    return Text(spell(visible(text), encoding), style, overflow="fold")
 
 
 def say(*parts: Part, wrap: bool = False) -> None:

@@ -14,7 +14,7 @@ from mace_bounds.structures import help_text
 
 if TYPE_CHECKING:
     from mace_bounds.bounds import Explanation
-    from mace_bounds.cli.console import Part
+    from mace_bounds.cli.sheet import Part
 
 StructureArgument = Annotated[
     str, typer.Argument(metavar="STRUCTURE", help=f"A file with one structure ({help_text()}); - for stdin.")

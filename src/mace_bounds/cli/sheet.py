@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from mace_bounds.cli.console import as_text
+from mace_bounds.screen import spell, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from rich.text import Text
 
-    from mace_bounds.cli.console import Part
 
 GAP = 2
 """Blanks between columns, and before a second line."""
 NARROWEST, LONGEST_WORD = 14, 24
 """Text is folded to so many cells before the table changes its shape; words of up to the second stay whole (flags)."""
+
+
+Part: TypeAlias = "str | tuple[str, str]"
+"""A piece of text, or (text, style of rich)."""
+
+
+def as_text(part: Part, encoding: str = "utf-8") -> Text:
+    """Return a piece of text for rich, in signs that the encoding has."""
+    from rich.text import Text
+
+    text, style = part if isinstance(part, tuple) else (part, "")
+    return Text(spell(visible(text), encoding), style, overflow="fold")
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.cli.console import Part, say, show
+from mace_bounds.cli.console import say, show
 from mace_bounds.cli.explain import print_why
-from mace_bounds.cli.sheet import Sheet
+from mace_bounds.cli.sheet import Part, Sheet
 from mace_bounds.columns import records
 from mace_bounds.flags import FLAGS, REFIT, flag_names
 from mace_bounds.levels import TOLERANCE, percent

@@ -9,7 +9,7 @@ from mace_bounds.structures.compositions import (
     read_compositions,
 )
 from mace_bounds.structures.containers import Upload, unpacked
-from mace_bounds.structures.crystal import Crystal, Record, Source, StructureLike
+from mace_bounds.structures.crystal import Crystal, Record
 from mace_bounds.structures.files import expand as source_files
 from mace_bounds.structures.files import source_digest
 from mace_bounds.structures.formats import cell_of, help_text, load_json
@@ -29,7 +29,14 @@ from mace_bounds.structures.labels import (
     to_energy,
     ytterbium_flags,
 )
-from mace_bounds.structures.reader import read, reasons_in_short, require_usable, usable
+from mace_bounds.structures.reader import (
+    Source,
+    StructureLike,
+    read,
+    reasons_in_short,
+    require_usable,
+    usable,
+)
 from mace_bounds.structures.surroundings import structure_flags
 from mace_bounds.structures.symmetry import Symmetry, crystal_system, space_group, symmetry_of
 from mace_bounds.structures.text import as_mapping, as_text, clean, one_line

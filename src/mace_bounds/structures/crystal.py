@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -15,16 +15,11 @@ from mace_bounds.errors import StructureError
 from mace_bounds.structures.text import clean
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Sequence
 
     from ase import Atoms
     from numpy.typing import ArrayLike, NDArray
     from pymatgen.core import Structure
-    from pymatgen.entries.computed_entries import ComputedStructureEntry
-
-    from mace_bounds.structures.containers import Upload
 
 
 HYDROGEN_FLAG = "deuterium_as_hydrogen"
@@ -210,13 +205,3 @@ class Record:
     def failed(cls, reason: str, *, id: str = "", source: str = "") -> Record:
         """Return the record of a structure that cannot be scored, with one sentence why."""
         return cls(id, source, reason=reason)
-
-
-Path: TypeAlias = "str | os.PathLike[str]"
-StructureLike: TypeAlias = (
-    "Record | Crystal | Upload | Structure | ComputedStructureEntry | Atoms | Mapping[str, Any] | Path"
-)
-"""One structure, or the name of a file, folder, pattern or query that holds some."""
-
-Source: TypeAlias = "StructureLike | Iterable[StructureLike]"
-"""Whatever :func:`mace_bounds.structures.read` reads."""

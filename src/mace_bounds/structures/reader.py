@@ -24,10 +24,14 @@ from mace_bounds.structures.surroundings import structure_flags
 from mace_bounds.structures.text import UniqueNames, clean, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from mace_bounds.structures.crystal import Source
+    from ase import Atoms
+    from pymatgen.core import Structure
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+    from mace_bounds.structures.crystal import Crystal
     from mace_bounds.structures.formats import Format
 
 SCHEMES = "mace_bounds.sources"
@@ -41,6 +45,15 @@ ISOLATED_ATOM = (
 DUPLICATE_FLAG = "duplicate_id"
 NO_STRUCTURE = "the source holds no structure; check it."
 _SHOWN = 3
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+StructureLike: TypeAlias = (
+    "Record | Crystal | Upload | Structure | ComputedStructureEntry | Atoms | Mapping[str, Any] | PathLike"
+)
+"""One structure, or the name of a file, folder, pattern or query that holds some."""
+
+Source: TypeAlias = "StructureLike | Iterable[StructureLike]"
+"""Whatever :func:`read` reads."""
 
 Named: TypeAlias = "tuple[str, str, Record]"
 """The id and source that a record gets if it brings none, and the record."""
