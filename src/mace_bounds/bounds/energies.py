@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from mace_bounds.errors import LabelError
-from mace_bounds.features import FeatureRows
+from mace_bounds.features import FeatureRows, element_counts
 from mace_bounds.levels import percent
 from mace_bounds.structures import Record, label_trouble, one_line, suspect_label, to_energy
 
@@ -125,9 +125,7 @@ def _implausible(rows: FeatureRows, energy_ev: NDArray[np.float64]) -> NDArray[A
     """Why energies cannot be what is wanted, seen from those of the backbone; None where they can be."""
     own = rows.table["energy_model_ev"].to_numpy(dtype=np.float64)
     n_atoms = rows.table["n_atoms"].to_numpy(dtype=np.float64)
-    counts = np.zeros((len(own), 119))
-    for row, elements, numbers in zip(counts, rows.table["elements"], rows.table["counts"], strict=True):
-        row[np.asarray(elements)] = numbers
+    counts = element_counts(rows.table["elements"].tolist(), rows.table["counts"].tolist())
     out = np.full(len(own), None, dtype=object)
     if trouble := label_trouble(energy_ev, own, counts):
         what = "those of the model that only gives the features" if trouble.kind == "own" else trouble.what

@@ -19,7 +19,7 @@ from mace_bounds.features.label_guard import (
 )
 from mace_bounds.features.manifest import Manifest, is_store
 from mace_bounds.features.merging import join, merge, store_with_energies, training_keys
-from mace_bounds.features.rows import AtomRows, FeatureRows, atomic_fractions, design_matrix
+from mace_bounds.features.rows import AtomRows, FeatureRows, atomic_fractions, design_matrix, element_counts
 from mace_bounds.features.settings import ExtractSettings, parse_memory
 from mace_bounds.features.store import FeatureStore
 
@@ -35,6 +35,7 @@ __all__ = [
     "block_rows",
     "checked_labels",
     "design_matrix",
+    "element_counts",
     "extract",
     "extract_rows",
     "failed_rows",

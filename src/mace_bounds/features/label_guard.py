@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from mace_bounds.errors import LabelError
-from mace_bounds.features.rows import FeatureRows
+from mace_bounds.features.rows import FeatureRows, element_counts
 from mace_bounds.structures import MINIMUM_ROWS, TOTAL_ENERGY, label_trouble, reasons_in_short
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 def _trouble(rows: pd.DataFrame, whose: str) -> str | None:
     rows = rows.iloc[:: -(-len(rows) // _ENOUGH)]
-    counts = np.zeros((len(rows), 119))
-    for k, (elements, numbers) in enumerate(zip(rows["elements"], rows["counts"], strict=True)):
-        counts[k, np.asarray(elements)] = numbers
+    counts = element_counts(rows["elements"].tolist(), rows["counts"].tolist())
     label, model, fixed = (
         rows[name].to_numpy(dtype=np.float64) for name in ("energy_ev", "energy_model_ev", "fixed_energy_ev")
     )

@@ -75,20 +75,26 @@ class FeatureRows:
 N_ELEMENTS = 118
 
 
-def atomic_fractions(
-    elements: Sequence[Sequence[int]], counts: Sequence[Sequence[int]]
-) -> NDArray[np.float64]:
-    """Share of each element, shape (n_rows, 118), column ``Z - 1``.
+def element_counts(elements: Sequence[Sequence[int]], counts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """Atoms of each element, shape (n_rows, 119), column ``Z``.
 
     Parameters
     ----------
     elements, counts : sequences of length n_rows
         Atomic numbers of each row and how many atoms of each.
     """
-    fractions = np.zeros((len(elements), N_ELEMENTS))
-    for row, numbers, n in zip(fractions, elements, counts, strict=True):
-        row[np.asarray(numbers, dtype=int) - 1] = np.asarray(n, dtype=float) / np.sum(n)
-    return fractions
+    out = np.zeros((len(elements), N_ELEMENTS + 1))
+    for row, numbers, n in zip(out, elements, counts, strict=True):
+        row[np.asarray(numbers, dtype=int)] = n
+    return out
+
+
+def atomic_fractions(
+    elements: Sequence[Sequence[int]], counts: Sequence[Sequence[int]]
+) -> NDArray[np.float64]:
+    """Share of each element, shape (n_rows, 118), column ``Z - 1``; parameters as of :func:`element_counts`."""
+    atoms = element_counts(elements, counts)[:, 1:]
+    return np.asarray(atoms / atoms.sum(axis=1, keepdims=True))
 
 
 def design_matrix(

@@ -13,7 +13,7 @@ import orjson
 
 from mace_bounds.bounds import with_energies
 from mace_bounds.errors import LabelError, StructureError
-from mace_bounds.features import FeatureRows
+from mace_bounds.features import FeatureRows, element_counts
 from mace_bounds.settings import check_settings, setting
 from mace_bounds.structures import Upload, clean, label_trouble, load_json, suspect_label, to_energy, unpacked
 
@@ -284,9 +284,7 @@ def check_predictions(rows: FeatureRows, column: str) -> dict[str, Any]:
     if not known:
         raise LabelError("none of the structures' ids is in the table of predictions; check the ids of both.")
     labelled = rows.labelled().table
-    counts = np.zeros((len(labelled), 119))
-    for k, (elements, numbers) in enumerate(zip(labelled["elements"], labelled["counts"], strict=True)):
-        counts[k, np.asarray(elements)] = numbers
+    counts = element_counts(labelled["elements"].tolist(), labelled["counts"].tolist())
     label, model = (labelled[name].to_numpy(dtype=np.float64) for name in ("energy_ev", "energy_model_ev"))
     if (trouble := label_trouble(label, model, counts)) and trouble.kind == "own":
         raise LabelError(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.errors import HeadError
 from mace_bounds.metrics.groups import Groups, Labels, codes_of, groups_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MEV_PER_EV = 1000.0
 FALSE_DISCOVERIES = 0.05
 """Expected share of chance among the groups that are called significant."""
 
