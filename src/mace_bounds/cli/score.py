@@ -19,7 +19,9 @@ from mace_bounds.structures import usable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mace_bounds.bounds import Explanation
+    from mace_bounds.bounds import BoundsPredictor, Explanation
+    from mace_bounds.calibration import CalibratedHead
+    from mace_bounds.structures import Record
 
 ColumnsOption = Annotated[
     Literal["basic", "all"] | None,
@@ -63,67 +65,61 @@ def score(
     """
     from mace_bounds.bounds import OF_CRYSTALS, unscored_table
 
-    kind, level = output.kind(crystals=True), options.level
+    kind = output.kind(crystals=True)
     if columns and kind == "table":
         raise SourceError("--columns does not change the table for the screen; add --format or --output.")
-    basic = (columns or ("basic" if kind == "markdown" else "all")) == "basic"
-    source = files[0] if len(files) == 1 else files
+    source, holds_crystals = files[0] if len(files) == 1 else files, kind in OF_CRYSTALS
+    kept: list[Record] = []
+    head: CalibratedHead | None = None
+    explanation: Explanation | None = None
     if server is not None:
         if options.model is not None or predictions.predictions is not None:
             raise SourceError("with --server the service has the model; leave out --model and --predictions.")
-        kept = list(options.extract.read(source)) if kind in OF_CRYSTALS else []
-        table = _from_service(server, files, level, options.head)
-        if kind == "table":
-            print_bounds(table, None, level)
-        else:
-            output.write(table, kind, kept, basic=basic)
-        _end(table)
-        return
-    series = predictions.energies()
-    energies = None if series is None else {str(key): energy for key, energy in series.items()}
-    # a source that names nothing, or holds nothing, is answered before the model is loaded
-    any_usable, structures = usable(options.extract.read(source))
-    if not any_usable:
-        kept = list(structures)
-        table = unscored_table(kept)
-        if kind != "table":
-            output.write(table, kind, kept, basic=basic)
-        console.note_failures(table)
-        raise typer.Exit(1)
-    predictor = options.predictor(quantity=known.quantity, trained_on=known.trained_on)
-    models = [predictor.model]
-    if energies is None and (other := predictor.energy_model) is not None and other is not predictor.model:
-        models.append(other)
-    for warning in [warning for loaded in models for warning in loaded.warnings]:
-        console.note(f"note: {warning}")
-    if predictor.note and kind != "table":
-        console.note(f"note: {predictor.note}")
-    explanation: Explanation | str = ""
-    if kind == "table":
-        first = list(islice(structures, 2))
-        if len(first) == 1:
-            table, explanation = predictor.predict_one(first[0], energies=energies)
-        else:
-            table = predictor.predict(chain(first, structures), energies=energies)
-        print_bounds(table, predictor.head, level, None if isinstance(explanation, str) else explanation)
+        kept = list(options.extract.read(source)) if holds_crystals else []
+        table = _from_service(server, files, options)
     else:
-        kept = list(structures) if kind in OF_CRYSTALS else []
-        table = predictor.predict(kept or structures, energies=energies)
+        series = predictions.energies()
+        energies = None if series is None else {str(key): energy for key, energy in series.items()}
+        # a source that names nothing, or holds nothing, is answered before the model is loaded
+        any_usable, structures = usable(options.extract.read(source))
+        kept = list(structures) if holds_crystals or not any_usable else []
+        if not any_usable:
+            table = unscored_table(kept)
+        else:
+            predictor = options.predictor(quantity=known.quantity, trained_on=known.trained_on)
+            _note_models(predictor, given=energies is not None, on_screen=kind == "table")
+            head = predictor.head
+            first = list(islice(structures, 2)) if kind == "table" else []
+            if len(first) == 1:
+                table, found = predictor.predict_one(first[0], energies=energies)
+                explanation = None if isinstance(found, str) else found
+            else:
+                table = predictor.predict(kept or chain(first, structures), energies=energies)
+    if kind == "table":
+        print_bounds(table, head, options.level, explanation)
+    else:
+        basic = (columns or ("basic" if kind == "markdown" else "all")) == "basic"
         output.write(table, kind, kept, basic=basic)
-    _end(table)
-
-
-def _end(table: pd.DataFrame) -> None:
-    """Say what was left aside; exit code 1 if nothing was scored."""
     console.note_labels(table[table["reason"].isna()], "energy_dft_ev")
     console.note_failures(table)
     if table["reason"].notna().all():
         raise typer.Exit(1)
 
 
-def _from_service(server: str, files: list[str], level: float, head: str | None) -> pd.DataFrame:
+def _note_models(predictor: BoundsPredictor, *, given: bool, on_screen: bool) -> None:
+    """Say what is odd about the models; ``given``: energies were, so that only features are computed."""
+    models = [predictor.model]
+    if not given and (other := predictor.energy_model) is not None and other is not predictor.model:
+        models.append(other)
+    for warning in [warning for loaded in models for warning in loaded.warnings]:
+        console.note(f"note: {warning}")
+    if predictor.note and not on_screen:
+        console.note(f"note: {predictor.note}")
+
+
+def _from_service(server: str, files: list[str], options: BoundsOptions) -> pd.DataFrame:
     """Rows of a service."""
     from mace_bounds.client import Client
 
     with Client(server) as client:
-        return client.score(files, level=level, head=head)
+        return client.score(files, level=options.level, head=options.head)
