@@ -116,7 +116,9 @@ def test_an_audit_takes_it(report, model, crystals, store, tmp_path):
 
 def test_a_comparison_takes_it(store, tmp_path):
     compared = compare(
-        store, tmp_path / "c", CompareConfig(fit=CONFIG, n_splits=2, methods=("constant", "mace_bounds"))
+        store,
+        tmp_path / "c",
+        CompareConfig(fit=CONFIG, n_splits=2, methods=("constant", "mace_bounds"), plots=False),
     )
     assert {"constant", "mace_bounds"} <= set(compared.table["method"])
 

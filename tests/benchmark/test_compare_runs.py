@@ -23,7 +23,7 @@ def test_a_comparison_that_is_stopped_goes_on_and_ends_with_the_same_bytes(
     tiny_store, tiny_model_folder, tmp_path
 ):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    options = {"n_splits": 2, "methods": ("llpr",)}
+    options = {"n_splits": 2, "methods": ("llpr",), "plots": True}
     run(tiny_store, tiny_model_folder, whole, **options)
 
     def stop(done, _):

@@ -16,7 +16,17 @@ def test_the_table_on_the_screen_is_the_one_in_the_folder_and_nothing_is_compute
     run, options, tiny_store, tmp_path
 ):
     out = tmp_path / "out"
-    line = ("compare", tiny_store, out, *options, "--n-splits", 2, "--system-folds", 2)  # four splits in all
+    line = (
+        "compare",
+        tiny_store,
+        out,
+        *options,
+        "--n-splits",
+        2,
+        "--system-folds",
+        2,
+        "--no-plots",
+    )  # 4 splits in all
     result = run(*line)
     assert result.exit_code == 0, result.stderr
     table = pd.read_csv(out / "compare.csv")

@@ -17,8 +17,8 @@ CONFIG = FitConfig(fit_share=0.4, calibration_share=0.3, conformal="cross", n_fo
 QUICK = replace(CONFIG, conformal="split")
 
 
-def run(store, model, out, fit=QUICK, *, test_keys=None, progress=None, **settings):
-    config = CompareConfig(fit=fit, include_training=True, **settings)
+def run(store, model, out, fit=QUICK, *, test_keys=None, progress=None, plots=False, **settings):
+    config = CompareConfig(fit=fit, include_training=True, plots=plots, **settings)
     return compare(store, out, config, model=model, test_keys=test_keys, progress=progress)
 
 

@@ -136,11 +136,9 @@ def draw_plots(
     target.mkdir(parents=True, exist_ok=True)
     written = []
     for name, draw in figures(out, summary, level):
-        axes = draw()
-        for suffix in formats:
-            path = target / f"{name}.{suffix}"
-            save_plot(axes, path)
-            written.append(path)
+        paths = [target / f"{name}.{suffix}" for suffix in formats]
+        save_plot(draw(), *paths)
+        written += paths
     return written
 
 

@@ -46,6 +46,8 @@ class CompareConfig:
         Its columns of energies, eV, one for each model.
     id_column : str or None
         Its column of ids.
+    plots : bool
+        Draw plots, also for the page; run again with them, a finished comparison only draws.
     fit : FitConfig
         Settings of the product; its shares, seed and ``split_by`` make the splits of all methods.
     """
@@ -85,6 +87,7 @@ class CompareConfig:
     id_column: str | None = setting(
         None, "Its column of ids.", metavar="NAME", shown="id, material_id, mat_id or entry_id"
     )
+    plots: bool = setting(True, "Draw plots, also for the page.")
     fit: FitConfig = field(default_factory=FitConfig)
 
     def __post_init__(self) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from mace_bounds.benchmark.folder import CompareReport
+
 TITLES = {COMPOSITION: "unseen compositions", SYSTEM: "unseen chemical systems"}
 HEAT_GROUPINGS = ("source", "size", "chemistry")
 _MIN_STRUCTURES_SHOWN = 30  # different structures, below which an interval score is the luck of a few misses
@@ -112,21 +114,13 @@ def _unnamed(name: str, scales: list[str]) -> MethodStyle:
     return MethodStyle(label, colour, marker, about)
 
 
-def write_plots(
-    folder: Path,
-    table: pd.DataFrame,
-    groups: pd.DataFrame,
-    flags: pd.DataFrame,
-    splits: pd.DataFrame,
-    levels: Sequence[float],
-) -> list[Path]:
+def write_plots(folder: Path, report: CompareReport, levels: Sequence[float]) -> list[Path]:
     """Draw every plot of a comparison as PNG and SVG; returns the PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
+    tables = report.table, report.splits, report.groups, report.flags
     written = []
-    for kind in table["kind"].unique():
-        methods, rows, pooled, caught = (
-            part[part["kind"] == kind] for part in (table, splits, groups, flags)
-        )
+    for kind in report.table["kind"].unique():
+        methods, rows, pooled, caught = (part[part["kind"] == kind] for part in tables)
         methods = methods[methods[f"{RATIO}_mean"].notna()]
         if len(methods) == 0:
             continue
@@ -139,9 +133,9 @@ def write_plots(
         if caught["flag"].eq("any").any():
             axes["flags"] = plot_flags(methods, caught, TITLES[kind])
         for name, ax in axes.items():
-            for suffix in (".png", ".svg"):
-                plot_style.save(ax, folder / f"{kind}_{name}{suffix}")
-            written.append(folder / f"{kind}_{name}.png")
+            png, svg = (folder / f"{kind}_{name}{suffix}" for suffix in (".png", ".svg"))
+            plot_style.save(ax, png, svg)
+            written.append(png)
     return written
 
 

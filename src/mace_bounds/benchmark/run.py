@@ -126,9 +126,7 @@ def compare(
             "n_rows": len(rows.table),
         }
         folder.write_tables(report, full)
-        plots = write_plots(
-            out / folder.PLOTS, report.table, report.groups, report.flags, report.splits, config.fit.levels
-        )
+        plots = write_plots(out / folder.PLOTS, report, config.fit.levels) if config.plots else []
         folder.write_page(report, full, plots)
     if progress is not None:
         progress(len(splits), len(splits))

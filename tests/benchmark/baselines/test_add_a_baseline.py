@@ -42,7 +42,7 @@ def test_it_is_a_baseline_whose_widths_are_mahalanobis_distances(distance):
 def test_it_takes_part_in_a_comparison(distance, tiny_store, tiny_model_folder, tmp_path, monkeypatch):
     monkeypatch.setitem(BASELINES, "distance", distance)
     fit = FitConfig(fit_share=0.4, calibration_share=0.3, conformal="split")
-    config = CompareConfig(n_splits=1, methods=("distance",), include_training=True, fit=fit)
+    config = CompareConfig(n_splits=1, methods=("distance",), include_training=True, plots=False, fit=fit)
     report = compare(tiny_store, tmp_path / "out", config, model=tiny_model_folder)
     assert set(report.table["method"]) == {"distance", "constant"}
     assert report.table["reason"].isna().all()
