@@ -125,7 +125,9 @@ def test_probabilities_are_said_only_where_distances_are_known(unguarded, rows, 
     none = unguarded.hull(rows, None, SETTINGS)
     assert none.table["p_stable"].isna().all()
     assert any("No probability" in sentence for sentence in none.notes)
-    prior = HullPrior(np.linspace(-0.02, 0.5, 60), 60, np.full(4, 0.1), np.full(4, 0.2))
+    prior = HullPrior(
+        np.linspace(-0.02, 0.5, 60), np.zeros(60, dtype=bool), 60, np.full(4, 0.1), np.full(4, 0.2)
+    )
     monkeypatch.setitem(unguarded.__dict__, "joint_model", replace(model, prior=prior))
     table = unguarded.hull(rows, None, SETTINGS).table.dropna(subset="e_above_hull_ev_per_atom")
     p = table[["p_stable", "p_within_25mev", "p_within_50mev", "p_within_100mev"]].to_numpy()

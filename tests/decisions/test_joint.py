@@ -1,5 +1,7 @@
 """Joint errors: what goes together is found again, and marginals are the calibrated intervals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -37,7 +39,7 @@ def copula(rows, **weights):
     for place, weight in weights.items():
         values[int(place[1:])] = weight
     blank = Copula.blank(rows)
-    return Copula(blank.centre, blank.spread, values)
+    return replace(blank, weights=values)
 
 
 def correlated(rows, truth, seed=1):
@@ -69,6 +71,35 @@ def test_the_copula_is_found_again_and_chosen():
     at = {r.likeness: r for r in model.reliability if r.kind == "polymorph" and r.level == 0.95}
     assert at["copula"].interval_score_mev_per_atom < at["independent"].interval_score_mev_per_atom
     assert abs(at["copula"].coverage - 0.95) < 0.03
+
+
+def test_whitened_points_have_no_correlations():
+    random = np.random.default_rng(2)
+    mixed = random.standard_normal((2000, 5)) @ random.standard_normal((5, 5))
+    rows = DesignRows(mixed, np.eye(118)[[0] * 2000], False)
+    blank = Copula.blank(rows)
+    z = (mixed - mixed.mean(axis=0)) / mixed.std(axis=0)
+    expected = np.linalg.inv(0.9 * np.corrcoef(mixed.T) + 0.1 * np.eye(5))
+    np.testing.assert_allclose(blank.axes @ blank.axes, expected, rtol=1e-9)
+    near = np.abs(z @ blank.axes).max(axis=1) < 5  # others are clamped
+    np.testing.assert_allclose(blank.points(rows)[near], (z @ blank.axes)[near] / np.sqrt(5), rtol=1e-9)
+
+
+def test_a_kind_for_which_joint_errors_are_no_better_keeps_independent_ones():
+    rows = made_rows()
+    z = correlated(rows, copula(rows, w2=0.9))
+    data = left_out(rows, z)
+    model = fit_joint(data, _pops(rows))
+    at = {(r.kind, r.level, r.likeness): r.interval_score_mev_per_atom for r in model.reliability}
+    for kind, scores in model.scores.items():
+        levels = [level for k, level, name in at if (k, name) == (kind, "independent")]
+        ratio = np.mean([at[kind, v, model.likeness.name] / at[kind, v, "independent"] for v in levels])
+        assert scores.joint == (ratio < 1)
+    errors = JointErrors(made_marginals(len(z)), model.likeness.factors(rows))
+    pair = csr_matrix(([1.0, -1.0], ([0, 0], [0, 1])), (1, len(z)))
+    joint = model.scores["polymorph"]
+    assert joint.widths(errors, pair)[0] == errors.std(pair)[0] < errors.independent_std(pair)[0]
+    assert replace(joint, joint=False).widths(errors, pair)[0] == errors.independent_std(pair)[0]
 
 
 def test_a_sample_has_whole_compositions():
@@ -164,7 +195,7 @@ def test_no_variance_is_negative(seed):
     rows = made_rows(60, seed)
     weights = random.dirichlet(np.ones(len(LENGTHS) + 3))[:-1]
     blank = Copula.blank(rows)
-    psi = Copula(blank.centre, blank.spread, weights).factors(rows)
+    psi = replace(blank, weights=weights).factors(rows)
     matrix = psi @ psi.T
     np.fill_diagonal(matrix, 1.0)
     assert np.linalg.eigvalsh(matrix)[0] > -1e-9

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mace_bounds.calibration import head_inputs, load_head
-from mace_bounds.decisions import JOINT, JointErrors, Marginals, joint_model
+from mace_bounds.calibration import DesignRows, head_inputs, load_head
+from mace_bounds.decisions import JOINT, Copula, JointErrors, Marginals, joint_model
+from mace_bounds.decisions.likeness import likeness_from
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore
 
@@ -19,6 +20,7 @@ def test_fit_writes_it_and_the_folder_gives_it_back(tiny_fit):
     assert model.reliability == again.reliability
     for kind, scores in model.scores.items():
         np.testing.assert_array_equal(scores.scores, again.scores[kind].scores)
+        assert scores.joint == again.scores[kind].joint
 
 
 def test_draws_lie_in_the_calibrated_intervals_at_their_levels(tiny_fit, tiny_store):
@@ -34,6 +36,16 @@ def test_draws_lie_in_the_calibrated_intervals_at_their_levels(tiny_fit, tiny_st
         inside = ((draws >= lower) & (draws <= upper)).mean()
         assert inside == pytest.approx(level, abs=0.01)
         assert (draws < lower).mean() == pytest.approx((1 - level) / 2, abs=0.01)
+
+
+def test_files_of_the_first_heads_measure_distances_without_axes(tiny_fit):
+    rows = np.random.default_rng(0).standard_normal((30, 5))
+    copula = Copula.blank(DesignRows(rows, np.eye(118)[[0] * 30], False))
+    kept = {name: array for name, array in copula.to_tensors().items() if name != "axes"}
+    found = likeness_from("copula", kept, tiny_fit.head.pops)
+    np.testing.assert_array_equal(found.axes, np.eye(5))
+    same = likeness_from("copula", copula.to_tensors(), tiny_fit.head.pops)
+    np.testing.assert_array_equal(same.axes, copula.axes)
 
 
 def test_a_head_without_it_has_independent_errors(tiny_fit):

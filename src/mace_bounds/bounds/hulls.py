@@ -18,7 +18,6 @@ from mace_bounds.decisions import (
     HullDraws,
     HullPrior,
     hull_distances,
-    weighted_share,
 )
 from mace_bounds.errors import StructureError
 from mace_bounds.features import atomic_fractions
@@ -178,7 +177,7 @@ def _columns(
     }
     for mev in LIMITS_MEV:
         name = f"p_within_{mev}mev" if mev else "p_stable"
-        columns[name] = np.where(known, _probability(distance, mev, found.model.prior), np.nan)
+        columns[name] = np.where(known, _probability(drawn, mev, found.model.prior), np.nan)
     ids, formulas = found.table["id"].tolist(), found.table["formula"].tolist()
     named = [
         _decompositions(drawn.phases[c], drawn.shares[c], kept, formulas) for c in range(distance.shape[1])
@@ -195,11 +194,11 @@ def _columns(
     return columns
 
 
-def _probability(distance: Array, limit_mev: int, prior: HullPrior | None) -> Array:
+def _probability(drawn: HullDraws, limit_mev: int, prior: HullPrior | None) -> Array:
     """Probability of being within a limit; NaN where none is known, or measured to be better than a guess."""
     if prior is None or not prior.is_reliable(limit_mev):
-        return np.full(distance.shape[1], np.nan)
-    return weighted_share(prior.distances, distance, limit_mev / 1000)
+        return np.full(drawn.distance.shape[1], np.nan)
+    return prior.probability(drawn.distance, drawn.rivals, limit_mev)
 
 
 def _decompositions(

@@ -9,7 +9,7 @@ from mace_bounds.errors import HeadError
 from mace_bounds.head import POSTERIORS, PopsConfig
 from mace_bounds.levels import LEVELS
 from mace_bounds.settings import check_settings, setting
-from mace_bounds.structures import TOTAL_ENERGY, parse_quantity
+from mace_bounds.structures import TOTAL_ENERGY, parse_quantity, read_element_energies
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -72,6 +72,9 @@ class FitConfig:
         What the model was trained on, where it does not say so itself: formulas or structures
         (:func:`mace_bounds.structures.read_compositions`). Rows of these compositions are left out of the fit, and
         tables tell what is unseen. A head keeps the compositions.
+    references : tuple of (str, float) or None
+        Energies of elements, eV/atom, without corrections, beside those among the labels: with them more crystals have
+        a hull, from which the head learns how probable it is to be stable.
     kept_rows : int
         Labelled rows of which the head keeps id, formula, features and error, so that ``explain`` can name the nearest
         ones; of more than these a sample. With 0 a head gives away nothing of its data but sums.
@@ -137,6 +140,13 @@ class FitConfig:
         "What the model was trained on: formulas (.txt, one a line; .csv with a column formula) or structures.",
         metavar="FILE",
         shown="what the model says",
+    )
+    references: tuple[tuple[str, float], ...] | None = setting(
+        None,
+        "JSON of energies of elements, eV/atom, uncorrected PBE(+U): complete the hulls that P(stable) is learnt from.",
+        metavar="FILE",
+        parser=read_element_energies,
+        shown="lowest labels",
     )
 
     def __post_init__(self) -> None:

@@ -184,7 +184,10 @@ def fit_head(
         provenance={
             **({"published": True} if manifest.energies_of else {}),
             **(provenance or {}),
-            "settings": {**asdict(replace(config, trained_on=None)), "levels": list(config.levels)},
+            "settings": {
+                **asdict(replace(config, trained_on=None, references=None)),
+                "levels": list(config.levels),
+            },
             "rows": {name: int((splits == name).sum()) for name in SPLITS},
             "left_out": left_out,
             "data_sha256": fingerprint(kept),

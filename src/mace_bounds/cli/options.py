@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin, get_type_
 
 import typer
 
+from mace_bounds.errors import MaceBoundsError
 from mace_bounds.features import ExtractSettings
 from mace_bounds.levels import level_setting
 from mace_bounds.settings import setting, setting_choices
@@ -31,12 +32,12 @@ COMMAND_LINE_DEFAULTS = {"workers": None}
 
 
 def from_text(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Turn a parser's ValueError into typer's, which keeps the sentence."""
+    """Turn a parser's ValueError, or an error of this package, into typer's, which keeps the sentence."""
 
     def parsed(text: Any) -> Any:
         try:
             return parse(text) if isinstance(text, str) else text  # a default is a value already
-        except ValueError as error:
+        except (ValueError, MaceBoundsError) as error:
             raise typer.BadParameter(str(error)) from None
 
     parsed.__name__ = "text"

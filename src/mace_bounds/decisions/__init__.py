@@ -18,7 +18,6 @@ from mace_bounds.decisions.hull_prior import (
     LIMITS_MEV,
     HullPrior,
     cells,
-    weighted_share,
 )
 from mace_bounds.decisions.joint import JointErrors
 from mace_bounds.decisions.kept import JOINT, joint_bytes, joint_model, measured_groups
@@ -62,5 +61,4 @@ __all__ = [
     "no_corrections",
     "parse_reaction",
     "sums",
-    "weighted_share",
 ]

@@ -21,7 +21,10 @@ from mace_bounds.levels import LEVELS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from scipy.sparse import csr_matrix
+
     from mace_bounds.calibration import DesignRows
+    from mace_bounds.decisions.joint import JointErrors
     from mace_bounds.head import PopsHead
 
 Array = NDArray[np.float64]
@@ -73,16 +76,21 @@ class DifferenceScores:
     scores: Array  # shape (k,), growing
     weights: Array  # shape (k,): such that every structure of a composition counts once
     n_compositions: int
+    joint: bool = True  # whether the standard deviation is that of the joint errors, or of independent ones
 
     def __repr__(self) -> str:
         return f"DifferenceScores({len(self.scores)} of {self.n_compositions} compositions)"
 
     @classmethod
-    def of(cls, scores: Array, differences: Differences) -> DifferenceScores:
+    def of(cls, scores: Array, differences: Differences, *, joint: bool = True) -> DifferenceScores:
         """Sort them."""
         order = np.argsort(scores, kind="stable")
         n = len(np.unique(differences.clusters))
-        return cls(scores[order], differences.weights[order], n)
+        return cls(scores[order], differences.weights[order], n, joint)
+
+    def widths(self, errors: JointErrors, coefficients: csr_matrix) -> Array:
+        """Standard deviations that the scores are multiples of, shape (k,), eV/atom."""
+        return errors.std(coefficients) if self.joint else errors.independent_std(coefficients)
 
     @property
     def room(self) -> float:
@@ -189,7 +197,8 @@ def fit_joint(left_out: LeftOutErrors, pops: PopsHead, seed: int = 0) -> JointMo
     -------
     JointModel
         With the likeness of the smallest interval scores of differences, on folds of compositions; independence where
-        there is nothing to measure them on, or nothing is better.
+        there is nothing to measure them on, or nothing is better. A kind of difference for which the chosen one is no
+        better has the widths of independent errors.
     """
     left_out = left_out.sample(MOST_ROWS, seed)
     groups = difference_groups(left_out, seed)
@@ -204,8 +213,15 @@ def fit_joint(left_out: LeftOutErrors, pops: PopsHead, seed: int = 0) -> JointMo
             tried += measured(kind, likeness.name, error, width, group, seed)
             size = np.abs(error) / np.maximum(width, 1e-12)
             scores.setdefault(likeness.name, {})[kind] = DifferenceScores.of(size, group)
-    chosen = min(candidates, key=lambda likeness: _score(tried, likeness.name))
-    return JointModel(chosen, scores.get(chosen.name, {}), tuple(tried))
+    worth = {likeness.name: _scores_by_kind(tried, likeness.name) for likeness in candidates}
+    chosen = min(candidates, key=lambda likeness: sum(min(v, 1.0) for v in worth[likeness.name].values()))
+    kept = {
+        kind: joint
+        if worth[chosen.name].get(kind, 1.0) < 1.0
+        else replace(scores[Independent.name][kind], joint=False)
+        for kind, joint in scores.get(chosen.name, {}).items()
+    }
+    return JointModel(chosen, kept, tuple(tried))
 
 
 def difference_groups(left_out: LeftOutErrors, seed: int = 0) -> dict[str, Differences]:
@@ -250,9 +266,11 @@ def measured(
     return out
 
 
-def _score(tried: Sequence[Reliability], name: str) -> float:
-    """Mean over kinds and levels of the interval score over that of independence, which is 1 where nothing is known."""
+def _scores_by_kind(tried: Sequence[Reliability], name: str) -> dict[str, float]:
+    """Mean over levels of the interval score over that of independence, by kind of difference where it is known."""
     at = {(r.kind, r.level, r.likeness): r.interval_score_mev_per_atom for r in tried}
-    known = [(kind, level) for kind, level, likeness in at if likeness == Independent.name]
-    ratios = [at[kind, level, name] / at[kind, level, Independent.name] for kind, level in known]
-    return float(np.mean(ratios)) if ratios else (1.0 if name == Independent.name else np.inf)
+    ratios: dict[str, list[float]] = {}
+    for kind, level, likeness in at:
+        if likeness == Independent.name:
+            ratios.setdefault(kind, []).append(at[kind, level, name] / at[kind, level, likeness])
+    return {kind: float(np.mean(values)) for kind, values in ratios.items()}

@@ -96,7 +96,7 @@ def difference_bounds(
     half = np.sqrt(coefficients.power(2) @ np.square(0.5 * (upper - lower)))
     alone = kinds == SINGLE
     independent_down, independent_up = np.where(alone, down, half), np.where(alone, up, half)
-    together, apart = joint.std(coefficients), joint.independent_std(coefficients)
+    apart = joint.independent_std(coefficients)
     std, low, high = apart.copy(), independent_down.copy(), independent_up.copy()
     probability = np.asarray(ndtr(-value / np.maximum(apart, 1e-12)))
     calibrated = alone.copy()
@@ -110,10 +110,11 @@ def difference_bounds(
         if not rows.any() or not np.isfinite(reach):
             continue
         calibrated |= rows
-        low[rows] = high[rows] = reach * together[rows]
+        width = scores.widths(joint, coefficients[np.flatnonzero(rows)])
+        low[rows] = high[rows] = reach * width
         one = scores.half_width(ONE_SIGMA)
-        std[rows] = (one if np.isfinite(one) else 1.0) * together[rows]
-        probability[rows] = scores.probability_below(value[rows] / np.maximum(together[rows], 1e-12))
+        std[rows] = (one if np.isfinite(one) else 1.0) * width
+        probability[rows] = scores.probability_below(value[rows] / np.maximum(width, 1e-12))
     return DifferenceBounds(
         value,
         std,

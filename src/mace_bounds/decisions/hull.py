@@ -130,6 +130,7 @@ class HullDraws:
     distance: Array  # shape (n, k): eV/atom; below 0 by what a stable candidate gains over the best mixture of others
     phases: tuple[Indices, ...]  # one (n, d) for each candidate: entries of its best mixture, -1 for none
     shares: tuple[Array, ...]  # one (n, d) for each candidate: their atomic shares
+    rivals: NDArray[np.bool_]  # shape (k,): whether another phase has the candidate's composition
 
 
 def hull_distances(
@@ -172,12 +173,15 @@ def hull_distances(
     of_phases: list[Indices] = []
     of_shares: list[Array] = []
     known: dict[bytes, Mixtures] = {}
+    place = {key.tobytes(): g for g, key in enumerate(distinct)}
+    rivals = np.zeros(len(candidates), dtype=bool)
     for c, x in enumerate(candidates):
         key = np.round(x, 10).tobytes()
         if key not in known:
             known[key] = cheapest_mixtures(x, compositions, lowest)
         best, entries = known[key], which
         own = int(itself[c])
+        rivals[c] = key in place and len(members[place[key]]) > (own >= 0)
         used = best
         if own >= 0:
             g = int(group[own])
@@ -204,7 +208,7 @@ def hull_distances(
             distance[:, c] = 0.0  # the only phase of an element is the reference
         of_phases.append(_entries(used, entries))
         of_shares.append(used.shares)
-    return HullDraws(distance, tuple(of_phases), tuple(of_shares))
+    return HullDraws(distance, tuple(of_phases), tuple(of_shares), rivals)
 
 
 def _entries(mixtures: Mixtures, which: list[Indices]) -> Indices:

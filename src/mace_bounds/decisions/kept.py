@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mace_bounds.features import FeatureRows
 
 (JOINT,) = BESIDE
-HULL, _PRIOR = "hull", ("distances", "brier", "base_rate_brier")
+HULL, _PRIOR = "hull", ("distances", "rivals", "brier", "base_rate_brier")
 _BROKEN = "the file of joint errors in the head's folder cannot be read; fit or download the head again."
 
 
@@ -53,9 +53,12 @@ def joint_bytes(result: FitResult, config: FitConfig, rows: FeatureRows) -> dict
         scored = rows.scored()
         names = scored.table["id"].tolist()
         left = result.rows.table["id"].to_numpy(str)[result.splits == _left_out_split(result)]
-        found = dict(zip(names, known_distances(scored, np.isin(np.array(names, str), left)), strict=True))
-        distances = np.array([found.get(name, np.nan) for name in left])
-        prior = hull_prior(left_out.formulas, distances, left_out.error, left_out.std, config.seed)
+        wanted = np.isin(np.array(names, str), left)
+        known = known_distances(scored, wanted, references=dict(config.references or ()))
+        found = dict(zip(names, zip(*known, strict=True), strict=True))
+        distances, rivals = np.array([found.get(name, (np.nan, False)) for name in left]).T
+        errors = (left_out.error, left_out.std)
+        prior = hull_prior(left_out.formulas, distances, rivals > 0, errors, config.seed)
         model = replace(model, prior=prior)
     return {JOINT: _to_bytes(model, result.head)}
 
@@ -141,11 +144,13 @@ def _to_bytes(model: JointModel, head: CalibratedHead) -> bytes:
         tensors |= tensors_named(kind, {"scores": scores.scores, "weights": scores.weights})
     compositions = {kind: scores.n_compositions for kind, scores in model.scores.items()}
     if model.prior is not None:
-        tensors |= tensors_named(HULL, {name: getattr(model.prior, name) for name in _PRIOR})
+        numbers = {name: getattr(model.prior, name).astype(np.float64) for name in _PRIOR}
+        tensors |= tensors_named(HULL, numbers)
         compositions[HULL] = model.prior.n_compositions
     about = {
         "likeness": model.likeness.name,
         "compositions": compositions,
+        "joint": {kind: scores.joint for kind, scores in model.scores.items()},
         "reliability": [asdict(row) for row in model.reliability],
     }
     text = json.dumps(about, sort_keys=True, allow_nan=False)
@@ -165,7 +170,10 @@ def _from_bytes(data: bytes, head: CalibratedHead) -> JointModel:
         belongs = tensors["head"].tobytes()
         likeness = likeness_from(str(about["likeness"]), tensors_under(tensors, "likeness"), head.pops)
         scores = {
-            kind: _scores(tensors_under(tensors, kind), about["compositions"][kind])
+            kind: replace(
+                _scores(tensors_under(tensors, kind), about["compositions"][kind]),
+                joint=bool(about.get("joint", {}).get(kind, True)),
+            )
             for kind in KINDS
             if kind in about["compositions"]
         }
@@ -194,10 +202,14 @@ def _scores(tensors: Mapping[str, NDArray[Any]], n_compositions: Any) -> Differe
 
 def _prior(tensors: Mapping[str, NDArray[Any]], n_compositions: Any) -> HullPrior:
     distances = read_tensor(tensors, "distances", (None,))
-    briers = [read_tensor(tensors, name, (len(LIMITS_MEV),)) for name in _PRIOR[1:]]
+    # the first heads did not tell crystals with rivals from others
+    rivals = (
+        read_tensor(tensors, "rivals", distances.shape) if "rivals" in tensors else np.zeros(len(distances))
+    )
+    briers = [read_tensor(tensors, name, (len(LIMITS_MEV),)) for name in _PRIOR[2:]]
     if not isinstance(n_compositions, int) or not len(distances):
         raise HeadError(_BROKEN)
-    return HullPrior(distances, n_compositions, *briers)
+    return HullPrior(distances, rivals > 0, n_compositions, *briers)
 
 
 def _belongs(head: CalibratedHead) -> bytes:

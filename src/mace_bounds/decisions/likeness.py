@@ -21,10 +21,11 @@ from mace_bounds.head import PopsHead, read_tensor
 Array = NDArray[np.float64]
 
 LENGTHS = ((0.1, 0.15), (0.1, np.inf), (0.25, 0.3), (0.25, np.inf), (0.6, 0.3), (0.6, np.inf), (np.inf, 0.3))
-"""Lengths of the kernels: of the features (standard deviations, root mean square) and of the atomic fractions."""
+"""Lengths of the kernels: of the whitened features (root mean square) and of the atomic fractions."""
 
 _FREQUENCIES = 192  # of the random Fourier features of a kernel: two factors each
-_CLAMP = 6.0  # standard deviations to which a standardised feature is clamped
+_CLAMP = 6.0  # standard deviations to which a whitened feature is clamped
+_SHRINKAGE = 0.1  # of the correlations of features towards none, before they are taken out
 _SEED = 20110
 
 
@@ -82,7 +83,7 @@ class PopsLikeness:
 class Copula:
     """Correlation that falls with the distance in features and composition, and a share for elements in common.
 
-    ``Σ_k a_k exp(-|Δx|²/2ℓ_k² - |Δf|²/2m_k²) + b cos(f, f') + c``, x the standardised features per atom over √p and f
+    ``Σ_k a_k exp(-|Δx|²/2ℓ_k² - |Δf|²/2m_k²) + b cos(f, f') + c``, x the whitened features per atom over √p and f
     the atomic fractions; a, b, c >= 0 and their sum at most 1. Kernels are written as random Fourier features, so that
     the rank does not depend on the number of structures.
 
@@ -94,6 +95,7 @@ class Copula:
     name: ClassVar[str] = "copula"
     centre: Array  # shape (p,): mean of the features per atom of the head's data
     spread: Array  # shape (p,): their standard deviation; ``inf`` where there is none
+    axes: Array  # shape (p, p): takes the correlations of the standardised features out of them
     # weights, shape (n_kernels + 2,): of the kernels in the order of LENGTHS, of elements in common, of all alike
     weights: Array
 
@@ -102,11 +104,15 @@ class Copula:
         """Of these rows' scales, with no weights yet."""
         centre, spread = rows.features.mean(axis=0), rows.features.std(axis=0)
         spread = np.where(spread > 1e-10 * np.maximum(1.0, np.abs(centre)), spread, np.inf)
-        return cls(centre, spread, np.zeros(len(LENGTHS) + 2))
+        z = (rows.features - centre) / spread
+        correlations = (1.0 - _SHRINKAGE) * (z.T @ z) / max(len(z), 1) + _SHRINKAGE * np.eye(z.shape[1])
+        values, vectors = np.linalg.eigh(correlations)
+        axes = (vectors / np.sqrt(values)) @ vectors.T
+        return cls(centre, spread, axes, np.zeros(len(LENGTHS) + 2))
 
     def points(self, rows: DesignRows) -> Array:
-        """Standardised and clamped features over √p, shape (m, p)."""
-        z = np.clip((rows.features - self.centre) / self.spread, -_CLAMP, _CLAMP)
+        """Whitened and clamped features over √p, shape (m, p)."""
+        z = np.clip((rows.features - self.centre) / self.spread @ self.axes, -_CLAMP, _CLAMP)
         return np.asarray(z / np.sqrt(max(z.shape[1], 1)))
 
     def terms(self, rows: DesignRows, first: NDArray[np.int64], second: NDArray[np.int64]) -> Array:
@@ -144,7 +150,7 @@ class Copula:
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Scales and weights."""
-        return {"centre": self.centre, "spread": self.spread, "weights": self.weights}
+        return {"centre": self.centre, "spread": self.spread, "axes": self.axes, "weights": self.weights}
 
 
 def likeness_from(name: str, tensors: Mapping[str, NDArray[Any]], head: PopsHead) -> Likeness:
@@ -159,10 +165,13 @@ def likeness_from(name: str, tensors: Mapping[str, NDArray[Any]], head: PopsHead
         )
     centre = read_tensor(tensors, "centre", (None,))
     spread = read_tensor(tensors, "spread", centre.shape, infinite=True)
+    p = len(centre)
+    # the first heads with joint errors measured distances without
+    axes = read_tensor(tensors, "axes", (p, p)) if "axes" in tensors else np.eye(p)
     weights = read_tensor(tensors, "weights", (len(LENGTHS) + 2,))
     if (weights < 0).any() or weights.sum() > 1.0 + 1e-9 or not (spread > 0).all():
         raise HeadError("the weights of the head's joint errors are no correlation; fit it again.")
-    return Copula(centre, spread, weights)
+    return Copula(centre, spread, axes, weights)
 
 
 def _unit(fractions: Array) -> Array:

@@ -37,6 +37,7 @@ from mace_bounds.structures.reader import (
     require_usable,
     usable,
 )
+from mace_bounds.structures.references import read_element_energies
 from mace_bounds.structures.surroundings import structure_flags
 from mace_bounds.structures.symmetry import Symmetry, crystal_system, space_group, symmetry_of
 from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
@@ -76,6 +77,7 @@ __all__ = [
     "potential_titles",
     "read",
     "read_compositions",
+    "read_element_energies",
     "reasons_in_short",
     "reduced_cell",
     "require_usable",
