@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -34,13 +35,18 @@ _EVENTS = {
     "os.truncate": ((0, None),),
     "fcntl.flock": ((0, None),),
 }
+_RANDOM = re.compile(r"[0-9a-f]{8}(\.mace-bounds)")
 _TIMES = ("started", "finished", "seconds")
+SCORED = ("csv", "tsv", "json", "parquet", "md", "xyz", "cif")
 PAGE = 16  # documents of a page, so that a download has several
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Operations on files of a command, different states before them, and from how many of these it was ended."""
+    """Operations on files of a command, different states before them, and from how many of these it was ended.
+
+    Two states are the same where their :func:`state` is.
+    """
 
     n_operations: int
     n_states: int
@@ -156,13 +162,13 @@ def _put_back(source: Path, place: Path) -> None:
 def deadly(place: str, kill: str, log: str, aside: str, *words: str) -> None:
     """Run ``mace-bounds WORDS``, killed before its operation number ``kill`` in ``place``; ``log`` gets them all.
 
-    In the folder ``aside``, if there is one, each gets a copy of what is there before, where that has changed.
+    In the folder ``aside``, if there is one, each gets a copy of what is there before, if it is a new :func:`state`.
     """
-    written, seen = os.open(log, os.O_WRONLY | os.O_CREAT), None
+    written, before, states = os.open(log, os.O_WRONLY | os.O_CREAT), None, set[str]()
     place, last, n = os.path.realpath(place) + os.sep, int(kill), 0
 
     def hook(event: str, values: tuple[Any, ...]) -> None:
-        nonlocal n, seen
+        nonlocal n, before
         if event == "open":
             if not isinstance(values[2], int) or not values[2] & _WRITES:
                 return
@@ -174,7 +180,8 @@ def deadly(place: str, kill: str, log: str, aside: str, *words: str) -> None:
         if not any(path.startswith(place) for path in paths) or paths[0].endswith("(deleted)"):
             return  # elsewhere, or the lock of what is gone
         n += 1
-        if aside and seen != (seen := _tree(place)):
+        if aside and before != (before := _tree(place)) and (key := state(Path(place))) not in states:
+            states.add(key)
             shutil.copytree(place, Path(aside, str(n)), symlinks=True)
         if n == last:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -190,6 +197,19 @@ def _tree(folder: str) -> dict[str, tuple[int, int]]:
     """Sizes and times of all that is in a folder."""
     found = [Path(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files)]
     return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in found}
+
+
+def state(folder: Path) -> str:
+    """Digest of all that is in a folder: equal for states from which a command has the same to do.
+
+    That is :func:`contents`, where the random part of a working folder's name is left out, and a list, for two working
+    folders of one file may stand side by side.
+    """
+    found = [
+        (_RANDOM.sub(r"#\1", name), data, not name.endswith("/") and (folder / name).stat().st_size > 0)
+        for name, data in contents(folder).items()
+    ]
+    return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()
 
 
 def _path(given: Any, folder: int | None) -> str:
@@ -221,7 +241,8 @@ def contents(folder: Path) -> dict[str, str]:
         else:
             data = path.read_bytes()
             if path.suffix == ".json":
-                data = json.dumps(_timeless(json.loads(data)), sort_keys=True).encode()
+                with contextlib.suppress(ValueError):  # not whole yet
+                    data = json.dumps(_timeless(json.loads(data)), sort_keys=True).encode()
             found[name] = hashlib.sha256(data).hexdigest()
     return found
 
@@ -294,10 +315,13 @@ def studies(
         ),
         "plot": Study(("plot", "a", "-f", "svg", "-o", "plots"), made({"a", "plots"}), ((audit, "a"),)),
         "compare": Study(("compare", source, "c", *compare), made({"c"})),
-        "score": Study(
-            ("score", str(crystals), "--model", str(model), "--head", str(head), "-o", "b.csv"),
-            made({"b.csv"}),
-        ),
+        **{
+            f"score {suffix}": Study(
+                ("score", str(crystals), "--model", str(model), "--head", str(head), "-o", f"b.{suffix}"),
+                made({f"b.{suffix}"}),
+            )
+            for suffix in SCORED
+        },
         "heads install": Study(("heads", "install", str(head), "--name", "n"), made({"heads"}), env=own),
         "heads install --force": Study(
             ("heads", "install", str(head), "--name", "n", "--force"),

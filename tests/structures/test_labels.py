@@ -85,6 +85,19 @@ def test_functionals_that_are_none(name):
     )
 
 
+def test_functionals_in_the_words_of_vasp():
+    for info in ({"METAGGA": "SCAN"}, {"metagga": "R2SCAN"}, {"GGA": "PS"}, {"GGA": "PE", "METAGGA": "MBJ"}):
+        assert "its functional is" in find_label({"energy": -1.0, **info}, None).reason
+    for info in ({"METAGGA": "--"}, {"METAGGA": "F", "GGA": "PE"}, {"GGA": "T"}):
+        assert find_label({"energy": -1.0, **info}, None).energy_ev == -1.0
+
+
+@pytest.mark.parametrize("key", ["energy_hartree", "E_Ha", "energy_Ry", "energy_kcal", "energy_kJ_mol"])
+def test_keys_of_another_unit(key):
+    with pytest.raises(LabelError, match="another quantity"):
+        guard_energy_key(key)
+
+
 @pytest.mark.parametrize("energy", [None, "x", float("nan"), float("inf"), True])
 def test_no_number_is_refused(energy):
     with pytest.raises(LabelError, match=r"^'[^']*' is no finite energy in eV; "):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,7 @@ METRICS = {
 }
 
 
+@cache
 def template(name: str) -> Template:
     """One of the package's page templates, with the filters for numbers."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.errors import LabelError
+from mace_bounds.errors import LabelError, StructureError
 from mace_bounds.structures.text import as_mapping, clean
 
 if TYPE_CHECKING:
@@ -47,10 +47,18 @@ _ENERGY_LIKE = re.compile(
 )
 _COMPARABLE = {"GGA", "GGA+U", "PBE", "PBE+U"}
 _COMPARABLE_THERMO = {"GGA_GGA+U", "GGA_GGA_U"} | _COMPARABLE
-_FUNCTIONAL_KEYS = ("functional", "xc", "xc_functional", "dft_functional")
+_INCAR_KEYS = ("METAGGA", "metagga", "GGA")
+_FUNCTIONAL_KEYS = ("functional", "xc", "xc_functional", "dft_functional", *_INCAR_KEYS)
+_NOT_SET = ("", "T", "TRUE", "F", "FALSE", "NONE", "--")
+_UNIT_KEY = re.compile(
+    r"(units?|(energy|length|position|pos|cell)_?units?|units?_(energy|length))", re.IGNORECASE
+)
+_NO_EV = re.compile(r"hartree|rydberg|kcal|kj|\b(ha|ry|a\.?u|mev|real|atomic)\b", re.IGNORECASE)
+_NO_ANGSTROM = re.compile(r"bohr|nanom|picom|\b(nm|pm|a\.?u|atomic)\b", re.IGNORECASE)
 _PBE = re.compile(r"(PAW|GGA)*(PBE|PE|GGA)(GGA)?(52|54)?(\+?U)?", re.IGNORECASE)
 _FOREIGN_KEY = re.compile(
-    r"(?<!un)corrected|per_?atom|hull|formation|cohesive|atomi[sz]ation|e_form|correction|r2scan|scan|hse",
+    r"(?<!un)corrected|per_?atom|hull|formation|cohesive|atomi[sz]ation|e_form|correction|r2scan|scan|hse"
+    r"|hartree|rydberg|kcal|kj_?mol|_(ha|ry|au)$",
     re.IGNORECASE,
 )
 _ID_RUN_TYPE = re.compile(r"-(GGA\+U|GGA|R2SCAN|SCAN|HSE\w*|PBEsol\w*)$", re.IGNORECASE)
@@ -144,6 +152,7 @@ def find_label(
     try:
         require_known_functional(run_type, thermo_type)
         require_pbe(stated_functional(info))
+        _require_ev(info)
     except LabelError as error:
         return Label(reason=str(error))
     return Label(energy, clean(key, 60))
@@ -227,8 +236,41 @@ def require_known_functional(run_type: str | None, thermo_type: str | None = Non
 
 def stated_functional(*places: Mapping[str, Any]) -> str | None:
     """Return the functional that the first of these named values states in words, else None."""
-    values = (place.get(key) for place in places for key in _FUNCTIONAL_KEYS)
-    return next((value for value in values if isinstance(value, str) and value.strip()), None)
+    for place in places:
+        for key in _FUNCTIONAL_KEYS:
+            value = place.get(key)
+            not_set = ("",) if key not in _INCAR_KEYS else _NOT_SET
+            if isinstance(value, str) and value.strip().upper() not in not_set:
+                return value
+    return None
+
+
+def _require_ev(info: Mapping[str, Any]) -> None:
+    """Refuse a label beside which another unit of energy stands, by :class:`LabelError`."""
+    if (unit := _stated_unit(info, _NO_EV)) is not None:
+        raise LabelError(f"{unit} stands beside its energy, which is wanted in eV; convert it.")
+
+
+def require_angstrom(info: Mapping[str, Any]) -> None:
+    """Refuse a structure beside which another unit of length stands.
+
+    Raises
+    ------
+    StructureError
+        Where a key of units names bohr, nanometres or picometres.
+    """
+    if (unit := _stated_unit(info, _NO_ANGSTROM)) is not None:
+        raise StructureError(
+            f"{unit} stands beside its cell, which is wanted in Å; convert cell and positions."
+        )
+
+
+def _stated_unit(info: Mapping[str, Any], other: re.Pattern[str]) -> str | None:
+    """Return ``KEY = VALUE`` of the first key of units whose value names one of these."""
+    for key, value in info.items():
+        if isinstance(value, str) and _UNIT_KEY.fullmatch(str(key)) and other.search(value):
+            return f"{clean(key, 30)} = {clean(value, 40)}"
+    return None
 
 
 def require_pbe(functional: str | None) -> None:

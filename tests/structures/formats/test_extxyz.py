@@ -125,6 +125,40 @@ def test_energy_keys():
     assert only_free.label_reason is None
 
 
+def test_a_key_that_is_given_twice_and_differently_is_refused():
+    body = '1\nLattice="4 0 0 0 4 0 0 0 4" {}\nCu 0 0 0\n'
+    assert parse(body.format("energy=-1 energy=-1"))[0].energy_ev == -1.0
+    assert parse(body.format("note=a energy=-1 note=b"))[0].energy_ev == -1.0
+    assert "'energy' twice" in parse(body.format("energy=-1 energy=-2"))[0].reason
+    assert "'Lattice' twice" in parse(body.format('Lattice="5 0 0 0 5 0 0 0 5"'))[0].reason
+    assert "'mine' twice" in parse(body.format("mine=-1 mine=-2"), energy_key="mine")[0].reason
+    assert parse(body.format("mine=-1 mine=-2"))[0].reason is None
+
+
+@pytest.mark.parametrize(
+    ("words", "label", "structure"),
+    [
+        ("energy_unit=eV length_unit=angstrom units=metal", True, True),
+        ("energy_unit=Hartree", False, True),
+        ("energy_units=kcal/mol", False, True),
+        ('units="energy:Ha,length:angstrom"', False, True),
+        ("unit=Ry", False, True),
+        ("units=real", False, True),
+        ("length_unit=Bohr", True, False),
+        ("units=a.u.", True, False),
+        ("positions_units=nm", True, True),  # a key that nobody uses
+    ],
+)
+def test_units_that_are_stated(words, label, structure):
+    (record,) = parse(f'1\nLattice="4 0 0 0 4 0 0 0 4" energy=-1 {words}\nCu 0 0 0\n')
+    assert (record.reason is None) == structure
+    if structure:
+        assert (record.energy_ev == -1.0) == label
+        assert label or "convert it" in record.label_reason
+    else:
+        assert "wanted in Å" in record.reason
+
+
 def test_run_type_and_licence_of_a_frame():
     head = '1\nLattice="4 0 0 0 4 0 0 0 4" energy=-1 '
     assert "R2SCAN" in parse(head + "run_type=R2SCAN\nCu 0 0 0\n")[0].label_reason
@@ -161,6 +195,9 @@ def test_atomic_numbers_extra_columns_and_isotopes():
     (record,) = parse('2\nLattice="4 0 0 0 4 0 0 0 4"\nD 0 0 0 9 9\nO 2 2 2 9 9\n')
     np.testing.assert_array_equal(record.crystal.numbers, [1, 8])
     assert record.flags == ("deuterium_as_hydrogen",)
+    head = '1\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:Z:I:1:pos:R:3\n'
+    np.testing.assert_array_equal(parse(head + "O 8 0 0 0\n")[0].crystal.numbers, [8])
+    assert "different elements" in parse(head + "O 7 0 0 0\n")[0].reason
 
 
 def test_lost_rhythm_cut_and_too_many_atoms():

@@ -68,8 +68,17 @@ def test_symbols_of_vasp_4_and_potentials():
     np.testing.assert_array_equal(parse("\n".join(old)).crystal.numbers, [19, 35])
     old[-2:] = ["0 0 0 Li", "0.5 0.5 0.5 F"]
     np.testing.assert_array_equal(parse("\n".join(old)).crystal.numbers, [3, 9])
-    old[0], old[-2:] = "no symbols here", ["0 0 0", "0.5 0.5 0.5"]
-    assert "VASP 4" in parse("\n".join(old)).reason
+    old[-2:] = ["0 0 0", "0.5 0.5 0.5"]
+    for old[0] in ("no symbols here", "I O U two atoms", "K Br by hand", "K"):  # words are no symbols
+        assert "VASP 4" in parse("\n".join(old)).reason
+
+
+def test_elements_behind_the_coordinates_are_those_above():
+    rows = ["0 0 0 {}", "0.5 0.5 0.5 {}"]
+    text = changed(_5="K F", _8=rows[0].format("K"), _9=rows[1].format("{}"))
+    np.testing.assert_array_equal(parse(text.format("F")).crystal.numbers, [19, 9])
+    assert "are not those of the line of symbols" in parse(text.format("O")).reason
+    np.testing.assert_array_equal(parse(text.format("a word")).crystal.numbers, [19, 9])
 
 
 @pytest.mark.parametrize(

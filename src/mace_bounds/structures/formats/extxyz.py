@@ -15,6 +15,7 @@ from mace_bounds.structures.check import too_many_atoms
 from mace_bounds.structures.crystal import Record, crystal_of, numbers_of, require_periodic
 from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
 from mace_bounds.structures.formats.entries import record_of_values
+from mace_bounds.structures.labels import DEFAULT_ENERGY_KEYS, require_angstrom
 from mace_bounds.structures.text import clean
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _TRUE = {"T", "True", "true", "TRUE", "1"}
 _FALSE = {"F", "False", "false", "FALSE", "0"}
 _ID_KEYS = ("id", "material_id", "mat_id", "name")
 _DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
+_READ = ("Lattice", "Properties", "pbc", *DEFAULT_ENERGY_KEYS)
 _MAX_LINE = 1_000_000
 ISOLATED = (
     "the frame is an isolated atom (config_type or a box with one atom), a reference and no crystal; "
@@ -66,20 +68,22 @@ def parse_comment(line: str) -> dict[str, str]:
     ----------
     The rules of ``ase.io.extxyz.key_val_str_to_dict``.
     """
-    line = line.strip()
-    pairs: dict[str, str] = {}
+    return dict(_pairs(line.strip()))
+
+
+def _pairs(line: str) -> list[tuple[str, str]]:
+    """All pairs of a comment line, as :func:`parse_comment`."""
+    pairs = []
     end = 0
     for match in _ORDINARY.finditer(line):
         if match.start() != end:
             break
         end = match.end()
-        pairs[match[1]] = match[3] or match[2] or ""
-    if end == len(line):
-        return pairs
-    return _parse_any_comment(line)
+        pairs.append((match[1], match[3] or match[2] or ""))
+    return pairs if end == len(line) else _pairs_of_any(line)
 
 
-def _parse_any_comment(line: str) -> dict[str, str]:
+def _pairs_of_any(line: str) -> list[tuple[str, str]]:
     """Parse with all rules: quotes within words, escapes, brackets, keys without value."""
     items: list[list[list[str]]] = [[[]]]  # per item the pieces of the key, then of the value (split at '=')
     for match in _PIECE.finditer(line):
@@ -96,11 +100,11 @@ def _parse_any_comment(line: str) -> dict[str, str]:
             if kind not in ("plain", "escaped") and "\\" in text:
                 text = _ESCAPE.sub(r"\1", text)
             items[-1][-1].append(text)
-    pairs = {}
-    for key, *values in items:
-        if key or values:
-            pairs["".join(key)] = "=".join("".join(value) for value in values) if values else "T"
-    return pairs
+    return [
+        ("".join(key), "=".join("".join(value) for value in values) if values else "T")
+        for key, *values in items
+        if key or values
+    ]
 
 
 def parse_extxyz(lines: Iterator[str], options: ReadOptions = DEFAULTS) -> Iterator[Record]:
@@ -151,9 +155,13 @@ def _cut(frame: int, n_read: int, n_atoms: int) -> str:
 
 
 def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Record:
-    info = parse_comment(comment)
+    pairs = _pairs(comment.strip())
+    info = dict(pairs)
     name, source = _name_of(info), info.get("source", "")
     try:
+        if len(info) < len(pairs):
+            _require_agreement(pairs, energy_key)
+        require_angstrom(info)
         has_cell = "Lattice" in info
         require_periodic(_parse_pbc(info.get("pbc"), has_cell=has_cell), has_cell=has_cell)
         cell = _parse_lattice(info["Lattice"])
@@ -165,6 +173,16 @@ def _parse_frame(comment: str, rows: list[str], energy_key: str | None) -> Recor
     if record.energy_ev is not None and _is_reference(info, len(numbers)):
         record = replace(record, energy_ev=None, label_kind=None, label_reason=ISOLATED)
     return record
+
+
+def _require_agreement(pairs: list[tuple[str, str]], energy_key: str | None) -> None:
+    """Refuse a frame that gives what is read here twice, and differently."""
+    first: dict[str, str] = {}
+    for key, value in pairs:
+        if first.setdefault(key, value) != value and key in {*_READ, energy_key}:
+            raise StructureError(
+                f"the comment line has {clean(key, 60)!r} twice, with different values; keep one of them."
+            )
 
 
 def _is_reference(info: dict[str, str], n_atoms: int) -> bool:
@@ -199,33 +217,35 @@ def _parse_lattice(text: str) -> list[list[float]]:
 
 
 @lru_cache(maxsize=256)
-def _columns(properties: str) -> tuple[int, int, int]:
-    """Return the column of the element, that of x, and the length of a row."""
+def _columns(properties: str) -> tuple[list[int], int, int]:
+    """Return the columns of the element (symbols before numbers), that of x, and the length of a row."""
     fields = properties.split(":")
-    element = x = None
+    symbols, numbers, x = list[int](), list[int](), None
     column = 0
     try:
         for name, kind, width in zip(fields[0::3], fields[1::3], map(int, fields[2::3]), strict=True):
             if kind not in ("S", "R", "I", "L") or not 1 <= width <= 10_000:
                 raise ValueError(name)
-            if name in ("species", "symbols") or (name in ("Z", "numbers") and element is None):
-                element = column
+            if name in ("species", "symbols"):
+                symbols.append(column)
+            elif name in ("Z", "numbers"):
+                numbers.append(column)
             elif name in ("pos", "positions") and width == 3:
                 x = column
             column += width
     except ValueError:
-        element = None
-    if element is None or x is None:
+        x = None
+    if not symbols + numbers or x is None:
         raise StructureError(
             f"Properties is {clean(properties, 60)!r}, without species and pos; correct the comment line."
         )
-    return element, x, column
+    return symbols + numbers, x, column
 
 
 def _parse_rows(
     rows: list[str], properties: str
 ) -> tuple[list[int], np.ndarray[tuple[int, ...], np.dtype[np.float64]], tuple[str, ...]]:
-    element, x, width = _columns(properties)
+    elements, x, width = _columns(properties)
     words = [row.split() for row in rows]
     if any(len(row) < width for row in words):
         short = next(i for i, row in enumerate(words) if len(row) < width)
@@ -238,7 +258,11 @@ def _parse_rows(
         raise StructureError(
             "the positions of this frame hold text where numbers are needed; correct its rows."
         ) from None
-    numbers, flags = numbers_of([row[element] for row in words])
+    (numbers, flags), *others = (numbers_of([row[column] for row in words]) for column in elements)
+    if any(other != numbers for other, _ in others):
+        raise StructureError(
+            "two columns name different elements for one atom (species, Z); correct one of them."
+        )
     return numbers, positions, flags
 
 

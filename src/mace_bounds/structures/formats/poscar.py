@@ -144,16 +144,27 @@ def _symbols(names: list[str], counts: list[int], rows: list[list[str]], comment
                 f"{clean(fraction, 20)!r} is a pseudo-atom of fractional charge and no element; remove such atoms."
             )
         symbols = [re.split(r"[_/.]", name)[0] for name in names]
-        return [symbol for symbol, n in zip(symbols, counts, strict=False) for _ in range(n)]
-    last = [words[-1] if len(words) > 3 else "" for words in rows]
-    if last and all(_SYMBOL.fullmatch(word) for word in last) and not set(last) <= {"T", "F"}:
+        symbols = [symbol for symbol, n in zip(symbols, counts, strict=False) for _ in range(n)]
+        if (last := _ends(rows)) and numbers_of(last)[0] != numbers_of(symbols)[0]:
+            raise StructureError(
+                "the elements behind the coordinates are not those of the line of symbols; correct one of them."
+            )
+        return symbols
+    if last := _ends(rows):
         return last
     words = comment.split()
-    if len(words) >= len(counts) and all(_SYMBOL.fullmatch(w) for w in words[: len(counts)]):
-        return [symbol for symbol, n in zip(words, counts, strict=False) for _ in range(n)]
+    if len(words) == len(counts) and all(_SYMBOL.fullmatch(word) for word in words):
+        return [symbol for symbol, n in zip(words, counts, strict=True) for _ in range(n)]
     raise StructureError(
         "the POSCAR names no elements (VASP 4 format); add a line of element symbols above the numbers of atoms."
     )
+
+
+def _ends(rows: list[list[str]]) -> list[str]:
+    """Return the element symbols behind the coordinates, as pymatgen writes them; none where other words stand."""
+    last = [words[-1] if len(words) > 3 else "" for words in rows]
+    symbols = all(_SYMBOL.fullmatch(word) for word in last) and not set(last) <= {"T", "F"}
+    return last if symbols else []
 
 
 def parse_xdatcar(lines: Iterator[str], options: ReadOptions = DEFAULTS) -> Iterator[Record]:
