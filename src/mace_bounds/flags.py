@@ -66,6 +66,15 @@ FLAGS = {
             "two atoms are closer than half the sum of their covalent radii; check the structure",
         ),
         Flag("vacuum", "a slab, wire or molecule in a box; the bounds were measured on dense crystals"),
+        *(
+            Flag(kind, f"a {kind} by the distances of its oxygen atoms; MP2020 has a correction for it")
+            for kind in ("peroxide", "superoxide")
+        ),
+        Flag("ozonide", "an ozonide by the distances of its oxygen atoms; MP2020 has a correction for it"),
+        Flag(
+            "plain_oxide",
+            "has the composition of a peroxide or superoxide, but no bonds between oxygen atoms",
+        ),
         Flag("yb_3_potential", "holds Yb, for which the Materials Project changed its pseudopotential"),
         Flag("licence_by_nc", "comes under a licence that excludes commercial use"),
         Flag("symmetry_assumed", "its CIF leaves its symmetry open; P1 or the standard setting was assumed"),

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from pymatgen.analysis.phase_diagram import PhaseDiagram
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Structure
 from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
-from pymatgen.entries.computed_entries import ComputedEntry
+from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
 from mace_bounds import BoundsPredictor
 from mace_bounds.bounds import HullSettings, entries_with_bounds
 from mace_bounds.columns import HULLS, names
-from mace_bounds.decisions import HullPrior, mp2020_corrections
+from mace_bounds.decisions import HullPrior, mp2020_corrections, oxide_types_of
 from mace_bounds.features import FeatureRows, FeatureStore
+from mace_bounds.structures import Crystal, structure_flags
 
 SETTINGS = HullSettings(corrections=False, n_draws=200)
 
@@ -163,6 +164,23 @@ def test_corrections_are_those_of_pymatgen(formula, run_type):
         )
     found = mp2020_corrections([formula], [run_type], [None])
     assert found.ev_per_atom[0] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("formula", "bond"), [("NaO2", 1.33), ("BaO2", 1.49), ("BaO2", 2.1), ("TiO2", 1.49)])
+def test_corrections_of_oxides_are_those_of_their_structure(formula, bond):
+    a, metal = 4.2, formula.removesuffix("O2")
+    x = [0.5 - bond / 2 / a, 0.5 + bond / 2 / a]
+    structure = Structure(np.eye(3) * a, [metal, "O", "O"], [[0, 0, 0], [x[0], 0.5, 0.5], [x[1], 0.5, 0.5]])
+    entry = ComputedStructureEntry(structure, -20.0, parameters={"run_type": "GGA", "hubbards": {}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        done = MaterialsProject2020Compatibility(check_potcar=False).process_entry(entry)
+    flags = structure_flags(
+        Crystal(np.array(structure.atomic_numbers), structure.cart_coords, structure.lattice.matrix)
+    )
+    found = mp2020_corrections([formula], ["GGA"], oxide_types_of([flags]))
+    assert found.ev_per_atom[0] == pytest.approx(done.correction_per_atom, abs=1e-12)
+    assert found.ev_per_atom[0] != 0
 
 
 def test_entries_have_the_width_for_pymatgen(predictor, rows):

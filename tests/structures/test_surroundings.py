@@ -100,3 +100,44 @@ def test_flags_do_not_depend_on_the_cell(seed):
     other = Crystal(other.numbers, other.positions, other.cell.array)
     found, again = set(structure_flags(crystal)), set(structure_flags(other))
     assert found - {"vacuum"} == again - {"vacuum"}  # the share of empty volume is counted on another grid
+
+
+def oxide(metal: str, spacing: float, bond: float, n_metal: int = 1) -> Atoms:
+    """A simple cubic lattice of metal atoms with a pair of oxygen atoms in the middle."""
+    middle = np.full(3, spacing / 2)
+    half = np.array([bond / 2, 0, 0])
+    pair = [middle - half, middle + half]
+    metals = [[0, 0, 0], [spacing / 2, spacing / 2, 0]][:n_metal]
+    return Atoms(f"{metal}{n_metal}O2", positions=[*metals, *pair], cell=np.eye(3) * spacing, pbc=True)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "expected"),
+    [
+        (oxide("Ba", 4.2, 1.49), ("peroxide",)),
+        (oxide("Na", 4.2, 1.33), ("superoxide",)),
+        (oxide("Ti", 4.2, 1.49), ("peroxide",)),  # whatever the formula
+        (oxide("Ba", 4.2, 2.1), ("plain_oxide",)),
+        (oxide("Li", 4.2, 2.1, 2), ("plain_oxide",)),
+        (oxide("Ti", 4.2, 2.1), ()),
+        (bulk("MgO", "rocksalt", 4.2), ()),
+        (oxide("Ba", 4.2, 1.49) * (2, 1, 1), ("peroxide",)),
+        (Atoms("O2", positions=[[0, 0, 0], [1.22, 0, 0]], cell=np.eye(3) * 3.0, pbc=True), ()),
+    ],
+)
+def test_oxides_are_told_apart_as_pymatgen_does(atoms, expected):
+    from pymatgen.core.structure_analyzer import oxide_type
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    assert flags(atoms) == expected
+    kind = oxide_type(AseAtomsAdaptor.get_structure(atoms), 1.05)
+    assert kind == (expected[0] if expected and expected != ("plain_oxide",) else kind)
+    assert (kind in ("peroxide", "superoxide")) == (expected not in ((), ("plain_oxide",)))
+
+
+def test_bonds_across_the_boundary_are_seen():
+    atoms = oxide("Ba", 4.2, 1.49)
+    atoms.positions += [1.9, 0.3, 2.0]
+    atoms.wrap()
+    assert flags(atoms) == ("peroxide",)
+    assert structure_flags(Crystal(atoms.numbers, atoms.positions, atoms.cell.array)) == ("peroxide",)

@@ -20,7 +20,14 @@ from mace_bounds.bounds.difference_tables import (
     reactions_of,
 )
 from mace_bounds.bounds.hulls import Hull, HullInputs, PhaseEnergies, hull_of
-from mace_bounds.decisions import JointModel, cells, joint_model, mp2020_corrections, no_corrections
+from mace_bounds.decisions import (
+    JointModel,
+    cells,
+    joint_model,
+    mp2020_corrections,
+    no_corrections,
+    oxide_types_of,
+)
 from mace_bounds.errors import HeadError, StructureError
 from mace_bounds.features import AtomRows, FeatureRows, FeatureStore, is_store, without_refused
 from mace_bounds.settings import check_settings, setting
@@ -237,7 +244,7 @@ class Deciding:
 def _mp2020(found: DecisionRows) -> Corrections:
     table = found.rows.table
     formulas = cells(table["elements"].tolist(), table["counts"].tolist())
-    return mp2020_corrections(formulas, table["run_type"].tolist(), [None] * len(table))
+    return mp2020_corrections(formulas, table["run_type"].tolist(), oxide_types_of(table["flags"]))
 
 
 def _joined(parts: Sequence[FeatureRows]) -> FeatureRows:

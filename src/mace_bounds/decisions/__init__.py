@@ -1,7 +1,12 @@
 """From errors of single structures to those of decisions: joint errors, differences, hulls, where errors cancel."""
 
 from mace_bounds.decisions.choosing import JointModel, Reliability
-from mace_bounds.decisions.corrections import Corrections, mp2020_corrections, no_corrections
+from mace_bounds.decisions.corrections import (
+    Corrections,
+    mp2020_corrections,
+    no_corrections,
+    oxide_types_of,
+)
 from mace_bounds.decisions.differences import (
     NOT_CALIBRATED,
     SINGLE,
@@ -59,6 +64,7 @@ __all__ = [
     "measured_groups",
     "mp2020_corrections",
     "no_corrections",
+    "oxide_types_of",
     "parse_reaction",
     "sums",
 ]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_bounds.structures import OXYGEN_BONDS, PLAIN_OXIDE
+
 if TYPE_CHECKING:
-    from pymatgen.core import Composition, Structure
+    from pymatgen.core import Composition
 
 Array = NDArray[np.float64]
 
@@ -42,8 +44,17 @@ def no_corrections(m: int) -> Corrections:
     return Corrections(np.zeros(m), {}, (None,) * m)
 
 
+def oxide_types_of(flags: Iterable[Iterable[str]]) -> list[str | None]:
+    """Kind of oxide of each structure by the flags that reading gave it; None where they do not say."""
+    out: list[str | None] = []
+    for row in flags:
+        kinds = [flag for flag in row if flag in OXYGEN_BONDS]
+        out.append(kinds[0] if kinds else "oxide" if PLAIN_OXIDE in row else None)
+    return out
+
+
 def mp2020_corrections(
-    formulas: Sequence[str], run_types: Sequence[str | None], structures: Sequence[Structure | None]
+    formulas: Sequence[str], run_types: Sequence[str | None], oxide_types: Sequence[str | None]
 ) -> Corrections:
     """Corrections of MaterialsProject2020Compatibility for uncorrected PBE(+U) energies.
 
@@ -53,8 +64,8 @@ def mp2020_corrections(
         Of the cells.
     run_types : sequence of str or None, shape (m,)
         ``GGA`` or ``GGA+U``; where it is not known, what the Materials Project would run.
-    structures : sequence of Structure or None, shape (m,)
-        By which oxides, peroxides and superoxides are told apart; without one by the formula alone.
+    oxide_types : sequence of str or None, shape (m,)
+        ``oxide``, ``peroxide``, ``superoxide`` or ``ozonide`` (:func:`oxide_types_of`); None: by the formula alone.
 
     Returns
     -------
@@ -72,10 +83,10 @@ def mp2020_corrections(
     shared: dict[str, Array] = {}
     known: dict[tuple[Any, ...], Any] = {}
     run_types = [kind if isinstance(kind, str) and kind else None for kind in run_types]  # NaN from tables
-    for k, (formula, run_type, structure) in enumerate(zip(formulas, run_types, structures, strict=True)):
-        key = (formula, run_type, k if structure is not None else None)
+    for k, (formula, run_type, oxide_type) in enumerate(zip(formulas, run_types, oxide_types, strict=True)):
+        key = (formula, run_type, oxide_type)
         if key not in known:
-            known[key] = _adjustments(Composition(formula), run_type, structure)
+            known[key] = _adjustments(Composition(formula), run_type, oxide_type)
         found = known[key]
         if isinstance(found, str):
             reasons.append(found)
@@ -89,22 +100,19 @@ def mp2020_corrections(
 
 
 def _adjustments(
-    composition: Composition, run_type: str | None, structure: Structure | None
+    composition: Composition, run_type: str | None, oxide_type: str | None
 ) -> list[tuple[str, float, float]] | str:
     """Name, value and uncertainty of each correction of a cell, eV; or why there are none."""
     from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
-    from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
+    from pymatgen.entries.computed_entries import ComputedEntry
 
     symbols = {element.symbol for element in composition.elements}
     metals = symbols & set(HUBBARD_EV) if symbols & {"O", "F"} else set()
     run_type = run_type or ("GGA+U" if metals else "GGA")
     u = {symbol: HUBBARD_EV[symbol] for symbol in metals} if run_type == "GGA+U" else {}
     parameters = {"run_type": run_type, "is_hubbard": bool(u), "hubbards": u, "software": "vasp"}
-    entry: Any
-    if structure is None:
-        entry = ComputedEntry(composition, 0.0, parameters=parameters)
-    else:
-        entry = ComputedStructureEntry(structure, 0.0, parameters=parameters)
+    data = {} if oxide_type is None else {"oxide_type": oxide_type}
+    entry = ComputedEntry(composition, 0.0, parameters=parameters, data=data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         done = MaterialsProject2020Compatibility(check_potcar=False).process_entry(entry, on_error="ignore")

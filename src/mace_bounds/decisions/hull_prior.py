@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from mace_bounds.calibration import group_folds
-from mace_bounds.decisions.corrections import mp2020_corrections
+from mace_bounds.decisions.corrections import mp2020_corrections, oxide_types_of
 from mace_bounds.decisions.hull import hull_distances
 from mace_bounds.features import atomic_fractions
 from mace_bounds.structures import suspect_label
@@ -163,9 +163,8 @@ def known_distances(
     if not len(used):
         return out, rivals
     elements, counts = table["elements"].iloc[used].tolist(), table["counts"].iloc[used].tolist()
-    fixed = mp2020_corrections(
-        cells(elements, counts), table["run_type"].iloc[used].tolist(), [None] * len(used)
-    )
+    kinds = oxide_types_of(table["flags"].iloc[used])
+    fixed = mp2020_corrections(cells(elements, counts), table["run_type"].iloc[used].tolist(), kinds)
     energies = (table["energy_ev"] / table["n_atoms"]).to_numpy(dtype=float)[used] + fixed.ev_per_atom
     good = np.isfinite(energies)
     used, energies = used[good], energies[good]

@@ -38,13 +38,15 @@ from mace_bounds.structures.reader import (
     usable,
 )
 from mace_bounds.structures.references import read_element_energies
-from mace_bounds.structures.surroundings import structure_flags
+from mace_bounds.structures.surroundings import OXYGEN_BONDS, PLAIN_OXIDE, structure_flags
 from mace_bounds.structures.symmetry import Symmetry, crystal_system, space_group, symmetry_of
 from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
 
 __all__ = [
     "DEFAULT_ENERGY_KEYS",
     "MINIMUM_ROWS",
+    "OXYGEN_BONDS",
+    "PLAIN_OXIDE",
     "REFUSED",
     "TOTAL_ENERGY",
     "Crystal",

@@ -25,6 +25,17 @@ EMPTY_DISTANCE_ANGSTROM = 2.5
 EMPTY_SHARE = 0.05
 """Cells of which more than this share is empty are flagged."""
 
+OXYGEN_BONDS = ("peroxide", "superoxide", "ozonide")
+"""Flags of crystals whose oxygen atoms are bonded to each other, to which MP2020 has corrections of their own."""
+
+PLAIN_OXIDE = "plain_oxide"
+"""Flag of a crystal with the composition of a peroxide or superoxide that is none."""
+
+_LONGEST_BOND_ANGSTROM = (
+    1.05 * 1.49
+)  # O-O of a peroxide, as pymatgen's oxide_type has it with its default tolerance
+_O, _ALKALI, _EARTHS = 8, {3, 11, 19, 37, 55}, {4, 12, 20, 38, 56}
+
 _MOST_POINTS = 24  # along a lattice vector: a coarser grid is enough where a cell is large
 _FEW_PAIRS = 100_000  # of points and atoms: all distances are sooner there than a tree
 _DENSE = 2.0  # cells with less volume than this times that of the covalent spheres hold no vacuum
@@ -46,7 +57,13 @@ def structure_flags(crystal: Crystal, shortest_angstrom: float = 0.0) -> tuple[s
         ``isolated_atoms`` (an atom without a neighbour within 6 Å), ``close_atoms`` (two atoms closer than half the
         sum of their covalent radii), ``vacuum`` (more than 5 % of the cell is farther than 2.5 Å from the covalent
         spheres of all atoms: slabs, wires, molecules in a box). Radii: Cordero et al., Dalton Trans. 2008, 2832.
+        ``peroxide``, ``superoxide`` or ``ozonide`` by distances between oxygen atoms, and ``plain_oxide`` where only
+        the composition is that of one.
     """
+    return _odd_flags(crystal, shortest_angstrom) + _oxide_flags(crystal, shortest_angstrom)
+
+
+def _odd_flags(crystal: Crystal, shortest_angstrom: float) -> tuple[str, ...]:
     radii = covalent_radii[crystal.numbers]
     spheres = 4.0 / 3.0 * np.pi * float((radii**3).sum())
     # no point of space is farther from a lattice than half the root of the sum of its vectors' squares
@@ -63,6 +80,34 @@ def structure_flags(crystal: Crystal, shortest_angstrom: float = 0.0) -> tuple[s
         "vacuum": loose and _empty_share(crystal.positions, cell, radii) > EMPTY_SHARE,
     }
     return tuple(flag for flag, there in found.items() if there)
+
+
+def _oxide_flags(crystal: Crystal, shortest_angstrom: float) -> tuple[str, ...]:
+    oxygen = crystal.numbers == _O
+    n, others = int(oxygen.sum()), set(crystal.counts) - {_O}
+    if not n or not others:
+        return ()
+    if shortest_angstrom < _LONGEST_BOND_ANGSTROM and _bonded(crystal, oxygen):
+        kind = _oxide_type(crystal)
+        if kind in OXYGEN_BONDS:
+            return (kind,)
+    m = len(oxygen) - n
+    by_formula = len(others) == 1 and ((others <= _ALKALI and n >= m) or (others <= _EARTHS and n > m))
+    return (PLAIN_OXIDE,) if by_formula else ()
+
+
+def _bonded(crystal: Crystal, chosen: NDArray[np.bool_]) -> bool:
+    """Whether two of some atoms of a crystal, or an atom and its image, are bonded as oxygen atoms are."""
+    cell, positions = reduced_cell(crystal.cell), crystal.positions[chosen]
+    images, _ = _images(positions, cell, _LONGEST_BOND_ANGSTROM)
+    nearest = _distances(images, _wrapped(positions, cell), 2, _LONGEST_BOND_ANGSTROM)[0][:, 1]
+    return bool(np.isfinite(nearest).any())
+
+
+def _oxide_type(crystal: Crystal) -> str:
+    from pymatgen.core.structure_analyzer import oxide_type
+
+    return str(oxide_type(crystal.to_structure(), 1.05))
 
 
 def _isolated(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> bool:
