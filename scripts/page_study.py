@@ -18,6 +18,7 @@ from playwright.sync_api import sync_playwright
 from load_study import crystal, service
 from mace_bounds.examples import example_files
 
+PUBLISHED = "mace-mpa-0-published"
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 DROP = """(files) => {
   const data = new DataTransfer();
@@ -48,13 +49,37 @@ def several(page):
     (bad,) = example_files("broken")
     page.evaluate(DROP, [*salts, [bad.name, bad.read_text()]])
     page.get_by_text("7 of 7 shown").wait_for()
-    page.get_by_text("Which is lower?").click()
+
+
+def lower(page):
+    page.get_by_role("tab", name="Which is lower?").click()
     page.get_by_role("button", name="Compare crystals of one composition").click()
     page.get_by_text("Left of zero the first is lower").wait_for()
-    page.get_by_text("How far from the hull?").click()
+
+
+def hull(page):
+    page.get_by_role("tab", name="How far from the hull?").click()
     page.locator("#phases").set_input_files(str(example_files("NaCl")[0]))
     page.locator("#hull").get_by_role("button", name="Compute").click()
     page.locator("#hull").get_by_text("0 K").wait_for()
+
+
+def own(page):
+    page.locator("#head").select_option(PUBLISHED)
+    page.get_by_role("alert").get_by_text("there is no table of them").wait_for()
+    table = {"name": "own.csv", "mimeType": "text/csv", "buffer": b"id,energy_ev\nNaCl.cif,-27.1\n"}
+    page.locator("#predictions").set_input_files(table)
+    (path,) = example_files("NaCl")
+    page.evaluate(DROP, [[path.name, path.read_text()]])
+    page.get_by_role("heading", name="Why so wide").wait_for()
+    page.locator(".viewer canvas").wait_for()
+    page.wait_for_timeout(1000)
+
+
+def pasting(page):
+    page.locator("#head").select_option("mini")
+    page.get_by_text("Paste a structure").click()
+    page.get_by_label("Text of a CIF").fill("NaCl")
 
 
 def wrong(page):
@@ -63,7 +88,7 @@ def wrong(page):
     page.get_by_role("alert").get_by_text("Two atoms").wait_for()
 
 
-STATES = {"first": first, "one": one, "novelty": novelty, "several": several, "wrong": wrong}
+STATES = (first, one, novelty, several, lower, hull, own, wrong, pasting)
 
 
 def main():
@@ -74,9 +99,10 @@ def main():
     parser.add_argument("pictures", type=Path, help="folder for the pictures")
     options = parser.parse_args()
     options.pictures.mkdir(exist_ok=True)
-    program = next(found for name in ("chromium", "google-chrome") if (found := shutil.which(name)))
+    program = next(path for name in ("chromium", "google-chrome") if (path := shutil.which(name)))
     found, script = [], options.axe.read_text()
-    with service() as (_, url), sync_playwright() as driver:
+    heads = ("--head", "mini", "--head", PUBLISHED, "--max-slowdown", "1000")
+    with service(*heads) as (_, url), sync_playwright() as driver:
         gl = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
         browser = driver.chromium.launch(executable_path=program, args=gl)
         for size, (width, height) in SIZES.items():
@@ -86,16 +112,18 @@ def main():
                 )
                 context.set_default_timeout(120_000)
                 page = context.new_page()
+                page.on("pageerror", lambda error: found.append(["script", str(error)]))
                 page.goto(url)
                 page.get_by_text("Ready.").wait_for()
-                for name, act in STATES.items():
+                for act in STATES:
+                    name = act.__name__
                     act(page)
                     page.screenshot(
                         path=options.pictures / f"{name}-{size}-{scheme}.png", full_page=name != "first"
                     )
                     page.evaluate(script)
                     said = page.evaluate("axe.run()")
-                    found += [
+                    found.extend(
                         [
                             name,
                             size,
@@ -106,7 +134,7 @@ def main():
                             len(v["nodes"]),
                         ]
                         for v in said["violations"]
-                    ]
+                    )
                 context.close()
         browser.close()
     print(json.dumps({"axe": found}, indent=1, ensure_ascii=False))

@@ -12,6 +12,7 @@ import argparse
 import re
 import subprocess
 import tempfile
+from pathlib import Path
 
 import httpx
 
@@ -30,9 +31,15 @@ def main():
         tempfile.TemporaryDirectory() as state,
         service("--state", state, "--max-slowdown", "1e6") as (_, url),
     ):
-        command = [options.schemathesis, "run", f"{url}/openapi.json", "--checks", options.checks]
+        command = [
+            str(Path(options.schemathesis).absolute()),
+            "run",
+            f"{url}/openapi.json",
+            "--checks",
+            options.checks,
+        ]
         command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(options.examples)]
-        code = subprocess.run([*command, "--continue-on-failure"], check=False).returncode
+        code = subprocess.run([*command, "--continue-on-failure"], check=False, cwd=state).returncode
         counts = dict(re.findall(r"requests_total\{(.*?)\} ([\d.]+)", httpx.get(f"{url}/metrics").text))
         ready = httpx.get(f"{url}/readyz").status_code
     asked = int(sum(float(n) for n in counts.values()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 MISSING = 'asking a service needs httpx, which is not installed; run pip install "mace-bounds[client]".'
 _BUSY = 503
+_LATER = 1.5
+_AT_ONCE = 200  # structures of a request, as far as they come as files or objects of their own
 _SHARE = 0.8  # of the bytes that a request may have, for the files in it
 
 
@@ -159,7 +162,7 @@ class Client:
         most = _SHARE * float(self._limits["bytes"])
         kind, parts, size = "", list[Any](), 0
         for next_kind, part, weight in _parts(structures):
-            full = size + weight > most or len(parts) >= self._limits["structures"]
+            full = size + weight > most or len(parts) >= min(_AT_ONCE, self._limits["structures"])
             if parts and (full or kind != next_kind):
                 yield {kind: parts}
                 parts, size = [], 0
@@ -183,13 +186,12 @@ class Client:
                     "mace-bounds serve is running there."
                 ) from None
             wait = answer.headers.get("retry-after", "")
-            if (
-                answer.status_code in (_BUSY, 429)
-                and wait.isdecimal()
-                and time.monotonic() + int(wait) < ends
-            ):
-                time.sleep(int(wait))
-                continue
+            if answer.status_code in (_BUSY, 429) and wait.isdecimal():
+                # later than it says by a random share, so that those who were refused together do not come together
+                seconds = int(wait) * random.uniform(1, _LATER)
+                if time.monotonic() + seconds < ends:
+                    time.sleep(seconds)
+                    continue
             if answer.is_success:
                 return answer
             said = _said(answer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -46,15 +47,15 @@ def service(predictors):
         yield client.wait_ready()
 
 
-@pytest.fixture(scope="session")
-def address(predictors):
-    """A service that listens on a port, in this process."""
+@contextmanager
+def listening(predictors, **settings):
+    """The address of a service that listens on a port, in this process."""
     import uvicorn
 
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
-        app = create_app(ServiceConfig(port=port, max_seconds=120), predictors)
+        app = create_app(ServiceConfig(port=port, **{"max_seconds": 120, **settings}), predictors)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -63,6 +64,26 @@ def address(predictors):
         yield f"http://127.0.0.1:{port}"
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def address(predictors):
+    """A service of mini."""
+    with listening(predictors) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def both():
+    """The shipped head and one of another model's energies."""
+    return load_predictors(ServiceConfig(heads=("mini", "mace-mpa-0-published")))
+
+
+@pytest.fixture(scope="module")
+def address_of_both(both):
+    """A service of both heads."""
+    with listening(both) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

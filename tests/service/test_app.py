@@ -274,6 +274,15 @@ def test_the_description_has_examples_and_errors(service):
     assert set(score["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
     assert score["requestBody"]["content"]["application/json"]["examples"]["ase"]["value"] == ASE_EXAMPLE
     assert {"413", "422", "503"} <= set(score["responses"])
+    own_fields = {
+        "/v1/score": {"predictions"},
+        "/v1/jobs": {"predictions"},
+        "/v1/hull": {"phases"},
+        "/v1/differences": set(),
+    }
+    for path, own in own_fields.items():
+        content = described["paths"][path]["post"]["requestBody"]["content"]
+        assert set(content["multipart/form-data"]["schema"]["properties"]) == {"files", "text"} | own
     assert set(described["components"]["schemas"]["BoundsRow"]["properties"]) == set(names(list(BOUNDS)))
     for url in ("/docs", "/redoc"):  # they would load scripts from elsewhere
         assert service.get(url).status_code == 404

@@ -16,15 +16,9 @@ from mace_bounds.examples import example_files
 from mace_bounds.service import Problem, ServiceConfig, create_app
 from mace_bounds.service.energies import GivenTotals, split_json
 from mace_bounds.service.schemas import ASE_EXAMPLE
-from mace_bounds.service.worker import load_predictors
 
 HEAD = "mace-mpa-0-published"
 ENERGIES = {"NaCl.cif": -27.1, "Si.cif": -43.2}
-
-
-@pytest.fixture(scope="module")
-def both():
-    return load_predictors(ServiceConfig(heads=("mini", HEAD)))
 
 
 @pytest.fixture(scope="module")

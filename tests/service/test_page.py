@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,13 +42,24 @@ def browser():
 @pytest.fixture
 def page(browser, address):
     """The page, ready; whatever a script complains of fails the test."""
+    with opened(browser, address) as shown:
+        yield shown
+
+
+@contextmanager
+def opened(browser, address):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     context.set_default_timeout(60_000)
     shown = context.new_page()
     complaints = []
     shown.on("pageerror", lambda error: complaints.append(str(error)))
     shown.on(
-        "console", lambda m: complaints.append(m.text) if m.type == "error" and "422" not in m.text else None
+        "console",
+        lambda m: (
+            complaints.append(m.text)
+            if m.type == "error" and not {"422", "503"} & set(m.text.split())
+            else None
+        ),
     )
     shown.on(
         "request",
@@ -160,17 +172,75 @@ def test_fifty_files(page):
 def test_which_is_lower_and_the_hull(page):
     drop(page, *[(f"salt-{k}.vasp", SALT.format(a=2.75 + 0.1 * k)) for k in range(3)])
     page.get_by_text("3 of 3 scored").wait_for()
-    page.get_by_text("Which is lower?").click()
+    page.get_by_role("tab", name="Which is lower?").click()
     page.get_by_role("button", name="Compare crystals of one composition").click()
     page.get_by_text("Left of zero the first is lower").wait_for()
     assert page.locator("#differences tbody tr").count() == 3
-    page.get_by_text("How far from the hull?").click()
+    page.keyboard.press("Shift+Tab")  # back to the tabs, which arrows move along
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_role("tab", name="How far from the hull?").get_attribute("aria-selected") == "true"
     (path,) = example_files("NaCl")
     page.locator("#phases").set_input_files(str(path))
     page.locator("#hull").get_by_role("button", name="Compute").click()
     page.locator("#hull").get_by_text("0 K").wait_for()
     assert overflow(page) <= 0
     picture(page, "decisions")
+    page.get_by_role("tab", name="Energies").click()
+    with page.expect_download() as kept:
+        page.get_by_role("button", name="this page").click()
+    saved = Path(kept.value.path()).read_text(encoding="utf-8")
+    assert "Left of zero the first is lower" in saved  # what was asked in the other tabs is there too
+    assert "hidden" not in saved.partition("<body>")[2].replace("aria-hidden", "")
+
+
+def test_energies_of_another_model_come_as_a_table(browser, address_of_both, both):
+    head = "mace-mpa-0-published"
+    (path,) = example_files("NaCl")
+    with opened(browser, address_of_both) as page:
+        assert not page.locator("#own").is_visible()
+        page.locator("#head").select_option(head)
+        assert "total energies" in page.locator("#own-said").inner_text()
+        drop(page, (path.name, path.read_text()))
+        page.get_by_role("alert").get_by_text("there is no table of them").wait_for()
+        rows = b"material,n,energy_total_ev\nNaCl.cif,8,-27.1\nother,2,-3.0\n"
+        page.locator("#predictions").set_input_files(
+            {"name": "own.csv", "mimeType": "text/csv", "buffer": rows}
+        )
+        page.get_by_role("alert").get_by_text("has no column of ids").wait_for()
+        assert page.get_by_label("Column of energies, eV").input_value() == "energy_total_ev"
+        page.get_by_label("Column of ids, if not id").fill("material")
+        page.get_by_label("Column of ids, if not id").press("Tab")
+        page.get_by_role("heading", name="Why so wide").wait_for()
+        wanted = both[head].predict(path, energies={"NaCl.cif": -27.1}).iloc[0]
+        assert f"{wanted['energy_lower_ev']:.3f} eV".replace("-", "−") in page.locator(".answer").inner_text()
+        assert not page.get_by_role("tab", name="How far from the hull?").count()
+        assert overflow(page) <= 0
+        picture(page, "own-energies")
+        page.locator("#head").select_option("mini")
+        page.get_by_role("tab", name="How far from the hull?").wait_for()
+        assert not page.locator("#own").is_visible()
+
+
+def test_a_busy_service_is_waited_for(page):
+    """Two refusals, and the page asks again by itself; who looks at it sees patience, no error."""
+    refused = []
+
+    def busy(route):
+        if len(refused) == 2:
+            route.continue_()
+            return
+        refused.append(time.monotonic())
+        error = {"error": {"sentence": "Busy.", "remedy": "Ask again later.", "request_id": "x"}}
+        route.fulfill(status=503, headers={"retry-after": "1"}, json=error)
+
+    page.route("**/v1/score?**", busy)
+    (path,) = example_files("NaCl")
+    drop(page, (path.name, path.read_text()))
+    page.get_by_text("The service is busy; it is asked again in").wait_for()
+    page.get_by_role("heading", name="Why so wide").wait_for()
+    assert len(refused) == 2
+    assert refused[1] - refused[0] >= 1
+    assert not page.get_by_role("alert").is_visible()
 
 
 def test_keyboard_and_names_for_screen_readers(page):

@@ -1,13 +1,20 @@
 """Tools for assistants: the same rows, and errors with remedies."""
 
 import asyncio
+import json
 
 import pytest
 
+from mace_bounds.bounds import HullSettings
+from mace_bounds.columns import to_json
 from mace_bounds.examples import example_files
 from mace_bounds.service import ServiceConfig
+from mace_bounds.structures import Upload
 
 mcp = pytest.importorskip("mcp", reason="the SDK of the Model Context Protocol is not installed")
+
+
+STRETCHED = "NaCl\n1.0\n0 2.9 2.9\n2.9 0 2.9\n2.9 2.9 0\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +43,8 @@ def test_tools_give_what_the_predictor_gives(called, mini):
         ("score", {"content": broken.read_text()}),
         ("score", {"content": content, "head": "/etc/passwd"}),
     )
-    assert {tool.name for tool in tools} == {"score", "explain", "heads", "flags"}
+    verbs = {"score", "explain", "differences", "hull", "models", "heads", "flags"}  # of /v1 of the service
+    assert {tool.name for tool in tools} == verbs
     assert all(tool.description for tool in tools)
     (row,) = scored.structured_content["rows"]
     wanted = mini.predict(path, 0.9).iloc[0]
@@ -49,3 +57,26 @@ def test_tools_give_what_the_predictor_gives(called, mini):
     ):
         assert failed.is_error
         assert said in failed.content[0].text
+
+
+def test_decisions_are_those_of_the_predictor(called, mini):
+    (salt,) = example_files("NaCl")
+    files = {"a.cif": salt.read_text(), "b.vasp": STRETCHED}
+    _, (lower, reacts, above, refused, models) = called(
+        ("differences", {"files": files, "level": 0.9}),
+        ("differences", {"files": files, "of": "reactions", "reactions": ["a.cif -> b.vasp"]}),
+        ("hull", {"files": files, "phases": {"NaCl.cif": salt.read_text()}, "energies": "model"}),
+        ("differences", {"files": files, "of": "reactions"}),
+        ("models", {}),
+    )
+    uploads = [Upload(name, text.encode()) for name, text in files.items()]
+    wanted = mini.differences(uploads, "polymorphs", level=0.9)
+    assert lower.structured_content["rows"] == json.loads(to_json(wanted))
+    wanted = mini.differences(uploads, ["a.cif -> b.vasp"])
+    assert reacts.structured_content["rows"] == json.loads(to_json(wanted))
+    wanted = mini.hull(uploads, [str(salt)], HullSettings(energies="model"))
+    assert above.structured_content["rows"] == json.loads(to_json(wanted.table))
+    assert above.structured_content["notes"] == list(wanted.notes)
+    assert refused.is_error
+    assert "Give both, or neither" in refused.content[0].text
+    assert models.structured_content["models"][0]["name"] == "mini"

@@ -38,7 +38,7 @@ from mace_bounds.service.parameters import (
 )
 from mace_bounds.service.problems import CODES, Problem
 from mace_bounds.service.results import Results
-from mace_bounds.service.schemas import BODY, ERRORS, ROWS
+from mace_bounds.service.schemas import BODY_WITH_ENERGIES, ERRORS, ROWS
 from mace_bounds.service.worker import Task, Worker, load_predictors
 from mace_bounds.structures import reasons_in_short
 from mace_bounds.versions import __version__
@@ -135,7 +135,7 @@ class Routes:
 
     def add_to(self, app: FastAPI) -> None:
         """Add them to an application."""
-        post: dict[str, Any] = {"openapi_extra": BODY, "responses": ERRORS}
+        post: dict[str, Any] = {"openapi_extra": BODY_WITH_ENERGIES, "responses": ERRORS}
         app.post("/v1/score", response_model=ROWS, **post)(self.score)
         app.post("/v1/explain", response_model=dict[str, Any], **post)(self.explain)
         app.get(
@@ -253,6 +253,7 @@ class Routes:
             "atoms": c.max_total_atoms,
             "atoms_of_one_structure": c.extract.max_atoms,
             "seconds": c.max_seconds,
+            "keep_hours": c.keep_hours,
         }
 
     async def healthz(self) -> dict[str, str]:

@@ -55,6 +55,7 @@ def head_card(predictor: BoundsPredictor) -> dict[str, Any]:
         "quantity": identity.quantity,
         "levels": list(head.levels),
         "needs_energies": predictor.energy_model is None,
+        "takes_energies": head.published,
         "rows": about.get("rows", {}),
         "coverage": about.get("coverage", []),
         "note": predictor.note,

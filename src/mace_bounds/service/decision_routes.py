@@ -19,7 +19,7 @@ from mace_bounds.service.parameters import (
     only,
 )
 from mace_bounds.service.problems import Problem
-from mace_bounds.service.schemas import BODY, ERRORS
+from mace_bounds.service.schemas import BODY, BODY_WITH_PHASES, ERRORS
 from mace_bounds.service.worker import Task
 
 if TYPE_CHECKING:
@@ -81,13 +81,9 @@ class DecisionRoutes:
 
     def add_to(self, app: FastAPI) -> None:
         """Add them to an application."""
-        post: dict[str, Any] = {
-            "openapi_extra": BODY,
-            "responses": ERRORS,
-            "response_model": list[dict[str, Any]],
-        }
-        app.post("/v1/differences", **post)(self.differences)
-        app.post("/v1/hull", **post)(self.hull)
+        post: dict[str, Any] = {"responses": ERRORS, "response_model": list[dict[str, Any]]}
+        app.post("/v1/differences", openapi_extra=BODY, **post)(self.differences)
+        app.post("/v1/hull", openapi_extra=BODY_WITH_PHASES, **post)(self.hull)
 
     async def differences(
         self,
@@ -160,6 +156,12 @@ class DecisionRoutes:
         """Features piece by piece, so that none waits long; then what is decided from them, which are remembered."""
         if all(record.reason is not None for record in structures):
             raise Problem(422, str(structures[0].reason))
+        if (predictor := self._asking.predictors[name]).energy_model is None:
+            raise Problem(
+                422,
+                f"The head {name} bounds energies of {predictor.head.identity.model}, which does not run here",
+                "Name a head whose model does; GET /v1/heads says of each whether it needs_energies.",
+            )
         await self._asking.from_worker(request, Task(name, structures, self._asking.predictors[name].level))
         try:
             table: pd.DataFrame = await self._asking.from_worker(request, Task(name, [], 0.0, call=bounded))

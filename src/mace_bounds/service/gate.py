@@ -174,6 +174,9 @@ class Gate:
 
     def _admit(self, scope: Scope, headers: Headers, visit: Visit) -> None:
         path, posts = scope["path"], scope["method"] not in ("GET", "HEAD")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # servers differ in which one they believe: what one takes for a body is a request for another
+            raise Problem(400, "The request says its length in two ways", "Send Content-Length alone.")
         if self._house.keyring is None:
             self._only_from_here(headers, posts)
         elif path == "/metrics" or (path.startswith("/v1/") and not path.startswith(_OPEN)):

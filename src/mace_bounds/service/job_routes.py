@@ -20,7 +20,7 @@ from mace_bounds.service.parameters import (
     only,
 )
 from mace_bounds.service.problems import Problem
-from mace_bounds.service.schemas import BODY, ERRORS
+from mace_bounds.service.schemas import BODY_WITH_ENERGIES, ERRORS
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -45,7 +45,7 @@ class JobRoutes:
     def add_to(self, app: FastAPI) -> None:
         """Add them to an application."""
         errors: dict[str, Any] = {"responses": {s: ERRORS[s] for s in (401, 404, 422, 429, 503)}}
-        app.post("/v1/jobs", status_code=202, openapi_extra=BODY, responses=ERRORS)(self.add)
+        app.post("/v1/jobs", status_code=202, openapi_extra=BODY_WITH_ENERGIES, responses=ERRORS)(self.add)
         app.get("/v1/jobs", **errors)(self.all)
         app.get("/v1/jobs/{name}", **errors)(self.get)
         app.get("/v1/jobs/{name}/result", response_class=Response, **errors)(self.result)

@@ -64,35 +64,45 @@ _ONE_OR_MANY = {
     "oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}],
     "description": "A structure, an entry or an ase object as JSON, or a list of them.",
 }
-BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "files": {
-                            "type": "array",
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "CIF, POSCAR, extxyz, JSON and others, packed or not.",
-                        },
-                        "text": {"type": "string", "description": "The text of a file."},
-                    },
-                }
-            },
-            "application/json": {
-                "schema": _ONE_OR_MANY,
-                "examples": {
-                    "pymatgen": {"value": EXAMPLE},
-                    "ase": {"value": ASE_EXAMPLE},
-                    "several": {"value": [EXAMPLE, ASE_EXAMPLE]},
-                },
-            },
+_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
+
+
+def _body(fields: dict[str, str], examples: dict[str, Any]) -> dict[str, Any]:
+    """What a request that brings structures looks like, with more fields of files and examples of JSON."""
+    properties: dict[str, Any] = {
+        "files": {**_FILES, "description": "CIF, POSCAR, extxyz, JSON and others, packed or not."},
+        "text": {"type": "string", "description": "The text of a file."},
+        **{name: {**_FILES, "description": meaning} for name, meaning in fields.items()},
+    }
+    shown = {
+        "pymatgen": EXAMPLE,
+        "ase": ASE_EXAMPLE,
+        "several": [EXAMPLE, ASE_EXAMPLE],
+        **examples,
+    }
+    content = {
+        "multipart/form-data": {"schema": {"type": "object", "properties": properties}},
+        "application/json": {
+            "schema": _ONE_OR_MANY,
+            "examples": {name: {"value": value} for name, value in shown.items()},
         },
     }
-}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+BODY = _body({}, {})
 """What a request that brings structures looks like."""
+
+BODY_WITH_ENERGIES = _body(
+    {
+        "predictions": "One table of total energies, eV, for heads of another model's; energy_column names its column."
+    },
+    {"energies": {"structures": [EXAMPLE], "energies": [-27.1]}},
+)
+"""And energies of another model with them."""
+
+BODY_WITH_PHASES = _body({"phases": "Competing phases, as structures or entries."}, {})
+"""And competing phases with them."""
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": CODES[status].replace("_", " ")}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import random
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 from mcp.server.mcpserver import MCPServer
@@ -36,7 +38,11 @@ class _Asker:
         self.client: httpx.AsyncClient | None = None
 
     async def __call__(self, method: str, path: str, **options: Any) -> Any:
-        """Ask; a problem becomes an error of the tool with its remedy."""
+        """Ask for JSON; a problem becomes an error of the tool with its remedy."""
+        return (await self.answer(method, path, **options)).json()
+
+    async def answer(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The answer as it is."""
         assert self.client is not None
         ends = asyncio.get_running_loop().time() + _PATIENCE_S
         while True:
@@ -48,11 +54,11 @@ class _Asker:
                 ) from None
             wait = answer.headers.get("retry-after", "")
             if answer.status_code == 503 and wait.isdecimal() and asyncio.get_running_loop().time() < ends:
-                await asyncio.sleep(min(int(wait), 5))
+                await asyncio.sleep(min(int(wait), 5) * random.uniform(1, 1.5))
                 continue
-            said = answer.json()
             if answer.is_success:
-                return said
+                return answer
+            said = answer.json()
             raise ToolError(f"{said['error']['sentence']} {said['error']['remedy']}".strip())
 
 
@@ -121,6 +127,49 @@ def mcp_server(
         return answer
 
     @server.tool()
+    async def differences(
+        files: dict[str, str],
+        of: Literal["polymorphs", "formation", "reactions"] = "polymorphs",
+        reactions: list[str] | None = None,
+        level: float = 0.95,
+        head: str | None = None,
+    ) -> dict[str, Any]:
+        """Bound differences of energies between crystals, in which errors cancel: which is lower, formation, reactions.
+
+        ``files`` are texts of files by their names; no file is opened. ``reactions``, for that kind only, are written
+        between ids or formulas: Li2O + Fe2O3 -> 2 LiFeO2. Left of zero the first of two is lower.
+        """
+        given: dict[str, Any] = {
+            **_given(level, head, of=of),
+            **({"reaction": reactions} if reactions else {}),
+        }
+        return {"rows": await ask("POST", "/v1/differences", files=_files("files", files), params=given)}
+
+    @server.tool()
+    async def hull(
+        files: dict[str, str],
+        phases: dict[str, str] | None = None,
+        energies: Literal["mixed", "dft", "model"] = "mixed",
+        level: float = 0.95,
+        head: str | None = None,
+    ) -> dict[str, Any]:
+        """Bound the distances of crystals from the convex hull of competing phases.
+
+        ``files`` and ``phases`` are texts of files by their names, phases best as entries of the Materials Project in
+        JSON; without phases the crystals compete with each other. Repeat the ``notes`` beside the numbers.
+        """
+        sent = _files("files", files) + _files("phases", phases or {})
+        answer = await ask.answer(
+            "POST", "/v1/hull", files=sent, params=_given(level, head, energies=energies)
+        )
+        return {"rows": answer.json(), "notes": json.loads(answer.headers["x-notes"])}
+
+    @server.tool()
+    async def models() -> dict[str, Any]:
+        """List the models that are served, with the elements that they know."""
+        return {"models": await ask("GET", "/v1/models")}
+
+    @server.tool()
     async def heads() -> dict[str, Any]:
         """List the heads that can be named: what they bound, their levels, and the coverage that was measured."""
         cards = await ask("GET", "/v1/heads")
@@ -137,6 +186,10 @@ def mcp_server(
 
 def _file(name: str, content: str) -> dict[str, tuple[str, bytes]]:
     return {"files": (name or "pasted", content.encode("utf-8", "replace"))}
+
+
+def _files(field: str, texts: Mapping[str, str]) -> list[tuple[str, tuple[str, bytes]]]:
+    return [(field, (name or "pasted", text.encode("utf-8", "replace"))) for name, text in texts.items()]
 
 
 def _given(level: float, head: str | None, **more: str) -> dict[str, str]:

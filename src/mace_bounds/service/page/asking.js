@@ -11,7 +11,12 @@ const KEY = "mace-bounds-key";
 export const keyOf = () => sessionStorage.getItem(KEY) || "";
 export const setKey = (key) => sessionStorage.setItem(KEY, key);
 
-const PATIENCE_MS = 60_000; // for a busy service, asked again as it says itself
+const PATIENCE_MS = 180_000; // for a busy service, asked again as it says itself
+const BUSY = [429, 503];
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** What is told while a busy service is waited for. */
+export const patience = { tell: () => {} };
 
 export async function ask(path, options = {}) {
   const headers = new Headers(options.headers);
@@ -25,9 +30,11 @@ export async function ask(path, options = {}) {
       throw new Problem(0, { sentence: "The service does not answer.", remedy: "Is it still running? Try again in a moment." });
     }
     if (answer.ok) return answer;
-    const wait = 1000 * Number(answer.headers.get("retry-after") ?? Infinity);
-    if (answer.status !== 503 || Date.now() + wait > ends) break;
-    await new Promise((done) => setTimeout(done, wait));
+    // later than it says by a random share, so that pages that were refused together do not come together
+    const wait = 1000 * Number(answer.headers.get("retry-after") ?? Infinity) * (1 + Math.random() / 2);
+    if (!BUSY.includes(answer.status) || Date.now() + wait > ends) break;
+    patience.tell(Math.ceil(wait / 1000));
+    await sleep(wait);
   }
   let said = null;
   try {
@@ -39,10 +46,10 @@ export async function ask(path, options = {}) {
 
 export const get = async (path) => (await ask(path)).json();
 
-/** Send files with parameters; the answer as it is. */
-export function send(path, files, parameters) {
+/** Send files with parameters, and more files by their fields; the answer as it is. */
+export function send(path, files, parameters, more = {}) {
   const form = new FormData();
-  for (const file of files) form.append("files", file, file.name);
+  for (const [field, some] of Object.entries({ files, ...more })) for (const file of some) form.append(field, file, file.name);
   return ask(`${path}?${new URLSearchParams(parameters)}`, { method: "POST", body: form });
 }
 

@@ -1,6 +1,6 @@
 // Several crystals together: which is lower, and how far from the hull of competing phases.
 
-import { ask, Problem } from "./asking.js";
+import { Problem, send } from "./asking.js";
 import { ticks } from "./axis.js";
 import { drawn, el, fixed, formula, signed, svg } from "./dom.js";
 
@@ -68,35 +68,30 @@ function hull(rows) {
   ];
 }
 
-/** The tabs beside the energies: each asks when it is opened. */
+/** The tabs beside the energies, [id, title, content]: each asks when its button is pressed. */
 export function decisions(files, several, given) {
-  async function asked(path, parameters, phases = []) {
-    const form = new FormData();
-    for (const file of files) form.append("files", file, file.name);
-    for (const file of phases) form.append("phases", file, file.name);
-    const answer = await ask(`${path}?${new URLSearchParams({ ...given(), ...parameters })}`, { method: "POST", body: form });
-    return [await answer.json(), JSON.parse(answer.headers.get("x-notes") ?? "[]")];
-  }
-  function panel(id, title, draw, path, parameters, choose) {
-    const out = el("div", { role: "status" });
-    async function go(phases) {
+  function panel(id, title, about, draw, parameters, tools) {
+    const out = el("div", { role: "status", class: "unasked" });
+    async function go(phases = []) {
       out.replaceChildren(el("p", { class: "quiet" }, "Computing …"));
       try {
-        const [rows, notes] = await asked(path, parameters, phases);
+        const answer = await send(`/v1/${id}`, files, { ...given(), ...parameters }, { phases });
+        const notes = JSON.parse(answer.headers.get("x-notes") ?? "[]");
+        const rows = await answer.json();
         out.replaceChildren(...draw(rows), ...notes.map((note) => el("p", { class: "quiet" }, note)), el("p", { class: "quiet" }, LEFT_OUT));
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
         out.replaceChildren(el("p", {}, `${error.sentence} ${error.remedy ?? ""}`));
       }
+      out.classList.remove("unasked");
     }
-    return el("details", { class: "card decide", id }, el("summary", {}, title), choose(go), out);
+    return [id, title, el("section", { class: "card", "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, title), el("p", {}, about), el("div", { class: "tools" }, tools(go)), out)];
   }
-  return el("div", {},
-    several ? panel("differences", "Which is lower?", differences, "/v1/differences", { of: "polymorphs" }, (go) =>
-      el("div", { class: "tools" }, el("button", { type: "button", onclick: () => go([]) }, "Compare crystals of one composition"))) : "",
-    panel("hull", "How far from the hull?", hull, "/v1/hull", {}, (go) => {
-      const input = el("input", { type: "file", id: "phases", multiple: true });
-      return el("div", { class: "tools" }, el("label", { for: "phases" }, "Competing phases: entries of the Materials Project or other files "), input,
-        el("button", { type: "button", onclick: () => go([...input.files]) }, "Compute"));
-    }));
+  const lower = panel("differences", "Which is lower?", "Errors of crystals that are alike cancel, so that a difference is known better than either energy.", differences, { of: "polymorphs" },
+    (go) => el("button", { type: "button", onclick: () => go() }, "Compare crystals of one composition"));
+  const input = el("input", { type: "file", id: "phases", multiple: true });
+  const above = panel("hull", "How far from the hull?", "Distances from the convex hull of competing phases; without any, the crystals compete with each other.", hull, {},
+    (go) => [el("label", { for: "phases" }, "Competing phases: entries of the Materials Project or other files "), input,
+      el("button", { type: "button", onclick: () => go([...input.files]) }, "Compute")]);
+  return several ? [lower, above] : [above];
 }
