@@ -13,6 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PERCENT = re.compile(r"(<pre.*?</pre>)|(\d) %", re.DOTALL)
 ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):(?=<(?:code|a|span|autoref))")
+NAME = re.compile(r"(<pre.*?</pre>)|<code>([^<\s]{2,36})</code>", re.DOTALL)
 MARK = re.compile(r"^<!-- make: (\w+) ?(.*?) -->$", re.MULTILINE)
 
 
@@ -25,6 +26,14 @@ def on_page_content(html: str, **_: Any) -> str:
     """Drop the roles of docstrings, keep a number and its per cent sign on one line; called by mkdocs."""
     html = ROLE.sub("", html)
     return PERCENT.sub(lambda match: match[0] if match[1] else f"{match[2]}&nbsp;%", html)
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Let names and options break after an underscore only (`style.css`); called by mkdocs when it has indexed them."""
+    return NAME.sub(
+        lambda match: match[1] or f'<code class="whole">{match[2].replace("_", "_<wbr>")}</code>',
+        output,
+    )
 
 
 def columns(group: str) -> str:
