@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,8 +25,6 @@ from mace_bounds.errors import StoreError
 from mace_bounds.versions import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
     from pydantic import TypeAdapter
 

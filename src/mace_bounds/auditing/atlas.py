@@ -5,13 +5,15 @@ Groups of structures, and the error that each element brings.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.bounds import SPACE_GROUP
 from mace_bounds.columns import MEV_PER_EV
-from mace_bounds.fitting import MIN_ROWS_PER_GROUP
+from mace_bounds.fitting import MIN_ROWS_PER_GROUP, Measured
 from mace_bounds.fitting import groupings as plain_groupings
 from mace_bounds.metrics import (
     Groups,
@@ -26,12 +28,7 @@ from mace_bounds.metrics import (
 from mace_bounds.structures import crystal_system
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from mace_bounds.fitting import Measured
 
     Array = NDArray[np.float64]
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.atlas import atlas_table, element_bias, worst_slab
 from mace_bounds.bounds import SPACE_GROUP, SUSPECT
+from mace_bounds.calibration import CalibratedHead
 from mace_bounds.features import label_sentences, label_summary
 from mace_bounds.fitting import (
     ALL,
     LEFT_OUT_COLUMNS,
     MIN_ROWS_PER_GROUP,
+    Measured,
     coverage,
     curve,
     evaluation_subset,
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mace_bounds.auditing.folder import AuditFolder
-    from mace_bounds.calibration import CalibratedHead
-    from mace_bounds.fitting import Measured
 
 _MAX_REASONS = 20
 """Reasons for failures that a summary lists."""

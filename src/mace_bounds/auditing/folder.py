@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,15 +24,12 @@ from mace_bounds.columns import (
     write_table,
 )
 from mace_bounds.errors import LabelError, StoreError
+from mace_bounds.features import FeatureStore
+from mace_bounds.levels import Levels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     import pandas as pd
     import pyarrow as pa
-
-    from mace_bounds.features import FeatureStore
-    from mace_bounds.levels import Levels
 
 FEATURES, HEADS, PLOTS = "features", "heads", "plots"
 BOUNDS, BOUNDS_CSV = "bounds.parquet", "bounds.csv"

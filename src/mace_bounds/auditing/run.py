@@ -14,11 +14,12 @@ from mace_bounds.auditing.drawing import draw_plots
 from mace_bounds.auditing.findings import about_head, atlas, counts, failures, flag_counts, labels, measure
 from mace_bounds.auditing.folder import AuditFolder
 from mace_bounds.auditing.suspects import suspects
-from mace_bounds.backbones import DEFAULT_MODEL, training_compositions
+from mace_bounds.backbones import DEFAULT_MODEL, Backbone, training_compositions
 from mace_bounds.bounds import BoundsPredictor, detailed_table, find_head, load_head, provenance
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.errors import HeadError, StoreError
 from mace_bounds.features import (
+    ExtractSettings,
     FeatureRows,
     FeatureStore,
     extract,
@@ -31,17 +32,13 @@ from mace_bounds.features import (
     without_refused,
 )
 from mace_bounds.fitting import FULL, cross_fit_store
-from mace_bounds.structures import joined_keys, require_usable
+from mace_bounds.structures import Record, Source, joined_keys, require_usable
 from mace_bounds.versions import now, versions
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
-
-    from mace_bounds.backbones import Backbone
-    from mace_bounds.features import ExtractSettings
-    from mace_bounds.structures import Record, Source
 
 _MAX_NAMED = 3
 """Sources that the title of a report names."""

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.auditing import folder as _folder
-from mace_bounds.auditing.neighbours import evidence, feature_metric, fit_usual_error, predict_from_neighbours
+from mace_bounds.auditing.neighbours import (
+    FeatureMetric,
+    NeighbourPrediction,
+    evidence,
+    feature_metric,
+    fit_usual_error,
+    predict_from_neighbours,
+)
 from mace_bounds.bounds import SUSPECT
 from mace_bounds.columns import MEV_PER_EV
-from mace_bounds.features import atomic_fractions
-from mace_bounds.fitting import labelled
+from mace_bounds.features import FeatureRows, atomic_fractions
+from mace_bounds.fitting import Measured, labelled
 from mace_bounds.flags import flag_names
 from mace_bounds.head import kept_warnings
+from mace_bounds.levels import Levels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from mace_bounds.auditing.neighbours import FeatureMetric, NeighbourPrediction
-    from mace_bounds.features import FeatureRows
-    from mace_bounds.fitting import Measured
-    from mace_bounds.levels import Levels
 
     Array = NDArray[np.float64]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from mace_bounds.structures import Crystal
 from mace_bounds.threads import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mace_bounds.backbones.base import Backbone, FeatureKind
 
 TOLERANCE = {"float64": 1e-5, "float32": 5e-4}

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.backbones.base import Backbone, FeatureKind
 from mace_bounds.errors import ModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from mace_bounds.structures import Crystal
+from mace_bounds.structures import Crystal
 
 
 @dataclass(frozen=True, eq=False)

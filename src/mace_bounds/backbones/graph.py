@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.backbones.base import FeatureBlock
 from mace_bounds.errors import ModelError
-from mace_bounds.structures import reduced_cell
+from mace_bounds.structures import Crystal, reduced_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     import torch
-    from numpy.typing import NDArray
-
-    from mace_bounds.structures import Crystal
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.benchmark.config import REFERENCE
 from mace_bounds.calibration import conformal_quantile, conformal_scores
 from mace_bounds.columns import MEV_PER_EV
-from mace_bounds.metrics import crps_from_quantiles, interval_score, width_metrics
+from mace_bounds.metrics import Membership, crps_from_quantiles, interval_score, width_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     import pandas as pd
-    from numpy.typing import NDArray
 
     from mace_bounds.benchmark.baselines import Widths
     from mace_bounds.benchmark.methods import Bounds, Outcome, SplitData
-    from mace_bounds.metrics import Membership
 
 ONE_SIGMA = 0.6826894921370859
 """Share of a normal distribution within one standard deviation: the half-width at this level is taken for one."""

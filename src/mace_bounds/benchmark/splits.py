@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mace_bounds.calibration import assign_splits, group_folds
+from mace_bounds.calibration import FitConfig, assign_splits, group_folds
 from mace_bounds.errors import HeadError
 from mace_bounds.metrics import Membership, chemistry_classes, element_membership, membership, size_bins
 from mace_bounds.structures import compositions_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     import pandas as pd
-    from numpy.typing import NDArray
 
     from mace_bounds.benchmark.config import CompareConfig
-    from mace_bounds.calibration import FitConfig
 
 FIT, CALIBRATION, TEST = "fit", "calibration", "test"
 COMPOSITION, SYSTEM = "composition", "system"

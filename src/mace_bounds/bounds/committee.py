@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.units import Bohr, Hartree
+from numpy.typing import NDArray
 
+from mace_bounds.backbones import Derivatives
+from mace_bounds.calibration import CalibratedHead
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.errors import HeadError
+from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from mace_bounds.backbones import Derivatives
     from mace_bounds.bounds.evaluating import Evaluated
     from mace_bounds.bounds.explanation import Bounds
-    from mace_bounds.calibration import CalibratedHead
-    from mace_bounds.structures import Crystal
 
     Array = NDArray[np.float64]
 

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration import head_inputs
+from mace_bounds.calibration import CalibratedHead, head_inputs
 from mace_bounds.columns import MEV_PER_EV, level_columns, names
 from mace_bounds.decisions import JointErrors, JointModel, Marginals
 from mace_bounds.errors import StructureError
+from mace_bounds.features import FeatureRows
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from mace_bounds.calibration import CalibratedHead
-    from mace_bounds.features import FeatureRows
 
 Array = NDArray[np.float64]
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from mace_bounds.calibration import CalibratedHead
 from mace_bounds.errors import LabelError
 from mace_bounds.features import FeatureRows, element_counts
 from mace_bounds.levels import percent
@@ -16,9 +18,6 @@ from mace_bounds.structures import Record, label_trouble, one_line, suspect_labe
 if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
-    from numpy.typing import ArrayLike, NDArray
-
-    from mace_bounds.calibration import CalibratedHead
 
 Energies: TypeAlias = "ArrayLike | Mapping[str, float] | Callable[[Atoms], float] | Calculator"
 """Total energies of cells, eV: one for each structure in order, by id, a function of ``ase.Atoms``, a calculator."""

@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from mace_bounds.backbones import Derivatives, FeatureBlock, require_gradients
+from mace_bounds.backbones import Derivatives, Evaluation, FeatureBlock, require_gradients
 from mace_bounds.bounds.energies import with_energies
 from mace_bounds.bounds.explanation import Bounds
 from mace_bounds.bounds.table import one_row
 from mace_bounds.errors import HeadError
 from mace_bounds.features import block_rows
+from mace_bounds.structures import Crystal, Record
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from mace_bounds.backbones import Evaluation
     from mace_bounds.bounds.predictor import BoundsPredictor
-    from mace_bounds.structures import Crystal, Record
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mace_bounds.calibration import head_inputs, scale_inputs
+from mace_bounds.calibration import CalibratedHead, KeptRows, head_inputs, scale_inputs
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.errors import HeadError
+from mace_bounds.features import FeatureRows
 from mace_bounds.flags import FLAGS, flag_names
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from mace_bounds.calibration import CalibratedHead, KeptRows
-    from mace_bounds.features import FeatureRows
 
 N_NEIGHBOURS = 5
 WIDE, NARROW = 75.0, 25.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -11,13 +12,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from mace_bounds.bounds.geometry import atoms_with_bounds
 from mace_bounds.columns import BASIC, records, write_table
 from mace_bounds.screen import markdown_text
+from mace_bounds.structures import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import pandas as pd
-
-    from mace_bounds.structures import Record
 
 _NO_WORD = re.compile(r"[^A-Za-z0-9.-]+")
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.columns import records
 from mace_bounds.flags import REFIT, flag_names
+from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import pandas as pd
     from ase import Atoms
-    from numpy.typing import NDArray
-
-    from mace_bounds.structures import Crystal
 
 SPACE_GROUP, DENSITY, VOLUME = "space_group", "density_g_per_cm3", "volume_per_atom_a3"
 HULL = "hull_distance_ev_per_atom"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mace_bounds._io import atomic_folder, file_sha256, heads_folder, remove_folder, remove_leftovers
 from mace_bounds.backbones import DEFAULT_MODEL, digest_of, fetch_weights, find_weights, list_models
@@ -15,9 +15,6 @@ from mace_bounds.errors import HeadError, ModelError, nearest
 from mace_bounds.head import CONFIG, TENSORS, is_head_folder
 from mace_bounds.levels import Levels
 from mace_bounds.structures import TOTAL_ENERGY
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SHIPPED = Path(__file__).parent.parent / "data" / "heads"
 

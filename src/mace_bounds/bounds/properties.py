@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,20 +12,15 @@ import numpy as np
 from mace_bounds.backbones import DEFAULT_MODEL
 from mace_bounds.bounds.library import find_head, load_head, named_by_the_head
 from mace_bounds.bounds.table import provenance
-from mace_bounds.calibration import readout_coefficients
+from mace_bounds.calibration import CalibratedHead, readout_coefficients
 from mace_bounds.errors import HeadError
-from mace_bounds.propagation import MeasuredErrors, Potential, measured_errors
+from mace_bounds.features import ExtractSettings
+from mace_bounds.propagation import MeasuredErrors, Potential, PropagateSettings, measured_errors
+from mace_bounds.structures import Crystal
 from mace_bounds.versions import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from mace_bounds.bounds.predictor import ModelLike
-    from mace_bounds.calibration import CalibratedHead
-    from mace_bounds.features import ExtractSettings
-    from mace_bounds.propagation import PropagateSettings
-    from mace_bounds.structures import Crystal
 
 _SHORT = 12
 VALUES_ALONE = (

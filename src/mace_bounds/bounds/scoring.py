@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from mace_bounds.bounds.predictor import BoundsPredictor
+from mace_bounds.bounds.predictor import BoundsPredictor, ModelLike
+from mace_bounds.calibration import CalibratedHead
+from mace_bounds.features import ExtractSettings
+from mace_bounds.structures import Source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from mace_bounds.bounds.energies import Energies
-    from mace_bounds.bounds.predictor import ModelLike
-    from mace_bounds.calibration import CalibratedHead
-    from mace_bounds.features import ExtractSettings
-    from mace_bounds.structures import Source
 
 
 class _Options(TypedDict, total=False):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -13,7 +15,11 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mace_bounds.bounds import (
+    Bounds,
     BoundsPredictor,
+    Committee,
+    Evaluated,
+    LinearCorrection,
     bounds_of,
     committee_of,
     drawn_corrections,
@@ -27,11 +33,7 @@ from mace_bounds.features import ExtractSettings
 from mace_bounds.structures import Crystal, Record, read
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from mace_bounds.backbones import Derivatives
-    from mace_bounds.bounds import Bounds, Committee, Evaluated, LinearCorrection
     from mace_bounds.calibration import CalibratedHead
 
 _LARGEST = 1_000_000  # atoms: who moves a large cell has chosen to

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mace_bounds._io import atomic
 from mace_bounds.errors import StructureError
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 
 def write_lammps_region(path: str | Path, gamma: ArrayLike, above: float, *, group: str = "novel") -> Path:

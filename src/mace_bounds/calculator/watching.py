@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from mace_bounds.bounds import Bounds
 from mace_bounds.columns import frame
 from mace_bounds.errors import HeadError, MaceBoundsError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mace_bounds.bounds import Bounds
     from mace_bounds.calculator.bounds_calculator import BoundsCalculator
 
 

@@ -6,16 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.calibration.inputs import square_distances
 from mace_bounds.errors import HeadError
-
-if TYPE_CHECKING:
-    from typing import Self
 
 Array = NDArray[np.float64]
 

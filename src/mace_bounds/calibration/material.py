@@ -6,22 +6,20 @@ Its mean is a refit of the frozen readout to energies, forces and stress of one 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
+from mace_bounds.backbones import Backbone
 from mace_bounds.errors import HeadError
 from mace_bounds.head import Coefficients
 from mace_bounds.structures import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import NDArray
-
-    from mace_bounds.backbones import Backbone
     from mace_bounds.calibration.calibrated import CalibratedHead
 
 ENVELOPE = "hypercube"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,12 +17,9 @@ from mace_bounds.calibration.novelty import (
     ratio,
 )
 from mace_bounds.calibration.splits import group_folds
-from mace_bounds.features import AtomRows
+from mace_bounds.features import AtomRows, FeatureRows
 from mace_bounds.head import active_set
 from mace_bounds.structures import composition_keys
-
-if TYPE_CHECKING:
-    from mace_bounds.features import FeatureRows
 
 Array = NDArray[np.float64]
 

@@ -6,19 +6,17 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mace_bounds.errors import MaceBoundsError, nearest
 from mace_bounds.screen import prepare_streams, tell
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DEBUG = "MACE_BOUNDS_DEBUG"
 FAILED, BROKEN, PIPE_CLOSED = 2, 70, 141

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from mace_bounds.benchmark import CompareConfig
+from mace_bounds.benchmark import CompareConfig, CompareReport
 from mace_bounds.cli import console
 from mace_bounds.cli.options import JsonOption, StoreArgument, TrainedModelOption, takes
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.cli.views import print_labels
 from mace_bounds.columns import records
-
-if TYPE_CHECKING:
-    from mace_bounds.benchmark import CompareReport
 
 ComparisonArgument = Annotated[
     Path, typer.Argument(metavar="OUT", help="Folder of tables, plots and page; run it again to go on.")

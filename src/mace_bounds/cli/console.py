@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,11 +17,8 @@ from mace_bounds.cli.sheet import Part, Sheet, as_text
 from mace_bounds.screen import tell, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
     from rich.console import Console
-
 
 SECONDS_BETWEEN_LINES = 5.0
 UNLIMITED = 10_000

@@ -8,13 +8,12 @@ import typer
 
 from mace_bounds.cli import console
 from mace_bounds.cli.options import BOUNDS_OPTIONS, BoundsOptions, takes
-from mace_bounds.cli.sheet import Sheet
+from mace_bounds.cli.sheet import Part, Sheet
 from mace_bounds.levels import percent
 from mace_bounds.structures import help_text
 
 if TYPE_CHECKING:
     from mace_bounds.bounds import Explanation
-    from mace_bounds.cli.sheet import Part
 
 StructureArgument = Annotated[
     str, typer.Argument(metavar="STRUCTURE", help=f"A file with one structure ({help_text()}); - for stdin.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
@@ -13,12 +14,9 @@ from mace_bounds._io import write_json
 from mace_bounds.cli import console
 from mace_bounds.cli.download import fetch_query
 from mace_bounds.cli.options import BoundsOptions, SourceArgument, only, takes
-from mace_bounds.features import ExtractSettings
+from mace_bounds.features import ExtractSettings, FeatureStore, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mace_bounds.features import FeatureStore, Manifest
     from mace_bounds.structures import Record
 
 MAX_COUNTED = 20_000

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from mace_bounds._io import heads_folder, write_json
-from mace_bounds.calibration import FitConfig
+from mace_bounds.calibration import CalibratedHead, FitConfig
 from mace_bounds.cli import console
 from mace_bounds.cli.download import fetch_query
 from mace_bounds.cli.options import (
@@ -23,13 +23,8 @@ from mace_bounds.cli.options import (
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.cli.views import heads_view, models_view, print_fit, print_labels
 from mace_bounds.columns import MEV_PER_EV
-from mace_bounds.fitting import CalibrateConfig, CalibrateReport, CardNotes
+from mace_bounds.fitting import CalibrateConfig, CalibrateReport, CardNotes, FitReport
 from mace_bounds.levels import percent
-
-if TYPE_CHECKING:
-    from mace_bounds.calibration import CalibratedHead
-    from mace_bounds.fitting import FitReport
-
 
 HeadArgument = Annotated[Path, typer.Argument(metavar="HEAD", help="Folder of the new head.")]
 RepeatsOption = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,10 +13,7 @@ from mace_bounds.cli.heads import OverwriteOption
 from mace_bounds.cli.options import JsonOption, only, takes
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.features import ExtractSettings
-from mace_bounds.fitting import CardNotes, MaterialConfig
-
-if TYPE_CHECKING:
-    from mace_bounds.fitting import MaterialReport
+from mace_bounds.fitting import CardNotes, MaterialConfig, MaterialReport
 
 FramesArgument = Annotated[
     list[Path],

@@ -7,21 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mace_bounds.calibration import FitConfig
+from mace_bounds.calibration import CalibratedHead, FitConfig
 from mace_bounds.cli import console
 from mace_bounds.cli.options import BOUNDS_OPTIONS, BoundsOptions, FilesArgument, only, takes
 from mace_bounds.cli.output import Output
 from mace_bounds.cli.views import print_bounds
 from mace_bounds.errors import SourceError
 from mace_bounds.fitting import PredictionTable
-from mace_bounds.structures import usable
+from mace_bounds.structures import Record, usable
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mace_bounds.bounds import BoundsPredictor, Explanation
-    from mace_bounds.calibration import CalibratedHead
-    from mace_bounds.structures import Record
 
 ColumnsOption = Annotated[
     Literal["basic", "all"] | None,

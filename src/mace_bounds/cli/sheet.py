@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeAlias
@@ -9,10 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from mace_bounds.screen import spell, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from rich.text import Text
-
 
 GAP = 2
 """Blanks between columns, and before a second line."""

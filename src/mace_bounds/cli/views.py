@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.cli.console import say, show
@@ -13,9 +15,6 @@ from mace_bounds.levels import TOLERANCE, percent
 from mace_bounds.structures import TOTAL_ENERGY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
     import pandas as pd
 
     from mace_bounds.auditing import AuditResult

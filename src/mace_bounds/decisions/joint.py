@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags_array
 
+from mace_bounds.calibration import DesignRows
 from mace_bounds.decisions.marginals import Marginals
 
 if TYPE_CHECKING:
-    from mace_bounds.calibration import DesignRows
     from mace_bounds.decisions.likeness import Likeness
 
 Array = NDArray[np.float64]

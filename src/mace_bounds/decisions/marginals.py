@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-if TYPE_CHECKING:
-    from mace_bounds.calibration import CalibratedHead
+from mace_bounds.calibration import CalibratedHead
 
 Array = NDArray[np.float64]
 

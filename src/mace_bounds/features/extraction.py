@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
@@ -10,21 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from mace_bounds._io import LOCK, atomic, locked
-from mace_bounds.backbones import golden_of
+from mace_bounds.backbones import Backbone, golden_of
 from mace_bounds.errors import StoreError
 from mace_bounds.features.engines import Shard, open_engine, run_shards
 from mace_bounds.features.manifest import Manifest, check_free, complete, open_folder, read_manifest
 from mace_bounds.features.settings import ExtractSettings
 from mace_bounds.features.shard import keys_hash, shard_info, shard_path
 from mace_bounds.features.store import FeatureStore
+from mace_bounds.structures import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     import pyarrow as pa
-
-    from mace_bounds.backbones import Backbone
-    from mace_bounds.structures import Record
 
 PLAN = "plan.parquet"
 _SHARDS_PER_GROUP = 64

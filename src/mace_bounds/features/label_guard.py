@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.errors import LabelError
 from mace_bounds.features.rows import FeatureRows, element_counts
-from mace_bounds.structures import MINIMUM_ROWS, TOTAL_ENERGY, label_trouble, reasons_in_short
+from mace_bounds.structures import MINIMUM_ROWS, TOTAL_ENERGY, Record, label_trouble, reasons_in_short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from mace_bounds.structures import Record
 
 Refused: TypeAlias = "dict[tuple[str, str], str]"
 """One sentence why the labels are refused, by their source and kind (the key that they came from)."""

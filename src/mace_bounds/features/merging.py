@@ -6,12 +6,13 @@ import hashlib
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_bounds._io import atomic, atomic_folder, locked
-from mace_bounds.backbones import training_compositions
+from mace_bounds.backbones import Backbone, training_compositions
 from mace_bounds.errors import StoreError
 from mace_bounds.features.extraction import PLAN, PlannedShard, read_n_parts, read_plan, same_plan
 from mace_bounds.features.manifest import (
@@ -31,13 +32,8 @@ from mace_bounds.features.store import FeatureStore
 from mace_bounds.structures import read_compositions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     import numpy as np
     from numpy.typing import NDArray
-
-    from mace_bounds.backbones import Backbone
-
 
 NAMED = 5  # ids that a message names
 _OF_EACH = ("shard_rows", "symmetry", "versions", *OF_THE_FILE)  # may differ between stores

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from mace_bounds.backbones import load_model
+from mace_bounds.backbones import Backbone, load_model
 from mace_bounds.errors import StoreError
 from mace_bounds.settings import check_settings, setting
-from mace_bounds.structures import read
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mace_bounds.backbones import Backbone
-    from mace_bounds.structures import Record, Source
+from mace_bounds.structures import Record, Source, read
 
 
 def parse_memory(text: str) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds.calibration import CalibratedHead
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.features import label_sentences
 from mace_bounds.fitting.exposure import TrainingExposure
@@ -22,11 +24,7 @@ from mace_bounds.levels import TOLERANCE, percent
 from mace_bounds.screen import markdown_text, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     import pandas as pd
-
-    from mace_bounds.calibration import CalibratedHead
 
 _REFERENCE = 0.95
 """Level of the table by group, where the head has it."""

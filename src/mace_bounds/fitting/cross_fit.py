@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.bounds import detailed_table
-from mace_bounds.calibration import CalibratedHead, fit_head, group_folds, load_head
+from mace_bounds.calibration import CalibratedHead, FitConfig, fit_head, group_folds, load_head
 from mace_bounds.errors import HeadError, LabelError
-from mace_bounds.features import checked_labels, refused_labels, without_refused
+from mace_bounds.features import (
+    FeatureRows,
+    FeatureStore,
+    Manifest,
+    Refused,
+    checked_labels,
+    refused_labels,
+    without_refused,
+)
 from mace_bounds.fitting.card import unmeasured_card
-from mace_bounds.fitting.predictions import check_predictions, with_predictions
+from mace_bounds.fitting.predictions import PredictionTable, check_predictions, with_predictions
 from mace_bounds.fitting.run import CardNotes, about_data
 from mace_bounds.levels import Levels
 from mace_bounds.structures import read_compositions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from mace_bounds.calibration import FitConfig
-    from mace_bounds.features import FeatureRows, FeatureStore, Manifest, Refused
-    from mace_bounds.fitting.predictions import PredictionTable
 
     Fit = Callable[[int], CalibratedHead]
 

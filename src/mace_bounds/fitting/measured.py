@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.bounds import IN_TRAINING, SUSPECT
+from mace_bounds.calibration import CalibratedHead
 from mace_bounds.columns import MEV_PER_EV, bound_columns
 from mace_bounds.fitting.exposure import (
     ALL,
@@ -33,12 +36,7 @@ from mace_bounds.metrics import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from mace_bounds.calibration import CalibratedHead
 
 MIN_ROWS_MEASURED = 30
 """Fewer new structures than this measure nothing: then all labelled ones are counted, and it is said."""

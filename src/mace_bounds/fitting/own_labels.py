@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mace_bounds.bounds import BoundsPredictor
+from mace_bounds.backbones import Backbone
+from mace_bounds.bounds import BoundsPredictor, Energies
 from mace_bounds.calibration import (
     MINIMUM_COMPOSITIONS,
     SEEN_IN_TRAINING,
@@ -20,15 +22,10 @@ from mace_bounds.errors import HeadError
 from mace_bounds.features import ExtractSettings, FeatureRows, FeatureStore, is_store, training_keys
 from mace_bounds.fitting.predictions import PredictionTable, check_predictions, with_predictions
 from mace_bounds.settings import setting
-from mace_bounds.structures import compositions_in, joined_keys, require_usable
+from mace_bounds.structures import Source, compositions_in, joined_keys, require_usable
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from mace_bounds.backbones import Backbone
-    from mace_bounds.bounds import Energies
-    from mace_bounds.structures import Source
 
 USED_BY_HEAD = "composition used by the head"
 

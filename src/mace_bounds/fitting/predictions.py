@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,7 @@ from mace_bounds.settings import check_settings, setting
 from mace_bounds.structures import Upload, clean, label_trouble, load_json, suspect_label, to_energy, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     import pandas as pd
-
 
 ID_COLUMNS = ("id", "material_id", "mat_id", "entry_id")
 NO_PREDICTION = "no published energy under this id; add it to the table of predictions"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.calibration import EVERY_SOURCE
+from mace_bounds.calibration import EVERY_SOURCE, CalibratedHead
 from mace_bounds.fitting.exposure import TrainingExposure
 from mace_bounds.flags import flag_names
 from mace_bounds.levels import TOLERANCE, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from mace_bounds.calibration import CalibratedHead
     from mace_bounds.fitting.measured import Measured
 
 NOVEL = ("extrapolates", "unseen_element", "unseen_pair")

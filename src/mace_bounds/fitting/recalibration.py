@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mace_bounds.bounds import load_head, read_card
+from mace_bounds.backbones import Backbone
+from mace_bounds.bounds import Energies, load_head, read_card
 from mace_bounds.calibration import (
     Adjustment,
     CalibratedHead,
+    KeptRows,
     NewLabels,
     energy_over_fixed,
     fingerprint,
@@ -23,7 +26,7 @@ from mace_bounds.calibration import (
 )
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.errors import HeadError
-from mace_bounds.features import checked_labels, label_summary
+from mace_bounds.features import FeatureRows, FeatureStore, checked_labels, label_summary
 from mace_bounds.fitting.card import gain_sentence, recalibrated_card
 from mace_bounds.fitting.measured import overall
 from mace_bounds.fitting.own_labels import CalibrateConfig, new_to_the_head, read_labels
@@ -31,18 +34,11 @@ from mace_bounds.fitting.run import CardNotes
 from mace_bounds.head import check_head_target
 from mace_bounds.levels import TOLERANCE, Levels
 from mace_bounds.metrics import coverage_table, interval_score
-from mace_bounds.structures import composition_keys, compositions_in
+from mace_bounds.structures import Source, composition_keys, compositions_in
 from mace_bounds.versions import versions
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from mace_bounds.backbones import Backbone
-    from mace_bounds.bounds import Energies
-    from mace_bounds.calibration import KeptRows
-    from mace_bounds.features import FeatureRows, FeatureStore
-    from mace_bounds.structures import Source
 
 LEVEL = 0.95
 LABELS = "labels"

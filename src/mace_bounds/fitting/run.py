@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mace_bounds.backbones import Backbone
 from mace_bounds.bounds import detailed_table, read_card
-from mace_bounds.calibration import FitConfig, fit_head, load_head, residual_ev_per_atom
+from mace_bounds.calibration import (
+    CalibratedHead,
+    FitConfig,
+    FitResult,
+    fit_head,
+    load_head,
+    residual_ev_per_atom,
+)
 from mace_bounds.decisions import joint_bytes
 from mace_bounds.errors import HeadError
-from mace_bounds.features import FeatureStore, checked_labels, label_summary, training_keys
+from mace_bounds.features import FeatureRows, FeatureStore, checked_labels, label_summary, training_keys
 from mace_bounds.fitting.card import head_card
-from mace_bounds.fitting.measured import coverage, labelled, metrics, overall
+from mace_bounds.fitting.measured import Measured, coverage, labelled, metrics, overall
 from mace_bounds.fitting.promise import flagged_coverage
 from mace_bounds.fitting.verdict import LEVEL, SplitScores, Verdict, split_scores
 from mace_bounds.head import check_head_target, is_head_folder
@@ -25,15 +35,7 @@ from mace_bounds.settings import setting
 from mace_bounds.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from mace_bounds.backbones import Backbone
-    from mace_bounds.calibration import CalibratedHead, FitResult
-    from mace_bounds.features import FeatureRows
-    from mace_bounds.fitting.measured import Measured
 
 TEST = "test"
 _INPUTS = "inputs_sha256"

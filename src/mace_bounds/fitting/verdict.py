@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mace_bounds.calibration import conformal_quantile
+from mace_bounds.calibration import FitConfig, conformal_quantile
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.levels import TOLERANCE, percent
 from mace_bounds.metrics import interval_score
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from mace_bounds.calibration import FitConfig
     from mace_bounds.fitting.measured import Measured
 
 LEVEL = 0.95

@@ -9,26 +9,21 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests
+from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.exceptions import ChunkedEncodingError, ConnectionError, ContentDecodingError, SSLError, Timeout
 from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
 from urllib3.util.retry import Retry
 
 from mace_bounds.errors import SourceError
-from mace_bounds.materials_project.connection import KEY_ADDRESS, silent
+from mace_bounds.materials_project.connection import KEY_ADDRESS, Connection, silent
 from mace_bounds.structures import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from requests import PreparedRequest, Response
-
-    from mace_bounds.materials_project.connection import Connection
 
 DATASETS = "MPRESTER_LOCAL_DATASET_CACHE"
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})

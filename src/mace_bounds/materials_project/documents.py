@@ -8,27 +8,20 @@ import io
 import json
 import re
 import zlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from requests import Response
+from requests import PreparedRequest, Response
 
 from mace_bounds._io import atomic
 from mace_bounds.errors import DatabaseChanged, SourceError, StructureError
 from mace_bounds.materials_project.client import RetryAdapter
-from mace_bounds.materials_project.connection import silent
+from mace_bounds.materials_project.connection import Connection, silent
 from mace_bounds.materials_project.guard import FIELDS
-from mace_bounds.materials_project.query import THERMO_TYPE
+from mace_bounds.materials_project.query import THERMO_TYPE, Query
 from mace_bounds.structures import clean, load_json, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
-
-    from requests import PreparedRequest
-
-    from mace_bounds.materials_project.connection import Connection
-    from mace_bounds.materials_project.query import Query
 
 SEARCH_PATH = "/materials/thermo/"
 _BATCH = 500

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,8 +26,6 @@ from mace_bounds.structures import clean
 from mace_bounds.versions import now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from mace_bounds.materials_project.client import ServerVersion
 
 SUFFIX = ".jsonl.gz"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import orjson
@@ -15,9 +17,6 @@ from mace_bounds._io import atomic
 from mace_bounds.structures import REFUSED, licence_flags, potential_titles, ytterbium_flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
     from mace_bounds.materials_project.query import Range
 
 LISTED = 50  # ids named in the summary; the file has them all

@@ -8,7 +8,8 @@ may be of another calculation, so only the entry is taken, and the fields serve 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +24,6 @@ from mace_bounds.structures import (
     functional_of,
     guard_label,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 FIELDS = (
     "material_id",

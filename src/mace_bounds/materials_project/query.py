@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ase.data import chemical_symbols
 
 from mace_bounds.errors import SourceError
 from mace_bounds.structures import clean
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PREFIX = "mp:"
 THERMO_TYPE = "GGA_GGA+U"

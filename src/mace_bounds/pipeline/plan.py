@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mace_bounds.backbones import find_weights
+from mace_bounds.backbones import WeightsFile, find_weights
 from mace_bounds.errors import SourceError
 from mace_bounds.features import FeatureStore
 from mace_bounds.fitting import TrainingExposure
-from mace_bounds.materials_project import KEY_ADDRESS, Connection, finished, parse_query, preview
+from mace_bounds.materials_project import (
+    KEY_ADDRESS,
+    Connection,
+    QueryPreview,
+    finished,
+    parse_query,
+    preview,
+)
 from mace_bounds.pipeline.config import AUDIT, DOWNLOAD, FEATURES, FIT, BuildConfig
 from mace_bounds.pipeline.folder import State, entries_path, features_path
 from mace_bounds.pipeline.sources import QUERY, STORE, kind_of, training_is_known, training_text
-from mace_bounds.structures import require_usable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from mace_bounds.backbones import WeightsFile
-    from mace_bounds.materials_project import QueryPreview
-    from mace_bounds.structures import Record
+from mace_bounds.structures import Record, require_usable
 
 COLUMNS = 144
 """Features of MACE-MPA-0, which is assumed of every model: its own number is known only when it is loaded."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from mace_bounds.auditing import AuditConfig, audit
 from mace_bounds.backbones import fetch_weights, find_weights
 from mace_bounds.bounds import read_card
 from mace_bounds.errors import HeadError
-from mace_bounds.features import FeatureStore, extract, is_store, join
+from mace_bounds.features import ExtractSettings, FeatureStore, extract, is_store, join
 from mace_bounds.fitting import CardNotes, TrainingExposure, fit
 from mace_bounds.head import is_head_folder
 from mace_bounds.pipeline.config import AUDIT, DOWNLOAD, FEATURES, FIT, BuildConfig
@@ -33,10 +34,6 @@ from mace_bounds.structures import read_compositions
 from mace_bounds.versions import now, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mace_bounds.features import ExtractSettings
-
     Progress = Callable[[str, int, int, int | None], None]
     Note = Callable[[str], None]
 

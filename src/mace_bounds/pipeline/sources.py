@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,6 @@ from mace_bounds.pipeline.folder import entries_path, features_path
 from mace_bounds.structures import require_usable, source_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mace_bounds.pipeline.config import BuildConfig
 
 QUERY, FILES, STORE = "query", "files", "store"

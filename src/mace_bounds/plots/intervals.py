@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +12,8 @@ from mace_bounds.metrics import clopper_pearson
 from mace_bounds.plots.style import BLUE, GREY, INK, ORANGE, finish, new_axes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
     from matplotlib.axes import Axes
-
 
 _FADED = 0.15  # opacity of a phase that is surely not on the hull
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.plots import style as plot_style
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-
     from matplotlib.axes import Axes
 
 _HEIGHT = 10

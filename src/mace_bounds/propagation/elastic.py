@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.errors import StructureError
 from mace_bounds.propagation.cells import VOIGT, at_volumes, deformed, rotated
@@ -22,13 +23,10 @@ from mace_bounds.propagation.eos import FIXED_SHAPE, curves
 from mace_bounds.propagation.invariance import Operations, count_of_forms, operations_of
 from mace_bounds.propagation.result import EV_A3_IN_GPA, PropertyBounds, property_bounds
 from mace_bounds.propagation.stencil import Stencil, central_stencil
-from mace_bounds.structures import Symmetry, symmetry_of
+from mace_bounds.structures import Crystal, Symmetry, symmetry_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from mace_bounds.propagation.potential import Potential
-    from mace_bounds.structures import Crystal
 
 Ions = Literal["relaxed", "clamped"]
 

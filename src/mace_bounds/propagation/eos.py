@@ -8,22 +8,20 @@ Reference: F. Birch, Phys. Rev. 71, 809 (1947); fitted as by K. Lejaeghere et al
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.errors import StructureError
 from mace_bounds.propagation.cells import at_volumes
 from mace_bounds.propagation.result import EV_A3_IN_GPA, PropertyBounds, property_bounds
+from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike, NDArray
-
     from mace_bounds.propagation.potential import Potential, Rows
-    from mace_bounds.structures import Crystal
 
 STRAINS = tuple(np.linspace(-0.06, 0.06, 9))
 """Volumes of the grid, relative to its middle."""

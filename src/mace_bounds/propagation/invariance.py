@@ -10,19 +10,14 @@ Parlinski, Z. Q. Li and Y. Kawazoe, Phys. Rev. Lett. 78, 4063 (1997).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.propagation.cells import VOIGT, strain_tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from mace_bounds.structures import Crystal
+from mace_bounds.structures import Crystal
 
 SYMPREC_A = 1e-4
 """How far from symmetric positions may be, Å: derivatives of structures that are less so would be wrong by it."""

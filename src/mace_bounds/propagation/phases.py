@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.errors import StructureError
 from mace_bounds.propagation.eos import FIXED_SHAPE, EquationsOfState, curves
 from mace_bounds.propagation.result import EV_A3_IN_GPA, PropertyBounds, property_bounds
+from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from mace_bounds.propagation.potential import Potential
-    from mace_bounds.structures import Crystal
 
 WIDE_STRAINS = tuple(np.linspace(-0.20, 0.08, 12))
 """Volumes of the grids, further compressed than for an equation of state alone: phases change under pressure."""

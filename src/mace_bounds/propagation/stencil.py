@@ -6,15 +6,12 @@ Linear in the energies, so in θ. Symmetry leaves few derivatives to be found, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import qr
 
 from mace_bounds.propagation.invariance import invariant_forms, invariant_vectors
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 
-from mace_bounds.bounds import n_atoms_of
+from mace_bounds.bounds import BoundsPredictor, n_atoms_of
 from mace_bounds.errors import LabelError, MaceBoundsError, nearest
 from mace_bounds.levels import parse_level
 from mace_bounds.service.energies import GivenTotals, check_wanted, energies_of
@@ -16,17 +17,15 @@ from mace_bounds.service.gate import ClientGone, House, visit_of
 from mace_bounds.service.intake import Reading, uploads_of
 from mace_bounds.service.pace import work_of
 from mace_bounds.service.problems import Problem
+from mace_bounds.structures import Record, Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from fastapi import Request
 
-    from mace_bounds.bounds import BoundsPredictor
     from mace_bounds.service.parameters import EnergyColumns
     from mace_bounds.service.worker import Task
-    from mace_bounds.structures import Record, Upload
 
 T = TypeVar("T")
 

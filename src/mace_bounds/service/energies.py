@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
+from mace_bounds.bounds import BoundsPredictor
 from mace_bounds.errors import LabelError
 from mace_bounds.fitting import read_predictions
 from mace_bounds.service.problems import Problem
 from mace_bounds.structures import Upload, to_energy
-
-if TYPE_CHECKING:
-    from mace_bounds.bounds import BoundsPredictor
 
 TABLE, LISTED = "predictions", "energies"
 """Parts of a request that hold energies: the field of a form for a table, the key of a JSON body."""

@@ -8,6 +8,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,6 @@ from mace_bounds.service.pace import BYTES_PER_ATOM, Pace, ahead_of_others, work
 from mace_bounds.service.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from mace_bounds.service.config import ServiceConfig

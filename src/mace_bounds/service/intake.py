@@ -11,13 +11,12 @@ from starlette.datastructures import UploadFile
 from mace_bounds.columns import records as plain_rows
 from mace_bounds.service.energies import LISTED, split_json
 from mace_bounds.service.problems import Problem
-from mace_bounds.structures import Upload
+from mace_bounds.structures import Record, Upload
 
 if TYPE_CHECKING:
     from fastapi import Request
 
     from mace_bounds.service.config import ServiceConfig
-    from mace_bounds.structures import Record
 
 __all__ = ["Reading", "plain_rows", "uploads_of"]
 

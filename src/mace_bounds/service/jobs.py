@@ -14,35 +14,30 @@ import shutil
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from mace_bounds._io import atomic
-from mace_bounds.backbones import FeatureBlock
+from mace_bounds.backbones import FeatureBlock, FeatureKind
 from mace_bounds.bounds import MOST_STRUCTURES, NO_ENERGY, pieces, with_energies
 from mace_bounds.columns import write_table
 from mace_bounds.errors import MaceBoundsError, ServiceError
-from mace_bounds.features import extract
+from mace_bounds.features import FeatureRows, extract
 from mace_bounds.service.energies import GivenTotals
 from mace_bounds.service.problems import Problem
-from mace_bounds.service.worker import Task
-from mace_bounds.structures import Upload
+from mace_bounds.service.worker import Task, Worker
+from mace_bounds.structures import Crystal, Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from mace_bounds.backbones import FeatureKind
-    from mace_bounds.features import FeatureRows
     from mace_bounds.service.config import ServiceConfig
     from mace_bounds.service.metrics import Metrics
-    from mace_bounds.service.worker import Worker
-    from mace_bounds.structures import Crystal
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 RESULT, ENERGIES = "bounds.parquet", "energies.json"

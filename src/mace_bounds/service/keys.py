@@ -10,15 +10,12 @@ import secrets
 import struct
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from filelock import FileLock
 
 from mace_bounds._io import atomic
 from mace_bounds.errors import ServiceError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PREFIX = "mb_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Request
 
 from mace_bounds.errors import nearest
 from mace_bounds.service.problems import Problem
-
-if TYPE_CHECKING:
-    from fastapi import Request
 
 MEDIA = {
     "json": "application/json",

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from mace_bounds.errors import ServiceError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 CODES = {
     400: "bad_request",

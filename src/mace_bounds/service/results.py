@@ -7,6 +7,7 @@ import os
 import re
 import time
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,6 @@ from mace_bounds.service.problems import Problem
 from mace_bounds.structures import Crystal, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
 
 _HEX = 40

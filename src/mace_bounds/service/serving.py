@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -23,8 +24,6 @@ from mace_bounds.service.metrics import share_counts
 from mace_bounds.versions import now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastapi import FastAPI
 
     from mace_bounds.service.config import ServiceConfig

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,22 +15,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mace_bounds.backbones import Backbone, FeatureBlock
+from mace_bounds.backbones import Backbone, FeatureBlock, FeatureKind
 from mace_bounds.bounds import MOST_ATOMS, MOST_STRUCTURES, BoundsPredictor, n_atoms_of, pieces
 from mace_bounds.errors import HeadError
 from mace_bounds.examples import example_files
+from mace_bounds.features import FeatureRows
 from mace_bounds.service.problems import Problem
+from mace_bounds.structures import Crystal, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     import pandas as pd
 
-    from mace_bounds.backbones import FeatureKind
-    from mace_bounds.features import FeatureRows
     from mace_bounds.service.config import ServiceConfig
     from mace_bounds.service.metrics import Metrics
-    from mace_bounds.structures import Crystal, Record
 
 _FIRST = "NaCl"
 _LOG = logging.getLogger("mace_bounds.service")

@@ -6,19 +6,17 @@ Every limit is in Å on positions and cell, so that what passes here can be give
 from __future__ import annotations
 
 import math
+from collections.abc import Set as AbstractSet
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
+from numpy.typing import NDArray
 
 from mace_bounds.errors import StructureError
 
 if TYPE_CHECKING:
-    from collections.abc import Set as AbstractSet
-
-    from numpy.typing import NDArray
-
     from mace_bounds.structures.crystal import Crystal
 
 MIN_DISTANCE_ANGSTROM = 0.5

@@ -6,10 +6,9 @@ import csv
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,6 @@ from mace_bounds.structures.crystal import reduced_formula
 from mace_bounds.structures.files import source_digest
 from mace_bounds.structures.reader import read
 from mace_bounds.structures.text import clean
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def composition_key(formula: str) -> np.uint64:

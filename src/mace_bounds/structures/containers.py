@@ -15,18 +15,16 @@ import tempfile
 import time
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.formats import container_of, format_of
 from mace_bounds.structures.formats.base import SNIFFED_BYTES
 from mace_bounds.structures.text import clean, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 MAX_BLANK_LINES = 10_000
 _MAX_DEPTH = 3

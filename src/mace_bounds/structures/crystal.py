@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import chemical_symbols
+from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ase import Atoms
-    from numpy.typing import ArrayLike, NDArray
     from pymatgen.core import Structure
-
 
 HYDROGEN_FLAG = "deuterium_as_hydrogen"
 _NUMBERS = {symbol: z for z, symbol in enumerate(chemical_symbols) if z > 0}

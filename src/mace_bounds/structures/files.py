@@ -6,19 +6,16 @@ import hashlib
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mace_bounds.errors import SourceError, StructureError
 from mace_bounds.structures.containers import open_file
 from mace_bounds.structures.formats import FORMATS, bare_name, format_of, help_text
 from mace_bounds.structures.formats.foreign import foreign_name
 from mace_bounds.structures.text import clean, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _OF_A_RUN = re.compile(r"(OUTCAR|XDATCAR|POSCAR|CONTCAR)(\.(relax|static)\d*|\.orig)?")
 EMPTY_FILE = "the file is empty; check the source."

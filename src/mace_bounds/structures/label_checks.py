@@ -7,18 +7,16 @@ are added. The model need not be good: what is refused is more than four times n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import units
 from ase.data import atomic_numbers
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     Array = NDArray[np.float64]
 
 ROUND_OFF_EV_PER_ATOM = 1e-4

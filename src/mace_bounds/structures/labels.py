@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mace_bounds.errors import LabelError, StructureError
 from mace_bounds.structures.text import as_mapping, clean
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 TOTAL_ENERGY = "uncorrected PBE(+U) total energy"
 """The quantity of labels, and of what a head bounds, where nothing else is said."""

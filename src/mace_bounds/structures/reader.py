@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from importlib.metadata import entry_points
 from itertools import chain
@@ -15,8 +17,8 @@ from mace_bounds.errors import SourceError, StructureError
 from mace_bounds.structures import containers, files
 from mace_bounds.structures.check import check
 from mace_bounds.structures.containers import Part, Upload, on_disk, parts_of
-from mace_bounds.structures.crystal import Record
-from mace_bounds.structures.formats import FORMATS, ReadOptions, format_of, help_text, sniff
+from mace_bounds.structures.crystal import Crystal, Record
+from mace_bounds.structures.formats import FORMATS, Format, ReadOptions, format_of, help_text, sniff
 from mace_bounds.structures.formats.foreign import refuse_foreign_content, refuse_foreign_name
 from mace_bounds.structures.formats.objects import CONVERT, is_object, records_of_object
 from mace_bounds.structures.labels import guard_energy_key
@@ -24,15 +26,9 @@ from mace_bounds.structures.surroundings import structure_flags
 from mace_bounds.structures.text import UniqueNames, clean, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
-
     from ase import Atoms
     from pymatgen.core import Structure
     from pymatgen.entries.computed_entries import ComputedStructureEntry
-
-    from mace_bounds.structures.crystal import Crystal
-    from mace_bounds.structures.formats import Format
 
 SCHEMES = "mace_bounds.sources"
 """Entry points that turn ``SCHEME:REST`` into a path, so that no database need be known here."""

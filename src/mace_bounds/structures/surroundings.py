@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import covalent_radii
+from numpy.typing import NDArray
 
 from mace_bounds.structures.check import NEIGHBOUR_RADIUS_ANGSTROM, reduced_cell
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from mace_bounds.structures.crystal import Crystal
 
 CLOSE_SHARE = 0.5

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.structures.crystal import Crystal
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 SYMPREC_A = 0.01
 UNKNOWN = "unknown"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds._io import file_sha256
 from mace_bounds.backbones.base import FeatureBlock, FeatureKind, tensor_digest
@@ -30,15 +32,10 @@ from mace_bounds.backbones.graph import (
     require_dtype,
 )
 from mace_bounds.errors import ModelError, StructureError
+from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     import torch
-    from numpy.typing import NDArray
-
-    from mace_bounds.structures import Crystal
-
 
 NAME = "chgnet"
 ALIASES = {"chgnet", "chgnet0.3.0", "chgnet0.3", "chgnetv0.3.0", "chgnetmptrj"}

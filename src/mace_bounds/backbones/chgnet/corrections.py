@@ -6,12 +6,10 @@ import hashlib
 import json
 import warnings
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mace_bounds.errors import ModelError, StructureError
-
-if TYPE_CHECKING:
-    from mace_bounds.structures import Crystal
+from mace_bounds.structures import Crystal
 
 _O, _S = 8, 16
 _WITHOUT_ELECTRONEGATIVITY = {2: "He", 10: "Ne", 18: "Ar"}

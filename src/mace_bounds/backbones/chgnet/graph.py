@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.backbones.graph import Graph, build_graph
 from mace_bounds.errors import StructureError
+from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
-    from numpy.typing import NDArray
-
-    from mace_bounds.structures import Crystal
 
 CUTOFF_A, BOND_CUTOFF_A = 6.0, 3.0
 MAX_ANGLES = 5_000_000  # of one crystal; a cell of 500 atoms at usual densities has a hundred thousand

@@ -7,17 +7,14 @@ to an atom or a pair is multiplied once instead of once for every edge and angle
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mace_bounds.backbones.chgnet.graph import BOND_CUTOFF_A, CUTOFF_A
+from mace_bounds.backbones.chgnet.graph import BOND_CUTOFF_A, CUTOFF_A, AngleBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     import torch
-
-    from mace_bounds.backbones.chgnet.graph import AngleBatch
 
 N_LAYERS, WIDTH = 4, 64
 N_ELEMENTS = 94

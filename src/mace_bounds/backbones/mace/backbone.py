@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds._io import file_sha256
 from mace_bounds.backbones.base import FeatureBlock, FeatureKind
@@ -36,10 +38,7 @@ from mace_bounds.errors import ModelError, nearest
 from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     import torch
-    from numpy.typing import NDArray
 
     from mace_bounds.backbones.gradients import FeatureGradients
 

@@ -8,20 +8,18 @@ hidden values that enter the last linear map of its non-linear readout::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds.backbones.graph import frozen_sums
+from mace_bounds.backbones.graph import FrozenSums, GraphBatch, frozen_sums
 from mace_bounds.backbones.mace import checkpoint as _mace
 from mace_bounds.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
 
     from mace_bounds.backbones.base import FeatureKind
-    from mace_bounds.backbones.graph import FrozenSums, GraphBatch
 
 
 @dataclass(frozen=True, eq=False)

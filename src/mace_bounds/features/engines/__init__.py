@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mace_bounds.backbones import Backbone
 from mace_bounds.errors import EngineError
 from mace_bounds.features.engines.processes import Processes
 from mace_bounds.features.engines.run import Engine, InProcess, run_shards
 from mace_bounds.features.engines.work import Shard, pack_model
-
-if TYPE_CHECKING:
-    from mace_bounds.backbones import Backbone
 
 __all__ = ["Engine", "Shard", "open_engine", "run_shards", "usable_cores"]
 

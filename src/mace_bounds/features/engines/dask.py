@@ -30,20 +30,15 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_worker
+from distributed import Client, Future, KilledWorker, WorkerPlugin, as_completed, get_worker
 
+from mace_bounds.backbones import Backbone
 from mace_bounds.errors import EngineError
 from mace_bounds.features.engines.work import Task, one_line, perform, unpack_model
 from mace_bounds.features.manifest import is_store
 from mace_bounds.threads import one_thread
-
-if TYPE_CHECKING:
-    from distributed import Future
-
-    from mace_bounds.backbones import Backbone
 
 SECONDS_TO_CONNECT = 30
 PACKAGES = ("mace-bounds", "mace-torch", "torch", "numpy", "numba")  # with others the last bits may differ

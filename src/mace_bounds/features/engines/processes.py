@@ -9,20 +9,19 @@ import sys
 import threading
 import traceback
 from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import TYPE_CHECKING, Any
 
+from mace_bounds.backbones import Backbone
 from mace_bounds.errors import EngineError
 from mace_bounds.features.engines.work import Task, perform, unpack_model
 from mace_bounds.threads import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
-
-    from mace_bounds.backbones import Backbone
 
 # Where fork is safe, workers come from a server that has imported much already: one that dies is replaced at once.
 START = "forkserver" if sys.platform == "linux" else "spawn"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from mace_bounds.backbones import Backbone
 from mace_bounds.errors import EngineError
 from mace_bounds.features.engines.work import Shard, Task, perform
 from mace_bounds.threads import one_thread
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
-
-    from mace_bounds.backbones import Backbone
 
 
 class Engine(Protocol):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+from mace_bounds.calibration import CalibratedHead
 from mace_bounds.levels import percent
 from mace_bounds.screen import markdown_text, visible
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from mace_bounds.calibration import CalibratedHead
 
 FAMILY_COLUMNS = (
     "family", "fitted", "measured", "MAE, meV/atom", "MAE of forces, eV/Å", "in 95 %", "width, meV/atom", "in envelope",

@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds._io import atomic
-from mace_bounds.backbones import require_gradients
-from mace_bounds.features import ExtractSettings, extract
+from mace_bounds.backbones import Backbone, require_gradients
+from mace_bounds.features import ExtractSettings, FeatureStore, extract
 from mace_bounds.fitting.material.frames import VOIGT, Frame
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from mace_bounds.backbones import Backbone
-    from mace_bounds.features import FeatureStore
-
     Array = NDArray[np.float64]
 
 _SHARD_ATOMS = 400

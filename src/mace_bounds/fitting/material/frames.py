@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.errors import LabelError, SourceError
 from mace_bounds.structures import Record, read
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
 

@@ -6,19 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.bounds import detailed_table
-from mace_bounds.calibration import raw_coefficients
+from mace_bounds.calibration import CalibratedHead, raw_coefficients
 from mace_bounds.columns import MEV_PER_EV
+from mace_bounds.features import FeatureRows
 from mace_bounds.fitting.material.derivatives import FORCES
 from mace_bounds.fitting.measured import coverage, labelled, overall
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
-    from mace_bounds.calibration import CalibratedHead
-    from mace_bounds.features import FeatureRows
     from mace_bounds.fitting.material.regression import MaterialRows
 
 LEVEL = 0.95

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.calibration import conformal_quantile
 from mace_bounds.columns import MEV_PER_EV
@@ -26,8 +27,6 @@ from mace_bounds.head import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     Array = NDArray[np.float64]
     Mask = NDArray[np.bool_]
 

@@ -24,11 +24,10 @@ from scipy.special import gammaln
 from mace_bounds.head.chunks import Array
 from mace_bounds.head.folder import read_tensor
 from mace_bounds.head.numerics import minimise, weighted_quantile
-from mace_bounds.head.posteriors.interface import stratified_rows
+from mace_bounds.head.posteriors.interface import PosteriorRows, stratified_rows
 
 if TYPE_CHECKING:
     from mace_bounds.head.config import PopsConfig
-    from mace_bounds.head.posteriors.interface import PosteriorRows
 
 _MAX_ROWS = 20_000
 _PRIOR = 3.0  # strength of the prior towards one constant width, as a number of rows

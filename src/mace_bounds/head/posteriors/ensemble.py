@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from mace_bounds.errors import HeadError
 from mace_bounds.head.chunks import Array
 from mace_bounds.head.folder import read_tensor
-from mace_bounds.head.posteriors.interface import stratified_rows
+from mace_bounds.head.posteriors.interface import PosteriorRows, stratified_rows
 
 if TYPE_CHECKING:
     from mace_bounds.head.config import PopsConfig
-    from mace_bounds.head.posteriors.interface import PosteriorRows
 
 _MAX_MEMBERS = 1000
 _BLOCK_MEMBERS = 128

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +18,6 @@ from mace_bounds.structures.crystal import Record, crystal_of, require_periodic
 from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions
 from mace_bounds.structures.formats.entries import record_of_values
 from mace_bounds.structures.text import as_mapping, clean, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 _DFT = {
     "vasp", "vasp2", "gpaw", "espresso", "aims", "castep", "abinit", "siesta", "cp2k", "crystal", "elk", "fleur",

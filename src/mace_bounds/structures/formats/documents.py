@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from io import BufferedReader
+from typing import Any
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.crystal import Record, crystal_of, numbers_of, require_periodic
@@ -20,10 +22,6 @@ from mace_bounds.structures.formats.entries import (
 )
 from mace_bounds.structures.formats.json_stream import JsonReader
 from mace_bounds.structures.text import as_mapping, clean, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from io import BufferedReader
 
 _LIST_KEYS = ("entries", "data", "structures")
 _ENTRY_KEYS = ("computed_structure_entry", "entry")

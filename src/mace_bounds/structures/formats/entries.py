@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from mace_bounds.errors import LabelError, StructureError
-from mace_bounds.structures.crystal import Record, crystal_of, numbers_of, require_periodic
+from mace_bounds.structures.crystal import Crystal, Record, crystal_of, numbers_of, require_periodic
 from mace_bounds.structures.labels import (
     REFUSED,
     Label,
@@ -29,13 +31,6 @@ from mace_bounds.structures.labels import (
     ytterbium_flags,
 )
 from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from mace_bounds.structures.crystal import Crystal
 
 _ID_KEYS = ("entry_id", "id", "material_id", "name", "task_id", "jid")
 MPTRJ_ENERGY = "uncorrected_total_energy"

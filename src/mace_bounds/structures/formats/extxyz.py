@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, b
 from mace_bounds.structures.formats.entries import record_of_values
 from mace_bounds.structures.labels import DEFAULT_ENERGY_KEYS, require_angstrom
 from mace_bounds.structures.text import clean
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Quotes and brackets may open anywhere in a token and a backslash escapes, as in ase.io.extxyz.
 _PIECE = re.compile(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.text import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _CHUNK = 1_000_000
 _MAX_BLANKS = 10_000_000

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.crystal import Crystal, Record, crystal_of, numbers_of, require_periodic
@@ -17,10 +18,6 @@ from mace_bounds.structures.formats.entries import (
     record_of_values,
 )
 from mace_bounds.structures.text import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 CONVERT = "convert it to a path, Structure, Atoms or ComputedStructureEntry"
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.check import too_many_atoms
 from mace_bounds.structures.crystal import Record, crystal_of, numbers_of
 from mace_bounds.structures.formats.base import DEFAULTS, Format, ReadOptions, beginning
 from mace_bounds.structures.text import clean
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
 _CARTESIAN = ("C", "c", "K", "k")
 _MODES = (*_CARTESIAN, "D", "d")

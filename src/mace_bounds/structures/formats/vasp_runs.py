@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from mace_bounds.errors import LabelError, StructureError
 from mace_bounds.structures.crystal import Record
@@ -25,10 +27,6 @@ from mace_bounds.structures.labels import (
     ytterbium_flags,
 )
 from mace_bounds.structures.text import clean, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 _PBE = {"PBE", "GGA", "PBE+U", "GGA+U"}
 _ITERATION = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.backbones.mace import checkpoint as _mace
@@ -16,9 +18,6 @@ from mace_bounds.backbones.mace.fast.weights import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import ModuleType
-
     import torch
 
     from mace_bounds.backbones.mace.fast.geometry import Chunk, Edges

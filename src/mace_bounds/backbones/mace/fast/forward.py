@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.backbones.mace.fast import compiled_sums as _compiled_sums
@@ -13,9 +15,6 @@ from mace_bounds.backbones.mace.fast.geometry import build_edges, chunks
 from mace_bounds.backbones.mace.fast.weights import linear_blocks, require_supported, selector_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
-
     import torch
 
     from mace_bounds.backbones.graph import GraphBatch

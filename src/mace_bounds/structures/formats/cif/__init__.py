@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.check import check, too_many_atoms
@@ -20,11 +21,6 @@ from mace_bounds.structures.formats.cif import claims, groups
 from mace_bounds.structures.formats.cif.grammar import Block, blocks, decode, number, quote
 from mace_bounds.structures.formats.cif.sites import Sites, distinct, expand, read_sites
 from mace_bounds.structures.formats.cif.symmetry import Symmetry, symmetry_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
 ASSUMED_FLAG = "symmetry_assumed"
 LEFT_OUT_FLAG = "sites_left_out"

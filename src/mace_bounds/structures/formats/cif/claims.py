@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers, covalent_radii
 
 from mace_bounds.structures.formats.cif.grammar import Block, optional_number, quote
 from mace_bounds.structures.formats.cif.sites import SYMBOLS, WATER
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _TOKEN = re.compile(r"([A-Z][a-z]?|[a-z]{1,2})(\d+\.?\d*|\.\d+)?")
 _MAX_READINGS = 16

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from gemmi import cif
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.text import clean, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MAX_BLOCKS = 100_000
 _MINUS = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63\uff0d\u00ad"), "-")

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gemmi
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.formats.cif.grammar import quote
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import NDArray
 
 MAX_OPERATIONS = 5_000
 _LENGTH_TOLERANCE, _ANGLE_TOLERANCE = 0.02, 1.5  # relative, degrees

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from mace_bounds.errors import StructureError
 from mace_bounds.structures.formats.cif.grammar import Block, decimals, number, quote
 from mace_bounds.structures.formats.entries import PARTIAL_OCCUPANCIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
-
     from mace_bounds.structures.formats.cif.groups import Group
 
 SYMBOLS = frozenset(chemical_symbols[1:]) | {"D", "T"}
