@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PERCENT = re.compile(r"(<pre.*?</pre>)|(\d) %", re.DOTALL)
 ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):(?=<(?:code|a|span|autoref))")
-NAME = re.compile(r"(<pre.*?</pre>)|<code>([^<\s]{2,36})</code>", re.DOTALL)
+NAME = re.compile(r"(<pre.*?</pre>)|(<td>)?<code>([^<\n]{2,36})</code>", re.DOTALL)
 MARK = re.compile(r"^<!-- make: (\w+) ?(.*?) -->$", re.MULTILINE)
 
 
@@ -29,11 +29,16 @@ def on_page_content(html: str, **_: Any) -> str:
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """Let names and options break after an underscore only (`style.css`); called by mkdocs when it has indexed them."""
-    return NAME.sub(
-        lambda match: match[1] or f'<code class="whole">{match[2].replace("_", "_<wbr>")}</code>',
-        output,
-    )
+    """Keep names and options on one line, in tables break long ones after an underscore; called by mkdocs.
+
+    After the page's words are indexed, so that names are found as they are.
+    """
+    return NAME.sub(_whole, output)
+
+
+def _whole(match: re.Match[str]) -> str:
+    pre, cell, name = match.groups()
+    return pre or f'{cell or ""}<code class="whole">{name.replace("_", "_<wbr>") if cell else name}</code>'
 
 
 def columns(group: str) -> str:
