@@ -9,23 +9,18 @@ import json
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from mace_bounds.columns import typed
 from mace_bounds.errors import ServiceError, SourceError
-from mace_bounds.structures import source_files
+from mace_bounds.structures import Source, source_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
-
     import httpx
     import pandas as pd
-
-    from mace_bounds.structures import Source
 
 MISSING = 'asking a service needs httpx, which is not installed; run pip install "mace-bounds[client]".'
 _BUSY = 503

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mace_bounds.cli.differences import read_reactions
+from mace_bounds.cli.decisions import read_reactions
 from mace_bounds.errors import SourceError
 
 

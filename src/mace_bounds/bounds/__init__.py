@@ -1,18 +1,20 @@
 """A model and its head together: one predictor, its bounds, the library of heads."""
 
-from mace_bounds.bounds.committee import (
-    Committee,
-    LinearCorrection,
-    committee_of,
-    drawn_corrections,
-    expected_correction,
-    std_ev,
-)
 from mace_bounds.bounds.deciding import LEFT_OUT, Deciding, HullSettings
 from mace_bounds.bounds.decision_rows import DecisionRows, element_references
 from mace_bounds.bounds.difference_tables import Difference
 from mace_bounds.bounds.energies import NO_ENERGY, Energies, GivenEnergies, energy_note, with_energies
-from mace_bounds.bounds.evaluating import Evaluated, bounds_of, evaluate
+from mace_bounds.bounds.evaluating import (
+    Committee,
+    Evaluated,
+    LinearCorrection,
+    bounds_of,
+    committee_of,
+    drawn_corrections,
+    evaluate,
+    expected_correction,
+    std_ev,
+)
 from mace_bounds.bounds.explanation import Bounds, Contribution, Explanation, Neighbour, NovelAtom
 from mace_bounds.bounds.files import OF_CRYSTALS, SUFFIXES, TableFormat, table_bytes
 from mace_bounds.bounds.geometry import (

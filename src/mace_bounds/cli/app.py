@@ -49,7 +49,7 @@ COMMANDS = {
         ("explain NaCl.cif --model mini", "explain NaCl.cif --model mini --format json"),
     ),
     "differences": About(
-        "differences",
+        "decisions",
         "Bound differences of energies, in which errors cancel: polymorphs, formation energies, reactions.",
         (
             "differences crystals.extxyz --polymorphs --model mini",
@@ -57,7 +57,7 @@ COMMANDS = {
         ),
     ),
     "hull": About(
-        "hull",
+        "decisions",
         "Bound the distance of crystals from the convex hull of competing phases.",
         (
             "hull crystals.extxyz --phases mp:Li-Fe-P-O",

@@ -24,10 +24,9 @@ from mace_bounds.decisions.hull_prior import (
     HullPrior,
     cells,
 )
-from mace_bounds.decisions.joint import JointErrors
+from mace_bounds.decisions.joint import JointErrors, Marginals
 from mace_bounds.decisions.kept import JOINT, joint_bytes, joint_model, measured_groups
 from mace_bounds.decisions.likeness import Copula, Independent, Likeness, PopsLikeness
-from mace_bounds.decisions.marginals import Marginals
 from mace_bounds.decisions.reactions import Reaction, check_balanced, parse_reaction
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,21 +11,16 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.special import ndtri
 
-from mace_bounds.calibration import conformal_quantile, group_folds, square_distances
+from mace_bounds.calibration import DesignRows, conformal_quantile, group_folds, square_distances
 from mace_bounds.decisions.groups import POLYMORPH, REACTION, Differences, polymorph_pairs, syntheses
 from mace_bounds.decisions.hull_prior import HullPrior
-from mace_bounds.decisions.joint import difference_std
+from mace_bounds.decisions.joint import JointErrors, difference_std
 from mace_bounds.decisions.likeness import Copula, Independent, Likeness, PopsLikeness
+from mace_bounds.head import PopsHead
 from mace_bounds.levels import LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scipy.sparse import csr_matrix
-
-    from mace_bounds.calibration import DesignRows
-    from mace_bounds.decisions.joint import JointErrors
-    from mace_bounds.head import PopsHead
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -20,11 +19,8 @@ from scipy.special import ndtri
 from mace_bounds.calibration import group_folds
 from mace_bounds.decisions.corrections import mp2020_corrections, oxide_types_of
 from mace_bounds.decisions.hull import hull_distances
-from mace_bounds.features import atomic_fractions
+from mace_bounds.features import FeatureRows, atomic_fractions
 from mace_bounds.structures import suspect_label
-
-if TYPE_CHECKING:
-    from mace_bounds.features import FeatureRows
 
 Array = NDArray[np.float64]
 

@@ -6,12 +6,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration import head_inputs, outer_folds, residual_ev_per_atom
+from mace_bounds.calibration import (
+    CalibratedHead,
+    FitConfig,
+    FitResult,
+    head_inputs,
+    outer_folds,
+    residual_ev_per_atom,
+)
 from mace_bounds.decisions.choosing import (
     UNKNOWN,
     DifferenceScores,
@@ -26,13 +33,10 @@ from mace_bounds.decisions.hull_prior import LIMITS_MEV, HullPrior, hull_prior, 
 from mace_bounds.decisions.joint import difference_std
 from mace_bounds.decisions.likeness import likeness_from
 from mace_bounds.errors import HeadError
+from mace_bounds.features import FeatureRows
 from mace_bounds.head import BESIDE, read_tensor, tensors_named, tensors_under
 from mace_bounds.levels import ONE_SIGMA
 from mace_bounds.structures import TOTAL_ENERGY
-
-if TYPE_CHECKING:
-    from mace_bounds.calibration import CalibratedHead, FitConfig, FitResult
-    from mace_bounds.features import FeatureRows
 
 (JOINT,) = BESIDE
 HULL, _PRIOR = "hull", ("distances", "rivals", "brier", "base_rate_brier")

@@ -73,13 +73,11 @@ def membership(labels: Labels) -> Membership:
     """Turn labels, or sets of labels, into a membership matrix with sorted columns."""
     if isinstance(labels, Membership):
         return labels
-    sets = [_label_set(label) for label in labels]
-    names = sorted(set().union(*sets)) if sets else []
-    column = {name: j for j, name in enumerate(names)}
-    matrix = np.zeros((len(sets), len(names)), dtype=np.bool_)
-    for i, row in enumerate(sets):
-        matrix[i, [column[name] for name in row]] = True
-    return Membership(tuple(names), matrix)
+    groups = groups_of(labels)
+    matrix = np.zeros((groups.n_rows, len(groups.names)), dtype=np.bool_)
+    for j, rows in enumerate(groups.rows):
+        matrix[rows, j] = True
+    return Membership(groups.names, matrix)
 
 
 def _label_set(label: object) -> frozenset[str]:

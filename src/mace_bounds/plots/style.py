@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds._io import atomic
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.axes import Axes
 
 # Okabe & Ito's colour-blind safe palette

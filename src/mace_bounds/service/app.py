@@ -15,7 +15,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from mace_bounds.bounds import BoundsPredictor, table_bytes
+from mace_bounds.bounds import BoundsPredictor, TableFormat, table_bytes
 from mace_bounds.columns import records, to_json
 from mace_bounds.errors import nearest
 from mace_bounds.examples import example_files
@@ -40,14 +40,11 @@ from mace_bounds.service.problems import CODES, Problem
 from mace_bounds.service.results import Results
 from mace_bounds.service.schemas import BODY_WITH_ENERGIES, ERRORS, ROWS
 from mace_bounds.service.worker import Task, Worker, load_predictors
-from mace_bounds.structures import reasons_in_short
+from mace_bounds.structures import Record, reasons_in_short
 from mace_bounds.versions import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from mace_bounds.bounds import TableFormat
-    from mace_bounds.structures import Record
 
 PAGE = Path(__file__).parent / "page"
 _READERS = 2  # threads that parse; they share one interpreter with the model

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import chemical_symbols
 
+from mace_bounds.bounds import BoundsPredictor
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.flags import FLAGS
 from mace_bounds.versions import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from mace_bounds.bounds import BoundsPredictor
     from mace_bounds.calibration import CalibratedHead
 
 _BINS = 60

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import Response
 
 from mace_bounds.bounds import HullSettings, table_bytes
@@ -21,15 +22,12 @@ from mace_bounds.service.parameters import (
 from mace_bounds.service.problems import Problem
 from mace_bounds.service.schemas import BODY, BODY_WITH_PHASES, ERRORS
 from mace_bounds.service.worker import Task
+from mace_bounds.structures import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pandas as pd
-    from fastapi import FastAPI
 
     from mace_bounds.service.asking import Asking
-    from mace_bounds.structures import Record
 
 PHASES = "phases"
 _MOST_REACTIONS = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from fastapi import Request
+from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from mace_bounds.bounds import table_bytes
@@ -23,8 +23,6 @@ from mace_bounds.service.problems import Problem
 from mace_bounds.service.schemas import BODY_WITH_ENERGIES, ERRORS
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from mace_bounds.service.asking import Asking
     from mace_bounds.service.jobs import Jobs
 

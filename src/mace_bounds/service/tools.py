@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,13 +14,11 @@ import httpx
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
+from mace_bounds.bounds import BoundsPredictor
 from mace_bounds.service.app import create_app
 from mace_bounds.versions import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from mace_bounds.bounds import BoundsPredictor
     from mace_bounds.service.config import ServiceConfig
 
 ABOUT = (

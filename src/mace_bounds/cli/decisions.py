@@ -1,23 +1,23 @@
-"""``mace-bounds differences``: polymorphs, formation energies and reactions with bounds."""
+"""``mace-bounds differences`` and ``hull``: which is lower, is it stable, and how sure is that."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mace_bounds.bounds import BoundsPredictor, HullSettings
 from mace_bounds.cli import console
 from mace_bounds.cli.options import BOUNDS_OPTIONS, BoundsOptions, SourceArgument, takes
 from mace_bounds.cli.output import Output
+from mace_bounds.cli.sheet import Sheet
 from mace_bounds.columns import records
 from mace_bounds.errors import SourceError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from mace_bounds.bounds import BoundsPredictor
 
 PolymorphsOption = Annotated[
     bool, typer.Option("--polymorphs", help="Every pair of structures of one composition: which is lower.")
@@ -81,7 +81,7 @@ def differences(
     )
     if kind == "table":
         if table["reason"].isna().any():
-            _show(table)
+            _show_differences(table)
         console.say(LEFT_OUT, wrap=True)
     else:
         output.write(table, kind)
@@ -141,28 +141,81 @@ def _references(path: Path, predictor: BoundsPredictor) -> dict[str, float]:
     return found
 
 
-def _show(table: pd.DataFrame) -> None:
+def _show_differences(table: pd.DataFrame) -> None:
     """Print the first rows, meV/atom."""
-    from mace_bounds.cli.sheet import Sheet
-
     shown = [(name, title) for name, title in _SHOWN if name in table and table[name].notna().any()]
     sheet = Sheet(*(title for _, title in shown), numbers=("value", "lower", "upper", "P(<0)"))
     good = table[table["reason"].isna()]
     for row in good.head(_MOST_SHOWN)[[name for name, _ in shown]].itertuples(index=False):
-        cells = [
-            (
-                ""
-                if v is None
-                else f"{v:.2f}"
-                if title == "P(<0)"
-                else f"{v:+.1f}"
-                if isinstance(v, float)
-                else str(v)
-            )
-            for v, (_, title) in zip(row, shown, strict=True)
-        ]
-        sheet.add(*cells)
+        sheet.add(*(_cell(value, title) for value, (_, title) in zip(row, shown, strict=True)))
     console.show(sheet)
     if len(good) > _MOST_SHOWN:
         console.say(f"{len(good) - _MOST_SHOWN:,} more; write them with --output FILE.")
     console.say("meV/atom; lower and upper bound E_a - E_b, or right side less left, by DFT.", wrap=True)
+
+
+def _cell(value: Any, title: str) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}" if title == "P(<0)" else f"{value:+.1f}"
+    return "" if value is None else str(value)
+
+
+PhasesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--phases",
+        metavar="SOURCE",
+        help="Competing phases: entries of the Materials Project (entries.json, mp:Li-Fe-P-O), any file of structures, "
+        "or a feature store. Default: the candidates compete with each other.",
+    ),
+]
+
+
+@takes(options=BOUNDS_OPTIONS, output=Output, settings=HullSettings)
+def hull(
+    candidates: SourceArgument,
+    phases: PhasesOption = None,
+    *,
+    options: BoundsOptions,
+    output: Output,
+    settings: HullSettings,
+) -> None:
+    """Bound the distance of crystals from the convex hull of competing phases.
+
+    Energies of candidates are the model's with its bounds; those of competing phases are their labels where there are
+    any. Exit code 0 if at least one candidate has a distance, 1 if none has.
+    """
+    from mace_bounds.bounds import LEFT_OUT
+
+    kind = output.kind()
+    found = options.predictor().hull(candidates, phases, settings)
+    if kind == "table":
+        _show_hull(found.table)
+        console.say(LEFT_OUT, wrap=True)
+    else:
+        output.write(found.table, kind)
+        console.note(LEFT_OUT)
+    for sentence in found.notes:
+        console.note(f"note: {sentence}")
+    console.note_failures(found.table)
+    if found.table["reason"].notna().all():
+        raise typer.Exit(1)
+
+
+def _show_hull(table: pd.DataFrame) -> None:
+    """Print the first rows, nearest to the hull first."""
+    numbers = ("above hull", "lower", "upper", "P(stable)", "P(<50 meV)")
+    sheet = Sheet("id", "formula", *numbers, "decomposition", "flags", numbers=numbers)
+    good = table[table["reason"].isna()].sort_values("e_above_hull_ev_per_atom", kind="stable")
+    for row in records(good.head(_MOST_SHOWN)):
+        bounds = [
+            f"{row[name]:+.3f}"
+            for name in ("e_above_hull_ev_per_atom", "lower_ev_per_atom", "upper_ev_per_atom")
+        ]
+        likely = ["" if row[name] is None else f"{row[name]:.2f}" for name in ("p_stable", "p_within_50mev")]
+        mixture = str(row["decomposition"] or "").split(";")[0]
+        sheet.add(str(row["id"]), str(row["formula"]), *bounds, *likely, mixture, str(row["flags"] or ""))
+    console.show(sheet)
+    if len(good) > _MOST_SHOWN:
+        console.say(f"{len(good) - _MOST_SHOWN:,} more; write them with --output FILE.")
+    console.say("eV/atom; below 0 a crystal is stable by so much.")
