@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from mace_bounds.bounds import find_head, list_heads, load_head
+from mace_bounds.calibration.schema import check_tensors, read_config
 from mace_bounds.errors import HeadError, StoreError
 from mace_bounds.features import FeatureStore, merge
 from mace_bounds.features.shard import check_bytes, read_shard
+from mace_bounds.head import read_head_folder
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,17 @@ def test_mutated_heads(fuzz, tiny_fit, tiny_store):
     assert not faults
     assert counts["refused"] > 20
     assert counts["used as it is"] > 5
+
+
+def test_empty_sets_of_novelty_are_refused(tiny_fit):
+    tensors, config = read_head_folder(tiny_fit.folder)
+    local = "novelty.local_structures"
+    no_clusters = {f"{local}.clusters": tensors[f"{local}.clusters"][:0]}
+    no_rows = {f"{local}.set0.{name}": tensors[f"{local}.set0.{name}"][:0] for name in ("rows", "inverse")}
+    no_rows[f"{local}.set0.inverse"] = no_rows[f"{local}.set0.inverse"][:, :0]
+    for changed, words in ((no_clusters, "no clusters"), (no_rows, "no rows")):
+        with pytest.raises(HeadError, match=words):
+            check_tensors(tensors | changed, read_config(config))
 
 
 def test_mutated_stores(fuzz, tiny_fit, tiny_store):

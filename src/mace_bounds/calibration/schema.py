@@ -310,6 +310,8 @@ def _check_novelty(tensors: Mapping[str, NDArray[Any]], config: _Novelty, n: dic
     for name in sets:
         lengths = dict(n)
         _check(tensors, name, _LOCAL, lengths)
+        if not lengths["clusters"]:
+            raise HeadError(f"the head's {name} has no clusters; fit or download it again.")
         for k in range(lengths["clusters"]):
             _check_set(tensors, f"{name}.set{k}", lengths["directions"] + 1)
 
@@ -318,5 +320,5 @@ def _check_set(tensors: Mapping[str, NDArray[Any]], prefix: str, columns: int) -
     lengths = {"columns": columns}
     shapes: Shapes = {"rows": ("rank",), "projection": ("columns", "columns"), "inverse": ("rank", "rank")}
     _check(tensors, prefix, shapes, lengths)
-    if lengths["rank"] > columns:
-        raise HeadError(f"the head's {prefix} has more rows than columns; fit or download it again.")
+    if not 0 < lengths["rank"] <= columns:
+        raise HeadError(f"the head's {prefix} has no rows, or more than columns; fit or download it again.")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mace_bounds.backbones import Backbone, load_model
 from mace_bounds.errors import StoreError
 from mace_bounds.settings import check_settings, setting
-from mace_bounds.structures import Record, Source, read
+from mace_bounds.structures import MOST_ATOMS, Record, Source, read
 
 
 def parse_memory(text: str) -> float:
@@ -67,7 +67,7 @@ class ExtractSettings:
     energy_key: str | None = setting(
         None, "Where labels are kept: a key of extxyz, ase or entries.", metavar="KEY", shown="the usual ones"
     )
-    max_atoms: int = setting(500, "Larger cells are refused with a reason.", minimum=1, maximum=100_000)
+    max_atoms: int = setting(500, "Larger cells are refused with a reason.", minimum=1, maximum=MOST_ATOMS)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where the model runs.")
     dtype: Literal["float32", "float64"] = setting("float32", "Precision of the model's forward.")
     memory_bytes: float | None = setting(

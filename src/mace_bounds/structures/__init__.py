@@ -1,6 +1,6 @@
 """Anything that holds crystals to checked records: readers, labels, symmetry."""
 
-from mace_bounds.structures.check import check, reduced_cell
+from mace_bounds.structures.check import MOST_ATOMS, check, reduced_cell
 from mace_bounds.structures.compositions import (
     composition_key,
     composition_keys,
@@ -45,6 +45,7 @@ from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
 __all__ = [
     "DEFAULT_ENERGY_KEYS",
     "MINIMUM_ROWS",
+    "MOST_ATOMS",
     "OXYGEN_BONDS",
     "PLAIN_OXIDE",
     "REFUSED",

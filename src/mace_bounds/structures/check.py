@@ -19,6 +19,9 @@ from mace_bounds.errors import StructureError
 if TYPE_CHECKING:
     from mace_bounds.structures.crystal import Crystal
 
+MOST_ATOMS = 100_000
+"""No limit on the atoms of a structure is higher: their energies would take hours."""
+
 MIN_DISTANCE_ANGSTROM = 0.5
 MAX_CELL_ANGSTROM = 1_000.0
 MAX_POSITION_ANGSTROM = 1e5
@@ -76,6 +79,10 @@ def check(crystal: Crystal, *, elements: AbstractSet[int] | None = None, max_ato
 
 def too_many_atoms(n_atoms: int, max_atoms: int) -> str:
     """Return the sentence that refuses a structure with more atoms than the limit."""
+    if n_atoms > MOST_ATOMS:
+        return (
+            f"the structure has {n_atoms} atoms, and no more than {MOST_ATOMS} are read; take a smaller cell."
+        )
     return f"the structure has {n_atoms} atoms, more than {max_atoms}; raise --max-atoms to accept it."
 
 

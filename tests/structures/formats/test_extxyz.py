@@ -207,6 +207,8 @@ def test_lost_rhythm_cut_and_too_many_atoms():
     good, bad = parse(FRAME + FRAME[: FRAME.rindex("Cl")])
     assert good.reason is None
     assert "cut off" in bad.reason
+    (huge,) = parse("100001\n\n" + "Cu 0 0 0\n" * 100_001, max_atoms=100_000)
+    assert "no more than 100000 are read" in huge.reason
     large, small = parse("3\nid=big\na\nb\nc\n" + FRAME, max_atoms=2)
     assert large.id == "big"
     assert "3" in large.reason
