@@ -38,7 +38,14 @@ def main():
             "--checks",
             options.checks,
         ]
-        command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(options.examples)]
+        command += [
+            "--phases",
+            "examples,coverage,fuzzing,stateful",
+            "--max-examples",
+            str(options.examples),
+            "--request-timeout",
+            "120",
+        ]
         code = subprocess.run([*command, "--continue-on-failure"], check=False, cwd=state).returncode
         counts = dict(re.findall(r"requests_total\{(.*?)\} ([\d.]+)", httpx.get(f"{url}/metrics").text))
         ready = httpx.get(f"{url}/readyz").status_code

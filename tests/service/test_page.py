@@ -259,6 +259,37 @@ def test_keyboard_and_names_for_screen_readers(page):
     page.locator("#one-title", has_text="TiO2.cif").wait_for()
 
 
+def test_the_tab_key_reaches_everything_and_is_caught_nowhere(page):
+    drop(page, *[(f"salt-{k}.vasp", SALT.format(a=2.75 + 0.1 * k)) for k in range(2)])
+    page.get_by_text("2 of 2 scored").wait_for()
+    page.get_by_role("button", name="salt-0.vasp").press("Enter")
+    page.get_by_role("heading", name="Why so wide").wait_for()
+    page.get_by_role("button", name="Spin").wait_for()
+    page.evaluate(
+        """() => {
+          const all = [...document.querySelectorAll("a, button, select, input, textarea, summary, [tabindex='0']")];
+          window.left = new Set(all.filter((e) => e.checkVisibility() && e.tabIndex >= 0));
+          document.activeElement.blur();
+          document.querySelector("h1").scrollIntoView();
+        }"""
+    )
+    page.mouse.click(5, 5)  # the walk begins at the top
+    for _ in range(page.evaluate("left.size") + 5):
+        page.keyboard.press("Tab")
+        page.evaluate("left.delete(document.activeElement)")
+    assert page.evaluate("[...left].map((e) => e.outerHTML.slice(0, 100))") == []
+    page.get_by_role("tab", name="Energies").focus()
+    for key, name in (
+        ("ArrowLeft", "How far from the hull?"),
+        ("Home", "Energies"),
+        ("End", "How far from the hull?"),
+    ):
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.textContent") == name
+    assert page.locator("#hull").is_visible()
+    assert not page.locator("#energies").is_visible()
+
+
 def test_without_webgl_there_is_a_picture(browser, address):
     context = browser.new_context()
     page = context.new_page()

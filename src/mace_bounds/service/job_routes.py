@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from mace_bounds.service.jobs import Jobs
 
 
+_LINKS = {
+    operation: {"operationId": operation, "parameters": {"name": "$response.body#/id"}}
+    for operation in ("get_job", "get_job_result", "cancel_job")
+}
+"""What can be asked of a job that was made, for the description of the interface."""
+
+
 class JobRoutes:
     """The routes below ``/v1/jobs``.
 
@@ -43,11 +50,14 @@ class JobRoutes:
     def add_to(self, app: FastAPI) -> None:
         """Add them to an application."""
         errors: dict[str, Any] = {"responses": {s: ERRORS[s] for s in (401, 404, 422, 429, 503)}}
-        app.post("/v1/jobs", status_code=202, openapi_extra=BODY_WITH_ENERGIES, responses=ERRORS)(self.add)
+        made = {202: {"description": "The job, which waits.", "links": _LINKS}, **ERRORS}
+        app.post("/v1/jobs", status_code=202, openapi_extra=BODY_WITH_ENERGIES, responses=made)(self.add)
         app.get("/v1/jobs", **errors)(self.all)
-        app.get("/v1/jobs/{name}", **errors)(self.get)
-        app.get("/v1/jobs/{name}/result", response_class=Response, **errors)(self.result)
-        app.delete("/v1/jobs/{name}", **errors)(self.cancel)
+        job: dict[str, Any] = {"path": "/v1/jobs/{name}", **errors}
+        app.get(operation_id="get_job", **job)(self.get)
+        app.delete(operation_id="cancel_job", **job)(self.cancel)
+        result: dict[str, Any] = {"path": "/v1/jobs/{name}/result", "response_class": Response, **errors}
+        app.get(operation_id="get_job_result", **result)(self.result)
 
     async def add(
         self,

@@ -120,7 +120,7 @@ async function score(files) {
     } catch (error) {
       if (!error.rows || error.rows.length < 2) throw error;
       rows = error.rows; // none could be scored: the table says why for each
-      tell(error);
+      if (asked === turn) tell(error);
     }
     const good = rows.filter((row) => !row.reason);
     Object.assign(turn, { rows, link });
