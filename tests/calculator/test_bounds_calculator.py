@@ -196,10 +196,12 @@ def test_files_keep_the_bounds(predictor, atoms, tmp_path):
         stress = back.info["mace_bounds_stress_uncertainty_ev_a3"]
         assert stress == pytest.approx(calculator.results["stress_uncertainty"], abs=1e-7)
         if name != "a.extxyz":
+            assert back.info["mace_bounds_gamma"] == pytest.approx(calculator.results["gamma"], abs=1e-7)
             continue  # trajectories and databases of ase keep no arrays but their own
         assert back.arrays["mace_bounds_gamma"] == pytest.approx(calculator.results["gamma"], abs=1e-7)
         forces = back.arrays["mace_bounds_forces_uncertainty_ev_a"]
         assert forces == pytest.approx(calculator.results["forces_uncertainty"], abs=1e-7)
+        atoms.info["mace_bounds_gamma"] = atoms.arrays["mace_bounds_gamma"]  # for what drops arrays
     atoms.calc = BoundsCalculator(predictor)
     atoms.calc.annotate(atoms)
     assert "mace_bounds_forces_uncertainty_ev_a" not in atoms.arrays  # of another run

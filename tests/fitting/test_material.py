@@ -15,7 +15,7 @@ from mace_bounds.bounds import find_head, list_heads, read_card
 from mace_bounds.calibration import load_head, readout_coefficients
 from mace_bounds.cli import app
 from mace_bounds.errors import HeadError, LabelError, SourceError
-from mace_bounds.fitting import frames_of, read_frames
+from mace_bounds.fitting import fit_material, frames_of, read_frames
 from mace_bounds.fitting.material.config import ENERGIES, MaterialConfig
 from mace_bounds.fitting.material.derivatives import FORCES, STRESS, GradientRows
 from mace_bounds.fitting.material.regression import MaterialRows, fit_rows, row_scales
@@ -250,6 +250,26 @@ def test_the_same_command_makes_the_same_head(made, tiny_model_folder):
     assert result.exit_code == 0, result.output
     assert (folder / "again/head.safetensors").read_bytes() == (made[0] / "head.safetensors").read_bytes()
     assert "Families left out" in result.stdout
+
+
+def test_a_family_that_is_left_out_is_only_measured(known, model, tmp_path):
+    """Its labels take no part, not even where they are wrong, and its errors are those of what the others say."""
+    atoms = [cell.copy() for cell in known[1]]
+    for cell in atoms[:6]:
+        cell.info |= {"family": "apart", "REF_energy": cell.info["REF_energy"] + 0.5 * len(cell)}
+    frames = frames_of(atoms, shift_ev_per_atom=SHIFT_EV)
+    report = fit_material(
+        frames, model, tmp_path / "work", MaterialConfig(atoms_per_family=40, without="apart")
+    )
+    apart = report.families.set_index("family").loc["apart"]
+    assert (apart["n_fit"], apart["n_test"]) == (0, 6)
+    assert apart["mae_mev_per_atom"] == pytest.approx(500, abs=0.1)
+    everything = report.families.set_index("family").loc["all"]
+    assert everything["n_fit"] + everything["n_test"] == 66
+    with pytest.raises(HeadError, match="frames are left to fit"):
+        fit_material(frames, model, tmp_path / "work", MaterialConfig(atoms_per_family=40, without="sc, fcc"))
+    with pytest.raises(HeadError, match="no frame is of the family hcp"):
+        fit_material(frames, model, tmp_path / "work", MaterialConfig(atoms_per_family=40, without="hcp"))
 
 
 def test_the_screen_names_the_energy(made, tiny_model_folder, tmp_path):

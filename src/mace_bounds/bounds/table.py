@@ -156,7 +156,7 @@ def _columns(
     """Columns of a table, and the intervals of the rows that have features."""
     if training_keys is None:
         training_keys = head.training_compositions
-    good = rows.table["reason"].isna().to_numpy()
+    good = ~rows.failed
     scored = rows if good.all() else rows.scored()
     needed = None if detailed else Levels.of([level, *({ONE_SIGMA} if ONE_SIGMA in head.levels else ())])
     intervals = head.intervals(scored, needed)
@@ -164,9 +164,9 @@ def _columns(
     values = _bounds(scored, intervals, level, error) | _novelty(intervals)
     values |= {
         "chemistry": intervals.cells.astype(object),
-        "seen_in": head.roles(scored.table["formula"].tolist(), training_keys).astype(object),
+        "seen_in": head.roles(scored.column("formula").tolist(), training_keys).astype(object),
     }
-    columns: dict[str, Any] = {name: rows.table[there].to_numpy() for name, there in _OF_THE_RECORD.items()}
+    columns: dict[str, Any] = {name: rows.column(there) for name, there in _OF_THE_RECORD.items()}
     if detailed:
         values |= _measured(scored, head, intervals, error)
         columns["chemical_system"] = rows.table["chemical_system"].to_numpy()
@@ -197,8 +197,8 @@ def refuse_labels(table: pd.DataFrame, refused: Refused) -> pd.DataFrame:
 
 def _bounds(scored: FeatureRows, intervals: Intervals, level: float, error: NDArray[np.float64]) -> Values:
     """Columns of the interval at one level, for rows that have features."""
-    n_atoms = scored.table["n_atoms"].to_numpy(dtype=np.float64)
-    model = scored.table["energy_model_ev"].to_numpy(dtype=np.float64)
+    n_atoms = scored.numbers("n_atoms")
+    model = scored.numbers("energy_model_ev")
     lower, upper = intervals.at(level)
     std = np.full(len(model), np.nan)
     if ONE_SIGMA in intervals.levels:
@@ -285,13 +285,13 @@ def _flags(
     training_keys: NDArray[np.uint64] | None,
 ) -> list[str]:
     """The record's own flags, and what the head adds to them, joined by ``;``."""
-    flags = [[str(flag) for flag in given] for given in rows.table["flags"]]
+    flags = [[str(flag) for flag in given] for given in rows.column("flags")]
     for k, place in enumerate(np.flatnonzero(good)):
         flags[place] += [flag for flag, mask in raised.items() if mask[k]]
-    for place in np.flatnonzero(compositions_in(rows.table["formula"].tolist(), training_keys) & good):
+    for place in np.flatnonzero(compositions_in(rows.column("formula").tolist(), training_keys) & good):
         if _UNLIKE.isdisjoint(flags[place]):
             flags[place].append(IN_TRAINING)
-    for row, reason in zip(flags, rows.table["label_reason"], strict=True):
+    for row, reason in zip(flags, rows.column("label_reason"), strict=True):
         if isinstance(reason, str):
             row.append(REFUSED_LABEL)
     return [";".join(row) for row in flags]

@@ -251,21 +251,20 @@ class CalibratedHead:
         inputs = scale_inputs(pops, design)
         sigma = self.scale.sigma(inputs)
         centre = self.centre.residual(pops.mean, design.fractions)
-        cells = chemistry_classes(rows.table["elements"].tolist())
-        sources = source_groups(rows.table["source"].tolist(), self.conformal.sources)
+        cells = chemistry_classes(rows.column("elements").tolist())
+        sources = source_groups(rows.column("source").tolist(), self.conformal.sources)
         groups = conformal_groups(cells, design.fractions, sources=sources)
         by_fold = [fold.centre_and_sigma(design) for fold in self.folds] or [(centre, sigma)]
         fold_centre, fold_sigma = (np.stack(part) for part in zip(*by_fold, strict=True))
         levels = self.levels if levels is None else levels
-        bounds = [self.conformal.bounds(fold_centre, fold_sigma, groups, level) for level in levels]
-        lower, upper = np.array(bounds).reshape(len(levels), 2, len(sigma)).transpose(1, 2, 0)
+        lower, upper = self.conformal.bounds_at(fold_centre, fold_sigma, groups, [*levels])
         return Intervals(
             centre=centre,
             refit=pops.mean,
             sigma=sigma,
             levels=levels,
-            lower=lower,
-            upper=upper,
+            lower=lower.T,
+            upper=upper.T,
             pops=pops,
             extrapolation_grade=pops.leverage / self.leverage_limit,
             unseen=self.scale.unseen(inputs),

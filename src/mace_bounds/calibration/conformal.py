@@ -14,8 +14,10 @@ stands apart from the fit is split conformal.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -120,11 +122,18 @@ class LeftOutScores:
 
     @cached_property
     def ordered(self) -> tuple[Ordered, Ordered]:
-        """Scores below and above, sorted once for all levels and rows."""
+        """Scores below and above, checked and sorted once for all levels and rows; HeadError if they are unusable."""
         z, k, w = self.arrays()
+        if np.any(np.isnan(z)) or np.any(k < 0):
+            raise HeadError("scores must not be NaN, and folds from 0 to K - 1; correct them.")
+        if not np.all(w >= 0) or (z.size and not w.sum() > 0):
+            raise HeadError(
+                "each score needs a non-negative weight, and their sum must be positive; correct the weights."
+            )
+        new = float(w.mean()) if self.test_weight is None and z.size else float(self.test_weight or 1.0)
         if self.signed:
-            return _ordered(-z, k, w), _ordered(z, k, w)
-        both = _ordered(np.abs(z), k, w)
+            return _ordered(-z, k, w, new), _ordered(z, k, w, new)
+        both = _ordered(np.abs(z), k, w, new)
         return both, both
 
 
@@ -166,11 +175,20 @@ def cv_plus_bounds(
     than the absolute residual: Gupta, Kuchibhotla, Ramdas, Pattern Recognition 127, 108496 (2022); one fold:
     Lei et al., JASA 113, 1094 (2018), theorem 2.2.
     """
+    lower, upper = cv_plus_bounds_at(centre, sigma, left_out, [level])
+    return lower[0], upper[0]
+
+
+def cv_plus_bounds_at(
+    centre: ArrayLike, sigma: ArrayLike, left_out: LeftOutScores, levels: Sequence[float]
+) -> tuple[Array, Array]:
+    """:func:`cv_plus_bounds` at several levels, shape (n_levels, m) each: they share the sorting of scores."""
     both = _both_tails(centre, sigma, left_out)
-    if not 0.0 < level < 1.0:
-        raise HeadError(f"the level {level:g} is not between 0 and 1; write 95 per cent as 0.95.")
-    tail = 0.5 * (1.0 + level) if left_out.signed else level
-    lower, upper = (side.quantile(tail) for side in both)
+    for level in levels:
+        if not 0.0 < level < 1.0:
+            raise HeadError(f"the level {level:g} is not between 0 and 1; write 95 per cent as 0.95.")
+    tails = [0.5 * (1.0 + level) if left_out.signed else level for level in levels]
+    lower, upper = (side.quantiles(tails) for side in both)
     return -lower, upper
 
 
@@ -198,59 +216,84 @@ def cv_plus_level(centre: ArrayLike, sigma: ArrayLike, left_out: LeftOutScores, 
 def _both_tails(centre: ArrayLike, sigma: ArrayLike, left_out: LeftOutScores) -> tuple[_Tail, _Tail]:
     """The lower bound, mirrored, and the upper one."""
     c, s = np.asarray(centre, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
-    z, k, w = left_out.arrays()
     if c.ndim != 2 or c.shape != s.shape:
         raise HeadError(
             f"centres and widths have the shapes {c.shape} and {s.shape}, not (K, m); align them."
         )
-    if np.any(np.isnan(z)) or not np.all(s > 0) or np.any((k < 0) | (k >= len(c))):
-        raise HeadError(
-            "scores must not be NaN, widths must be positive, and folds from 0 to K - 1; correct them."
-        )
-    if not np.all(w >= 0) or (z.size and not w.sum() > 0):
-        raise HeadError(
-            "each score needs a non-negative weight, and their sum must be positive; correct the weights."
-        )
-    new = float(w.mean()) if left_out.test_weight is None and z.size else float(left_out.test_weight or 1.0)
     down, up = left_out.ordered
-    return _tail(-c, s, down, w, new), _tail(c, s, up, w, new)
+    if not np.all(s > 0) or (up.folds.size and up.folds[-1] >= len(c)):
+        raise HeadError("widths must be positive, and folds from 0 to K - 1; correct them.")
+    return _Tail(-c, s, down), _Tail(c, s, up)
 
 
-@dataclass(frozen=True)
-class _Tail:
-    """Weighted scores of each fold in increasing order, with centre and scale by the head of the fold."""
+@dataclass(frozen=True, eq=False)
+class Ordered:
+    """Scores of each fold in increasing order, fold after fold."""
 
-    centre: Array
-    sigma: Array
-    sorted_scores: tuple[Array, ...]
-    cumulated: tuple[Array, ...]  # weights up to each score, from 0
-    total: float  # of the weights, room for the new row included
+    scores: Array  # shape (n,)
+    folds: NDArray[np.int64]  # shape (n,)
+    weights: Array  # shape (n,)
+    new: float  # room for the new row
     slack: float
 
-    def mass(self, t: Array, side: str) -> Array:
-        """Weight of the values c_k + σ_k z_i up to t (``side="right"``) or under it (``"left"``), shape (m,)."""
+    @cached_property
+    def total(self) -> float:
+        """Of the weights, room for the new row included."""
+        return self.weight + self.new
+
+    @cached_property
+    def weight(self) -> float:
+        """Of all scores."""
+        return float(self.weights.sum())
+
+    @cached_property
+    def by_fold(self) -> list[tuple[int, Array, Array]]:
+        """Folds that left something out, with their scores and the weights up to each score, from 0."""
+        own = [(k, self.folds == k) for k in np.unique(self.folds)]
+        return [(int(k), self.scores[r], np.concatenate([[0.0], np.cumsum(self.weights[r])])) for k, r in own]
+
+
+def _ordered(z: Array, k: NDArray[np.int64], w: Array, new: float) -> Ordered:
+    order = np.lexsort((w, z, k))
+    return Ordered(z[order], k[order], w[order], new, _ROUND_OFF / (len(w) + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Tail:
+    """Values c_k + σ_k z_i of m new rows: scores with centre and scale by the head of the fold that left each out."""
+
+    centre: Array  # shape (K, m)
+    sigma: Array
+    left_out: Ordered
+
+    def mass(self, t: Array, side: Literal["left", "right"]) -> Array:
+        """Weight of the values up to t (``side="right"``) or under it (``"left"``), shape (m,)."""
         out = np.zeros(len(t))
-        for c, s, z, w in zip(self.centre, self.sigma, self.sorted_scores, self.cumulated, strict=True):
-            out += w[np.searchsorted(z, (t - c) / s, side=side)]  # type: ignore[call-overload]
+        for k, z, w in self.left_out.by_fold:
+            out += w[np.searchsorted(z, (t - self.centre[k]) / self.sigma[k], side=side)]
         return out
 
     def share_under(self, t: Array) -> Array:
-        return self.mass(t, "left") / self.total
+        return self.mass(t, "left") / self.left_out.total
 
-    def quantile(self, level: float) -> Array:
-        """Smallest value that has ``level`` of the total weight up to itself, shape (m,); inf where none has."""
-        target = (level - self.slack) * self.total
-        weight = sum(float(w[-1]) for w in self.cumulated)
-        if target > weight:
-            return np.full(self.centre.shape[1], np.inf)
-        n_scores = sum(len(z) for z in self.sorted_scores)
-        if self.centre.shape[1] * n_scores <= _FEW_VALUES:
-            return self._sorted_quantile(target)
+    def quantiles(self, levels: Sequence[float]) -> Array:
+        """Smallest values that have a level of the total weight up to themselves, shape (n_levels, m); else inf."""
+        out = np.full((len(levels), self.centre.shape[1]), np.inf)
+        targets = (np.asarray(levels) - self.left_out.slack) * self.left_out.total
+        there = np.flatnonzero(targets <= self.left_out.weight)
+        if out.shape[1] * len(self.left_out.scores) <= _FEW_VALUES:
+            out[there] = self._by_sorting(targets[there])
+        else:
+            for k in there:
+                out[k] = self._by_halving(float(targets[k]))
+        return out
+
+    def _by_halving(self, target: float) -> Array:
+        share = target / self.left_out.weight
         # a quantile of a mixture lies between those of its parts
         own = [
-            c + s * z[min(int(np.searchsorted(w[1:], target / weight * w[-1])), len(z) - 1)]
-            for c, s, z, w in zip(self.centre, self.sigma, self.sorted_scores, self.cumulated, strict=True)
-            if len(z)
+            self.centre[k] + self.sigma[k] * z[min(int(np.searchsorted(w[1:], share * w[-1])), len(z) - 1)]
+            for k, z, w in self.left_out.by_fold
         ]
         low, high = np.min(own, axis=0), np.max(own, axis=0)
         for _ in range(_HALVINGS if len(own) > 1 else 0):
@@ -259,37 +302,14 @@ class _Tail:
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         return np.asarray(high)
 
-    def _sorted_quantile(self, target: float) -> Array:
-        """:meth:`quantile` by sorting all values of each row: a tenth of the time where rows are few."""
-        parts = zip(self.centre, self.sigma, self.sorted_scores, strict=True)
-        values = np.concatenate([c[:, None] + s[:, None] * z for c, s, z in parts], axis=1)
-        weights = np.concatenate([np.diff(w) for w in self.cumulated])
-        order = np.argsort(values, axis=1, kind="stable")
-        reached = np.cumsum(weights[order], axis=1) >= target
-        first = np.where(reached.any(axis=1), reached.argmax(axis=1), values.shape[1] - 1)
-        rows = np.arange(len(values))
-        return np.asarray(values[rows, order[rows, first]])
-
-
-Ordered = tuple[tuple[Array, ...], tuple[Array, ...]]
-"""Scores of each fold in increasing order, and their weights cumulated from 0."""
-
-
-def _ordered(z: Array, k: NDArray[np.int64], w: Array) -> Ordered:
-    order = np.lexsort((w, z))
-    z, k, w = z[order], k[order], w[order]
-    picked = [k == fold for fold in range(int(k.max(initial=0)) + 1)]
-    weights = tuple(np.concatenate([[0.0], np.cumsum(w[rows])]) for rows in picked)
-    return tuple(z[rows] for rows in picked), weights
-
-
-def _tail(c: Array, s: Array, ordered: Ordered, w: Array, new: float) -> _Tail:
-    none = len(c) - len(ordered[0])  # folds that left nothing out
-    return _Tail(
-        centre=c,
-        sigma=s,
-        sorted_scores=(*ordered[0], *(np.empty(0),) * none),
-        cumulated=(*ordered[1], *(np.zeros(1),) * none),
-        total=float(w.sum()) + new,
-        slack=_ROUND_OFF / (len(w) + 1),
-    )
+    def _by_sorting(self, targets: Array) -> Array:
+        """The same by sorting all values of each row, once for all targets: faster where rows are few."""
+        left_out, n_rows = self.left_out, self.centre.shape[1]
+        out = np.empty((len(targets), n_rows))
+        for row in range(n_rows):
+            c, s = self.centre[:, row], self.sigma[:, row]
+            values = c.take(left_out.folds) + s.take(left_out.folds) * left_out.scores
+            order = values.argsort(kind="stable")
+            places = left_out.weights.take(order).cumsum().searchsorted(targets)
+            out[:, row] = values.take(order.take(np.minimum(places, len(order) - 1)))
+        return out

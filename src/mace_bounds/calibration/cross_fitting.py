@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 def residual_ev_per_atom(rows: FeatureRows) -> NDArray[np.float64]:
     """(E_DFT - E_model) / N of labelled rows, shape (n,), eV/atom."""
-    table = rows.table
-    difference = (table["energy_ev"] - table["energy_model_ev"]) / table["n_atoms"]
-    return np.asarray(difference.to_numpy(dtype=np.float64))
+    label, model, n_atoms = (rows.numbers(name) for name in ("energy_ev", "energy_model_ev", "n_atoms"))
+    return np.asarray((label - model) / n_atoms)
 
 
 def row_weights(rows: FeatureRows, config: FitConfig) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,16 +50,21 @@ class ScaleInputs:
     ellipsoid_std: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
+        n, together = len(self), list[NDArray[np.float64]]()
         for name in self._given():
             array = np.asarray(getattr(self, name), dtype=np.float64)
-            dimensions = 2 if name in _TABLES else 1
-            if array.ndim != dimensions or len(array) != len(self):
-                raise HeadError(
-                    f"{name} has the shape {array.shape}, and there are {len(self)} rows; align them."
-                )
-            if not np.all(np.isfinite(array)) or (name != "features" and np.any(array < 0)):
-                raise HeadError(f"{name} has values that are not finite or below zero; drop those rows.")
+            if array.ndim != (2 if name in _TABLES else 1) or len(array) != n:
+                raise HeadError(f"{name} has the shape {array.shape}, and there are {n} rows; align them.")
             object.__setattr__(self, name, array)
+            values = np.abs(array) if name == "features" else array
+            together.append(values if values.ndim == 2 else values[:, None])
+        everything = np.concatenate(together, axis=1)
+        if (good := (everything >= 0) & (everything < np.inf)).all():
+            return
+        wrong = int(np.argmin(good.all(axis=0)))
+        ends = np.cumsum([part.shape[1] for part in together])
+        name = self._given()[int(np.searchsorted(ends, wrong, side="right"))]
+        raise HeadError(f"{name} has values that are not finite or below zero; drop those rows.")
 
     def __len__(self) -> int:
         return len(self.support_width)
@@ -71,7 +77,7 @@ class ScaleInputs:
         """Return the rows chosen by an index or a boolean mask."""
         return ScaleInputs(**{name: getattr(self, name)[rows] for name in self._given()})
 
-    @property
+    @cached_property
     def columns(self) -> NDArray[np.float64]:
         """Features, then atomic fractions: the space in which distances are measured, shape (n, p + n_elements)."""
         return self.fractions if self.features is None else np.column_stack([self.features, self.fractions])
@@ -219,8 +225,8 @@ class DesignRows:
 
 def head_inputs(rows: FeatureRows, *, composition: bool) -> DesignRows:
     """Bring rows that have features into the form that a head takes, with or without composition columns."""
-    fractions = atomic_fractions(rows.table["elements"].tolist(), rows.table["counts"].tolist())
-    n_atoms = rows.table["n_atoms"].to_numpy(dtype=np.float64)
+    fractions = atomic_fractions(rows.column("elements").tolist(), rows.column("counts").tolist())
+    n_atoms = rows.numbers("n_atoms")
     x = design_matrix(rows.features, n_atoms, fractions, composition=composition)
     return DesignRows(x, fractions, composition)
 
@@ -230,10 +236,9 @@ def energy_over_fixed(rows: FeatureRows) -> NDArray[np.float64]:
 
     It is of one size for all elements, so that absurd energies stand out.
     """
-    table = rows.table
-    return ((table["energy_model_ev"] - table["fixed_energy_ev"]) / table["n_atoms"]).to_numpy(
-        dtype=np.float64
-    )
+    names = ("energy_model_ev", "fixed_energy_ev", "n_atoms")
+    model, fixed, n_atoms = (rows.numbers(name) for name in names)
+    return np.asarray((model - fixed) / n_atoms)
 
 
 def scale_inputs(pops: PopsPrediction, rows: DesignRows) -> ScaleInputs:

@@ -13,7 +13,7 @@ from mace_bounds.calibration.conformal import (
     Array,
     LeftOutScores,
     conformal_quantile,
-    cv_plus_bounds,
+    cv_plus_bounds_at,
     cv_plus_level,
 )
 from mace_bounds.calibration.novelty import NoveltyGrades
@@ -71,13 +71,23 @@ class ConformalLayer:
 
     def bounds(self, centre: Array, sigma: Array, groups: Labels, level: float) -> tuple[Array, Array]:
         """Lower and upper bounds of m rows at one level, in the unit of ``centre`` (K, m) and ``sigma`` (K, m)."""
-        lower, upper = np.full(centre.shape[1], np.inf), np.full(centre.shape[1], -np.inf)
+        lower, upper = self.bounds_at(centre, sigma, groups, [level])
+        return lower[0], upper[0]
+
+    def bounds_at(
+        self, centre: Array, sigma: Array, groups: Labels, levels: Sequence[float]
+    ) -> tuple[Array, Array]:
+        """:meth:`bounds` at several levels, shape (n_levels, m) each."""
+        wanted, shape = np.asarray(levels, dtype=np.float64), (len(levels), centre.shape[1])
+        lower, upper = np.full(shape, np.inf), np.full(shape, -np.inf)
         for column, rows in self._rows_of_cells(groups):
-            c, s = centre[:, rows], sigma[:, rows]
-            found = cv_plus_bounds(c, s, self._column(column), min(level, self._reach(column)))
-            if level > self._reach(column):
-                found = _outermost(found, cv_plus_bounds(c, s, self._column(0), level))
-            lower[rows], upper[rows] = _outermost((lower[rows], upper[rows]), found)
+            c, s, reach = centre[:, rows], sigma[:, rows], self._reach(column)
+            found = cv_plus_bounds_at(c, s, self._column(column), np.minimum(wanted, reach).tolist())
+            if (wanted > reach).any():
+                everyone = cv_plus_bounds_at(c, s, self._column(0), levels)
+                beyond = (wanted > reach)[:, None]
+                found = _outermost(found, _where(beyond, everyone, found))
+            lower[:, rows], upper[:, rows] = _outermost((lower[:, rows], upper[:, rows]), found)
         return lower, upper
 
     def min_covering_level(self, centre: Array, sigma: Array, groups: Labels, value: ArrayLike) -> Array:
@@ -171,6 +181,10 @@ class ConformalLayer:
             signed=bool(config["signed"]),
             sources=tuple(config.get("sources", ())),  # type: ignore[arg-type]
         )
+
+
+def _where(there: NDArray[np.bool_], a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    return np.where(there, a[0], b[0]), np.where(there, a[1], b[1])
 
 
 def _outermost(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:

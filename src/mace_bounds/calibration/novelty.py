@@ -168,11 +168,11 @@ class Novelty:
             Their design matrix.
         """
         grades, atom, of_atoms = self.sets.grades(x, self.n_features, rows.atoms)
-        tier = np.where(compositions_in(rows.table["formula"].tolist(), self.compositions), 0, 1)
+        tier = np.where(compositions_in(rows.column("formula").tolist(), self.compositions), 0, 1)
         with_atoms = np.isfinite(grades[:, STRUCTURE_GRADES:]).all(axis=1).astype(int)
         novelty = ratio(grades, self.thresholds[tier]) / self.joint_thresholds[tier, with_atoms]
         unseen = np.array(
-            [not self.seen_pairs[pairs(row)].all() for row in rows.table["elements"]], dtype=bool
+            [not self.seen_pairs[pairs(row)].all() for row in rows.column("elements")], dtype=bool
         )
         rare = self.rates.get("measured", {}).get("unseen_pair", 0.0) <= _RARE
         return NoveltyGrades(grades, atom, novelty, unseen & rare, of_atoms)
@@ -181,7 +181,7 @@ class Novelty:
         """Local grades of the atoms of one structure, shape (n_atoms,), and their threshold; none without atoms."""
         if self.sets.local_atoms is None or rows.atoms is None:
             return np.empty(0), float("inf")
-        tier = 0 if compositions_in(rows.table["formula"].tolist(), self.compositions)[0] else 1
+        tier = 0 if compositions_in(rows.column("formula").tolist(), self.compositions)[0] else 1
         threshold = self.thresholds[tier, GRADES.index("gamma_atom_local")] * self.joint_thresholds[tier, 1]
         return self.sets.local_atoms.grade(rows.atoms.values), float(threshold)
 

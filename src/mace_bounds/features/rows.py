@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,10 +45,33 @@ class FeatureRows:
 
     # id, source, formula, chemical_system, n_atoms, run_type, flags, reason, label_reason, structure_hash,
     # energy_ev, label_kind, energy_model_ev, fixed_energy_ev, elements, counts, volume_a3, space_group,
-    # hull_distance_ev_per_atom. The last three are empty where a store does not know them.
-    table: pd.DataFrame
+    # hull_distance_ev_per_atom. The last three are empty where a store does not know them. A table, or its columns as
+    # arrays: for one structure a table takes longer to make and to look into than all that is computed from it.
+    given: pd.DataFrame | dict[str, NDArray[Any]]
     features: NDArray[np.float64]  # shape (n_rows, n_features): sums over atoms; NaN where a row has a reason
     atoms: AtomRows | None = None  # features of single atoms, where they are kept and were asked for
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The plain columns as a table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.given) if isinstance(self.given, dict) else self.given
+
+    def column(self, name: str) -> NDArray[Any]:
+        """The values of one plain column."""
+        return self.given[name] if isinstance(self.given, dict) else self.given[name].to_numpy()
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """The values of a column of numbers; NaN where there is none."""
+        return self.column(name).astype(np.float64, copy=False)
+
+    @property
+    def failed(self) -> NDArray[np.bool_]:
+        """Which rows have a reason instead of features, shape (n,)."""
+        if isinstance(self.given, dict):
+            return np.array([reason is not None for reason in self.given["reason"]], dtype=np.bool_)
+        return self.given["reason"].notna().to_numpy()
 
     def scored(self) -> FeatureRows:
         """The rows that have features."""

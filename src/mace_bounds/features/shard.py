@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds._io import atomic
 from mace_bounds.errors import StoreError
@@ -21,19 +22,18 @@ if TYPE_CHECKING:
 
     import pandas as pd
     import pyarrow as pa
-    from numpy.typing import NDArray
 
     from mace_bounds.structures import Record
 
 _SEAL = "mace_bounds.seal"
-_SEALED = re.compile(
-    rb"mace_bounds\.seal\x18\x80\x01([0-9a-f]{64})([0-9a-f]{64})"
-)  # as Thrift writes a text of 128
+# as Thrift writes a text of 128
+_SEALED = re.compile(rb"mace_bounds\.seal\x18\x80\x01([0-9a-f]{64})([0-9a-f]{64})")
 _MAX_FOOTER_BYTES = 64 << 20
 _AGAIN = "delete it and run the same command again"
 FEATURES, ATOMS = "features", "atom_features"
 HULL = "hull_distance_ev_per_atom"
-Arrays: TypeAlias = "dict[str, NDArray[Any]]"
+_NUMBERS = ("n_atoms", "energy_ev", "energy_model_ev", "fixed_energy_ev", "volume_a3", HULL)
+Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 
 def shard_path(folder: Path, index: int) -> Path:
@@ -229,13 +229,21 @@ def memory_rows(records: Sequence[Record], reasons: Sequence[str | None], arrays
     return FeatureRows(table, features, atoms)
 
 
+def few_rows(records: Sequence[Record], arrays: Arrays) -> FeatureRows:
+    """:func:`memory_rows` of a few records that all have features, as columns without a table."""
+    rows, columns = _plain_rows(records, [None] * len(records), arrays), Arrays()
+    for name in _plain_schema().names:
+        columns[name] = np.empty(len(rows), dtype=np.float64 if name in _NUMBERS else object)
+        for k, row in enumerate(rows):  # one by one: lists of one length would become a table
+            columns[name][k] = row.get(name)  # among numbers None is NaN
+    atoms = AtomRows(arrays[ATOMS], columns["n_atoms"].astype(np.int64)) if ATOMS in arrays else None
+    return FeatureRows(columns, arrays[FEATURES], atoms)
+
+
 def _atom_counts(records: Sequence[Record], reasons: Sequence[str | None]) -> NDArray[np.int64]:
     """Atoms of each record; 0 where it has a reason."""
-    sizes = [
-        len(record.crystal.numbers) if reason is None and record.crystal is not None else 0
-        for record, reason in zip(records, reasons, strict=True)
-    ]
-    return np.array(sizes, dtype=np.int64)
+    crystals = (None if reason else record.crystal for record, reason in zip(records, reasons, strict=True))
+    return np.fromiter((0 if c is None else len(c.numbers) for c in crystals), np.int64)
 
 
 def _plain_rows(
@@ -248,12 +256,11 @@ def _plain_rows(
             for name in ("id", "source", "run_type", "energy_ev", "label_kind", "label_reason", HULL)
         }
         row |= {"flags": list(record.flags), "reason": reason}
-        if record.crystal is not None:
-            crystal = record.crystal
+        if (crystal := record.crystal) is not None:
             row |= {"formula": crystal.formula, "chemical_system": crystal.chemical_system}
             row |= {"n_atoms": len(crystal.numbers), "structure_hash": crystal.digest}
-            row["volume_a3"] = crystal.volume
             row |= {"elements": list(crystal.counts), "counts": list(crystal.counts.values())}
+            row["volume_a3"] = crystal.volume
         if reason is None:
             row |= {name: float(arrays[name][k]) for name in ("energy_model_ev", "fixed_energy_ev")}
             k += 1

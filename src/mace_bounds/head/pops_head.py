@@ -178,17 +178,16 @@ def predict(head: PopsHead, x: ArrayLike) -> PopsPrediction:
             f"the head takes features of shape (n, {len(head.design.active)}), and these have {raw.shape}; extract the "
             "kind of features that the head was fitted to."
         )
-    out: dict[str, Any] = {name: np.full(len(raw), np.nan) for name in PopsPrediction.__dataclass_fields__}
-    out["unseen_columns"] = np.zeros(len(raw), dtype=np.int64)
-    for start in range(0, len(raw), _CHUNK_ROWS):
-        rows = slice(start, start + _CHUNK_ROWS)
-        chunk = np.asarray(raw[rows], dtype=np.float64)
+    parts = list[dict[str, Any]]()
+    for start in range(0, max(len(raw), 1), _CHUNK_ROWS):
+        chunk = np.asarray(raw[start : start + _CHUNK_ROWS], dtype=np.float64)
         if not np.isfinite(chunk).all():
             row = start + int(np.argmin(np.isfinite(chunk).all(axis=1)))
             raise HeadError(f"row {row} of the features holds NaN or infinity; leave such structures out.")
-        for name, values in _predict_rows(head, chunk):
-            out[name][rows] = values
-    return PopsPrediction(**out)
+        parts.append(dict(_predict_rows(head, chunk)))
+    if len(parts) == 1:
+        return PopsPrediction(**parts[0])
+    return PopsPrediction(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 def _predict_rows(head: PopsHead, x: Array) -> Iterator[tuple[str, Array]]:
@@ -204,8 +203,8 @@ def _predict_rows(head: PopsHead, x: Array) -> Iterator[tuple[str, Array]]:
     lower, upper = head.posterior.support(along)
     yield "support_lower", mean + lower
     yield "support_upper", mean + upper
-    if "ellipsoid" in head.posteriors:
-        yield "ellipsoid_std", head.posteriors["ellipsoid"].std(along)
+    ellipsoid = head.posteriors.get("ellipsoid")
+    yield "ellipsoid_std", np.full(len(x), np.nan) if ellipsoid is None else ellipsoid.std(along)
     fixed = head.design.reference[head.design.constant]
     differs = np.abs(x[:, head.design.constant] - fixed) > _SAME * np.maximum(1.0, np.abs(fixed))
     yield "unseen_columns", differs.sum(axis=1)

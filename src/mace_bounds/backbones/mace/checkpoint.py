@@ -177,6 +177,21 @@ def pair_energies(module: torch.nn.Module, data: dict[str, torch.Tensor]) -> tor
     return energies
 
 
+@contextlib.contextmanager
+def pair_energies_of_forward(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """What :func:`pair_energies` gives, of each forward in the block; empty without repulsion or where compiled."""
+    seen: list[torch.Tensor] = []
+    repulsion = getattr(module, "pair_repulsion_fn", None)
+    if repulsion is None:
+        yield seen
+        return
+    hook = repulsion.register_forward_hook(lambda _, __, energies: seen.append(energies))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
 def forward(module: torch.nn.Module, data: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Mace's own forward for energies only (no gradients); the dtype is that of the positions."""
     import torch

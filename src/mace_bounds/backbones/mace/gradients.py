@@ -82,20 +82,23 @@ def forward(model: MaceBackbone, graphs: Sequence[Graph], kind: FeatureKind) -> 
     symmetric = (strain + strain.transpose(1, 2)) / 2
     shifts = torch.cat([batch.shifts, -batch.shifts])
     senders = data["edge_index"][0]
-    data["positions"] = (positions + _product(positions, symmetric[owner])).to(dtype)
-    data["shifts"] = (shifts + _product(shifts, symmetric[owner[senders]])).to(dtype)
+    data["positions"] = (positions + _product(positions, symmetric, owner)).to(dtype)
+    data["shifts"] = (shifts + _product(shifts, symmetric, owner[senders])).to(dtype)
 
     with torch.enable_grad(), _mace.default_dtype(dtype), _mace.quiet():
-        out: dict[str, Any] = model.module(dict(data), training=False, compute_force=False)
-        pair = _mace.pair_energies(model.module, data)
+        with _mace.pair_energies_of_forward(model.module) as seen:
+            out: dict[str, Any] = model.module(dict(data), training=False, compute_force=False)
+        pair = seen[0] if seen else _mace.pair_energies(model.module, data)
         scalars = model.split.select(out["node_feats"])
         sums, per_atom = model.split.sums(scalars, pair, batch, kind)
     return Forward((positions, strain), per_atom, sums.features, sums.fixed, sums.energy)
 
 
-def _product(vectors: torch.Tensor, strains: torch.Tensor) -> torch.Tensor:
-    """Row vectors (n, 3) times symmetric matrices (n, 3, 3)."""
-    return (vectors.unsqueeze(1) @ strains).squeeze(1)
+def _product(vectors: torch.Tensor, strains: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+    """Row vectors (n, 3) times the symmetric matrix (k, 3, 3) of the crystal that each belongs to."""
+    if len(strains) == 1:
+        return vectors @ strains[0]
+    return (vectors.unsqueeze(1) @ strains[owner]).squeeze(1)
 
 
 @dataclass(frozen=True, eq=False)

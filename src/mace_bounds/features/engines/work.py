@@ -10,7 +10,7 @@ import numpy as np
 
 from mace_bounds.errors import EngineError
 from mace_bounds.features.rows import FeatureRows
-from mace_bounds.features.shard import ATOMS, FEATURES, memory_rows, write_shard
+from mace_bounds.features.shard import ATOMS, FEATURES, few_rows, memory_rows, write_shard
 from mace_bounds.structures import Crystal, Record, space_group
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ def extract_rows(
 
 
 def block_rows(records: Sequence[Record], block: FeatureBlock) -> FeatureRows:
-    """:func:`extract_rows` of records without a reason, whose features are there."""
+    """:func:`extract_rows` of a few records without a reason, whose features are there."""
     reasons: list[str | None] = [None] * len(records)
     arrays = _arrays([record.crystal for record in records if record.crystal], reasons, block)
-    return memory_rows(records, reasons, arrays)
+    return few_rows(records, arrays) if not any(reasons) else memory_rows(records, reasons, arrays)
 
 
 def failed_rows(records: Sequence[Record]) -> FeatureRows:

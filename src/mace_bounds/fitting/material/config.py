@@ -27,6 +27,9 @@ class MaterialConfig:
         Weights of the three kinds of rows, after each is divided by its root mean square residual.
     atoms_per_family : int
         Of every family frames with about so many atoms give rows of forces and stress; 0 fits energies alone.
+    without : str
+        Families, with commas between, that take no part in the fit and are measured with the rest that did not: what
+        the head says of them, and of properties that are compared with them, it has not seen.
     shift_ev_per_atom : float
         Added to every energy, so that it is relative to another reference.
     reference : str
@@ -51,6 +54,12 @@ class MaterialConfig:
         minimum=0,
         maximum=10_000_000,
     )
+    without: str = setting(
+        "",
+        "Families, with commas between, that only measure the head.",
+        metavar="FAMILY,FAMILY",
+        shown="none",
+    )
     shift_ev_per_atom: float = setting(
         0.0, "Added to every energy, eV per atom: another reference.", minimum=-1e6, maximum=1e6
     )
@@ -60,6 +69,11 @@ class MaterialConfig:
 
     def __post_init__(self) -> None:
         check_settings(self, HeadError)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Names of the families that take no part in the fit."""
+        return [name.strip() for name in self.without.split(",") if name.strip()]
 
     def weight(self, kind: str) -> float:
         """Weight of a kind of rows."""

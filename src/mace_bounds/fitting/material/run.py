@@ -165,7 +165,18 @@ def fit_features(
     rows = MaterialRows(design.x, residual_ev_per_atom(found), design.fractions, families, shards)
     ids = found.table["id"].to_numpy(dtype=str)
     splits = assign_splits(ids, {"fit": 1.0 - config.test_share, "test": config.test_share}, config.seed)
+    away = np.isin(families, config.left_out)
+    if unknown := sorted(set(config.left_out) - set(families)):
+        raise HeadError(
+            f"no frame is of the family {unknown[0]}, which was to be left out; there are "
+            f"{', '.join(sorted(set(families)))}."
+        )
+    splits = np.where(away, "test", splits)
     fit = splits == "fit"
+    if (n_left := int((~away).sum())) < MINIMUM_FRAMES:
+        raise HeadError(
+            f"{n_left} frames are left to fit; a material head needs {MINIMUM_FRAMES}, so leave out less."
+        )
     with kept_warnings() as stopped_early:
         scale = row_scales(rows, fit, config)
         pops = fit_rows(rows, fit, scale)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -46,7 +47,7 @@ class Hypercube:
             np.where(retained, lower, 0.0) * rows.y_scale, np.where(retained, upper, 0.0) * rows.y_scale
         )
 
-    @property
+    @cached_property
     def _middle_and_half(self) -> tuple[Array, Array]:
         return 0.5 * (self.lower + self.upper), 0.5 * (self.upper - self.lower)
 
