@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,7 +107,9 @@ def test_an_audit_takes_it(report, model, crystals, store, tmp_path):
     config = AuditConfig(plots=False, extract=IN_PROCESS)
     with_head = audit(crystals, tmp_path / "a", model=model, head=report.head, config=config)
     assert with_head.summary["counts"]["scored"] == len(crystals)
-    own = AuditConfig(plots=False, cross_fit=True, extract=IN_PROCESS, fit=FitConfig(n_folds=3))
+    own = AuditConfig(
+        plots=False, cross_fit=True, extract=IN_PROCESS, fit=replace(CONFIG, n_folds=3, conformal="split")
+    )
     crossed = audit(store.folder, tmp_path / "b", model=model, config=own)
     assert crossed.summary["model"]["digest"] == model.digest
     overall = crossed.coverage.query("by == 'all' and level == 0.95")
@@ -118,7 +121,7 @@ def test_a_comparison_takes_it(store, tmp_path):
     compared = compare(
         store,
         tmp_path / "c",
-        CompareConfig(fit=CONFIG, n_splits=2, methods=("constant", "mace_bounds"), plots=False),
+        CompareConfig(fit=CONFIG, n_splits=1, methods=("constant", "mace_bounds"), plots=False),
     )
     assert {"constant", "mace_bounds"} <= set(compared.table["method"])
 
