@@ -90,7 +90,7 @@ install_torch() {
         "$VENV_PYTHON" -m pip install -qq "$torch" || stop "pip could not install $torch (see above)."
     else
         # uv knows where PyTorch keeps its CPU builds. The project's own machines never take this branch, so only
-        # the decision for it is tested, with stand-ins for pip and nvidia-smi (tests/test_scripts.py).
+        # the decision for it is tested, with stand-ins for pip and nvidia-smi (tests/scripts/test_shell_scripts.py).
         say "Installing $torch, the build without CUDA, with uv"
         "$VENV_PYTHON" -m pip install -qq uv || stop "pip could not install uv (see above)."
         "$VENV_PYTHON" -m uv pip install --python "$VENV_PYTHON" --torch-backend=cpu "$torch" ||

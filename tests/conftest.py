@@ -21,7 +21,7 @@ LONG = (
     "test_build_command.py",
     "test_run.py",
     "test_cross_fit.py",
-    "test_bench.py",
+    "test_bench_features.py",
     "test_fast.py",
     "test_fit.py",
     "test_notebook.py",

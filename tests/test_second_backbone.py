@@ -81,6 +81,7 @@ def test_its_energy_is_that_of_a_sum_over_pairs(model):
     assert block.atoms.sum(axis=0) == pytest.approx(block.features[0], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_worker_processes_make_the_same_store(crystals, model, store, tmp_path):
     settings = ExtractSettings(shard_rows=40, symmetry=True, workers=2)
     assert digests(extract(read(crystals), tmp_path / "s", model, settings).folder) == digests(store.folder)
@@ -103,6 +104,7 @@ def test_its_head_fits_no_other_model(report, crystals):
         score(crystals[:2], model=PairBackbone(shift_ev=-0.4), head=report.head)
 
 
+@pytest.mark.slow
 def test_an_audit_takes_it(report, model, crystals, store, tmp_path):
     config = AuditConfig(plots=False, extract=IN_PROCESS)
     with_head = audit(crystals, tmp_path / "a", model=model, head=report.head, config=config)
@@ -117,6 +119,7 @@ def test_an_audit_takes_it(report, model, crystals, store, tmp_path):
     assert overall["n"].max() == len(crystals)
 
 
+@pytest.mark.slow
 def test_a_comparison_takes_it(store, tmp_path):
     compared = compare(
         store,

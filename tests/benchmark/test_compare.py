@@ -16,6 +16,8 @@ from mace_bounds.benchmark import BASELINES
 from mace_bounds.calibration import fit_head
 from mace_bounds.errors import StoreError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def compared(tiny_store, tiny_model_folder, tmp_path_factory):

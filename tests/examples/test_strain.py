@@ -25,7 +25,7 @@ from mace_bounds.examples import (
 )
 from mace_bounds.structures import read
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "make_dcdft.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_dcdft.py"
 
 
 @dataclass

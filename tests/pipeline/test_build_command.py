@@ -16,6 +16,8 @@ from mace_bounds.calibration import load_head
 from mace_bounds.cli import app
 from mace_bounds.features import FeatureStore
 
+pytestmark = pytest.mark.slow
+
 QUERY = ("--source", "mp:hull=1", "--workers", "1", "--shard-rows", "8", "--no-plots")
 SAME = (
     "head/head.safetensors",

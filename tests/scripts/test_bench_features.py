@@ -12,7 +12,7 @@ from mace_bounds.backbones.mace import embedded as _embedded
 from mace_bounds.examples import example_files
 from mace_bounds.structures import read
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 @pytest.mark.slow

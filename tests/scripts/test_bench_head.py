@@ -13,16 +13,10 @@ from hypothesis import strategies as st
 
 from mace_bounds.head import array_chunks, factorise, fit_pops
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def scripts_on_path():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield
-
-
+@pytest.mark.slow
 def test_last_line_has_the_four_numbers(tmp_path):
     call = [sys.executable, str(SCRIPTS / "bench_head.py"), "--quick", "--out", str(tmp_path / "all.json")]
     done = subprocess.run(call, capture_output=True, text=True, timeout=600)

@@ -9,7 +9,7 @@ import pytest
 
 from helpers import forked
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "device_check.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "device_check.py"
 
 
 @pytest.mark.slow

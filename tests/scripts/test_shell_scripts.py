@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted([*(ROOT / "scripts").glob("*.sh"), ROOT / ".ci" / "run"])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 (TORCH,) = [text for text in PROJECT["dependencies"] if text.startswith("torch>")]
