@@ -224,6 +224,11 @@ PROPERTIES = (
     Column("n_draws", "integer", "", "Draws of the readout weights."),
     _number("failed_share", "", "Share of draws that do not have the property: no minimum, unstable."),
     _text("assumed", "What was taken for granted, joined by `; `."),
+    _number(
+        "envelope_lower", "", "Least value over the box of all POPS corrections, where it is linear in them."
+    ),
+    _number("envelope_upper", "", "Largest value over that box, in closed form."),
+    _text("flags", "Names of flags, joined by `;`."),
     _text("reason", "Why there is no value; empty where there is one."),
 )
 """Columns of a table of propagated properties, before :data:`PROVENANCE`."""

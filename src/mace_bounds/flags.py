@@ -79,6 +79,11 @@ FLAGS = {
         Flag("licence_by_nc", "comes under a licence that excludes commercial use"),
         Flag("symmetry_assumed", "its CIF leaves its symmetry open; P1 or the standard setting was assumed"),
         Flag("sites_left_out", "its CIF has dummy sites or sites without coordinates, which were left out"),
+        Flag(
+            "magnetic",
+            "holds Cr, Mn, Fe, Co, Ni or an f element, or is oxygen: its properties depend on a magnetic state that "
+            "nobody gave",
+        ),
         Flag("deuterium_as_hydrogen", "deuterium or tritium was counted as hydrogen"),
     )
 }

@@ -20,6 +20,7 @@ from mace_bounds.propagation import (
     surface_energy,
     vacancy_formation,
 )
+from mace_bounds.propagation.builders import slab
 from mace_bounds.structures import Crystal, read
 
 MODEL = LennardJones(inner_a=4.0, cutoff_a=5.5)
@@ -83,6 +84,32 @@ def test_a_surface_is_that_of_ase_relaxed_by_scipy(fcc):
     (one,) = surface_energy(fcc, frozen, (1, 1, 1))
     assert one.value == pytest.approx(wanted, rel=2e-3)
     assert one.unit == "J/m²"
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-8])
+@pytest.mark.parametrize(
+    ("atoms", "plane", "layers"),
+    [
+        (bulk("Cu"), (1, 1, 1), 6),
+        (bulk("Cu", cubic=True), (1, 0, 0), 7),
+        (bulk("W"), (1, 1, 0), 6),
+        (bulk("W"), (-2, 1, -1), 9),
+        (bulk("Mg"), (0, 0, 1), 5),
+    ],
+)
+def test_layers_of_a_slab_are_whole(atoms, plane, layers, noise):
+    """Round-off of the cell must not put half of a layer on the other side."""
+    atoms.set_cell(
+        atoms.cell.array + noise * np.random.default_rng(0).standard_normal((3, 3)), scale_atoms=True
+    )
+    made = slab(crystal(atoms), plane)
+    normal = np.cross(made.cell[0], made.cell[1])
+    heights = np.sort(made.positions @ normal / np.linalg.norm(normal))
+    steps = np.diff(heights)
+    assert len(made.numbers) == layers + (atoms.symbols[0] == "Mg")
+    np.testing.assert_allclose(steps, steps[0], atol=1e-5)
+    assert heights[-1] - heights[0] >= 10
+    assert made.cell[2] @ normal / np.linalg.norm(normal) == pytest.approx(heights[-1] - heights[0] + 12)
 
 
 def test_draws_are_relaxed_by_their_own_forces(potential):

@@ -33,11 +33,11 @@ def minimised(found, theta):
     """Coordinates and energy of the minimum by other weights: a fresh, tight minimisation."""
     surface = other(found, theta)
     q = found.q
-    stiff = found.hessian + surface.translations.T @ surface.translations
+    stiff = found.hessian + surface.held.T @ surface.held
     for _ in range(
         25
     ):  # the Hessian of the mean is good enough to get there, at a tenth of the distance a step
-        q = q - np.linalg.solve(stiff, surface.without_translations(surface.gradient(q)))
+        q = q - np.linalg.solve(stiff, surface.free(surface.gradient(q)))
     assert np.abs(surface.gradient(q)).max() < 1e-10
     return q, surface.energy_and_gradient(q)[0]
 

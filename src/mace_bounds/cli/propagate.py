@@ -14,6 +14,7 @@ from mace_bounds.cli.options import BoundsOptions, FilesArgument, only, takes
 from mace_bounds.cli.output import Output
 from mace_bounds.columns import records, stamped
 from mace_bounds.errors import SourceError
+from mace_bounds.flags import FLAGS, flag_names
 from mace_bounds.propagation import PropagateSettings, PropertyName
 from mace_bounds.settings import setting
 from mace_bounds.structures import Record
@@ -28,8 +29,9 @@ PropertyArgument = Annotated[
     typer.Argument(
         metavar="PROPERTY",
         help="eos: equilibrium volume, bulk modulus and its derivative; elastic: elastic constants; phases: energies "
-        "of all structures less the first, and transition pressures; vacancy: formation energy; surface: surface "
-        "energy; relax: relaxed positions.",
+        "of all structures less the first, and transition pressures; vacancy, interstitial: formation energy; surface: "
+        "surface energy; fault: energies of a slip along a plane, or of several structures as a path; relax: relaxed "
+        "positions; phonons: frequencies.",
     ),
 ]
 PlotOption = Annotated[
@@ -64,7 +66,7 @@ def propagate(
     output: Output,
     settings: PropagateSettings,
 ) -> None:
-    """Carry the error of the energy into properties: volumes, elastic constants, phases.
+    """Carry the error of the energy into properties: volumes, elastic constants, defects, phonons.
 
     Features are computed once on a grid of strained cells, in float64; every draw of the readout weights then has its
     own properties. Exit code 0 if at least one structure has the property, 1 if none has.
@@ -110,12 +112,13 @@ def _show(table: pd.DataFrame) -> None:
     from mace_bounds.cli.sheet import Sheet
 
     good = table[table["reason"].isna()]
-    numbers = ("value", "lower", "upper", "std", "failed")
+    shown = ["value", "lower", "upper", "std"]
+    if good["envelope_upper"].notna().any():
+        shown += ["envelope_lower", "envelope_upper"]
+    numbers = (*shown, "failed")
     sheet = Sheet("id", "formula", "property", *numbers, "unit", "bounds", numbers=numbers)
     for row in records(good.head(_MOST_SHOWN)):
-        cells = [
-            "" if row[name] is None else f"{row[name]:.5g}" for name in ("value", "lower", "upper", "std")
-        ]
+        cells = ["" if row[name] is None else f"{row[name]:.5g}" for name in shown]
         failed = f"{100 * row['failed_share']:.0f} %" if row["n_draws"] else ""
         kind = "calibrated" if "calibrated on" in (row["bounds"] or "") else "range" if row["bounds"] else ""
         named = (str(row[name] or "") for name in ("id", "formula", "property"))
@@ -129,6 +132,9 @@ def _show(table: pd.DataFrame) -> None:
     sentences = [part for text in good["assumed"].dropna() for part in str(text).split("; ")]
     for sentence in dict.fromkeys(sentences):
         console.say(("assumed  ", "dim"), sentence, wrap=True)
+    for name in dict.fromkeys(name for text in good["flags"].dropna() for name in flag_names(text)):
+        about = ", ".join(dict.fromkeys(good.loc[good["flags"].notna(), "formula"]))
+        console.say(("flag  ", "dim"), f"{name} ({about}): {FLAGS[name].meaning}", wrap=True)
 
 
 def _draw(table: pd.DataFrame, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from mace_bounds.propagation.cells import at_volume, at_volumes, deformed, rotated
 from mace_bounds.propagation.defects import (
-    fault_path,
     interstitial_formation,
     relaxed_positions,
     surface_energy,
@@ -21,9 +20,11 @@ from mace_bounds.propagation.eos import (
     equilibrium_response,
     fit_equations_of_state,
 )
+from mace_bounds.propagation.faults import fault_path, gamma_line
 from mace_bounds.propagation.implicit import Minimum, minimum
 from mace_bounds.propagation.measured import ErrorModel, MeasuredErrors, measured_errors
 from mace_bounds.propagation.phases import phase_energies, transition_pressures_gpa
+from mace_bounds.propagation.phonons import ForceConstants, force_constants, phonon_frequencies
 from mace_bounds.propagation.potential import NOT_CALIBRATED, Potential, Rows
 from mace_bounds.propagation.propagate import PropagateSettings, PropertyName, propagate
 from mace_bounds.propagation.resample import resample
@@ -38,6 +39,7 @@ __all__ = [
     "EnergySurface",
     "EquationsOfState",
     "ErrorModel",
+    "ForceConstants",
     "MeasuredErrors",
     "Minimum",
     "Potential",
@@ -57,11 +59,14 @@ __all__ = [
     "equilibrium_response",
     "fault_path",
     "fit_equations_of_state",
+    "force_constants",
+    "gamma_line",
     "hill_averages",
     "interstitial_formation",
     "measured_errors",
     "minimum",
     "phase_energies",
+    "phonon_frequencies",
     "propagate",
     "property_bounds",
     "relaxed_positions",

@@ -1,17 +1,24 @@
-"""Defects, surfaces and faults: energies of relaxed cells less those of the perfect crystal, of every draw."""
+"""Defects and surfaces: energies of relaxed cells less those of the perfect crystal, of every draw."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from mace_bounds.errors import StructureError
+from mace_bounds.propagation.builders import SHORTEST_A, dumbbell, slab, supercell
 from mace_bounds.propagation.cells import at_volume
 from mace_bounds.propagation.eos import curves
 from mace_bounds.propagation.implicit import minimum
 from mace_bounds.propagation.resample import resample
-from mace_bounds.propagation.result import EV_A3_IN_GPA, PropertyBounds, property_bounds
+from mace_bounds.propagation.result import (
+    EV_A3_IN_GPA,
+    Linear,
+    PropertyBounds,
+    property_bounds,
+)
 from mace_bounds.propagation.surface import EnergySurface
 from mace_bounds.structures import Crystal, symmetry_of
 
@@ -25,27 +32,53 @@ if TYPE_CHECKING:
 Relaxation = Literal["implicit", "resample"]
 
 EV_A2_IN_J_M2 = EV_A3_IN_GPA / 10.0
-VACUUM_A, THICKNESS_A = 12.0, 10.0
-SHORTEST_A = 8.5
-"""Shortest side of a cell with a defect."""
 KEPT_CELL = "the cell is kept at the volume of the mean's perfect crystal"
-_RELAXED = "positions are relaxed by the mean, and to second order by every draw"
+RELAXED = "positions are relaxed by the mean, and to second order by every draw"
+ENVELOPE = "the envelope is that of the positions of the mean: relaxed energies are below its upper end"
 
 
-def relaxed_energies_ev(crystal: Crystal, potential: Potential, method: Relaxation) -> NDArray[np.float64]:
-    """Energies after relaxation of the positions, by the mean (first) and by every draw, shape (1 + k,).
+@dataclass(frozen=True, eq=False)
+class RelaxedEnergy:
+    """Energy of a cell whose positions are relaxed, or a difference of such.
+
+    Attributes
+    ----------
+    energies_ev : ndarray, shape (1 + k,)
+        By the mean and by every draw, each relaxed by itself.
+    held : Linear
+        Energy of all weights at the minimum of the mean: to first order the same, and an upper limit.
+    """
+
+    energies_ev: NDArray[np.float64]
+    held: Linear
+
+    def __sub__(self, other: RelaxedEnergy) -> RelaxedEnergy:
+        return RelaxedEnergy(self.energies_ev - other.energies_ev, self.held - other.held)
+
+    def __mul__(self, factor: float) -> RelaxedEnergy:
+        return RelaxedEnergy(self.energies_ev * factor, self.held * factor)
+
+
+def fixed_energy(crystal: Crystal, potential: Potential) -> RelaxedEnergy:
+    """Energy of a cell as it is, by the mean and by every draw."""
+    held = potential.rows([crystal]).linear(0)
+    return RelaxedEnergy(held.values(potential.theta_ev), held)
+
+
+def relaxed_energy(surface: EnergySurface, potential: Potential, method: Relaxation) -> RelaxedEnergy:
+    """Energies after relaxation of the positions, by the mean and by every draw.
 
     Raises
     ------
     StructureError
         If the mean does not settle, or a soft mode forbids the implicit method.
-    ModelError
-        If the backbone has no derivatives.
     """
-    mean = minimum(potential, EnergySurface.of(crystal, potential))
+    mean = minimum(potential, surface)
     if method == "implicit":
-        return mean.energies_ev(potential.theta_ev)
-    return np.append(mean.energy_ev, resample(mean, potential.draws_ev).energy_ev)
+        energies = mean.energies_ev(potential.theta_ev)
+    else:
+        energies = np.append(mean.energy_ev, resample(mean, potential.draws_ev).energy_ev)
+    return RelaxedEnergy(energies, Linear(mean.features, mean.fixed_ev))
 
 
 def vacancy_formation(
@@ -66,9 +99,9 @@ def vacancy_formation(
     """
     perfect = supercell(_element_at_minimum(crystal, potential), shortest_a)
     hole = Crystal(perfect.numbers[1:], perfect.positions[1:], perfect.cell)
-    energies = _formation_ev(hole, perfect, potential, method)
     name = f"vacancy formation energy ({len(perfect.numbers)} sites)"
-    return [_result(name, "eV", energies, potential, level, method)]
+    energy = _formation(hole, perfect, potential, method)
+    return [relaxed_bounds(name, "eV", energy, potential, level, method)]
 
 
 def interstitial_formation(
@@ -81,20 +114,10 @@ def interstitial_formation(
 ) -> list[PropertyBounds]:
     """Formation energy of a dumbbell in an element, eV: two atoms on one site, along a direction (cubic axes)."""
     perfect = supercell(_element_at_minimum(crystal, potential), shortest_a)
-    along = np.asarray(direction, dtype=np.float64)
-    along = along / np.linalg.norm(along)
-    nearest = np.linalg.norm(perfect.positions[1:] - perfect.positions[0], axis=1).min()
-    half = 0.4 * nearest * along
-    places = np.concatenate(
-        [perfect.positions[:1] - half, perfect.positions[:1] + half, perfect.positions[1:]]
-    )
-    numbers = np.concatenate([perfect.numbers[:1], perfect.numbers])
-    energies = _formation_ev(Crystal(numbers, places, perfect.cell), perfect, potential, method)
     named = "".join(f"{value:g}" for value in direction)
-    return [
-        _result(f"{named} dumbbell formation energy ({len(perfect.numbers)} sites)", "eV", energies, potential, level,
-                method)
-    ]  # fmt: skip
+    name = f"{named} dumbbell formation energy ({len(perfect.numbers)} sites)"
+    energy = _formation(dumbbell(perfect, direction), perfect, potential, method)
+    return [relaxed_bounds(name, "eV", energy, potential, level, method)]
 
 
 def surface_energy(
@@ -108,33 +131,9 @@ def surface_energy(
     bulk = _element_at_minimum(crystal, potential)
     made = slab(bulk, miller)
     area = float(np.linalg.norm(np.cross(made.cell[0], made.cell[1])))
-    energies = _formation_ev(made, bulk, potential, method) / (2.0 * area) * EV_A2_IN_J_M2
     name = f"surface energy ({''.join(map(str, miller))}, {len(made.numbers)} atoms)"
-    return [_result(name, "J/m²", energies, potential, level, method)]
-
-
-def fault_path(images: Sequence[Crystal], potential: Potential, level: float = 0.95) -> list[PropertyBounds]:
-    """Energies along a path of fixed structures less that of the first, J/m² of the plane of the first two vectors.
-
-    Linear in the weights: for stacking faults and γ-surfaces whose images were relaxed before.
-
-    Raises
-    ------
-    StructureError
-        If there are fewer than two images, or their atoms differ.
-    """
-    if len(images) < 2 or any(sorted(i.numbers) != sorted(images[0].numbers) for i in images):
-        raise StructureError("a path needs two structures or more of the same atoms; give them in order.")
-    area = float(np.linalg.norm(np.cross(images[0].cell[0], images[0].cell[1])))
-    energies = potential.energies_ev(images)
-    rise = (energies - energies[:, :1]) / area * EV_A2_IN_J_M2
-    fixed = ("structures are fixed", "one fault in the cell")
-    return [
-        property_bounds(
-            f"fault {k}", "J/m²", rise[:, k], potential, level=level, method="curves", assumed=fixed
-        )
-        for k in range(1, len(images))
-    ]
+    energy = _formation(made, bulk, potential, method) * (EV_A2_IN_J_M2 / (2.0 * area))
+    return [relaxed_bounds(name, "J/m²", energy, potential, level, method)]
 
 
 def relaxed_positions(
@@ -165,45 +164,6 @@ def relaxed_positions(
     return out
 
 
-def supercell(crystal: Crystal, shortest_a: float = SHORTEST_A) -> Crystal:
-    """Repeat the conventional cell until its sides are long enough."""
-    conventional = conventional_cell(crystal)
-    atoms = conventional.to_atoms()
-    repeats = np.ceil(shortest_a / np.linalg.norm(conventional.cell, axis=1) - 1e-6).astype(int)
-    atoms = atoms.repeat(np.maximum(repeats, 1))
-    return Crystal(np.asarray(atoms.numbers, dtype=np.int64), atoms.positions, atoms.cell.array)
-
-
-def conventional_cell(crystal: Crystal) -> Crystal:
-    """Conventional cell by spglib, axes of cubic crystals along x, y, z; the cell itself where it finds none."""
-    import spglib
-
-    fractional = np.linalg.solve(crystal.cell.T, crystal.positions.T).T
-    found = spglib.standardize_cell((crystal.cell, fractional, crystal.numbers), symprec=0.01)
-    if found is None:
-        return crystal
-    cell, places, numbers = found
-    return Crystal(np.asarray(numbers, dtype=np.int64), np.asarray(places @ cell), np.asarray(cell))
-
-
-def slab(crystal: Crystal, miller: Sequence[int], thickness_a: float = THICKNESS_A) -> Crystal:
-    """A slab with a surface (hkl) of the conventional cell, of 10 Å or more; 12 Å of vacuum along the third vector."""
-    from ase.build import surface
-
-    conventional, layers = conventional_cell(crystal).to_atoms(), 1
-    # ase takes text for another plane without a word
-    indices = tuple(int(index) for index in miller)
-    while True:
-        atoms = surface(conventional, indices, layers, VACUUM_A / 2, periodic=True)
-        if np.ptp(atoms.positions[:, 2]) >= thickness_a:
-            break
-        layers += 1
-    whole = Crystal(np.asarray(atoms.numbers, dtype=np.int64), atoms.positions, atoms.cell.array)
-    small = symmetry_of(whole).primitive
-    out = int(np.argmax(np.abs(small.cell[:, 2])))
-    return Crystal(small.numbers, small.positions, small.cell[[k for k in range(3) if k != out] + [out]])
-
-
 def _element_at_minimum(crystal: Crystal, potential: Potential) -> Crystal:
     if len(crystal.counts) > 1:
         raise StructureError(
@@ -214,20 +174,27 @@ def _element_at_minimum(crystal: Crystal, potential: Potential) -> Crystal:
     return at_volume(primitive, float(curves(primitive, potential).volume_a3[0]))
 
 
-def _formation_ev(
-    defect: Crystal, perfect: Crystal, potential: Potential, method: Relaxation
-) -> NDArray[np.float64]:
-    """E(defect, relaxed) less as many atoms of the perfect crystal, by the mean and every draw, shape (1 + k,)."""
-    per_atom = potential.energies_ev([perfect])[:, 0] / len(perfect.numbers)
-    return np.asarray(
-        relaxed_energies_ev(defect, potential, method) - len(defect.numbers) * per_atom, dtype=np.float64
-    )
+def _formation(defect: Crystal, perfect: Crystal, potential: Potential, method: Relaxation) -> RelaxedEnergy:
+    """E(defect, relaxed) less as many atoms of the perfect crystal."""
+    share = len(defect.numbers) / len(perfect.numbers)
+    relaxed = relaxed_energy(EnergySurface.of(defect, potential), potential, method)
+    return relaxed - fixed_energy(perfect, potential) * share
+
+
+def relaxed_bounds(
+    name: str, unit: str, energy: RelaxedEnergy, potential: Potential, level: float, method: Relaxation
+) -> PropertyBounds:
+    """Result of a relaxed energy; its envelope is that of the first order."""
+    result = _result(name, unit, energy.energies_ev, potential, level, method)
+    if potential.coefficients is None:
+        return result
+    return result.enveloped(energy.held, potential).assuming(ENVELOPE)
 
 
 def _result(
     name: str, unit: str, values: ArrayLike, potential: Potential, level: float, method: Relaxation
 ) -> PropertyBounds:
-    how = _RELAXED if method == "implicit" else "positions are relaxed by every draw"
+    how = RELAXED if method == "implicit" else "positions are relaxed by every draw"
     return property_bounds(
         name, unit, np.asarray(values), potential, level=level, method=method, assumed=(how, KEPT_CELL)
     )

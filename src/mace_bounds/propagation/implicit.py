@@ -5,7 +5,7 @@ At a minimum q* of E(q, θ) the gradient vanishes for every θ, so that
     dq*/dθ = -H⁻¹ G,   G = ∂²E/∂q∂θ = ∂φ/∂q,   H = ∂²E/∂q²,
 
 and the energy of the minimum is θ·φ(q*) - ½ δθᵀ (Gᵀ H⁻¹ G) δθ to second order.
-Translations cost nothing and are taken out.
+Translations cost nothing and are taken out, as are directions in which atoms are held.
 
 Reference: I. Maliyov, P. Grigorev and T. D. Swinburne, npj Comput. Mater. 11, 22 (2025).
 """
@@ -52,13 +52,13 @@ class Minimum:
     hessian : ndarray, shape (d, d)
         eV/Å² (strain counts in Å of the cell, see :class:`EnergySurface`).
     gradient_features : ndarray, shape (d, C)
-        G = ∂φ/∂q, without translations.
+        G = ∂φ/∂q, without directions of no motion.
     features : ndarray, shape (C,)
         φ at the minimum.
     fixed_ev, energy_ev : float
         Part of the energy without weights, and the energy by the mean.
     residual_ev_a, lowest_ev_a2 : float
-        Largest component of the gradient that is left, and smallest curvature but for translations.
+        Largest component of the gradient that is left, and smallest curvature but for directions of no motion.
     points : int
         Of differences of gradients: 2 (error of second order) or 4 (of fourth).
     """
@@ -106,7 +106,7 @@ class Minimum:
         By conjugate gradients on Hessian-vector products, which are differences of gradients.
         """
         self.require_stiff()
-        surface, free = self.surface, self.surface.without_translations
+        surface, free = self.surface, self.surface.free
 
         def product(v: NDArray[np.float64]) -> NDArray[np.float64]:
             return free(_along(surface, self.q, free(np.asarray(v).ravel()), self.points))
@@ -119,8 +119,8 @@ class Minimum:
         return np.asarray(-free(solved) @ self.gradient_features)
 
     def _solve(self, right: NDArray[np.float64]) -> NDArray[np.float64]:
-        """H⁺ b, translations taken out by stiffening them: they have no part in b."""
-        stiff = self.hessian + self.surface.translations.T @ self.surface.translations
+        """H⁺ b, directions of no motion taken out by stiffening them: they have no part in b."""
+        stiff = self.hessian + self.surface.held.T @ self.surface.held
         return np.asarray(np.linalg.solve(stiff, right))
 
 
@@ -156,8 +156,8 @@ def minimum(
     return Minimum(
         surface=surface,
         q=q,
-        hessian=stiff - surface.translations.T @ surface.translations,
-        gradient_features=np.array([surface.without_translations(column) for column in slopes.T]).T,
+        hessian=stiff - surface.held.T @ surface.held,
+        gradient_features=np.array([surface.free(column) for column in slopes.T]).T,
         features=features,
         fixed_ev=fixed,
         energy_ev=float(potential.mean_ev @ features + fixed),
@@ -170,20 +170,25 @@ def minimum(
 def _relaxed(
     surface: EnergySurface, q: NDArray[np.float64], points: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """A stationary point, its Hessian with translations stiffened, and the largest gradient that is left."""
+    """A stationary point, its Hessian with directions of no motion stiffened, and the largest gradient that is left."""
+
+    def free(q: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        energy, gradient = surface.energy_and_gradient(q)
+        return energy, surface.free(gradient)
+
     coarse = minimize(
-        surface.energy_and_gradient, q, jac=True, method="L-BFGS-B",
+        free, q, jac=True, method="L-BFGS-B",
         options={"maxiter": _COARSE_STEPS, "maxcor": 30, "gtol": 1e-4, "ftol": 1e-15},
     )  # fmt: skip
-    q, operations = surface.symmetric(surface.without_translations(np.asarray(coarse.x)))
+    q, operations = surface.symmetric(surface.free(np.asarray(coarse.x)))
     stiff, begun = _stiff_hessian(surface, q, points, operations), q
-    gradient = surface.without_translations(surface.gradient(q))
+    gradient = surface.free(surface.gradient(q))
     for _ in range(_NEWTON_STEPS):
         if np.abs(gradient).max() <= FORCE_EV_A:
             break
         step = np.linalg.solve(stiff, gradient)
         q = q - step * min(1.0, 0.1 / float(np.abs(step).max()))
-        gradient = surface.without_translations(surface.gradient(q))
+        gradient = surface.free(surface.gradient(q))
     if np.abs(q - begun).max() > _MOVED_A[points]:
         q, operations = surface.symmetric(q)
         stiff = _stiff_hessian(
@@ -212,7 +217,7 @@ def _along(
 def _stiff_hessian(
     surface: EnergySurface, q: NDArray[np.float64], points: int, operations: Operations
 ) -> NDArray[np.float64]:
-    """Symmetric Hessian, translations taken out and given the curvature one, so that it can be inverted."""
+    """Symmetric Hessian, directions of no motion taken out and given the curvature one, so that it can be inverted."""
     n, d = len(surface.start.numbers), surface.size
 
     def product(atom: int, direction: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -225,6 +230,6 @@ def _stiff_hessian(
     for k in range(3 * n, d):  # strains
         h[k] = _along(surface, q, np.eye(d)[k], points)
         h[: 3 * n, k] = h[k, : 3 * n]
-    t = surface.translations
+    t = surface.held
     out = np.eye(d) - t.T @ t
     return np.asarray(out @ (0.5 * (h + h.T)) @ out + t.T @ t)

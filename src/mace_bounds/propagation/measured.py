@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parent.parent / "data" / "properties"
 ERRORS, DRAWS = "errors.json", "draws.safetensors"
 OXYGEN = 8
+MAGNETIC_FLAG = "magnetic"
+_MAGNETIC = {24, 25, 26, 27, 28, *range(57, 72), *range(89, 104)}  # Cr to Ni, and f elements
 _ABSOLUTE = ("E0", "energy")
 
 
@@ -144,8 +146,15 @@ class MeasuredErrors:
         (folder / ERRORS).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
 
 
+def may_be_magnetic(crystal: Crystal) -> bool:
+    """Whether it holds Cr, Mn, Fe, Co, Ni or an f element, or is oxygen: its properties depend on a magnetic state."""
+    return bool(_MAGNETIC & set(crystal.counts)) or set(crystal.counts) == {OXYGEN}
+
+
 def class_of(crystal: Crystal) -> str | None:
-    """``"elements"``, ``"oxides"`` of one element, or None: a class whose errors were not measured."""
+    """``"elements"``, ``"oxides"`` of one element, or None where errors were not measured, as of magnetic ones."""
+    if may_be_magnetic(crystal):
+        return None
     if len(crystal.counts) == 1:
         return "elements"
     return "oxides" if len(crystal.counts) == 2 and OXYGEN in crystal.counts else None

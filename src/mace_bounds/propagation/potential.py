@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_bounds.errors import HeadError
+from mace_bounds.propagation.result import Linear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,10 @@ class Rows:
         """Total energies, eV, shape (m,) for weights (C,), (k, m) for weights (k, C)."""
         return np.asarray(theta_ev @ self.features.T + self.fixed_ev)
 
+    def linear(self, k: int) -> Linear:
+        """Energy of cell k as a function of the weights."""
+        return Linear(self.features[k], float(self.fixed_ev[k]))
+
 
 @dataclass(frozen=True, eq=False)
 class Potential:
@@ -48,6 +53,8 @@ class Potential:
         Weights whose properties make the interval; no rows where only the value is wanted.
     bounds : str
         What an interval of the draws is, in words.
+    coefficients : Coefficients, optional
+        What the draws are of: gives the envelope of properties that are linear in the weights.
 
     Raises
     ------
@@ -59,6 +66,7 @@ class Potential:
     mean_ev: NDArray[np.float64]
     draws_ev: NDArray[np.float64]
     bounds: str = NOT_CALIBRATED
+    coefficients: Coefficients | None = None
 
     def __post_init__(self) -> None:
         columns = len(self.backbone.theta0_ev)
@@ -74,7 +82,8 @@ class Potential:
     ) -> Potential:
         """Take the mean of coefficients and draw from them."""
         draws = np.asarray(coefficients.draws(n_draws, seed), dtype=np.float64)
-        return cls(backbone, np.asarray(coefficients.mean, dtype=np.float64), draws)
+        mean = np.asarray(coefficients.mean, dtype=np.float64)
+        return cls(backbone, mean, draws, coefficients=coefficients)
 
     @classmethod
     def frozen(cls, backbone: Backbone) -> Potential:

@@ -36,7 +36,7 @@ def resample(mean: Minimum, theta_ev: NDArray[np.float64]) -> Relaxed:
     A draw has failed where its energy goes up, or forces of more than 1e-3 eV/Å are left after 60 steps.
     """
     surface = mean.surface
-    values, vectors = np.linalg.eigh(mean.hessian + surface.translations.T @ surface.translations)
+    values, vectors = np.linalg.eigh(mean.hessian + surface.held.T @ surface.held)
     inverse = vectors / np.maximum(values, _LEAST_CURVATURE_EV_A2) @ vectors.T
     q = np.full((len(theta_ev), surface.size), np.nan)
     energy = np.full(len(theta_ev), np.nan)
@@ -51,7 +51,7 @@ def resample(mean: Minimum, theta_ev: NDArray[np.float64]) -> Relaxed:
             step = inverse @ gradient
             place = place - step * min(1.0, LONGEST_STEP_A / float(np.abs(step).max()))
             found, gradient = own.energy_and_gradient(place)
-            gradient = surface.without_translations(gradient)
+            gradient = surface.free(gradient)
         if np.abs(gradient).max() <= FORCE_EV_A and found <= before[k] + 1e-6:
             # half a Newton step's gain of what is left: the energy is then right to second order in the forces
             q[k], energy[k] = place, found - 0.5 * gradient @ inverse @ gradient

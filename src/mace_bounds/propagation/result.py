@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +18,30 @@ Method = Literal["curves", "implicit", "resample"]
 EV_A3_IN_GPA = 160.21766339999996
 MOST_FAILED = 0.5
 """Above this share of draws without the property an interval says nothing and is not given."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """A number that is linear in the weights: row · θ + fixed.
+
+    Attributes
+    ----------
+    row : ndarray, shape (C,)
+    fixed : float
+    """
+
+    row: NDArray[np.float64]
+    fixed: float
+
+    def __sub__(self, other: Linear) -> Linear:
+        return Linear(self.row - other.row, self.fixed - other.fixed)
+
+    def __mul__(self, factor: float) -> Linear:
+        return Linear(self.row * factor, self.fixed * factor)
+
+    def values(self, theta_ev: NDArray[np.float64]) -> NDArray[np.float64]:
+        """For weights (k, C), shape (k,)."""
+        return np.asarray(theta_ev @ self.row + self.fixed)
 
 
 @dataclass(frozen=True)
@@ -48,6 +72,9 @@ class PropertyBounds:
         Share of them without the property (no minimum, an unstable lattice).
     assumed : tuple of str
         What was taken for granted.
+    envelope_lower, envelope_upper : float or None
+        Least and largest value over the box of all POPS corrections, in closed form, where the property, or its first
+        order, is linear in the weights: independent of a number of draws.
     """
 
     name: str
@@ -62,6 +89,20 @@ class PropertyBounds:
     n_draws: int
     failed_share: float
     assumed: tuple[str, ...] = ()
+    envelope_lower: float | None = None
+    envelope_upper: float | None = None
+
+    def assuming(self, *sentences: str) -> PropertyBounds:
+        """The same, with more that was taken for granted."""
+        return replace(self, assumed=(*self.assumed, *sentences))
+
+    def enveloped(self, linear: Linear, potential: Potential) -> PropertyBounds:
+        """The same with the least and largest value of ``linear`` over the box of all POPS corrections, where known."""
+        if potential.coefficients is None:
+            return self
+        lower, upper = potential.coefficients.envelope(linear.row[None])
+        ends = float(lower[0] + linear.fixed), float(upper[0] + linear.fixed)
+        return replace(self, envelope_lower=ends[0], envelope_upper=ends[1])
 
     def to_row(self) -> dict[str, Any]:
         """Its columns in a table, :data:`mace_bounds.columns.PROPERTIES`."""
@@ -118,3 +159,18 @@ def property_bounds(
         failed,
         assumed,
     )
+
+
+def linear_bounds(
+    name: str,
+    unit: str,
+    linear: Linear,
+    potential: Potential,
+    *,
+    level: float,
+    assumed: tuple[str, ...] = (),
+) -> PropertyBounds:
+    """Make the result of a property that is linear in the weights: draws, and the envelope in closed form."""
+    values = linear.values(potential.theta_ev)
+    result = property_bounds(name, unit, values, potential, level=level, method="curves", assumed=assumed)
+    return result.enveloped(linear, potential)

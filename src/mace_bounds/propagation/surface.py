@@ -38,17 +38,26 @@ class EnergySurface:
     theta_ev : ndarray, shape (C,)
         Weights on [Σ features, n_atoms].
     cell : {"fixed", "full"}
+    along : ndarray, shape (3,), optional
+        Unit vector along which alone atoms move, as in faults, which would slip back otherwise.
     """
 
     backbone: DifferentiableBackbone
     start: Crystal
     theta_ev: NDArray[np.float64]
     cell: CellFreedom = "fixed"
+    along: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, crystal: Crystal, potential: Potential, cell: CellFreedom = "fixed") -> EnergySurface:
+    def of(
+        cls,
+        crystal: Crystal,
+        potential: Potential,
+        cell: CellFreedom = "fixed",
+        along: NDArray[np.float64] | None = None,
+    ) -> EnergySurface:
         """By the mean of a potential; ModelError where the backbone has no derivatives."""
-        return cls(require_gradients(potential.backbone), crystal, potential.mean_ev, cell)
+        return cls(require_gradients(potential.backbone), crystal, potential.mean_ev, cell, along)
 
     @property
     def size(self) -> int:
@@ -69,9 +78,20 @@ class EnergySurface:
             out[axis, axis : 3 * n : 3] = n**-0.5
         return out
 
-    def without_translations(self, q: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Coordinates without the motion of the whole, shape (d,)."""
-        return np.asarray(q - self.translations.T @ (self.translations @ q))
+    @cached_property
+    def held(self) -> NDArray[np.float64]:
+        """Orthonormal directions of no motion, shape (h, d): translations, and those across ``along``."""
+        if self.along is None:
+            return self.translations
+        n = len(self.start.numbers)
+        normal = self.along / np.linalg.norm(self.along)
+        across = np.zeros((2 * n, self.size))
+        across[:, : 3 * n] = np.kron(np.eye(n), np.linalg.svd(normal[None])[2][1:])
+        return np.concatenate([normal[None] @ self.translations, across])
+
+    def free(self, q: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Coordinates or gradient without directions of no motion, shape (d,)."""
+        return np.asarray(q - self.held.T @ (self.held @ q))
 
     @cached_property
     def operations(self) -> Operations:
