@@ -112,3 +112,43 @@ def test_a_backbone_without_derivatives_is_refused():
 
     with pytest.raises(ModelError, match="no derivatives"):
         EnergySurface.of(vacancy(), Potential.frozen(PairBackbone()))
+
+
+def test_a_mace_model_responds_as_it_minimises_again():
+    """Positions and cell of wurtzite ZnS by mini: λ² over three decades, λ³ of energies, adjoint = forward to 1e-8."""
+    from mace_bounds.backbones import load_model
+
+    model = load_model("mini", dtype="float64")
+    atoms = bulk("ZnS", "wurtzite", a=3.82, c=6.26, u=0.37)
+    cell = Crystal(atoms.numbers.astype(np.int64), atoms.positions, atoms.cell.array)
+    potential = Potential.frozen(model)
+    found = minimum(potential, EnergySurface.of(cell, potential, "full"), points=4)
+    surface, response = found.surface, found.response()
+    stiff = found.hessian + surface.held.T @ surface.held
+    delta = 0.1 * model.theta0_ev * np.random.default_rng(3).standard_normal(len(model.theta0_ev))
+
+    def settled(theta, q):
+        other = EnergySurface(model, cell, theta, "full")
+        for _ in range(40):
+            energy, gradient = other.energy_and_gradient(q)
+            if np.abs(other.free(gradient)).max() < 1e-10:
+                return q, energy
+            q = q - np.linalg.solve(stiff, other.free(gradient))
+        raise AssertionError(np.abs(gradient).max())
+
+    lambdas = np.array([1.0, 0.1, 0.01, 0.001])
+    start = settled(model.theta0_ev, found.q)[0]
+    errors, energy_errors = [], []
+    for scale in lambdas:
+        theta = model.theta0_ev + scale * delta
+        first = response @ (scale * delta)
+        q, energy = settled(theta, start + first)
+        errors.append(np.abs(q - start - first).max())
+        energy_errors.append(abs(energy - found.energies_ev(theta[None])[0]))
+    assert errors[0] < 0.1  # Å: small enough for a series, large enough to be seen
+    slopes = np.diff(np.log10(errors)) / np.diff(np.log10(lambdas))
+    assert slopes == pytest.approx([2, 2, 2], abs=0.15)
+    assert np.diff(np.log10(energy_errors[:3])) == pytest.approx([-3, -3], abs=0.3)
+    slope = np.random.default_rng(1).standard_normal(surface.size)
+    forward = slope @ response
+    np.testing.assert_allclose(found.adjoint(slope), forward, rtol=1e-8, atol=1e-8 * np.abs(forward).max())
