@@ -187,9 +187,7 @@ DIFFERENCES = (
     _number("model_mev_per_atom", "meV/atom", "The difference by the model, per atom of one side."),
     _number("value_mev_per_atom", "meV/atom", "Best guess of the DFT difference."),
     _number(
-        "probability_lower",
-        "",
-        "Probability that the DFT difference is below zero: the first, or right, is lower.",
+        "probability_lower", "", "Probability of a DFT difference below zero: the first, or right, is lower."
     ),
     _number("independent_lower_mev_per_atom", "meV/atom", "Lower bound if errors had nothing in common."),
     _number("independent_upper_mev_per_atom", "meV/atom", "Upper bound if errors had nothing in common."),
@@ -224,18 +222,14 @@ PROPERTIES = (
     Column("n_draws", "integer", "", "Draws of the readout weights."),
     _number("failed_share", "", "Share of draws that do not have the property: no minimum, unstable."),
     _text("assumed", "What was taken for granted, joined by `; `."),
-    _number(
-        "envelope_lower", "", "Least value over the box of all POPS corrections, where it is linear in them."
-    ),
-    _number("envelope_upper", "", "Largest value over that box, in closed form."),
+    _number("envelope_lower", "", "Least value over the box of POPS corrections, where linear in them."),
+    _number("envelope_upper", "", "Largest value over that box."),
     _text("flags", "Names of flags, joined by `;`."),
     _text("reason", "Why there is no value; empty where there is one."),
 )
 """Columns of a table of propagated properties, before :data:`PROVENANCE`."""
 
-_KNOWN = {
-    column.name: column for column in (*BOUNDS, *MEASURED, *FINDINGS, *DIFFERENCES, *HULLS, *PROPERTIES)
-}
+_KNOWN = {c.name: c for c in (*BOUNDS, *MEASURED, *FINDINGS, *DIFFERENCES, *HULLS, *PROPERTIES)}
 
 
 def bound_columns(level: float) -> tuple[str, str]:
