@@ -1,13 +1,12 @@
 """The head of tungsten that ships, and the notebook about it."""
 
-import os
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
 from ase.build import bulk
 
+from helpers import notebooks
 from mace_bounds import BoundsPredictor
 from mace_bounds.bounds import find_head, load_head
 from mace_bounds.features import ExtractSettings
@@ -60,21 +59,13 @@ def test_the_card_says_what_was_measured():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # the machinery of notebooks warns of its own future, not of ours
-def test_the_notebook_runs_from_a_clean_start(tmp_path, monkeypatch):
-    from nbclient import NotebookClient
-
-    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
-    fresh = nbformat.read(NOTEBOOK, as_version=4)
-    code = [cell for cell in fresh.cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    committed = str([cell.outputs for cell in code])
+def test_the_notebook_runs_from_a_clean_start(tmp_path):
+    cells = notebooks.code_cells(NOTEBOOK)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    committed = str([cell["outputs"] for cell in cells])
     assert re.search(r"(/home/|/root/|/tmp/|/Users/|site-packages)", committed) is None
-    for cell in code:
-        cell.outputs, cell.execution_count = [], None
-    NotebookClient(
-        fresh, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
-    shown = " ".join(output.get("text", "") for cell in code for output in cell.outputs)
-    assert "for W alone" in shown
-    assert shown.count("inside, |error| / std") == 3
+    shown = notebooks.run(NOTEBOOK, tmp_path)
+    assert shown.n_pictures == committed.count("image/png")
+    text = "".join(shown.texts)
+    assert "for W alone" in text
+    assert text.count("inside, |error| / std") == 3
