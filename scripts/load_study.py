@@ -1,4 +1,4 @@
-"""Load a service on this machine: latency, overload, memory, ends by SIGTERM and SIGKILL. Prints JSON.
+"""Load a service on this machine: latency, overload, memory, ends by SIGTERM and SIGKILL. Prints JSON, each part to stderr first.
 
     python scripts/load_study.py --seconds 60 --requests 10000
 
@@ -276,7 +276,14 @@ def main():
     def wanted(name):
         return not parts or name in parts
 
-    said = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
+    class Said(dict):
+        """What was measured; each part is shown as it comes, as the next may take long."""
+
+        def __setitem__(self, name, value):
+            super().__setitem__(name, value)
+            print(f"{name}: {json.dumps(value)}", file=sys.stderr, flush=True)
+
+    said = Said({"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]})
     with service("--queue", str(options.queue)) as (process, url):
         asyncio.run(closed_loop(url, 2, 1, 100_000))  # warm
         if wanted("latency"):
