@@ -27,6 +27,7 @@ from mace_bounds.propagation import (
     ErrorModel,
     MeasuredErrors,
     fit_equations_of_state,
+    measured_errors,
 )
 from property_rows import (
     all_electron,
@@ -221,7 +222,7 @@ def properties(data: Path, found, draws, model):
     return tables, missing
 
 
-def error_model(name: str, of: str, table: Table, measured: dict) -> ErrorModel:
+def error_model(name: str, of: str, table: Table, measured: dict, **about: str) -> ErrorModel:
     """What ships for one property: the kind of the best interval score among left-out rows, fitted to all rows."""
     every = np.ones(len(table.value), bool)
     scores = {kind: cross_scores(kind, table, every) for kind in KINDS if kind != "features"}
@@ -255,6 +256,7 @@ def error_model(name: str, of: str, table: Table, measured: dict) -> ErrorModel:
         groups=len(set(table.group.tolist())),
         coverage=measured["chosen"]["coverage"],
         of_constant=measured["chosen"]["of_constant"],
+        **about,
     )
 
 
@@ -376,7 +378,9 @@ def main() -> None:
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if arguments.write is not None:
         arguments.write.mkdir(parents=True, exist_ok=True)
-        MeasuredErrors(model.digest, tuple(models), coefficients).save(arguments.write)
+        before = measured_errors(model, arguments.write.parent)
+        moduli = () if before is None else tuple(m for m in before.models if m.of == "binaries")
+        MeasuredErrors(model.digest, (*models, *moduli), coefficients).save(arguments.write)
         (arguments.write / "study.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -61,6 +61,33 @@ def test_a_volume_is_not_below_zero():
     assert error_model().bounded(result(value=1.0, std=5.0)).lower == 0.0
 
 
+def test_moduli_of_binaries_have_a_reference_of_their_own():
+    """Spin-polarised references: also of magnetic binaries, and of no element."""
+    modulus = ErrorModel(
+        "K_VRH", "binaries", True, 1.0, (0.0, 0.0, 1.0), 0.1, 0.1, QUANTILES, 160, 151, 0.942, 0.96,
+        reference="DFT values of binaries", groups_are="chemical systems",
+    )  # fmt: skip
+    box = POSTERIORS["hypercube"].from_tensors({"lower": np.full(2, -0.1), "upper": np.full(2, 0.2)}, 2)
+    known = MeasuredErrors(
+        MODEL.digest,
+        (error_model("V0", "oxides"), modulus),
+        Coefficients(MODEL.theta0_ev, np.zeros((3, 2)), box, box),
+    )
+    salt, wustite, argon = (
+        next(iter(read(bulk(name, *more)))).crystal
+        for name, *more in (("MgO", "rocksalt", 4.2), ("FeO", "rocksalt", 4.3), ("Ar", "fcc", 4.0))
+    )
+    given = [result("K_VRH", 100.0, 5.0), result()]
+    bulk_modulus, volume = known.bounded(given, salt)
+    assert [bulk_modulus.lower, bulk_modulus.upper] == pytest.approx([90.0, 110.0])
+    assert "160 DFT values of binaries (151 chemical systems)" in bulk_modulus.bounds
+    assert volume.bounds.startswith("V0: calibrated")
+    bulk_modulus, volume = known.bounded(given, wustite)
+    assert bulk_modulus.bounds.startswith("K_VRH: calibrated")
+    assert volume is given[1]
+    assert known.bounded(given, argon) == given
+
+
 def test_levels_that_were_not_calibrated_are_refused():
     assert error_model().bounded(result(level=0.68)).upper == pytest.approx(20.2 + 0.5)
     with pytest.raises(HeadError, match=r"0\.68, 0\.9, 0\.95, 0\.99"):

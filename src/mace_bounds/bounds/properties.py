@@ -28,8 +28,8 @@ VALUES_ALONE = (
     "that was fitted to energies of many compositions cannot tell them."
 )
 NOT_MEASURED = (
-    "intervals are calibrated for V0, B0 and phase differences of elements and for V0 and B0 of oxides; others are the "
-    "range of draws, whose coverage nobody measured."
+    "intervals are calibrated for V0, B0 and phase differences of elements, V0 and B0 of oxides, and bulk and shear "
+    "moduli of binaries; others are the range of draws, whose coverage nobody measured."
 )
 
 

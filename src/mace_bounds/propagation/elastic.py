@@ -11,7 +11,7 @@ Wallace, "Thermodynamics of Crystals" (1972), equation 2.24; averages: R. Hill, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -126,7 +126,7 @@ def elastic_constants(
     -------
     list of PropertyBounds
         Independent C_ij of the crystal system, then the averages of Voigt, Reuss and Hill, GPa. Draws whose lattice is
-        unstable count as failed.
+        unstable count as failed; where it is so by the mean there are no intervals.
     """
     found = elastic_curves(crystal, potential, ions)
     stable = found.stable | (
@@ -146,10 +146,14 @@ def elastic_constants(
         assumed.append("the lattice is unstable by the mean head")
     bulk, shear = hill_averages(constants)
     named = [(f"C{i}{j}", constants[:, i - 1, j - 1]) for i, j in _pairs(found.system)]
-    return [
+    results = [
         property_bounds(name, "GPa", values, potential, level=level, method="curves", assumed=tuple(assumed))
         for name, values in [*named, ("K_VRH", bulk), ("G_VRH", shear)]
     ]
+    if found.stable[0]:
+        return results
+    # what draws say around an unstable mean is no interval of anything
+    return [replace(result, lower=None, upper=None, std=None) for result in results]
 
 
 def hill_averages(constants_gpa: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

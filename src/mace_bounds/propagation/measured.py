@@ -39,7 +39,8 @@ class ErrorModel:
     Attributes
     ----------
     name, of : str
-        ``"V0"``, ``"B0"`` or ``"phase differences"``; of ``"elements"`` or ``"oxides"``.
+        ``"V0"``, ``"B0"``, ``"K_VRH"``, ``"G_VRH"`` or ``"phase differences"``; of ``"elements"``, ``"oxides"`` or
+        ``"binaries"``.
     positive : bool
         Whether ``shift`` is a factor of the value; else it is added to it.
     shift : float
@@ -51,9 +52,13 @@ class ErrorModel:
     quantiles : dict of str to float
         Scores |error| / width below which a level's share of left-out rows lies.
     n, groups : int
-        Rows, and elements they are of.
+        Rows, and elements (or chemical systems) they are of.
     coverage, of_constant : float
-        Measured on left-out elements at 95 %: coverage, and interval score in units of that of a constant width.
+        Measured on left-out groups at 95 %: coverage, and interval score in units of that of a constant width.
+    reference : str
+        What the rows are, in words; by default all-electron values without magnetism.
+    groups_are : str
+        What was left out together.
     """
 
     name: str
@@ -68,6 +73,8 @@ class ErrorModel:
     groups: int
     coverage: float
     of_constant: float
+    reference: str = ""
+    groups_are: str = "elements"
 
     def width(self, value: float, spread: float) -> float:
         """Width before calibration, in the unit of the value."""
@@ -87,6 +94,7 @@ class ErrorModel:
         what = result.name if self.positive else "energy differences"
         middle = result.value * self.shift if self.positive else result.value + self.shift
         half = self.quantiles[f"{level:g}"] * width
+        reference = self.reference or f"all-electron values of {self.of} without magnetism"
         lower = max(middle - half, 0.0) if self.positive else middle - half
         return replace(
             result,
@@ -94,8 +102,8 @@ class ErrorModel:
             upper=middle + half,
             std=self.quantiles[f"{ONE_SIGMA:g}"] * width,
             bounds=(
-                f"{what}: calibrated on {self.n} all-electron values of {self.of} without magnetism ({self.groups} "
-                f"elements); {percent(round(self.coverage, 3))} % of those of left-out elements were inside at 95 %"
+                f"{what}: calibrated on {self.n} {reference} ({self.groups} {self.groups_are}); "
+                f"{percent(round(self.coverage, 3))} % of those of left-out {self.groups_are} were inside at 95 %"
             ),
         )
 
@@ -128,12 +136,12 @@ class MeasuredErrors:
             replace(r, lower=None, upper=None, std=None, bounds="") if r.name in _ABSOLUTE else r
             for r in results
         ]
-        of = class_of(crystal)
+        classes = classes_of(crystal)
         out = []
         for result in results:
             name = "phase differences" if result.name.startswith("E(") else result.name
-            model = known.get((name, of or ""))
-            out.append(result if model is None else model.bounded(result))
+            models = [known[name, of] for of in classes if (name, of) in known]
+            out.append(models[0].bounded(result) if models else result)
         return out
 
     def save(self, folder: Path) -> None:
@@ -151,13 +159,17 @@ def may_be_magnetic(crystal: Crystal) -> bool:
     return bool(_MAGNETIC & set(crystal.counts)) or set(crystal.counts) == {OXYGEN}
 
 
-def class_of(crystal: Crystal) -> str | None:
-    """``"elements"``, ``"oxides"`` of one element, or None where errors were not measured, as of magnetic ones."""
+def classes_of(crystal: Crystal) -> tuple[str, ...]:
+    """Classes whose errors may have been measured: ``"elements"``, ``"oxides"`` of one element, ``"binaries"``.
+
+    References of elements and oxides are without magnetism, those of binaries (moduli) with it.
+    """
+    binary = len(crystal.counts) == 2
     if may_be_magnetic(crystal):
-        return None
+        return ("binaries",) if binary else ()
     if len(crystal.counts) == 1:
-        return "elements"
-    return "oxides" if len(crystal.counts) == 2 and OXYGEN in crystal.counts else None
+        return ("elements",)
+    return (*(("oxides",) if binary and OXYGEN in crystal.counts else ()), *(("binaries",) if binary else ()))
 
 
 def measured_errors(backbone: Backbone, folder: Path = SHIPPED) -> MeasuredErrors | None:
