@@ -11,13 +11,14 @@ import pytest
 from helpers.toy_table import toy_table
 from mace_bounds.calibration import (
     FitConfig,
+    TrainedRows,
     fit_head,
     group_folds,
     head_inputs,
     load_head,
     residual_ev_per_atom,
 )
-from mace_bounds.calibration.fit import _fit_pops_and_scale, cross_fit, row_weights, usable_rows
+from mace_bounds.calibration.fit import _Parts, cross_fit, row_weights, usable_rows
 from mace_bounds.calibration.sources import SourceStudy
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
@@ -284,12 +285,8 @@ def test_a_score_comes_from_the_head_that_left_its_row_out(crossed):
     design = head_inputs(fit, composition=True)
     for k, head in enumerate(crossed.head.folds):
         held = folds == k
-        unseen = _fit_pops_and_scale(
-            fit.take(~held),
-            fit.table["formula"].to_numpy(str)[~held],
-            config,
-            SourceStudy("pooled", None, ()),
-        )
+        parts = _Parts(config, SourceStudy("pooled", None, ()), TrainedRows.of(fit, None, config))
+        unseen = parts.fit(fit.take(~held), fit.table["formula"].to_numpy(str)[~held])
         np.testing.assert_allclose(
             head.pops.ridge.coefficients, unseen[0].ridge.coefficients, rtol=1e-8, atol=1e-12
         )

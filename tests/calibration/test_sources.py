@@ -9,8 +9,10 @@ import pytest
 
 from helpers.toy_table import toy_table
 from mace_bounds.calibration import (
+    DesignRows,
     FitConfig,
     LeftOutScores,
+    TrainedRows,
     conformal_layer,
     conformal_quantile,
     fit_head,
@@ -32,6 +34,12 @@ from mace_bounds.fitting import promise
 
 MANIFEST = Manifest("toy", "d" * 64, "Default", "readout", tuple("abc"), (0.0,) * 4, "float64", 8, {})
 FAST = FitConfig(n_folds=2, kept_rows=0, scale="constant", composition=False)
+NONE = TrainedRows(
+    DesignRows(np.empty((0, 3)), np.empty((0, 118)), composition=False),
+    np.empty(0),
+    np.empty(0, dtype=str),
+    np.empty(0, dtype=str),
+)
 WIDTHS = {"calm": 0.01, "usual": 0.03, "wild": 0.09, "few": 0.03}
 
 
@@ -111,7 +119,7 @@ def test_a_study_is_nested():
     wild = rows.table["source"].to_numpy(str) == "wild"
     worse = rows.table.assign(energy_ev=rows.table["energy_ev"].where(~wild, rows.table["energy_ev"] + 7.0))
     first, second = (
-        {row.source: row for row in study_sources(part, replace(FAST, scale="best")).left_out}
+        {row.source: row for row in study_sources(part, replace(FAST, scale="best"), NONE).left_out}
         for part in (rows, replace(rows, table=worse))
     )
     for name in ("kind", "temper", "median_width_mev_per_atom"):
@@ -153,12 +161,14 @@ def test_a_scale_that_misleads_on_every_source_left_out_loses_to_the_constant():
 
 def test_the_choice_does_not_depend_on_what_is_measured():
     rows, config = toy_rows(400, 8), replace(FAST, scale="best")
-    assert study_sources(rows, config, measure=False) == replace(study_sources(rows, config), left_out=())
+    assert study_sources(rows, config, NONE, measure=False) == replace(
+        study_sources(rows, config, NONE), left_out=()
+    )
 
 
 @pytest.mark.parametrize("names", [("calm",), ("calm", "wild"), ("calm", "wild", "few")])
 def test_without_three_sources_the_promise_is_pooled(names):
-    study = study_sources(toy_rows(350, 4, names), FAST)
+    study = study_sources(toy_rows(350, 4, names), FAST, NONE)
     assert (study.guarantee, study.choice, study.left_out) == ("pooled", None, ())
     assert "of 3 sources" in study.why
 
@@ -168,10 +178,10 @@ def test_sources_of_one_composition_each_or_of_the_same_ones_tell_nothing(guaran
     """Sets of one material: fits go on with what compositions left out say."""
     rows, config = toy_rows(360, 9), replace(FAST, guarantee=guarantee)
     same = rows.table.assign(source=["a", "b", "c"] * 120, formula=[f"F{k // 3}" for k in range(360)])
-    study = study_sources(replace(rows, table=same), config)
+    study = study_sources(replace(rows, table=same), config, NONE)
     assert (study.guarantee, study.choice, study.left_out) == (guarantee, None, ())
     alone = replace(rows, table=rows.table.assign(formula=rows.table["source"]))
-    assert study_sources(alone, config).guarantee == guarantee
+    assert study_sources(alone, config, NONE).guarantee == guarantee
 
 
 def test_a_pooled_head_says_why():

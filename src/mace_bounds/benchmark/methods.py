@@ -13,6 +13,7 @@ from mace_bounds.benchmark.config import PRODUCT, PRODUCT_SPLIT, REFERENCE, SCAL
 from mace_bounds.calibration import (
     KINDS,
     DesignRows,
+    TrainedRows,
     cross_fit,
     fit_head,
     fit_scale,
@@ -100,7 +101,9 @@ def common_config(config: FitConfig) -> FitConfig:
 
 def method_names(config: FitConfig) -> tuple[str, ...]:
     """Names of every method that can run here, the product first; with split conformal it is there once."""
-    scales = [SCALE_PREFIX + kind for kind in KINDS if kind != REFERENCE]
+    scales = [
+        SCALE_PREFIX + name for name, kind in KINDS.items() if name != REFERENCE and not kind.of_training
+    ]
     product = (PRODUCT,) if config == common_config(config) else (PRODUCT, PRODUCT_SPLIT)
     pops = [POPS + name for name in POSTERIORS]
     return (*product, *pops, POPS_SUPPORT, *scales, *BASELINES)
@@ -125,15 +128,19 @@ def prepare(
     manifest: Manifest,
     split: Split,
     others: NDArray[np.float64] | None = None,
+    trained: TrainedRows | None = None,
 ) -> SplitData:
     """Fit the product on a split, and bring its rows into the form that every method takes.
 
-    ``others`` (n, k): energies of other models less those of the store's model, eV/atom, for each of the rows.
+    ``others`` (n, k): energies of other models less those of the store's model, eV/atom, for each of the rows;
+    ``trained``: rows of the model's own training, for the product alone.
     """
     used = rows.take(split.fit | split.calibration)
-    head, head_seconds = timed(
-        lambda: fit_head(used, manifest, common_config(split.config), measure_sources=False).head
-    )
+
+    def product(config: FitConfig) -> CalibratedHead:
+        return fit_head(used, manifest, config, measure_sources=False, trained=trained).head
+
+    head, head_seconds = timed(lambda: product(common_config(split.config)))
     fit, calibration, test = (rows.take(mask) for mask in (split.fit, split.calibration, split.test))
     given = [None if others is None else others[mask] for mask in (split.fit, split.calibration, split.test)]
     plain = _plain(fit, head, split, given[0])
@@ -151,7 +158,7 @@ def prepare(
         head=head,
         intervals=head.intervals(test),
         left_out=scale_inputs(left_out, _design(plain, config)),
-        shipped=lambda: fit_head(used, manifest, split.config, measure_sources=False).head,
+        shipped=lambda: product(split.config),
         head_seconds=head_seconds,
         pops_seconds=pops_seconds,
         cross_seconds=cross_seconds,

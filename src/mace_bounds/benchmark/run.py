@@ -26,7 +26,7 @@ from mace_bounds.benchmark.metrics import (
     tally,
 )
 from mace_bounds.benchmark.splits import distinct_structures, make_splits, row_groups
-from mace_bounds.calibration import residual_ev_per_atom, usable_rows
+from mace_bounds.calibration import TrainedRows, residual_ev_per_atom, usable_rows
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureStore, checked_labels, label_summary
@@ -99,7 +99,9 @@ def compare(
     training_keys = training_compositions(
         model if model is not None else manifest.model, manifest.model_digest, config.fit.trained_on
     )
-    rows, left_out = usable_rows(everything, None if config.include_training else training_keys)
+    left_keys = None if config.include_training else training_keys
+    rows, left_out = usable_rows(everything, left_keys)
+    trained = TrainedRows.of(everything, left_keys, config.fit)
     rows, others, missing = _other_energies(rows, config)
     left_out |= missing
     splits = make_splits(rows.table, config, test_keys)
@@ -113,7 +115,7 @@ def compare(
                 progress(done, len(splits))
             record = folder.read_split(out, split.name)
             if record is None:
-                record, seconds = run_split(rows, manifest, split, names, others)
+                record, seconds = run_split(rows, manifest, split, names, others, trained)
                 folder.write_split(out, split.name, record, seconds)
             finished.append(record)
         labels = label_summary(everything.scored().table)
@@ -140,13 +142,14 @@ def run_split(
     split: Split,
     names: Sequence[str],
     others: NDArray[np.float64] | None = None,
+    trained: TrainedRows | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fit and measure every method on one split.
 
     Returns ``record``: sizes, and of each method its metrics, its sums by group, or the reason why it could
     not be fitted; ``seconds``: of each method, what fitting and predicting took.
     """
-    data = prepare(rows, manifest, split, others)
+    data = prepare(rows, manifest, split, others, trained)
     y = residual_ev_per_atom(data.test.rows)
     groups = row_groups(data.test.rows.table, _flags(data.intervals))
     methods: dict[str, Any] = {}

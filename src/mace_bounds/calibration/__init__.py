@@ -45,6 +45,7 @@ from mace_bounds.calibration.scale_kinds import KINDS
 from mace_bounds.calibration.schema import HeadIdentity, read_config
 from mace_bounds.calibration.sources import EVERY_SOURCE, POOLED, SourceStudy, study_sources
 from mace_bounds.calibration.splits import assign_splits, group_folds
+from mace_bounds.calibration.trained import TrainedRows
 
 __all__ = [
     "EVERY_SOURCE",
@@ -72,6 +73,7 @@ __all__ = [
     "ScaleInputs",
     "ScaleModel",
     "SourceStudy",
+    "TrainedRows",
     "assign_splits",
     "conformal_layer",
     "conformal_quantile",

@@ -41,6 +41,7 @@ def cross_fit(
     weights: NDArray[np.float64],
     groups: NDArray[np.str_],
     config: FitConfig,
+    also: tuple[NDArray[np.float64], NDArray[np.str_]] | None = None,
 ) -> PopsPrediction:
     """Predict each row by a POPS head fitted without the fold of its group.
 
@@ -52,20 +53,33 @@ def cross_fit(
     weights : ndarray, shape (n,)
     groups : ndarray of str, shape (n,)
     config : FitConfig
+    also : tuple of ndarray, optional
+        Features (m, P) and groups (m,) of further rows, which no head is fitted to.
 
     Returns
     -------
     PopsPrediction
-        Arrays of shape (n,) in the order of the rows.
+        Arrays of shape (n + m,) in the order of the rows; the further rows come last.
     """
-    folds = group_folds(groups, config.n_folds, config.seed)
+    every, of = (
+        (x, groups)
+        if also is None
+        else (np.concatenate(pair) for pair in zip((x, groups), also, strict=True))
+    )
+    folds = group_folds(of, config.n_folds, config.seed)
     out: dict[str, NDArray[Any]] = {}
     for fold in np.unique(folds):
         held = folds == fold
-        predicted = predict(fit_one(x[~held], y[~held], weights[~held], config).head, x[held])
+        made = ~held[: len(y)]
+        predicted = predict(fit_one(x[made], y[made], weights[made], config).head, every[held])
         for name, values in predicted.__dict__.items():
-            out.setdefault(name, np.zeros(len(y), dtype=values.dtype))[held] = values
+            out.setdefault(name, np.zeros(len(every), dtype=values.dtype))[held] = values
     return PopsPrediction(**out)
+
+
+def rows_of(predicted: PopsPrediction, rows: slice) -> PopsPrediction:
+    """The same for some of the rows."""
+    return PopsPrediction(**{name: values[rows] for name, values in predicted.__dict__.items()})
 
 
 def fit_one(

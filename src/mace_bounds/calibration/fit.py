@@ -13,16 +13,23 @@ from mace_bounds.calibration.calibrated import CalibratedHead, FoldHead
 from mace_bounds.calibration.centre import Centre, select_centre
 from mace_bounds.calibration.config import GROUPS, FitConfig
 from mace_bounds.calibration.conformal import LeftOutScores
-from mace_bounds.calibration.cross_fitting import cross_fit, fit_one, residual_ev_per_atom, row_weights
+from mace_bounds.calibration.cross_fitting import (
+    cross_fit,
+    fit_one,
+    residual_ev_per_atom,
+    row_weights,
+    rows_of,
+)
 from mace_bounds.calibration.inputs import energy_over_fixed, head_inputs, scale_inputs
 from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, conformal_groups, conformal_layer, source_groups
 from mace_bounds.calibration.novelty_fit import measured_novelty
 from mace_bounds.calibration.scale import fit_scale, select_scale
-from mace_bounds.calibration.scale_kinds import KINDS
+from mace_bounds.calibration.scale_kinds import KINDS, kinds_for
 from mace_bounds.calibration.schema import HeadIdentity
 from mace_bounds.calibration.sources import EVERY_SOURCE, SourceStudy, large_sources, study_sources
 from mace_bounds.calibration.splits import assign_splits, group_folds
+from mace_bounds.calibration.trained import TrainedRows
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
 from mace_bounds.head import (
@@ -83,6 +90,7 @@ def fit_head(
     training_keys: NDArray[np.uint64] | None = None,
     provenance: dict[str, Any] | None = None,
     measure_sources: bool = True,
+    trained: TrainedRows | None = None,
 ) -> FitResult:
     """Fit and calibrate a head on labelled features.
 
@@ -101,6 +109,9 @@ def fit_head(
         Plain values to keep in the head's configuration.
     measure_sources : bool
         Whether to measure how bounds do on sources left out, for the card (:func:`study_sources`).
+    trained : TrainedRows, optional
+        Rows of the model's own training, from which the scale may learn where errors are large; those among ``rows``
+        that ``training_keys`` leave out if not given.
 
     Returns
     -------
@@ -121,6 +132,7 @@ def fit_head(
     """
     config = config or FitConfig()
     kept, left_out = usable_rows(rows, training_keys)
+    trained = TrainedRows.of(rows, training_keys, config) if trained is None else trained
     # In one order whatever they came in: optimisers make more of round-off than it is.
     kept = kept.take(np.argsort(kept.table["id"].to_numpy(dtype=str), kind="stable"))
     groups = kept.table[config.split_by].to_numpy(dtype=str) if len(kept.table) else np.empty(0, dtype=str)
@@ -151,10 +163,11 @@ def fit_head(
             f"{math.ceil(in_all)} in all: give more labelled ones{remedy}."
         )
     with kept_warnings() as stopped_early:
-        study = study_sources(fit, config, measure=measure_sources)
-        pops, scale, centre, limit = _fit_pops_and_scale(fit, groups[splits == "fit"], config, study)
+        study = study_sources(fit, config, trained, measure=measure_sources)
+        parts = _Parts(config, study, trained)
+        pops, scale, centre, limit = parts.fit(fit, groups[splits == "fit"])
         if cross:
-            layer, folds = cross_layer(fit, config, study)
+            layer, folds = cross_layer(fit, parts)
         else:
             layer, folds = split_layer(FoldHead(pops, centre, scale), calibration, config, study), ()
     energies = energy_over_fixed(kept)[splits != "test"]
@@ -208,10 +221,9 @@ def split_layer(head: FoldHead, rows: FeatureRows, config: FitConfig, study: Sou
     return _layer(rows, scores, np.zeros(len(scores), dtype=np.int64), config, study)
 
 
-def cross_layer(
-    rows: FeatureRows, config: FitConfig, study: SourceStudy
-) -> tuple[ConformalLayer, tuple[FoldHead, ...]]:
+def cross_layer(rows: FeatureRows, parts: _Parts) -> tuple[ConformalLayer, tuple[FoldHead, ...]]:
     """Scores of all rows, each by a head that has not seen its fold of compositions, and these heads (CV+)."""
+    config = parts.config
     groups = rows.table[config.split_by].to_numpy(dtype=str)
     y, n_rows = residual_ev_per_atom(rows), len(rows.table)
     folds = outer_folds(groups, config)
@@ -224,13 +236,13 @@ def cross_layer(
     scores, heads = np.zeros(n_rows), []
     for fold in np.unique(folds):
         held = folds == fold
-        pops, scale, centre, _ = _fit_pops_and_scale(rows.take(~held), groups[~held], config, study)
+        pops, scale, centre, _ = parts.fit(rows.take(~held), groups[~held])
         heads.append(FoldHead(pops, centre, scale))
         expected, sigma = heads[-1].centre_and_sigma(
             head_inputs(rows.take(held), composition=config.composition)
         )
         scores[held] = (y[held] - expected) / sigma
-    return _layer(rows, scores, folds, config, study), tuple(heads)
+    return _layer(rows, scores, folds, config, parts.study), tuple(heads)
 
 
 def outer_folds(groups: NDArray[np.str_], config: FitConfig) -> NDArray[np.int64]:
@@ -311,24 +323,33 @@ def fingerprint(rows: FeatureRows) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _fit_pops_and_scale(
-    rows: FeatureRows, groups: NDArray[np.str_], config: FitConfig, study: SourceStudy
-) -> tuple[PopsHead, ScaleModel, Centre, float]:
-    """POPS on all rows; centre, scale and leverage limit from the cross-fit."""
-    design = head_inputs(rows, composition=config.composition)
-    y, weights = residual_ev_per_atom(rows), row_weights(rows, config)
-    left_out = cross_fit(design.x, y, weights, groups, config)
-    centre, expected = select_centre(y, left_out.mean, design.fractions, groups, config.seed, weights)
-    inputs = scale_inputs(left_out, design)
-    error = y - expected
-    if study.choice is not None and len(y) >= KINDS[study.choice.kind].minimum:
-        kind, temper = study.choice.kind, study.choice.temper
-        strength = KINDS[kind].strengths[0]
-        scale = fit_scale(kind, inputs, error, groups, config.seed, weights, strength=strength)
-        scale = scale.tempered(temper, inputs, error, weights) if temper < 1 else scale
-    elif config.scale == "constant":
-        scale = fit_scale("constant", inputs, error, groups, config.seed, weights)
-    else:
-        scale = select_scale(inputs, error, groups, config.seed, weights)
-    head = fit_one(design.x, y, weights, config).head
-    return head, scale, centre, float(left_out.leverage.max())
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """What the heads of all rows and of the folds have in common."""
+
+    config: FitConfig
+    study: SourceStudy
+    trained: TrainedRows
+
+    def fit(self, rows: FeatureRows, groups: NDArray[np.str_]) -> tuple[PopsHead, ScaleModel, Centre, float]:
+        """POPS on all rows; centre, scale and leverage limit from the cross-fit."""
+        config, study, trained = self.config, self.study, self.trained
+        design = head_inputs(rows, composition=config.composition)
+        y, weights = residual_ev_per_atom(rows), row_weights(rows, config)
+        also = (trained.design.x, trained.groups) if len(trained) else None
+        crossed = cross_fit(design.x, y, weights, groups, config, also)
+        left_out = rows_of(crossed, slice(len(y)))
+        centre, expected = select_centre(y, left_out.mean, design.fractions, groups, config.seed, weights)
+        of_training = trained.errors(rows_of(crossed, slice(len(y), None)), centre)
+        inputs, error = replace(scale_inputs(left_out, design), trained=of_training), y - expected
+        choice = study.choice
+        if choice is not None and choice.kind in kinds_for(len(y), len(trained)):
+            strength = KINDS[choice.kind].strengths[0]
+            scale = fit_scale(choice.kind, inputs, error, groups, config.seed, weights, strength=strength)
+            scale = scale.tempered(choice.temper, inputs, error, weights) if choice.temper < 1 else scale
+        elif config.scale == "constant":
+            scale = fit_scale("constant", inputs, error, groups, config.seed, weights)
+        else:
+            scale = select_scale(inputs, error, groups, config.seed, weights)
+        head = fit_one(design.x, y, weights, config).head
+        return head, scale, centre, float(left_out.leverage.max())

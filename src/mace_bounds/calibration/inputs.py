@@ -48,6 +48,8 @@ class ScaleInputs:
     features: NDArray[np.float64] | None = None
     # shape (n,): standard deviation of the ellipsoid posterior, eV/atom, where the head has one
     ellipsoid_std: NDArray[np.float64] | None = None
+    # rows of the model's own training, from which a scale may learn too; none where rows are predicted
+    trained: TrainedErrors | None = None
 
     def __post_init__(self) -> None:
         n, together = len(self), list[NDArray[np.float64]]()
@@ -69,13 +71,25 @@ class ScaleInputs:
     def __len__(self) -> int:
         return len(self.support_width)
 
+    @property
+    def n_trained(self) -> int:
+        """Number of rows of the model's own training that come with these."""
+        return 0 if self.trained is None else len(self.trained.residual)
+
     def _given(self) -> list[str]:
-        names = [field.name for field in fields(self)]
+        names = [field.name for field in fields(self) if field.name != "trained"]
         return [name for name in names if name not in _OPTIONAL or getattr(self, name) is not None]
 
     def take(self, rows: NDArray[np.generic]) -> ScaleInputs:
         """Return the rows chosen by an index or a boolean mask."""
-        return ScaleInputs(**{name: getattr(self, name)[rows] for name in self._given()})
+        return ScaleInputs(
+            **{name: getattr(self, name)[rows] for name in self._given()}, trained=self.trained
+        )
+
+    def followed_by(self, others: ScaleInputs) -> ScaleInputs:
+        """Return these rows and those of others, which have the same columns."""
+        both = {name: np.concatenate([getattr(self, name), getattr(others, name)]) for name in self._given()}
+        return ScaleInputs(**both)
 
     @cached_property
     def columns(self) -> NDArray[np.float64]:
@@ -112,6 +126,19 @@ class ScaleInputs:
                 "those of its own head."
             )
         return np.log(np.maximum(widths, floors))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedErrors:
+    """Errors of n rows whose compositions the model itself was trained on, and what heads without them say of them.
+
+    They are smaller than those of new crystals, but large in the same places: a scale may learn from them where, and
+    never how large.
+    """
+
+    inputs: ScaleInputs
+    residual: NDArray[np.float64]  # shape (n,): about the centre of the intervals, eV/atom
+    groups: NDArray[np.str_]  # shape (n,): composition of each
 
 
 @dataclass(frozen=True, eq=False)

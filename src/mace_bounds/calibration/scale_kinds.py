@@ -52,6 +52,8 @@ class TrainingRows:
     size: NDArray[np.float64]
     w: NDArray[np.float64]
     order: NDArray[np.int64]
+    # shape (n,): 1 for rows of the model's own training, which come last; None where there are none
+    trained: NDArray[np.float64] | None = None
 
 
 class Kind(Protocol):
@@ -69,6 +71,10 @@ class Kind(Protocol):
     def minimum(self) -> int:
         """Fewest rows for which it is tried."""
 
+    @property
+    def of_training(self) -> bool:
+        """Whether it is fitted to rows of the model's own training too; as many of these are then wanted."""
+
     def fit(self, rows: TrainingRows, strengths: Sequence[float]) -> list[Arrays]:
         """Arrays of the fitted model for every strength."""
 
@@ -83,6 +89,7 @@ class Constant:
     strengths: ClassVar[tuple[float, ...]] = (1.0,)
     arrays: ClassVar[Shapes] = {}
     minimum: ClassVar[int] = 0
+    of_training: ClassVar[bool] = False
 
     def fit(self, rows: TrainingRows, strengths: Sequence[float]) -> list[Arrays]:  # noqa: ARG002
         """Nothing to learn: the factor of the model is the size."""
@@ -100,6 +107,7 @@ class Support:
     strengths: ClassVar[tuple[float, ...]] = (1.0,)
     arrays: ClassVar[Shapes] = {"coefficients": (2,), "low": (1,), "high": (1,)}
     minimum: ClassVar[int] = 0
+    of_training: ClassVar[bool] = False
 
     def fit(self, rows: TrainingRows, strengths: Sequence[float]) -> list[Arrays]:
         """Gamma regression of |r|, the largest cut."""
@@ -126,6 +134,9 @@ class LogLinear:
     # whether the model's features, and Gaussian kernels around training rows in them, join the rest
     with_kernel: bool
     minimum: int  # fewest rows for which it is tried
+    # whether rows of the model's own training teach it too, with one more coefficient that says how much smaller
+    # errors are there
+    of_training: bool = False
     strengths: ClassVar[tuple[float, ...]] = (1.0, 0.3, 0.1, 0.03)
 
     @property
@@ -146,6 +157,8 @@ class LogLinear:
         if self.with_kernel:
             placed, modes = landmarks(points, rows.order)
             blocks += [points, kernel(placed, points) @ modes]
+        if rows.trained is not None:
+            blocks.append(rows.trained[:, None])
         clamps = {"floors": floors, "low": logs.min(axis=0) - _MARGIN, "high": logs.max(axis=0) + _MARGIN}
         cuts = np.cumsum([1, *(block.shape[1] for block in blocks)])[:-1]
         out = []
@@ -181,8 +194,19 @@ KINDS: dict[str, Kind] = {
     "pops": Support(),
     "log_ridge": LogLinear(with_kernel=False, minimum=50),
     "kernel": LogLinear(with_kernel=True, minimum=200),
+    "training_kernel": LogLinear(with_kernel=True, minimum=200, of_training=True),
 }
 """All kinds, simplest first; a head's ``scale.kind`` is one of these names, and it chooses among all of them."""
+
+
+def kinds_for(n_rows: int, n_trained: int) -> tuple[str, ...]:
+    """Kinds that are tried with so many rows, and so many of the model's own training; the constant always."""
+    return tuple(
+        name
+        for name, kind in KINDS.items()
+        if name == "constant"
+        or (n_rows >= kind.minimum and (not kind.of_training or n_trained >= kind.minimum))
+    )
 
 
 def size_of(kind: str, arrays: Mapping[str, NDArray[np.float64]], inputs: ScaleInputs) -> NDArray[np.float64]:

@@ -19,13 +19,15 @@ from mace_bounds.calibration.cross_fitting import (
     cross_fit,
     fit_one,
     residual_ev_per_atom,
+    rows_of,
     source_weights,
 )
 from mace_bounds.calibration.inputs import DesignRows, head_inputs, scale_inputs
 from mace_bounds.calibration.layer import MINIMUM_SOURCE
 from mace_bounds.calibration.scale import N_FOLDS, fit_scale, laplace_loss, left_out_sigma
-from mace_bounds.calibration.scale_kinds import KINDS
+from mace_bounds.calibration.scale_kinds import KINDS, kinds_for
 from mace_bounds.calibration.splits import group_folds, hashed_order
+from mace_bounds.calibration.trained import TrainedRows
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.head import predict
 from mace_bounds.metrics import interval_score
@@ -43,6 +45,8 @@ MINIMUM_SOURCES = 3
 """Sources of 100 labelled rows below which leaving one out says nothing."""
 TEMPERS = (1.0, 0.75, 0.5)
 """Powers γ of σ that are compared."""
+_SAFEST_FIRST = (0.75, 1.0, 0.5)  # which of equal powers is taken
+_TINY = 1e-300
 _MOST_LEFT_OUT = 5  # sources that are left out, the largest; more would take long and say little more
 _MOST_ROWS = 5_000  # of one source in these comparisons
 _FEWEST_ROWS = 20  # that a head is fitted to, as in a fit
@@ -130,13 +134,24 @@ class _Trial:
         ones = np.ones(len(self.error_in))
         return bool(np.isfinite(conformal_quantile(ones, min(config.levels), None, _room(self.groups_in))))
 
-    def loss(self, choice: ScaleChoice, guarantee: str) -> float:
-        """Mean weighted interval score on the rows left out, eV/atom (Bracher et al. 2021)."""
-        size, total = np.abs(self.error_out), 0.0
-        for level in _LEVELS:
-            half = np.minimum(self.half_width(choice, level, guarantee), 1e3 * size.max() + 1e-300)
-            total += float(np.mean((1.0 - level) * half + np.maximum(size - half, 0.0)))
-        return total / len(_LEVELS)
+    def loss(self, choice: ScaleChoice) -> float:
+        """Interval score of a scale over that of one size for all: mean of rows left out and rows inside.
+
+        Weighted interval scores (Bracher et al. 2021), those of the rows left out by the widest quantile of the
+        sources, those of compositions left out inside by the quantile of all.
+        """
+        flat = ScaleChoice("constant")
+        outside = self._outside(choice) / max(self._outside(flat), _TINY)
+        return 0.5 * (outside + self._inside(choice) / max(self._inside(flat), _TINY))
+
+    def _outside(self, choice: ScaleChoice) -> float:
+        size = np.abs(self.error_out)
+        most = 1e3 * size.max() + _TINY
+        return _score(size, [np.minimum(self.half_width(choice, x, EVERY_SOURCE), most) for x in _LEVELS])
+
+    def _inside(self, choice: ScaleChoice) -> float:
+        sigma, size = self.sigma_in[choice.kind] ** choice.temper, np.abs(self.error_in)
+        return _score(size, [np.quantile(size / sigma, x) * sigma for x in _LEVELS])
 
     def measured(self, source: str, choice: ScaleChoice, guarantee: str, config: FitConfig) -> LeftOutSource:
         """Coverage and scores on the rows left out, at the levels that the others have compositions enough for."""
@@ -169,6 +184,7 @@ class _Labelled:
     y: Array
     groups: NDArray[np.str_]
     sources: NDArray[np.str_]
+    trained: TrainedRows
 
     def can_leave(self, left: tuple[str, ...], config: FitConfig) -> bool:
         """Whether sources have compositions that the others have not, and these enough outside of every fold."""
@@ -190,10 +206,15 @@ class _Labelled:
             self.sources[inside],
         )
         part, w = self.design.take(inside), source_weights(sources, config)
-        crossed = cross_fit(x, y, w, groups, config)
+        trained = self.trained.without(left)
+        every = cross_fit(
+            x, y, w, groups, config, (trained.design.x, trained.groups) if len(trained) else None
+        )
+        crossed = rows_of(every, slice(len(y)))
         centre, expected = select_centre(y, crossed.mean, part.fractions, groups, config.seed, w)
         said = predict(fit_one(x, y, w, config).head, self.design.x[outside])
-        seen, error = scale_inputs(crossed, part), y - expected
+        of_training = trained.errors(rows_of(every, slice(len(y), None)), centre)
+        seen, error = replace(scale_inputs(crossed, part), trained=of_training), y - expected
         new = scale_inputs(said, self.design.take(outside))
         asked = {kind: KINDS[kind].strengths[:1] for kind in kinds}
         folds = group_folds(groups, N_FOLDS, config.seed)
@@ -224,7 +245,9 @@ def large_sources(sources: NDArray[np.str_]) -> tuple[str, ...]:
     return tuple(str(names[k]) for k in order if counts[k] >= MINIMUM_SOURCE and names[k])
 
 
-def study_sources(rows: FeatureRows, config: FitConfig, *, measure: bool = True) -> SourceStudy:
+def study_sources(
+    rows: FeatureRows, config: FitConfig, trained: TrainedRows, *, measure: bool = True
+) -> SourceStudy:
     """Leave the sources of labels out in turn, and choose the scale that does best on them.
 
     Parameters
@@ -233,6 +256,8 @@ def study_sources(rows: FeatureRows, config: FitConfig, *, measure: bool = True)
         Labelled rows that fit a head.
     config : FitConfig
         ``guarantee`` says what is promised.
+    trained : TrainedRows
+        Of the model's own training; rows of a source go with it.
     measure : bool
         Whether to say how bounds do on the sources left out, which takes a fit more for each pair of them.
 
@@ -263,14 +288,13 @@ def study_sources(rows: FeatureRows, config: FitConfig, *, measure: bool = True)
         y[chosen],
         groups[chosen],
         sources[chosen],
+        trained,
     )
     left = large[:_MOST_LEFT_OUT]
     smallest = len(labelled.y) - int(np.isin(labelled.sources, left[:2]).sum())
-    kinds = (
-        ("constant",)
-        if config.scale == "constant"
-        else tuple(kind for kind in KINDS if KINDS[kind].minimum <= smallest or kind == "constant")
-    )
+    of_training = np.sort([int((trained.sources == source).sum()) for source in left])[::-1]
+    fewest = len(trained) - int(of_training[:2].sum())
+    kinds = ("constant",) if config.scale == "constant" else kinds_for(smallest, fewest)
     left = tuple(source for source in left if labelled.can_leave((source,), config))
     if len(left) < 2:  # all of a few compositions: nothing can be told
         return SourceStudy(config.guarantee, None, ())
@@ -301,12 +325,14 @@ def study_sources(rows: FeatureRows, config: FitConfig, *, measure: bool = True)
 def best_choice(trials: Sequence[_Trial], kinds: tuple[str, ...]) -> ScaleChoice:
     """Kind and power of the scale, by rows inside (see :func:`best_inside`) and on sources left out.
 
-    The kind that is best inside, to the power 0.75, unless the interval score of another candidate, a mean over the
-    sources left out, is better by more than the standard error of the difference: three or four sources cannot tell
-    candidates apart that are closer, and neither power 1 nor a flat scale is as safe on a source of another kind.
+    The kind that is best inside, to the power that has the best :meth:`_Trial.loss`, a mean over the sources left out;
+    another candidate only if it is better by more than the standard error of the difference: three or four sources
+    cannot tell kinds apart that are closer.
     """
     kind = best_inside(trials, kinds).kind
-    first = ScaleChoice(kind, 1.0 if kind == "constant" else TEMPERS[1])
+    powers = (1.0,) if kind == "constant" else _SAFEST_FIRST
+    mean = [np.mean([trial.loss(ScaleChoice(kind, power)) for trial in trials]) for power in powers]
+    first = ScaleChoice(kind, powers[int(np.argmin(mean))])
     others = [
         ScaleChoice(kind, temper)
         for kind in kinds
@@ -314,9 +340,9 @@ def best_choice(trials: Sequence[_Trial], kinds: tuple[str, ...]) -> ScaleChoice
     ]
     if len(trials) < 2:
         return first
-    own, best, largest = np.array([trial.loss(first, EVERY_SOURCE) for trial in trials]), first, 0.0
+    own, best, largest = np.array([trial.loss(first) for trial in trials]), first, 0.0
     for other in others:
-        gain = own - np.array([trial.loss(other, EVERY_SOURCE) for trial in trials])
+        gain = own - np.array([trial.loss(other) for trial in trials])
         error = float(gain.std(ddof=1)) / np.sqrt(len(gain))
         if gain.mean() > max(error, largest):
             best, largest = other, float(gain.mean())
@@ -340,6 +366,12 @@ def _sample(sources: NDArray[np.str_], groups: NDArray[np.str_], y: Array, seed:
     order = hashed_order(groups, f"sources:{seed}", y)
     kept = [order[sources[order] == source][:_MOST_ROWS] for source in np.unique(sources)]
     return np.sort(np.concatenate(kept))
+
+
+def _score(size: Array, halves: Sequence[Array]) -> float:
+    """Mean over rows and :data:`_LEVELS` of (1 - level)·half-width + excess, eV/atom."""
+    parts = [(1.0 - x) * half + np.maximum(size - half, 0.0) for x, half in zip(_LEVELS, halves, strict=True)]
+    return float(np.mean(parts))
 
 
 def _room(groups: NDArray[np.str_]) -> float:
