@@ -22,8 +22,8 @@ def bent(n: int, seed: int):
 
 
 def with_trained(inputs, share: float, seed: int = 5):
-    """Add 3,000 rows of the model's training, whose errors are a share of those of new rows."""
-    others, groups, truth = bent(3000, seed)
+    """Add 1,500 rows of the model's training, whose errors are a share of those of new rows."""
+    others, groups, truth = bent(1500, seed)
     error = share * truth * np.random.default_rng(seed).standard_normal(len(truth))
     return replace(inputs, trained=TrainedErrors(others, error, np.char.add("trained ", groups)))
 
@@ -43,7 +43,9 @@ def test_it_learns_where_errors_are_large_from_rows_where_they_are_half_as_large
         ratio = model.sigma(new) / truth
         off[kind] = np.std(np.log(ratio))
     assert off["training_kernel"] < 0.15 < 0.25 < off["kernel"]
-    assert np.median(ratio) == pytest.approx(1.0, abs=0.12)  # how large is told by rows that are new to the model
+    assert np.median(ratio) == pytest.approx(
+        1.0, abs=0.12
+    )  # how large is told by rows that are new to the model
 
 
 @pytest.mark.parametrize("share", [0.1, 1.0, 10.0])

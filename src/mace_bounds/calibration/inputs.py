@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +88,9 @@ class ScaleInputs:
 
     def followed_by(self, others: ScaleInputs) -> ScaleInputs:
         """Return these rows and those of others, which have the same columns."""
-        both = {name: np.concatenate([getattr(self, name), getattr(others, name)]) for name in self._given()}
+        both: dict[str, Any] = {
+            name: np.concatenate([getattr(self, name), getattr(others, name)]) for name in self._given()
+        }
         return ScaleInputs(**both)
 
     @cached_property

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.calibration.conformal import conformal_quantile
 from mace_bounds.calibration.inputs import ScaleInputs
-from mace_bounds.calibration.scale_kinds import KINDS, TrainingRows, kinds_for, size_of
+from mace_bounds.calibration.scale_kinds import KINDS, TrainingRows, kinds_for, rows_for, size_of
 from mace_bounds.calibration.splits import group_folds, hashed_order
 from mace_bounds.errors import HeadError
 from mace_bounds.head import weighted_quantile
@@ -305,7 +305,7 @@ def left_out_sigma(
         held = inputs.take(test)
         usable = bool(np.any(rows.size > 0))
         for kind, asked in strengths.items():
-            fits = KINDS[kind].fit(_rows_for(kind, rows, labels[~test], seed), asked) if usable else []
+            fits = KINDS[kind].fit(rows_for(kind, rows, labels[~test], seed), asked) if usable else []
             for k, strength in enumerate(asked):
                 sigma = out.setdefault((kind, strength), np.ones(len(r)))
                 if usable:
@@ -347,30 +347,13 @@ def _fit_one(
     seed: int,
 ) -> ScaleModel:
     rows = _training(inputs, r, labels, w, seed)
-    return _model(kind, KINDS[kind].fit(_rows_for(kind, rows, labels, seed), [strength])[0], rows)
+    return _model(kind, KINDS[kind].fit(rows_for(kind, rows, labels, seed), [strength])[0], rows)
 
 
 def _training(
     inputs: ScaleInputs, r: _FloatArray, labels: NDArray[np.str_], w: _FloatArray, seed: int
 ) -> TrainingRows:
     return TrainingRows(inputs, np.abs(r), w / w.mean(), hashed_order(labels, f"landmark:{seed}", r))
-
-
-def _rows_for(kind: str, rows: TrainingRows, labels: NDArray[np.str_], seed: int) -> TrainingRows:
-    """The rows that a kind is fitted to: with those of the model's own training, of weight 1, where it takes them."""
-    trained = rows.inputs.trained
-    if trained is None or not KINDS[kind].of_training:
-        return rows
-    size = np.concatenate([rows.size, np.abs(trained.residual)])
-    w = np.concatenate([rows.w, np.ones(len(trained.residual))])
-    groups = np.concatenate([labels, trained.groups])
-    return TrainingRows(
-        rows.inputs.followed_by(trained.inputs),
-        size,
-        w / w.mean(),
-        hashed_order(groups, f"landmark:{seed}", size),
-        trained=(np.arange(len(size)) >= len(rows.size)).astype(np.float64),
-    )
 
 
 def _model(kind: str, arrays: dict[str, _FloatArray], rows: TrainingRows) -> ScaleModel:

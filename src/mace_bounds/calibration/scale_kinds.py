@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.calibration.inputs import Arrays, KernelSpace, ScaleInputs, kernel, landmarks
+from mace_bounds.calibration.splits import hashed_order
 from mace_bounds.head import minimise, weighted_quantile
 
 Shapes: TypeAlias = Mapping[str, tuple[int | str, ...]]
@@ -206,6 +207,23 @@ def kinds_for(n_rows: int, n_trained: int) -> tuple[str, ...]:
         for name, kind in KINDS.items()
         if name == "constant"
         or (n_rows >= kind.minimum and (not kind.of_training or n_trained >= kind.minimum))
+    )
+
+
+def rows_for(kind: str, rows: TrainingRows, labels: NDArray[np.str_], seed: int) -> TrainingRows:
+    """The rows that a kind is fitted to: with those of the model's own training, of weight 1, where it takes them."""
+    trained = rows.inputs.trained
+    if trained is None or not KINDS[kind].of_training:
+        return rows
+    size = np.concatenate([rows.size, np.abs(trained.residual)])
+    w = np.concatenate([rows.w, np.ones(len(trained.residual))])
+    groups = np.concatenate([labels, trained.groups])
+    return TrainingRows(
+        rows.inputs.followed_by(trained.inputs),
+        size,
+        w / w.mean(),
+        hashed_order(groups, f"landmark:{seed}", size),
+        trained=(np.arange(len(size)) >= len(rows.size)).astype(np.float64),
     )
 
 
