@@ -204,6 +204,10 @@ CONTRADICTIONS = {
     "attached": (cif("caesium", ["O1 O 0 0 0 2"], columns="label type_symbol fract_x fract_y fract_z attached_hydrogens"),
                  "attached hydrogens"),
     "water": (cif("salt", ["Li1 0.5 0.5 0", "OW1 0.5 0.5 0.5"], columns="label fract_x fract_y fract_z"), "no hydrogen"),
+    "hydroxyl type of a metal": (
+        cif("salt", ["Cu1 OH 0.5 0.5 0", "H2 H 0.5 0.5 0.5"]),
+        "'Cu1' has the type 'OH', which is another atom",
+    ),
     "hydroxyl type": (cif("salt", ["Al1 Al 0.5 0.5 0", "O1 OH 0.5 0.5 0.5"]), "'O1' is water or hydroxyl"),
     "label T": (cif("salt", ["T1 0 0 0"], columns="label fract_x fract_y fract_z"), "'T1'"),
     "label NA": (cif("salt", ["NA1 0 0 0"], columns="label fract_x fract_y fract_z"), "'NA1'"),

@@ -69,7 +69,7 @@ FOREIGN: tuple[Foreign, ...] = (
         content=rb"\x89HDF\r\n\x1a\n|CDF[\x01\x02\x05]",
     ),
     Foreign(
-        "a pickle of Python, which is not opened because it can run code",
+        "a pickle of Python (it could run code)",
         "save its structures as extxyz or JSON",
         (".pkl", ".pickle", ".p", ".pckl"),
         content=rb"\x80[\x02-\x05][\x80-\x9f\]\}cXq(K}]",

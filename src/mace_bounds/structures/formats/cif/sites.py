@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SYMBOLS = frozenset(chemical_symbols[1:]) | {"D", "T"}
 WATER = re.compile(r"(oh|ow|wat(er)?|h2o)(?![a-z])|o\d+w", re.IGNORECASE)
+_OXYGEN = re.compile(r"[OoW](?![a-z])")
 _TYPE = re.compile(r"(\d{1,3})?([A-Za-z]+)[-+0-9.()*'\s]*(?:\([IVX]+\))?")
 _LETTERS = re.compile(r"\d{0,3}([A-Za-z]+)")
 _MIXED = re.compile(r"[A-Za-z]\S*[/,&+]\s*[A-Za-z]")
@@ -219,7 +220,11 @@ def _elements(label: str, kind: str, allowed: frozenset[str]) -> tuple[str, ...]
                 "order mixed sites, or correct _atom_site_type_symbol."
             )
         return (symbol,)
-    if WATER.match(label) or WATER.match(kind):
+    if kind and label and not (WATER.match(label) or _OXYGEN.match(label)):
+        raise StructureError(
+            f"site {quote(label)} has the type {quote(kind)}, which is another atom; correct label or type."
+        )
+    if kind or WATER.match(label):
         return ("O",)
     letters = _LETTERS.match(label)
     if letters is None or _MIXED.search(label):
