@@ -110,7 +110,9 @@ def test_operations_at_another_origin_are_the_named_group():
 def test_every_tabulated_symbol_means_its_own_group():
     for entry in gemmi.spacegroup_table():
         for symbol in (entry.xhm(), entry.xhm().replace(" ", "")):
-            assert [group.number for group in named_groups(symbol)] == [entry.number]
+            (group,) = named_groups(symbol)
+            assert group.number == entry.number
+            assert group.key == {op.triplet() for op in entry.operations()}
 
 
 @pytest.mark.parametrize("group", range(1, 231, 6))

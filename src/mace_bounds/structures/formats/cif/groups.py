@@ -27,6 +27,7 @@ _DECORATIONS = (
 _REMARK = re.compile(
     r"\{(.*?)\}|\[(.*?)\]|\((.*)\)|\s((?:origin|unique|cell choice|hexagonal|rhombohedral|no\.|#|<-).*)$"
 )
+_BLANKS = re.compile(r"[\s_'\"]")
 _SUFFIXES = {"s": "1", "z": "2", "o1": "1", "o2": "2", "hr": "H", "rs": "R", "h": "H", "r": "R"}
 _SUFFIX = re.compile(r"(.*?)(o[12]|hr|rs|[szhr])")
 
@@ -172,9 +173,11 @@ def named_groups(name: str) -> tuple[Group, ...]:
     text = name
     for pattern, replacement in _DECORATIONS:
         text = pattern.sub(replacement, text)
-    remark = " ".join("".join(found) for found in _REMARK.findall(text.lower()))
-    text = re.sub(r"[\s_'\"]", "", _REMARK.sub("", text.lower()))
-    symbol, _, extension = text.partition(":")
+    text, remark = text.lower(), ""
+    if _BLANKS.sub("", text) not in _names():  # brackets may be of the symbol: P 21212(a)
+        remark = " ".join("".join(found) for found in _REMARK.findall(text))
+        text = _REMARK.sub("", text)
+    symbol, _, extension = _BLANKS.sub("", text).partition(":")
     entries, extension = _find(symbol, extension or _extension_of(remark))
     groups: dict[frozenset[str], Group] = {}
     for entry in entries:
