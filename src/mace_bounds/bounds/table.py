@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mace_bounds.bounds.geometry import geometry_columns
-from mace_bounds.calibration import energy_over_fixed, residual_ev_per_atom
+from mace_bounds.calibration import CalibratedHead, Intervals, energy_over_fixed, residual_ev_per_atom
 from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, frame, level_columns, names
-from mace_bounds.features import failed_rows, refused_rows
+from mace_bounds.features import FeatureRows, Refused, failed_rows, refused_rows
 from mace_bounds.flags import flag_names
 from mace_bounds.levels import ONE_SIGMA, Levels
-from mace_bounds.structures import compositions_in, suspect_label
+from mace_bounds.structures import Record, compositions_in, suspect_label
 from mace_bounds.versions import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from mace_bounds.calibration import CalibratedHead, Intervals
-    from mace_bounds.features import FeatureRows, Refused
-    from mace_bounds.structures import Record
 
     Values = dict[str, NDArray[np.generic]]
 

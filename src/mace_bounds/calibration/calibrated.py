@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mace_bounds.backbones import FEW, golden_of
+from mace_bounds.backbones import FEW, Backbone, FeatureKind, Golden, golden_of
 from mace_bounds.calibration.centre import Centre
 from mace_bounds.calibration.inputs import DesignRows, head_inputs, scale_inputs
 from mace_bounds.calibration.kept_rows import KeptRows
@@ -18,6 +20,7 @@ from mace_bounds.calibration.novelty import Novelty
 from mace_bounds.calibration.scale import ScaleModel
 from mace_bounds.calibration.schema import HeadIdentity, check_tensors, read_config
 from mace_bounds.errors import HeadError
+from mace_bounds.features import FeatureRows, Manifest
 from mace_bounds.head import (
     PopsConfig,
     PopsHead,
@@ -28,17 +31,9 @@ from mace_bounds.head import (
     tensors_under,
     write_head,
 )
+from mace_bounds.levels import Levels
 from mace_bounds.metrics import Membership, chemistry_classes
 from mace_bounds.structures import compositions_in
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from mace_bounds.backbones import Backbone, FeatureKind, Golden
-    from mace_bounds.features import FeatureRows, Manifest
-    from mace_bounds.levels import Levels
 
 _COMPOSITIONS = ("fit_compositions", "calibration_compositions")
 _TRAINING = "training_compositions"

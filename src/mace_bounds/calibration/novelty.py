@@ -11,18 +11,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 from scipy.cluster.vq import kmeans2, vq
 
+from mace_bounds.features import AtomRows, FeatureRows
 from mace_bounds.head import ActiveSet, active_set, tensors_named, tensors_under
 from mace_bounds.structures import compositions_in
-
-if TYPE_CHECKING:
-    from mace_bounds.features import AtomRows, FeatureRows
 
 Array = NDArray[np.float64]
 

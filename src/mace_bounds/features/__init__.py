@@ -1,6 +1,6 @@
 """Rows of features: extraction from records, the store on disk, engines."""
 
-from mace_bounds.features.engines import open_engine, usable_cores
+from mace_bounds.features.engines import usable_cores
 from mace_bounds.features.engines.work import block_rows, extract_rows, failed_rows
 from mace_bounds.features.extraction import extract
 from mace_bounds.features.label_guard import (
@@ -10,7 +10,6 @@ from mace_bounds.features.label_guard import (
     judged_labels,
     label_sentences,
     label_summary,
-    other_quantity,
     refused_labels,
     refused_rows,
     require_labels,
@@ -45,8 +44,6 @@ __all__ = [
     "label_sentences",
     "label_summary",
     "merge",
-    "open_engine",
-    "other_quantity",
     "parse_memory",
     "refused_labels",
     "refused_rows",

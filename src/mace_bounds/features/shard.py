@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +16,11 @@ from numpy.typing import NDArray
 from mace_bounds._io import atomic
 from mace_bounds.errors import StoreError
 from mace_bounds.features.rows import AtomRows, FeatureRows
+from mace_bounds.structures import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-    from typing import BinaryIO
-
     import pandas as pd
     import pyarrow as pa
-
-    from mace_bounds.structures import Record
 
 _SEAL = "mace_bounds.seal"
 # as Thrift writes a text of 128

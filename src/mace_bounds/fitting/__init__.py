@@ -11,7 +11,6 @@ from mace_bounds.fitting.exposure import (
     ALL,
     NEW_TO_HEAD,
     SEEN_IN_TEXT,
-    SUBSET_TITLE,
     UNSEEN,
     TrainingExposure,
 )
@@ -83,7 +82,6 @@ __all__ = [
     "MIN_ROWS_PER_GROUP",
     "NEW_TO_HEAD",
     "SEEN_IN_TEXT",
-    "SUBSET_TITLE",
     "UNSEEN",
     "CalibrateConfig",
     "CalibrateReport",

@@ -8,7 +8,6 @@ from mace_bounds.metrics.coverage import (
     coverage_p_value,
     coverage_table,
     discoveries,
-    effective_number,
     interval_score,
     violations,
 )
@@ -62,7 +61,6 @@ __all__ = [
     "crps_from_quantiles",
     "crps_gaussian",
     "discoveries",
-    "effective_number",
     "element_membership",
     "ence",
     "fraction_membership",

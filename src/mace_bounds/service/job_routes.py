@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from mace_bounds.service.asking import Asking
     from mace_bounds.service.jobs import Jobs
 
-
 _LINKS = {
     operation: {"operationId": operation, "parameters": {"name": "$response.body#/id"}}
     for operation in ("get_job", "get_job_result", "cancel_job")

@@ -15,7 +15,6 @@ from mace_bounds.structures.files import source_digest
 from mace_bounds.structures.formats import cell_of, help_text, load_json
 from mace_bounds.structures.label_checks import MINIMUM_ROWS, Trouble, label_trouble
 from mace_bounds.structures.labels import (
-    DEFAULT_ENERGY_KEYS,
     REFUSED,
     TOTAL_ENERGY,
     canonical,
@@ -43,7 +42,6 @@ from mace_bounds.structures.symmetry import Symmetry, crystal_system, space_grou
 from mace_bounds.structures.text import as_mapping, as_text, clean, one_line
 
 __all__ = [
-    "DEFAULT_ENERGY_KEYS",
     "MINIMUM_ROWS",
     "MOST_ATOMS",
     "OXYGEN_BONDS",

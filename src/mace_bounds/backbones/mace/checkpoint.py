@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -19,10 +20,7 @@ from mace_bounds.backbones.graph import GraphBatch, MemoryCost
 from mace_bounds.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import torch
-
 
 MPA_0 = "medium-mpa-0"
 

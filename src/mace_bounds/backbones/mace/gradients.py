@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.backbones.base import FeatureKind
 from mace_bounds.backbones.gradients import Derivatives, FeatureGradients, require_weights
@@ -16,15 +18,12 @@ from mace_bounds.backbones.graph import (
     build_graph,
 )
 from mace_bounds.backbones.mace import checkpoint as _mace
+from mace_bounds.structures import Crystal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     import torch
-    from numpy.typing import ArrayLike, NDArray
 
     from mace_bounds.backbones.mace.backbone import MaceBackbone
-    from mace_bounds.structures import Crystal
 
     # with respect to positions, shape (K, n_atoms, 3), and strain, shape (K, n_crystals, 3, 3)
     Gradients = tuple[NDArray[np.float64], NDArray[np.float64]]

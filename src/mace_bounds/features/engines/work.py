@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mace_bounds.backbones import Backbone, FeatureBlock, FeatureKind
 from mace_bounds.errors import EngineError
 from mace_bounds.features.rows import FeatureRows
-from mace_bounds.features.shard import ATOMS, FEATURES, few_rows, memory_rows, write_shard
+from mace_bounds.features.shard import ATOMS, FEATURES, Arrays, few_rows, memory_rows, write_shard
 from mace_bounds.structures import Crystal, Record, space_group
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from mace_bounds.backbones import Backbone, FeatureBlock, FeatureKind
-    from mace_bounds.features.shard import Arrays
-
     Rows = tuple[list[str | None], Arrays]
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mace_bounds.backbones import Backbone
 from mace_bounds.bounds import read_card
 from mace_bounds.calibration import (
     CalibratedHead,
@@ -35,7 +37,7 @@ from mace_bounds.calibration import (
     source_groups,
 )
 from mace_bounds.errors import HeadError
-from mace_bounds.features import checked_labels
+from mace_bounds.features import FeatureRows, Manifest, checked_labels
 from mace_bounds.fitting.material.card import material_card
 from mace_bounds.fitting.material.config import MaterialConfig
 from mace_bounds.fitting.material.derivatives import (
@@ -64,10 +66,6 @@ from mace_bounds.threads import one_blas_thread
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from mace_bounds.backbones import Backbone
-    from mace_bounds.features import FeatureRows, Manifest
 
     Array = NDArray[np.float64]
 
