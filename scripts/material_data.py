@@ -7,13 +7,17 @@ what took part in a fit is compared only by a head that was fitted without it.
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from ase.data import atomic_numbers
+from ase.io import read
 
-from mace_bounds.fitting import Frame, read_frames
+from mace_bounds.fitting import Frame, frames_of
 
 LAB = "Materials Virtual Lab"
 LAB_SOURCE = "the Materials Virtual Lab, npj Comput. Mater. 6, 70 (2020) (BSD-3-Clause)"
@@ -54,12 +58,15 @@ DOUBTED = {("Mo", "surface 211")}
 """Values that the data themselves make doubtful; predictions of them stand alone."""
 
 
+@cache
 def frames_of_metal(data: Path, metal: Metal, names: tuple[str, ...]) -> list[Frame]:
     """Frames of the pure metal in files of the folder ``tungsten`` of the data, in their order."""
-    frames = [frame for name in names for frame in read_frames(data / f"tungsten/{name}.extxyz.gz")]
-    return [
-        f for f in frames if f.record.crystal is not None and set(f.record.crystal.counts) == {metal.number}
-    ]
+    pure = []
+    for name in names:
+        text = gzip.decompress((data / f"tungsten/{name}.extxyz.gz").read_bytes()).decode()
+        atoms = read(io.StringIO(text), ":", format="extxyz")
+        pure += [one for one in atoms if set(one.numbers) == {metal.number}]
+    return frames_of(pure)
 
 
 def fitted_frames(data: Path, metal: Metal) -> tuple[list[Frame], float]:
