@@ -190,7 +190,8 @@ def of_the_lab_in_2017(w: Studied) -> list[Line]:
     bcc = lowest([f for f in w.lab if f.record.source.endswith("_Elastic")])
     lines: list[Line] = []
     for family, group, step in (("Vacancy", "vacancy", 2), ("GB", "grain boundaries", 1)):
-        chosen = [f for f in frames if f.record.source == family][::step]
+        by_energy = {round(energy_ev(f), 2): f for f in reversed(frames) if f.record.source == family}
+        chosen = sorted(by_energy.values(), key=number_of)[::step]  # some cells are there several times
         names = [f"{family} {number_of(f)}, {f.n_atoms} atoms" for f in chosen]
         lines += w.over_bulk(group, chosen, names, bcc, f"{LAB}, 2017") if chosen else []
     return lines
