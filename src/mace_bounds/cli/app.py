@@ -66,7 +66,7 @@ COMMANDS = {
     ),
     "propagate": About(
         "propagate",
-        "Carry the error of the energy into properties: volumes, elastic constants, phases.",
+        "Carry the error of the energy into properties: volumes, elastic constants, defects, phonons.",
         (
             "propagate eos NaCl.cif --model mini",
             "propagate elastic NaCl.cif --model mini --plot elastic.png",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from ase.data import chemical_symbols
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mace_bounds.calibration import CalibratedHead
 
 PropertyArgument = Annotated[
-    PropertyName,
+    str,  # one of PropertyName: a line of all of them would not fit into help of 60 columns
     typer.Argument(
         metavar="PROPERTY",
         help="eos: equilibrium volume, bulk modulus and its derivative; elastic: elastic constants; phases: energies "
@@ -74,6 +74,8 @@ def propagate(
     from mace_bounds.bounds import property_potential
     from mace_bounds.propagation import propagate as run
 
+    if what not in (known_properties := get_args(PropertyName)):
+        raise SourceError(f"{what!r} is no property; choose one of {', '.join(known_properties)}.")
     kind, level = output.kind(), options.level
     extract = replace(options.extract, dtype="float64")
     structures = list(extract.read(files))
@@ -82,7 +84,15 @@ def propagate(
     known = set(found.potential.backbone.atomic_numbers)
     structures = [_checked(record, known, found.head) for record in structures]
     with console.progress("structures", len(structures)) as update:
-        table = run(what, structures, found.potential, level, settings, errors=found.errors, progress=update)
+        table = run(
+            cast("PropertyName", what),
+            structures,
+            found.potential,
+            level,
+            settings,
+            errors=found.errors,
+            progress=update,
+        )
     table = stamped(table, found.provenance(level))
     if kind == "table":
         _show(table)
