@@ -196,6 +196,10 @@ DIFFERENCES = (
 """Columns of a table of differences beside those of :data:`BOUNDS`, whose bounds are of the difference there."""
 
 HULLS = (
+    _number(
+        "energy_ev_per_atom", "eV/atom", "Expected energy with corrections, which lies so far from the hull."
+    ),
+    _number("std_energy_ev_per_atom", "eV/atom", "Its standard deviation."),
     _number("e_above_hull_ev_per_atom", "eV/atom", "Distance from the hull of the others; below 0: stable."),
     _number("lower_ev_per_atom", "eV/atom", "Lower bound of the distance at the level."),
     _number("upper_ev_per_atom", "eV/atom", "Upper bound of the distance at the level."),

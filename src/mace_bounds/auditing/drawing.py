@@ -13,6 +13,8 @@ from mace_bounds.auditing.folder import (
     COVERAGE,
     CURVE,
     ELEMENT_BIAS,
+    HULL,
+    HULL_PHASES,
     PLOTS,
     AuditFolder,
     energies_name,
@@ -27,8 +29,10 @@ from mace_bounds.plots import plot_calibration as draw_calibration
 from mace_bounds.plots import (
     plot_coverage_by_group,
     plot_error_against_width,
+    plot_hull_distances,
     plot_parity,
     plot_periodic_map,
+    plot_phase_diagram,
     plot_reliability,
     plot_residuals,
     plot_widths,
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     Figures = Iterator[tuple[str, Callable[[], Axes]]]
 
 FORMATS = ("png", "svg", "pdf")
+_MOST_DRAWN = 3  # elements of a phase diagram
 _GROUPED = ("chemistry", "element", "source", "size", "run_type")
 
 
@@ -149,6 +154,7 @@ def figures(out: Path, summary: dict[str, Any], level: float) -> Figures:
     table = folder.bounds_for_plots(levels)
     rows = labelled(table, levels).only(str(summary["measured_on"]["rows"]))
     half_widths = _half_widths(table, levels)
+    yield from _hull_figures(folder, summary)
     if len(rows) == 0:
         yield "widths", lambda: plot_widths(half_widths, split="all structures")
         return
@@ -163,6 +169,16 @@ def figures(out: Path, summary: dict[str, Any], level: float) -> Figures:
     yield from _map_figures(folder, level)
     yield "calibration", lambda: draw_calibration(_curve(folder))
     yield "widths", lambda: plot_widths(half_widths, split="all structures")
+
+
+def _hull_figures(folder: AuditFolder, summary: dict[str, Any]) -> Figures:
+    """Distances from the hull of a chemical system, and its phase diagram."""
+    if not summary.get("hull"):
+        return
+    table, phases = folder.read(HULL), folder.read(HULL_PHASES)
+    yield "hull_distances", lambda: plot_hull_distances(table)
+    if len(summary["hull"]["elements"]) <= _MOST_DRAWN:
+        yield "phase_diagram", lambda: plot_phase_diagram(table, phases)
 
 
 def _map_figures(folder: AuditFolder, level: float) -> Figures:

@@ -35,6 +35,7 @@ FEATURES, HEADS, PLOTS = "features", "heads", "plots"
 BOUNDS, BOUNDS_CSV = "bounds.parquet", "bounds.csv"
 COVERAGE, CURVE, VIOLATIONS, FAILURES = "coverage.csv", "curve.csv", "violations.csv", "failures.csv"
 SUSPECTS, ATLAS, ELEMENT_BIAS = "suspects.csv", "atlas.csv", "element_bias.csv"
+HULL, HULL_PHASES = "hull.csv", "hull_phases.csv"
 SUMMARY, REPORT = "summary.json", "report.html"
 FILES = {
     REPORT: "this page",
@@ -46,6 +47,8 @@ FILES = {
     SUSPECTS: "labels that look wrong",
     ATLAS: "coverage and mean error by many more groups",
     ELEMENT_BIAS: "the error that each element brings",
+    HULL: "distances from the convex hull, where the source is a chemical system",
+    HULL_PHASES: "the phases that shape it",
     FAILURES: "structures that could not be scored, with the reason",
     SUMMARY: "model, head, settings, versions, times and the numbers of this page",
 }

@@ -33,7 +33,14 @@ MAX_ROWS_LISTED, N_STATIC = 20_000, 50
 """Structures that the searchable table holds, and those that are shown without a script (and on one of its pages)."""
 MAX_SVG_BYTES = 400_000
 """Larger drawings go into the page as PNG."""
-_TABLES = (_folder.COVERAGE, _folder.VIOLATIONS, _folder.SUSPECTS, _folder.ATLAS, _folder.ELEMENT_BIAS)
+_TABLES = (
+    _folder.COVERAGE,
+    _folder.VIOLATIONS,
+    _folder.SUSPECTS,
+    _folder.ATLAS,
+    _folder.ELEMENT_BIAS,
+    _folder.HULL,
+)
 _SHOWN = ("chemistry", "element", "source", "size", "run_type")
 _MEV_DIGITS, _EV_DIGITS = 2, 5  # decimals that the table of structures keeps
 _DIGITS_SHOWN = {"energy": 3, "novelty": 2}  # of the others one below 100, none above
@@ -124,6 +131,7 @@ def write_report(out: Path, summary: dict[str, Any], plots: Sequence[Path] = ())
         by_role=_by_role(coverage),
         violations=_first(tables[_folder.VIOLATIONS]),
         suspects=_first(tables[_folder.SUSPECTS]),
+        hull=_nearest_to_hull(tables[_folder.HULL]),
         atlas_by=_atlas_by(atlas),
         notable=_notable(atlas),
         elements=_elements(tables[_folder.ELEMENT_BIAS]),
@@ -323,6 +331,15 @@ def _by_role(coverage: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 def _first(table: pd.DataFrame | None) -> list[dict[str, Any]]:
     return [] if table is None else records(table.head(MAX_ROWS_SHOWN))
+
+
+def _nearest_to_hull(table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Rows of the hull of a chemical system, the nearest first."""
+    if table is None:
+        return []
+    good = table[table["reason"].isna()].sort_values("e_above_hull_ev_per_atom", kind="stable")
+    rows = records(good.head(MAX_ROWS_SHOWN))
+    return [{**row, "decomposition": str(row["decomposition"] or "").split(";")[0]} for row in rows]
 
 
 def _atlas_by(atlas: pd.DataFrame | None) -> str:

@@ -14,6 +14,7 @@ from mace_bounds.auditing.drawing import draw_plots
 from mace_bounds.auditing.findings import about_head, atlas, counts, failures, flag_counts, labels, measure
 from mace_bounds.auditing.folder import AuditFolder
 from mace_bounds.auditing.suspects import suspects
+from mace_bounds.auditing.system_hull import write_system_hull
 from mace_bounds.backbones import DEFAULT_MODEL, Backbone, training_compositions
 from mace_bounds.bounds import BoundsPredictor, detailed_table, find_head, load_head, provenance
 from mace_bounds.calibration import CalibratedHead
@@ -175,6 +176,8 @@ def audit(
             "head": bounded.about_head,
             "published": bounded.published,
             **_findings(folder, bounded, config.level),
+            # heads of folds do not know which of their errors go together
+            "hull": None if cross_fit else write_system_hull(store, bounded.head, config.level, folder),
         }
         stages.end("statistics")
         plots = draw_plots(path, summary) if config.plots else []

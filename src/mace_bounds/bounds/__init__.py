@@ -1,6 +1,6 @@
 """A model and its head together: one predictor, its bounds, the library of heads."""
 
-from mace_bounds.bounds.deciding import LEFT_OUT, Deciding, HullSettings
+from mace_bounds.bounds.deciding import LEFT_OUT, Deciding, HullSettings, hull_among
 from mace_bounds.bounds.decision_rows import DecisionRows, element_references
 from mace_bounds.bounds.difference_tables import Difference
 from mace_bounds.bounds.energies import NO_ENERGY, Energies, GivenEnergies, energy_note, with_energies
@@ -94,6 +94,7 @@ __all__ = [
     "expected_correction",
     "find_head",
     "geometry_columns",
+    "hull_among",
     "install_head",
     "list_heads",
     "load_head",

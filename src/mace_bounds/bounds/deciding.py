@@ -234,11 +234,22 @@ class Deciding:
         others = mine if phases is None else np.flatnonzero(~own[scored])
         failed = rows.table["id"][~scored & own]
         found = replace(found, failed=found.failed[found.failed["id"].isin(failed)].reset_index(drop=True))
-        corrections = _mp2020(found) if settings.corrections else no_corrections(len(found))
-        inputs = HullInputs(
-            found, mine, others, corrections, settings.energies, settings.uncertain_corrections
-        )
-        return hull_of(inputs, settings.n_draws, settings.seed)
+        return _hull(found, (mine, others), settings)
+
+
+def hull_among(found: DecisionRows, settings: HullSettings = HullSettings()) -> Hull:
+    """The hull of structures that compete with each other, from their scored rows."""
+    everyone = np.arange(len(found))
+    return _hull(found, (everyone, everyone), settings)
+
+
+def _hull(
+    found: DecisionRows, rows: tuple[NDArray[np.int64], NDArray[np.int64]], settings: HullSettings
+) -> Hull:
+    """Of candidates and phases by their rows."""
+    corrections = _mp2020(found) if settings.corrections else no_corrections(len(found))
+    inputs = HullInputs(found, *rows, corrections, settings.energies, settings.uncertain_corrections)
+    return hull_of(inputs, settings.n_draws, settings.seed)
 
 
 def _mp2020(found: DecisionRows) -> Corrections:

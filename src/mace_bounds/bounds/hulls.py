@@ -59,6 +59,9 @@ class Hull:
         One row for each candidate, with the columns of :data:`mace_bounds.columns.HULLS`.
     distance_ev_per_atom : ndarray, shape (n_draws, n_candidates)
         Of the candidates that have one, in the order of the table's rows without a reason; below 0 is stable.
+    phases : DataFrame
+        Phases that shape the hull: ``id``, ``formula``, ``energy_ev_per_atom`` with corrections, and
+        ``std_ev_per_atom``, which is 0 for a fixed one.
     guarded : DataFrame
         Phases that may not shape the hull: ``id``, ``formula``, ``flags``.
     bias_ev_per_atom : float
@@ -70,6 +73,7 @@ class Hull:
 
     table: pd.DataFrame
     distance_ev_per_atom: Array
+    phases: pd.DataFrame
     guarded: pd.DataFrame
     bias_ev_per_atom: float
     notes: tuple[str, ...]
@@ -127,7 +131,11 @@ def hull_of(inputs: HullInputs, n_draws: int = 1000, seed: int = 0) -> Hull:
     if len(kept) < len(usable):
         unguarded = distances(mean[None, candidates], central[:, usable], usable).distance[0]
     spread = np.where(labelled[kept], 0.0, found.joint.marginals.std[kept])
-    columns = _columns(found, kept, spread, point, drawn)
+    columns = {
+        "energy_ev_per_atom": mean[candidates],
+        "std_energy_ev_per_atom": found.joint.marginals.std[candidates],
+        **_columns(found, kept, spread, point, drawn),
+    }
     moved = np.abs(unguarded - point.distance[0]) > _MATTERS_EV
     columns["flags"] = [
         ";".join(sorted(flags[k]) + [HULL_GUARDED] * bool(moved[c])) for c, k in enumerate(candidates)
@@ -144,6 +152,9 @@ def hull_of(inputs: HullInputs, n_draws: int = 1000, seed: int = 0) -> Hull:
     return Hull(
         table=_table(found, inputs, candidates, columns),
         distance_ev_per_atom=drawn.distance,
+        phases=found.table.iloc[kept][["id", "formula"]]
+        .assign(energy_ev_per_atom=central[0, kept], std_ev_per_atom=spread)
+        .reset_index(drop=True),
         guarded=found.table.iloc[guarded][["id", "formula"]]
         .assign(flags=[";".join(sorted(guards[k])) for k in guarded])
         .reset_index(drop=True),

@@ -10,12 +10,12 @@ from mace_bounds.plots.calibration import (
     plot_widths,
 )
 from mace_bounds.plots.intervals import (
-    plot_binary_hull,
     plot_hull_distances,
     plot_probability_reliability,
     plot_properties,
 )
 from mace_bounds.plots.periodic_table import plot_periodic_map
+from mace_bounds.plots.phase_diagram import plot_binary_hull, plot_phase_diagram, plot_ternary_hull
 from mace_bounds.plots.style import save
 from mace_bounds.plots.style import save as save_plot
 
@@ -27,10 +27,12 @@ __all__ = [
     "plot_hull_distances",
     "plot_parity",
     "plot_periodic_map",
+    "plot_phase_diagram",
     "plot_probability_reliability",
     "plot_properties",
     "plot_reliability",
     "plot_residuals",
+    "plot_ternary_hull",
     "plot_widths",
     "save",
     "save_plot",

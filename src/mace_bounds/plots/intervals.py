@@ -1,8 +1,7 @@
-"""Plots of numbers with intervals: hull distances, phase diagrams of two elements, properties, probabilities."""
+"""Plots of numbers with intervals: hull distances, properties, probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,54 +39,6 @@ def plot_hull_distances(table: pd.DataFrame, *, most: int = 40, ax: Axes | None 
     ax.set_yticks(place, [f"{f}  {i}" for f, i in zip(rows["formula"], rows["id"], strict=True)], fontsize=7)
     ax.invert_yaxis()
     return finish(ax, "", "Energy above the hull (meV/atom)", "")
-
-
-def plot_binary_hull(
-    share: ArrayLike,
-    formation_ev_per_atom: ArrayLike,
-    std_ev_per_atom: ArrayLike,
-    p_stable: ArrayLike,
-    elements: Sequence[str],
-    ax: Axes | None = None,
-) -> Axes:
-    """Plot a phase diagram of two elements with an error bar for each phase; phases that are hardly stable are faded.
-
-    Parameters
-    ----------
-    share : array_like, shape (n,)
-        Atomic share of the second element.
-    formation_ev_per_atom, std_ev_per_atom : array_like, shape (n,)
-        Formation energy and its standard deviation; 0 for a fixed phase.
-    p_stable : array_like, shape (n,)
-        Probability that the phase is on the hull.
-    elements : two str
-    ax : Axes, optional
-        A new figure by default.
-    """
-    from scipy.spatial import ConvexHull
-
-    x, y, s, p = (
-        np.asarray(v, dtype=float) for v in (share, formation_ev_per_atom, std_ev_per_atom, p_stable)
-    )
-    ax = new_axes(4.5, 3.5) if ax is None else ax
-    points = np.column_stack(
-        [np.concatenate([x, [0.0, 1.0]]), np.concatenate([np.minimum(y, 0.0), [0.0, 0.0]])]
-    )
-    below = np.unique(points[points[:, 1] < 0], axis=0)
-    corners = np.array([[0.0, 0.0], [1.0, 0.0]])
-    if len(below):
-        every = np.concatenate([corners, below])
-        facets = ConvexHull(every)
-        lower = facets.simplices[facets.equations[:, 1] < -1e-12]
-        corners = every[np.unique(lower)]
-        corners = corners[np.argsort(corners[:, 0])]
-    ax.plot(corners[:, 0], corners[:, 1], color=GREY, lw=1.2)
-    for k in range(len(x)):
-        alpha = _FADED + (1 - _FADED) * float(p[k])
-        ax.errorbar(x[k], y[k], yerr=s[k] or None, fmt="o", ms=4, color=BLUE, alpha=alpha, lw=1, capsize=2)
-    return finish(
-        ax, "", f"Share of {elements[1]} in {elements[0]}–{elements[1]}", "Formation energy (eV/atom)"
-    )
 
 
 def plot_probability_reliability(
