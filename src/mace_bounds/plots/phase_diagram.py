@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -152,12 +152,14 @@ def plot_ternary_hull(
     place = _plane(f)
     above = 1000 * (y - _height(points, facets, place))
     order = np.argsort(-p, kind="stable")[::-1]
+    opacity: Any = FADED + (1 - FADED) * p[order]  # of each point; the stubs know one for all
     drawn = ax.scatter(
         *place[order].T, c=np.clip(above[order], 0, _FAR_MEV), cmap="viridis_r", vmin=0, vmax=_FAR_MEV, s=26,
-        alpha=FADED + (1 - FADED) * p[order], edgecolors=INK, linewidths=0.5, zorder=2,
+        alpha=opacity, edgecolors=INK, linewidths=0.5, zorder=2,
     )  # fmt: skip
     bar = ax.figure.colorbar(drawn, ax=ax, shrink=0.7, pad=0.02)
-    bar.solids.set_alpha(1)
+    if bar.solids is not None:
+        bar.solids.set_alpha(1)
     bar.set_label("above the hull (meV/atom)", fontsize=8.5, color=INK)
     bar.ax.tick_params(labelsize=7.5)
     taken = list(_plane(np.eye(3)))
