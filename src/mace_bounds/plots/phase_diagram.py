@@ -154,8 +154,8 @@ def plot_ternary_hull(
     order = np.argsort(-p, kind="stable")[::-1]
     opacity: Any = FADED + (1 - FADED) * p[order]  # of each point; the stubs know one for all
     drawn = ax.scatter(
-        place[order, 0], place[order, 1], c=np.clip(above[order], 0, _FAR_MEV), cmap="viridis_r", vmin=0, vmax=_FAR_MEV, s=26,
-        alpha=opacity, edgecolors=INK, linewidths=0.5, zorder=2,
+        place[order, 0], place[order, 1], c=np.clip(above[order], 0, _FAR_MEV), cmap="viridis_r", vmin=0,
+        vmax=_FAR_MEV, s=26, alpha=opacity, edgecolors=INK, linewidths=0.5, zorder=2,
     )  # fmt: skip
     bar = ax.figure.colorbar(drawn, ax=ax, shrink=0.7, pad=0.02)
     if bar.solids is not None:
