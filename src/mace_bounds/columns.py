@@ -205,9 +205,7 @@ HULLS = (
     _number("upper_ev_per_atom", "eV/atom", "Upper bound of the distance at the level."),
     _number("std_ev_per_atom", "eV/atom", "Standard deviation of the distance."),
     _number("p_stable", "", "Probability that it is on the hull."),
-    _number("p_within_25mev", "", "Probability that it is within 25 meV/atom of the hull."),
-    _number("p_within_50mev", "", "Probability that it is within 50 meV/atom of the hull."),
-    _number("p_within_100mev", "", "Probability that it is within 100 meV/atom of the hull."),
+    *(_number(f"p_within_{n}mev", "", f"The same to be within {n} meV/atom of it.") for n in (25, 50, 100)),
     _text("decomposition", "Mixtures of phases below or beside it by atoms, with their share of the draws."),
     _text("vertex", "Phase whose error matters most for the distance; empty where all phases are fixed."),
 )
