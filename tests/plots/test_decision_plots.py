@@ -66,7 +66,7 @@ def test_distances_in_a_ternary_diagram_are_those_of_pymatgen():
     diagram = PhaseDiagram(entries)
     expected = [1000 * diagram.get_e_above_hull(entry) for entry in entries]
     p = np.linspace(1, 0, len(energy))
-    ax = plot_ternary_hull(shares, energy, np.full(len(p), 0.05), p, ("Li", "Fe", "O"), names=["x"] * len(p))
+    ax = plot_ternary_hull(shares, energy, p, ("Li", "Fe", "O"))
     points = ax.collections[0]
     order = np.argsort(-p, kind="stable")[::-1]
     np.testing.assert_allclose(points.get_array(), np.clip(expected, 0, 200)[order], atol=1e-6)

@@ -48,7 +48,25 @@ def plot_phase_diagram(table: pd.DataFrame, phases: pd.DataFrame, ax: Axes | Non
         ax.set_ylim(1.25 * deepest, -0.5 * deepest)  # what lies far above is of no interest
         return ax
     names = good["formula"].tolist()
-    return plot_ternary_hull(of_candidates, candidates, std, shade, elements, (of_phases, formed), names, ax)
+    ax = plot_ternary_hull(of_candidates, candidates, shade, elements, (of_phases, formed), ax)
+    above = candidates - _height(*_lower_hull(_plane(of_phases), formed), _plane(of_candidates))
+    _write_names(ax, _plane(of_candidates), 1000 * above, 1000 * std, names)
+    return ax
+
+
+def _write_names(ax: Axes, place: Array, above: Array, std: Array, names: Sequence[str]) -> None:
+    """Names of the points nearest to the hull, one at each place, with distance and standard deviation, meV/atom."""
+    taken = list(_plane(np.eye(3)))
+    for k in np.argsort(above, kind="stable"):
+        near = above[k] <= _FAR_MEV / 2
+        if (
+            near
+            and len(taken) < _MOST_NAMED
+            and all(np.linalg.norm(place[k] - other) > _ROOM for other in taken)
+        ):
+            taken.append(place[k])
+            text = f"{names[k]}\n{above[k]:+.0f} ± {std[k]:.0f}"
+            ax.annotate(text, place[k], xytext=(4, 3), textcoords="offset points", fontsize=6, color=INK)
 
 
 def _formation(
@@ -116,11 +134,9 @@ def plot_binary_hull(
 def plot_ternary_hull(
     shares: ArrayLike,
     formation_ev_per_atom: ArrayLike,
-    std_ev_per_atom: ArrayLike,
     p_stable: ArrayLike,
     elements: Sequence[str],
     phases: tuple[ArrayLike, ArrayLike] | None = None,
-    names: Sequence[str] = (),
     ax: Axes | None = None,
 ) -> Axes:
     """Plot a phase diagram of three elements: tie lines, and points whose colour is the distance from the hull.
@@ -129,21 +145,16 @@ def plot_ternary_hull(
     ----------
     shares : array_like, shape (n, 3)
         Atomic shares of the elements.
-    formation_ev_per_atom, std_ev_per_atom, p_stable : array_like, shape (n,)
+    formation_ev_per_atom, p_stable : array_like, shape (n,)
         As of :func:`plot_binary_hull`. Phases that are hardly stable are faded.
     elements : three str
         At the left, right and upper corner.
     phases : (shares, formation energy), optional
         What the hull goes through; the points themselves by default.
-    names : sequence of str, shape (n,), optional
-        Names of the points; those nearest to the hull, one at each place, are written with distance and standard
-        deviation in meV/atom.
     ax : Axes, optional
         A new figure by default.
     """
-    f, y, s, p = (
-        np.asarray(v, dtype=float) for v in (shares, formation_ev_per_atom, std_ev_per_atom, p_stable)
-    )
+    f, y, p = (np.asarray(v, dtype=float) for v in (shares, formation_ev_per_atom, p_stable))
     ax = new_axes(5.6, 4.4) if ax is None else ax
     at, energy = (f, y) if phases is None else (np.asarray(v, dtype=float) for v in phases)
     points, facets = _lower_hull(_plane(at), energy)
@@ -162,17 +173,6 @@ def plot_ternary_hull(
         bar.solids.set_alpha(1)
     bar.set_label("above the hull (meV/atom)", fontsize=8.5, color=INK)
     bar.ax.tick_params(labelsize=7.5)
-    taken = list(_plane(np.eye(3)))
-    for k in np.argsort(above, kind="stable") if len(names) else ():
-        near = above[k] <= _FAR_MEV / 2
-        if (
-            near
-            and len(taken) < _MOST_NAMED
-            and all(np.linalg.norm(place[k] - other) > _ROOM for other in taken)
-        ):
-            taken.append(place[k])
-            text = f"{names[k]}\n{above[k]:+.0f} ± {1000 * s[k]:.0f}"
-            ax.annotate(text, place[k], xytext=(4, 3), textcoords="offset points", fontsize=6, color=INK)
     for name, (x, height), gap in zip(elements, _plane(np.eye(3)), (-0.04, -0.04, 0.03), strict=True):
         ax.text(x, height + gap, name, ha="center", va="center", fontsize=10, color=INK)
     ax.set(aspect="equal", xlim=(-0.06, 1.12), ylim=(-0.08, 0.95))
