@@ -83,7 +83,7 @@ class Batched:
         from mace.tools.torch_geometric import Batch
 
         self.data, self.join = data, Batch.from_data_list
-        self.model = _mace.load_checkpoint(checkpoint).to(getattr(torch, dtype)).eval()
+        self.model = _mace.load_checkpoint(checkpoint, trusted=True).to(getattr(torch, dtype)).eval()
         self.model.requires_grad_(False)
         self.table = AtomicNumberTable([int(z) for z in self.model.atomic_numbers])
         torch.set_default_dtype(getattr(torch, dtype))  # mace makes its tensors in it
@@ -115,7 +115,7 @@ class TorchSim:
         self.dtype = getattr(torch, dtype)
         torch.set_default_dtype(self.dtype)
         self.model = MaceModel(
-            _mace.load_checkpoint(checkpoint).requires_grad_(False),
+            _mace.load_checkpoint(checkpoint, trusted=True).requires_grad_(False),
             device=torch.device("cpu"),
             dtype=self.dtype,
             compute_forces=False,

@@ -1,4 +1,4 @@
-"""Nothing that is read runs code, but for a checkpoint that the user names: exploding pickles in every other place."""
+"""Nothing that is read runs code: exploding pickles in every place."""
 
 from __future__ import annotations
 
@@ -182,6 +182,11 @@ def test_what_lies_beside_a_checkpoint_of_the_user(
     monkeypatch.chdir(tmp_path)
     assert "tiny-head" in run("score", crystal_cif, "--model", own, "--head", tiny_fit.folder, code=0)
     assert "head mini" in run("score", crystal_cif, "--model", "mini", code=0)
+    for name in ("own.pt", "mini.model"):
+        for head in ((), ("--head", tiny_fit.folder)):
+            assert "Path.touch" in run(
+                "score", crystal_cif, "--model", tmp_path / name, *head, code=2
+            ).replace("\n", "")
     run("score", crystal_cif, "--model", tmp_path, code=2)
     shutil.copy(tiny_fit.folder / "config.json", tmp_path)
     run("score", crystal_cif, "--model", own, "--head", tmp_path, code=2)

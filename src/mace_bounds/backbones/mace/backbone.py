@@ -283,7 +283,7 @@ def _open(model: str | Path | torch.nn.Module) -> _Opened:
         embedded = _embedded.load(path)
         return _Opened(path.name, embedded.module, (), embedded.training_compositions)
     name, path = (str(model), fetch_weights(model).path) if named or not path.is_file() else (path.name, path)
-    module = _mace.load_checkpoint(path)
+    module = _mace.load_checkpoint(path, trusted=named)
     notes = _mpa_0_notes(path, module) if named and name == _mace.MPA_0 else ()
     return _Opened(name, module, tuple(notes), file_sha256=file_sha256(path))
 

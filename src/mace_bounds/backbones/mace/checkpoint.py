@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_bounds.backbones.graph import GraphBatch, MemoryCost
+from mace_bounds.backbones.mace import guard
 from mace_bounds.errors import ModelError
 
 if TYPE_CHECKING:
@@ -123,20 +124,33 @@ def fetch(name: str) -> Path:
             ) from error
 
 
-def load_checkpoint(path: Path) -> torch.nn.Module:
-    """Load a pickled or scripted mace checkpoint on the CPU.  Pickles run code: load only what you trust.
+def load_checkpoint(path: Path, trusted: bool) -> torch.nn.Module:
+    """Load a pickled or scripted mace checkpoint on the CPU.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    trusted : bool
+        Whether its pickle may do anything.  Else, unless the environment has ``MACE_BOUNDS_TRUST=1``, it is refused for
+        what no MACE needs (:mod:`mace_bounds.backbones.mace.guard`).
 
     Raises
     ------
     ModelError
-        If the file is not a torch checkpoint of a model.
+        If the file is not a torch checkpoint of a model, or does anything else than be one.
     """
     import_mace()
     import torch
 
+    free = trusted or os.environ.get("MACE_BOUNDS_TRUST") == "1"
     try:
         with quiet():
-            loaded = torch.load(path, map_location="cpu", weights_only=False)
+            loaded = torch.load(
+                path, map_location="cpu", pickle_module=pickle if free else guard.MODULE, weights_only=False
+            )
+    except guard.Foreign as why:
+        raise guard.refuse(path, why) from why
     except Exception as error:
         raise ModelError(
             f"torch cannot load {path} as a checkpoint "
