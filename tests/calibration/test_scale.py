@@ -116,7 +116,7 @@ def test_extrapolation_neither_explodes_nor_vanishes(rows, kind, factor):
     changed = {
         field.name: getattr(inputs, field.name) * factor
         for field in fields(ScaleInputs)
-        if field.name not in ("fractions", "ellipsoid_std")
+        if field.name not in ("fractions", "ellipsoid_std", "trained")
     }
     sigma = model.sigma(replace(inputs, **changed))
     assert sigma.max() <= 3.0 * inside.max() * (1 + 1e-12)
@@ -131,7 +131,7 @@ def test_an_unseen_element_counts_as_an_average_one_far_away_and_is_flagged(rows
     same = {
         f.name: np.repeat(getattr(one, f.name), len(inputs), axis=0)
         for f in fields(one)
-        if f.name not in ("fractions", "ellipsoid_std")
+        if f.name not in ("fractions", "ellipsoid_std", "trained")
     }
     middle = replace(inputs, **same)
     for kind in KINDS:

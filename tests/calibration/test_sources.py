@@ -81,20 +81,20 @@ def test_every_source_is_covered_by_itself_and_others_get_the_widest(fitted):
     for name in WIDTHS.keys() - {"few"}:
         inside = (low <= error) & (error <= high)
         assert inside[source == name].mean() == pytest.approx(0.9, abs=0.04)
-    elsewhere = replace(new, table=new.table.assign(source="elsewhere.cif"))
+    elsewhere = replace(new, given=new.table.assign(source="elsewhere.cif"))
     low_e, high_e = head.intervals(elsewhere).at(0.9)
     assert (low_e <= low + 1e-12).all()
     assert (high_e >= high - 1e-12).all()
     wild = source == "wild"
     np.testing.assert_allclose(high_e[wild], high[wild])  # the widest is that of the wild
-    untold = replace(new, table=new.table.assign(source=None))
+    untold = replace(new, given=new.table.assign(source=None))
     np.testing.assert_array_equal(head.intervals(untold).at(0.9)[1], high_e)
 
 
 def test_covering_levels_agree_with_the_bounds(fitted):
     head, new = fitted.head, toy_rows(200, 2, ("calm", "wild", "usual"))
     new = replace(
-        new, table=new.table.assign(source=np.where(np.arange(200) % 2, new.table["source"], "new"))
+        new, given=new.table.assign(source=np.where(np.arange(200) % 2, new.table["source"], "new"))
     )
     error, said = residual_ev_per_atom(new), head.intervals(new)
     covering = head.min_covering_level(said, error)
@@ -120,7 +120,7 @@ def test_a_study_is_nested():
     worse = rows.table.assign(energy_ev=rows.table["energy_ev"].where(~wild, rows.table["energy_ev"] + 7.0))
     first, second = (
         {row.source: row for row in study_sources(part, replace(FAST, scale="best"), NONE).left_out}
-        for part in (rows, replace(rows, table=worse))
+        for part in (rows, replace(rows, given=worse))
     )
     for name in ("kind", "temper", "median_width_mev_per_atom"):
         assert getattr(first["wild"], name) == getattr(second["wild"], name)
@@ -178,9 +178,9 @@ def test_sources_of_one_composition_each_or_of_the_same_ones_tell_nothing(guaran
     """Sets of one material: fits go on with what compositions left out say."""
     rows, config = toy_rows(360, 9), replace(FAST, guarantee=guarantee)
     same = rows.table.assign(source=["a", "b", "c"] * 120, formula=[f"F{k // 3}" for k in range(360)])
-    study = study_sources(replace(rows, table=same), config, NONE)
+    study = study_sources(replace(rows, given=same), config, NONE)
     assert (study.guarantee, study.choice, study.left_out) == (guarantee, None, ())
-    alone = replace(rows, table=rows.table.assign(formula=rows.table["source"]))
+    alone = replace(rows, given=rows.table.assign(formula=rows.table["source"]))
     assert study_sources(alone, config, NONE).guarantee == guarantee
 
 

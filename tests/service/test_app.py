@@ -268,7 +268,8 @@ def test_health_and_metrics(service):
     assert 'mace_bounds_structures_total{outcome="scored"}' in text
 
 
-def test_the_description_has_examples_and_errors(service):
+def test_the_description_has_examples_and_errors(serve, tmp_path):
+    service = serve(state=tmp_path / "jobs")
     described = service.get("/openapi.json").json()
     score = described["paths"]["/v1/score"]["post"]
     assert set(score["requestBody"]["content"]) == {"multipart/form-data", "application/json"}

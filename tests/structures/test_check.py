@@ -158,5 +158,5 @@ def test_isolated_atoms_are_legal_but_flagged():
     assert structure_flags(alone) == ("isolated_atoms", "vacuum")
     pair = crystal([8, 8], [[0, 0, 0], [14.0, 0, 0]], np.eye(3) * 15)
     assert structure_flags(pair) == ("vacuum",)
-    three = crystal([8, 8, 2], [[0, 0, 0], [1.2, 0, 0], [10, 10, 10]], np.eye(3) * 20)
+    three = crystal([7, 7, 2], [[0, 0, 0], [1.2, 0, 0], [10, 10, 10]], np.eye(3) * 20)
     assert structure_flags(three) == ("isolated_atoms", "vacuum")
