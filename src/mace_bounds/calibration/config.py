@@ -105,7 +105,7 @@ class FitConfig:
     )
     ellipsoid: bool = setting(
         True,
-        "Fit the POPS ellipsoid too, for the scale to see its width: a bit sharper, and most of the time of a POPS fit.",
+        "Fit the POPS ellipsoid too, for the scale to see its width: a bit sharper; most of the time of a POPS fit.",
     )
     composition: bool = setting(True, "Join atomic fractions to the features.")
     robust: bool = setting(True, "Down-weight outliers (Huber).")
