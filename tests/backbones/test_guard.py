@@ -85,6 +85,8 @@ def test_names_of_other_packages_inside_of_maces_own_are_refused(tmp_path):
         "def forward(self, x):\n    return torch.functional.torch.load('exploded')",
         "def forward(self, x):\n    return torch.os.system('touch exploded')",
         "def forward(self, x):\n    return self.__class__.__mro__",
+        "def forward(self, x):\n    return self._constant0.numpy().tofile('exploded')",
+        "def forward(self, x):\n    return self.to_folder('exploded')",
         "def forward(self, x):\n    return x.__class__",
         "def forward(self, x):\n    return (lambda: x)()",
         "@open('exploded', 'w')\ndef forward(self, x):\n    return x",

@@ -95,9 +95,11 @@ def text_of_a_graph(text: str) -> str:
 
 def _is_harmless(node: ast.Attribute) -> bool:
     """Whether an attribute is a function or dtype of torch, a part of the module itself, or a method in the list."""
+    from torch.fx import GraphModule
+
+    if isinstance(node.value, ast.Name) and node.value.id == "self":
+        return not hasattr(GraphModule, node.attr)
     chain = ast.unparse(node).split(".")
-    if chain[0] == "self":
-        return not any(part.startswith("__") for part in chain)
     if chain[0] != "torch":
         return node.attr in METHODS
     return chain in (["torch", "functional"], ["torch", "nn"], ["torch", "nn", "functional"]) or _is_torch(
