@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--only", choices=sorted(MODELS), action="append")
     parser.add_argument("--scale", choices=("best", "constant"), default="constant")
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=PACKAGE, help="the folder that holds stores and heads")
     args = parser.parse_args()
     features = extract(
         (replace(record, source="WBM") for record in read(args.data / "wbm.extxyz.gz")),
@@ -66,7 +67,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         store = store_with_energies(FeatureStore(features.folder), folder, energies.to_dict(), model)
         if name == EXAMPLE:
-            target = PACKAGE / "stores" / name
+            target = args.out / "stores" / name
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(folder, target, ignore=shutil.ignore_patterns(".*"))
         report = fit(
@@ -75,7 +76,9 @@ def main() -> None:
             repeats=args.repeats,
             progress=lambda done, total: print(f"fit {done} of {total}", flush=True),
         )
-        report = report.save(PACKAGE / "heads" / name, CardNotes(NOTES, LICENCE, DEVELOPMENT), overwrite=True)
+        report = report.save(
+            args.out / "heads" / name, CardNotes(NOTES, LICENCE, DEVELOPMENT), overwrite=True
+        )
         print(report.repeats.to_string(index=False))
         print(report.verdict.numbers, report.verdict.sentence)
         print(f"wrote {report.folder}")

@@ -2,8 +2,9 @@
 
     python scripts/calibrate_study.py --store runs/mini-head/store --work runs/calibrate
 
-The store is that of ``scripts/build_mini_head.py``. A head is fitted without each source in turn (and without the
-compositions of that source), and two heads to 60 % of all compositions. Labels are drawn at random from the source
+The store is that of ``scripts/build_mini_head.py``, and heads have no ellipsoid, as the shipped one. A head is fitted
+without each source in turn (and without the compositions of that source), and two heads to 60 % of all compositions.
+Rows of the model's own training teach the scale, those of a source left out excepted. Labels are drawn at random from the source
 left out, or from one source among the other 40 %; shift and factor come from these, and bounds are measured on all
 other compositions of the same source. Heads are kept in ``--work``; the priors of
 ``mace_bounds.calibration.recalibrate`` were chosen with it.
@@ -23,6 +24,7 @@ from mace_bounds.calibration import (
     Adjustment,
     FitConfig,
     NewLabels,
+    TrainedRows,
     assign_splits,
     fit_adjustment,
     fit_head,
@@ -34,14 +36,16 @@ from mace_bounds.metrics import interval_score
 
 LEVELS = (0.68, 0.90, 0.95, 0.99)
 SIZES = (20, 40, 60)
-CONFIG = FitConfig(kept_rows=0, fit_share=0.7, calibration_share=0.29)
+CONFIG = FitConfig(ellipsoid=False, kept_rows=0, fit_share=0.7, calibration_share=0.29)
 OWN_SPLITS = 2
 
 
 def heads(store: FeatureStore, work: Path) -> Iterator[tuple[str, dict]]:
     """What a head says of rows that it has not seen: without each source, then without 40 % of the compositions."""
     manifest = store.manifest
-    rows, _ = usable_rows(checked_labels(store.read()), training_keys(manifest, None, None))
+    every, keys = checked_labels(store.read()), training_keys(manifest, None, None)
+    rows, _ = usable_rows(every, keys)
+    trained = TrainedRows.of(every, keys, CONFIG)
     source, formula = (rows.table[name].to_numpy(str) for name in ("source", "formula"))
     held = {name: source == name for name in np.unique(source)}
     for k in range(OWN_SPLITS):
@@ -50,7 +54,9 @@ def heads(store: FeatureStore, work: Path) -> Iterator[tuple[str, dict]]:
         path = work / f"case_{name.replace(' ', '_')}.pkl"
         if not path.exists():
             made = rows.take(~(out | np.isin(formula, formula[out])))
-            head, new = fit_head(made, manifest, CONFIG).head, rows.take(out)
+            taught = trained.without((name,))
+            head = fit_head(made, manifest, CONFIG, measure_sources=False, trained=taught).head
+            new = rows.take(out)
             said = head.intervals(new)
             case = {
                 "fc": said.fold_centre,
@@ -60,7 +66,7 @@ def heads(store: FeatureStore, work: Path) -> Iterator[tuple[str, dict]]:
             }
             case |= {"r": residual_ev_per_atom(new), "formula": formula[out], "source": source[out]}
             path.write_bytes(pickle.dumps(case))
-            print(f"fitted without {name}: {len(made.table)} rows, scale {head.scale.kind}", flush=True)
+            print(f"fitted without {name}: {len(made.table)} rows, scale {head.scale.describe()}", flush=True)
         yield name, pickle.loads(path.read_bytes())
 
 

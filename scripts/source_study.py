@@ -9,6 +9,7 @@ the same method does on compositions left out, all four sources being there. Pre
 a method more costs seconds.
 
 Price and gain are both 95 % interval scores over that of one constant width (pooled, calibrated on the same sources).
+POPS heads have no ellipsoid, as the shipped one. ``--store`` takes a feature store that is there.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from build_mini_head import records
 from mace_bounds import FitConfig, extract, load_model
 from mace_bounds.calibration import (
+    TrainedRows,
     conformal_quantile,
     cross_fit,
     fit_scale,
@@ -34,16 +36,16 @@ from mace_bounds.calibration import (
     select_centre,
     usable_rows,
 )
-from mace_bounds.calibration.cross_fitting import fit_one
+from mace_bounds.calibration.cross_fitting import fit_one, rows_of
 from mace_bounds.calibration.fit import outer_folds
 from mace_bounds.features import ExtractSettings, FeatureStore, checked_labels, training_keys
-from mace_bounds.head import predict
+from mace_bounds.head import PopsPrediction, predict
 from mace_bounds.metrics import interval_score
 from mace_bounds.threads import one_blas_thread
 
 Array = NDArray[np.float64]
 LEVELS = (0.90, 0.95, 0.99)
-CONFIG = FitConfig()
+CONFIG = FitConfig(ellipsoid=False)
 QUANTILE_FOLDS = 10
 NEIGHBOURS, LIKENESS = (
     5,
@@ -56,17 +58,17 @@ class Study:
 
     def __init__(self, store: FeatureStore, model: str, work: Path) -> None:
         every = checked_labels(store.read())
-        rows, _ = usable_rows(every, training_keys(store.manifest, model, None))
+        keys = training_keys(store.manifest, model, None)
+        rows, _ = usable_rows(every, keys)
+        self.trained = TrainedRows.of(every, keys, CONFIG)  # of the model's own training
         rows = rows.take(np.argsort(rows.table["id"].to_numpy(dtype=str), kind="stable"))
         self.work, self.design, self.y = work, head_inputs(rows, composition=True), residual_ev_per_atom(rows)
         self.formula = rows.table["formula"].to_numpy(str)
         self.names, self.source = np.unique(rows.table["source"].to_numpy(str), return_inverse=True)
         self.fold = outer_folds(self.formula, CONFIG)
         self.points = _standardised(self.design.features, self.design.features)
-        known = checked_labels(every).labelled()
-        of_model = ~np.isin(known.table["id"].to_numpy(str), rows.table["id"].to_numpy(str))
-        trained = head_inputs(known.take(of_model), composition=True).features
         # distance to what the model was trained on: of the rows in the store, those of its compositions
+        trained = self.trained.design.features
         self.from_training = _nearest(self.points, _standardised(trained, self.design.features))
 
     @one_blas_thread
@@ -76,10 +78,12 @@ class Study:
         path = self.work / "heads" / f"{name}_{kind}_{strength}.npz"
         if not path.is_file():
             m = ~np.isin(self.source, left) & (self.fold != (-1 if fold is None else fold))
-            parts, out = self._pops(name, m), ~m
+            trained = self.trained.without(tuple(str(self.names[k]) for k in left))
+            parts, out = self._pops(name, m, trained), ~m
             w, groups, y = np.ones(m.sum()), self.formula[m], self.y[m]
             centre, expected = select_centre(y, parts["in"].mean, self.design.fractions[m], groups, 0, w)
-            inputs = scale_inputs(parts["in"], self.design.take(m))
+            of_training = trained.errors(parts["trained"], centre)
+            inputs = replace(scale_inputs(parts["in"], self.design.take(m)), trained=of_training)
             scale = fit_scale(kind, inputs, y - expected, groups, 0, w, strength=strength)
             values = {name: np.full(len(m), np.nan) for name in ("centre", "sigma")}
             values["centre"][m], values["sigma"][m] = expected, scale.sigma(inputs)
@@ -90,14 +94,16 @@ class Study:
             np.savez(path, mask=m, **values)
         return dict(np.load(path))
 
-    def _pops(self, name: str, m: NDArray[np.bool_]) -> dict[str, object]:
-        """What POPS heads say of their own rows, cross-fitted, and of the others; kept for the next kind of scale."""
-        from mace_bounds.head import PopsPrediction
+    def _pops(self, name: str, m: NDArray[np.bool_], trained: TrainedRows) -> dict[str, PopsPrediction]:
+        """What POPS heads say of rows: their own and those of the model's training, cross-fitted, and of the others.
 
+        Kept for the next kind of scale.
+        """
         path = self.work / "pops" / f"{name}.npz"
         if not path.is_file():
             x, y, w = self.design.x[m], self.y[m], np.ones(m.sum())
-            parts = {"in": cross_fit(x, y, w, self.formula[m], CONFIG)}
+            crossed = cross_fit(x, y, w, self.formula[m], CONFIG, (trained.design.x, trained.groups))
+            parts = {"in": rows_of(crossed, slice(len(y))), "trained": rows_of(crossed, slice(len(y), None))}
             if (~m).any():
                 parts["out"] = predict(fit_one(x, y, w, CONFIG).head, self.design.x[~m])
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +113,7 @@ class Study:
             part: PopsPrediction(
                 **{k.split(".")[1]: v for k, v in arrays.items() if k.startswith(f"{part}.")}
             )
-            for part in ("in", "out")
+            for part in ("in", "trained", "out")
             if any(k.startswith(f"{part}.") for k in arrays)
         }
 
@@ -254,12 +260,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", default="mini")
+    parser.add_argument("--store", type=Path, help="features with labels; made in --work by default")
     args = parser.parse_args()
-    if not (args.work / "store").is_dir():
+    if args.store is None and not (args.work / "store").is_dir():
         model = load_model(args.model, device="cpu")
         rows = records(args.data, frozenset(model.atomic_numbers))
         extract(rows, args.work / "store", model, ExtractSettings(workers=1))
-    study = Study(FeatureStore(args.work / "store"), args.model, args.work)
+    study = Study(FeatureStore(args.store or args.work / "store"), args.model, args.work)
     names = [*study.names, "score", "compositions left out: 90 / 95 / 99 %", "by source at 95", "score"]
     print(f"| method | {' | '.join(names)} |\n|{' --- |' * (len(names) + 1)}", flush=True)
 
@@ -275,7 +282,11 @@ def main() -> None:
     poolings = ("pooled", "balanced", "worst source", "worst source left out", "own source")
     flat = power(0.0)
     lines = [("one constant width", flat, p, "constant") for p in poolings]
-    for kind, gammas in (("pops", (1.0, 0.75)), ("kernel", (1.0, 0.75, 0.5))):
+    for kind, gammas in (
+        ("pops", (1.0,)),
+        ("kernel", (1.0, 0.75, 0.5)),
+        ("training_kernel", (1.0, 0.75, 0.5)),
+    ):
         lines += [(f"{kind}, γ = {g:g}", power(g), p, kind) for g in gammas for p in poolings]
     lines += [("kernel, γ = 0.75", power(0.75), "likeness", "kernel")]
     lines += [("kernel + its mean", added(1.0), p, "kernel") for p in ("balanced", "worst source")]
