@@ -12,7 +12,15 @@ thrown away in the end.  Compositions whose hash falls above ``BACKBONE_FRACTION
 never shown to the network: they belong to the head (DESIGN 6, three-way split).
 The learning rate is constant for the first part of the budget of processor time and then falls; in the last part
 the teacher is seen less often than DFT.
-``--start`` takes the weights and the result of an earlier run of the same architecture.
+
+``--start`` takes the weights of an earlier run of the same architecture: its folder, or a packaged model. So this goes on
+from what ships, with the other three of six hours of processor time::
+
+    python -m torch.distributed.run --nproc-per-node 2 scripts/train_mini.py \
+        --data ../shared/data --out runs/mini-4 --start mini --minutes 90
+
+The same command again goes on after a kill, from a checkpoint that is at most two minutes of processor time old.
+``scripts/package_mini.py runs/mini-4`` makes the folder that ships of it, and a head has to be fitted anew.
 """
 
 from __future__ import annotations
@@ -37,6 +45,7 @@ from mace.tools import AtomicNumberTable, torch_geometric
 
 from fused_convolution import Fused
 from mini_batches import epoch_batches, make_batches
+from mini_checkpoint import EVERY_S, Start, read_checkpoint, read_start, write_checkpoint
 from mini_frames import (
     ATOMIC_NUMBERS,
     Frame,
@@ -77,6 +86,7 @@ ARCHITECTURE = {
 DTYPE = torch.float32
 LEARNING_RATE, WEIGHT_DECAY, SHRINKAGE, EMA_DECAY, CLIP = 0.0025, 5e-3, 0.05, 0.9995, 10.0
 WARM_UP_S, CONSTANT_FRACTION, TEACHER_FRACTION = 60.0, 0.12, 0.7
+TEACHER_ROWS = 4000  # to which its readout is fitted where weights are taken from an earlier run
 
 
 def build_model(atomic_energies: np.ndarray, scale: float, neighbours: float) -> torch.nn.Module:
@@ -111,7 +121,7 @@ def learning_rate(spent: float, budget: float) -> float:
 class Trainer:
     """Model, its running average, optimiser and graphs of one process."""
 
-    def __init__(self, frames: list[Frame], train: np.ndarray, start: Path | None = None) -> None:
+    def __init__(self, frames: list[Frame], train: np.ndarray, start: Start | None = None) -> None:
         self.frames = frames
         position = {z: i for i, z in enumerate(ATOMIC_NUMBERS)}
         counts = np.zeros((len(frames), len(ATOMIC_NUMBERS)))
@@ -120,11 +130,8 @@ class Trainer:
         self.n_atoms = counts.sum(1)
         energies = np.array([f.energy_ev for f in frames])
         calm = train[[f.source not in ("tp",) for f in (frames[i] for i in train)]]
-        started = json.loads((start / "result.json").read_text()) if start else None
         self.atomic_energies = (
-            np.array(started["atomic_energies_ev"])
-            if started
-            else fit_atomic_energies(counts[calm], energies[calm])
+            start.atomic_energies_ev if start else fit_atomic_energies(counts[calm], energies[calm])
         )
         self.target = (energies - counts @ self.atomic_energies) / self.n_atoms
         self.plausible = np.abs(self.target) < 6.0
@@ -139,12 +146,14 @@ class Trainer:
         ]
         self.edges = np.array([g.edge_index.shape[1] for g in self.graphs])
         neighbours = float(self.edges[train].sum() / self.n_atoms[train].sum())
-        if started:
-            scale, neighbours = (started["architecture"][k] for k in ("scale", "avg_num_neighbors"))
+        if start:
+            scale, neighbours = (start.architecture[k] for k in ("scale", "avg_num_neighbors"))
         self.config = {"scale": scale, "avg_num_neighbors": neighbours}
         self.model = build_model(self.atomic_energies, scale, neighbours)
         if start:
-            self.model.load_state_dict(torch.load(start / "average.pt", weights_only=True))
+            with torch.no_grad():
+                for name, parameter in self.model.named_parameters():
+                    parameter.copy_(start.weights[name])
         self.average = copy.deepcopy(self.model)
         self.fused = Fused(self.model)
         channels = int(ARCHITECTURE["hidden_irreps"].split("x")[0])
@@ -165,6 +174,30 @@ class Trainer:
             lr=LEARNING_RATE,
             amsgrad=True,
         )
+        if start:
+            self.fit_teacher_readout(train)
+
+    def parts(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:
+        """What changes in a run."""
+        names = ("model", "average", "teacher_readout", "optimizer")
+        return {name: getattr(self, name) for name in names}
+
+    @torch.no_grad()
+    def fit_teacher_readout(self, train: np.ndarray) -> None:
+        """Ridge regression of what the teacher says more than the network, which is not kept with weights."""
+        teacher = [i for i in train if self.frames[i].source == "teacher" and self.plausible[i]]
+        rows, wanted = [], []
+        for batch in make_batches(np.array(teacher[:: max(len(teacher) // TEACHER_ROWS, 1)]), self.edges):
+            data = torch_geometric.Batch.from_data_list([self.graphs[i] for i in batch]).to_dict()
+            out = self.model(data, compute_force=False)
+            inputs = torch.cat([out["node_feats"][:, self.scalars], data["node_attrs"]], dim=1).double()
+            n_atoms = torch.tensor(self.n_atoms[batch])[:, None]
+            cells = torch.zeros(len(batch), inputs.shape[1]).double().index_add(0, data["batch"], inputs)
+            rows.append(cells / n_atoms)
+            wanted.append(torch.tensor(self.target[batch]) - out["interaction_energy"] / n_atoms[:, 0])
+        x, y = torch.cat(rows), torch.cat(wanted).double().clamp(-0.5, 0.5)
+        gram = x.T @ x + torch.eye(x.shape[1]).double()
+        self.teacher_readout.weight.copy_(torch.linalg.solve(gram, x.T @ y)[None])
 
     def loss(self, batch: list[int]) -> torch.Tensor:
         frames = [self.frames[i] for i in batch]
@@ -279,7 +312,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=100.0, help="processor time of each process")
-    parser.add_argument("--start", type=Path, help="folder with average.pt and result.json of an earlier run")
+    parser.add_argument(
+        "--start", help="weights to begin with: mini, a packaged folder, or that of an earlier run"
+    )
     args = parser.parse_args()
     ranks, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     torch.set_num_threads(1)
@@ -290,7 +325,7 @@ def main() -> None:
     frames = read_frames(args.data) + read_teacher_frames(args.data)
     fraction = np.array([split_fraction(f.formula) for f in frames])
     train = np.flatnonzero(fraction < BACKBONE_FRACTION)
-    trainer = Trainer(frames, train, args.start)
+    trainer = Trainer(frames, train, read_start(args.start) if args.start else None)
     train = train[trainer.plausible[train]]
     held_out = np.flatnonzero((fraction >= BACKBONE_FRACTION + VALIDATION_FRACTION) & trainer.plausible)
     watched = np.flatnonzero(
@@ -298,14 +333,7 @@ def main() -> None:
         & (fraction < BACKBONE_FRACTION + VALIDATION_FRACTION)
         & trainer.plausible
     )
-    spent, epoch, steps = 0.0, 0, 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        trainer.model.load_state_dict(state["model"])
-        trainer.average.load_state_dict(state["average"])
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        trainer.teacher_readout.load_state_dict(state["teacher_readout"])
-        spent, epoch, steps = state["spent"], state["epoch"], state["steps"]
+    place = read_checkpoint(checkpoint, trainer)
     if rank == 0:
         n_parameters = sum(p.numel() for p in trainer.parameters)
         log(
@@ -313,42 +341,38 @@ def main() -> None:
             f"frames {len(frames)} train {len(train)} held out {len(held_out)} parameters {n_parameters}",
         )
     budget = 60 * args.minutes
-    while spent < budget:
-        rng = np.random.default_rng((1, epoch))
-        late = spent > TEACHER_FRACTION * budget
-        for step in epoch_batches(train, frames, trainer.edges, rng, ranks, late):
+    while place.spent_s < budget:
+        if place.step == 0:
+            place.late = place.spent_s > TEACHER_FRACTION * budget
+        rng = np.random.default_rng((1, place.epoch))
+        batches = epoch_batches(train, frames, trainer.edges, rng, ranks, place.late)
+        written_s = place.spent_s
+        for step in batches[place.step :]:
             started = time.process_time()
-            trainer.step(step[rank], learning_rate(spent, budget), ranks)
+            trainer.step(step[rank], learning_rate(place.spent_s, budget), ranks)
             elapsed = torch.tensor([time.process_time() - started])
             if ranks > 1:
                 dist.all_reduce(elapsed, dist.ReduceOp.MAX)
-            spent, steps = spent + float(elapsed), steps + 1
-            if spent >= budget:
+            place.spent_s += float(elapsed)
+            place.step, place.steps = place.step + 1, place.steps + 1
+            if place.spent_s >= budget:
                 break
-        epoch += 1
+            if rank == 0 and place.spent_s - written_s > EVERY_S:
+                write_checkpoint(checkpoint, trainer, place)
+                written_s = place.spent_s
+        place.epoch, place.step = place.epoch + 1, 0
         if rank == 0:
-            log(
-                journal,
-                f"epoch {epoch} steps {steps} spent {spent:.0f} s {json.dumps(trainer.error_table(watched))}",
-            )
-            state = {"model": trainer.model.state_dict(), "average": trainer.average.state_dict()}
-            state |= {
-                "optimizer": trainer.optimizer.state_dict(),
-                "teacher_readout": trainer.teacher_readout.state_dict(),
-                "spent": spent,
-                "epoch": epoch,
-                "steps": steps,
-            }
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").rename(checkpoint)
+            table = json.dumps(trainer.error_table(watched))
+            log(journal, f"epoch {place.epoch} steps {place.steps} spent {place.spent_s:.0f} s {table}")
+            write_checkpoint(checkpoint, trainer, place)
     if rank == 0:
         result = {
             "architecture": ARCHITECTURE | trainer.config,
             "atomic_numbers": ATOMIC_NUMBERS,
             "atomic_energies_ev": trainer.atomic_energies.tolist(),
-            "epochs": epoch,
-            "steps": steps,
-            "minutes": round(spent / 60, 1),
+            "epochs": place.epoch,
+            "steps": place.steps,
+            "minutes": round(place.spent_s / 60, 1),
             "processes": ranks,
             "n_train": len(train),
             "frames": dict(Counter(frames[i].source for i in train)),
