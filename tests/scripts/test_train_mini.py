@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
-from mini_checkpoint import EVERY_S, Place, read_checkpoint, read_start, write_checkpoint
-from mini_frames import ATOMIC_NUMBERS, Frame
-from train_mini import Trainer
 
 from mace_bounds import load_model
 from mace_bounds.structures import Crystal
+from mini_checkpoint import EVERY_S, Place, read_checkpoint, read_start, write_checkpoint
+from mini_frames import ATOMIC_NUMBERS, Frame
+from train_mini import Trainer
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="training compiles a kernel in C")
 
@@ -52,7 +52,7 @@ def test_a_run_begins_with_the_model_that_ships(trainer, frames):
     assert said + fixed == pytest.approx(wanted, abs=2e-4)
 
 
-def test_a_run_goes_on_from_a_checkpoint_as_if_it_had_not_been_stopped(trainer, frames, tmp_path):
+def test_a_run_goes_on_from_a_checkpoint(trainer, tmp_path):
     place = Place(spent_s=60.0, steps=7, epoch=1, step=2, late=True)
     trainer.step([1, 2, 4], 1e-3, 1)
     write_checkpoint(tmp_path / "checkpoint.pt", trainer, place)
