@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from bench_rounds import enter, run_rounds, summary
-from bench_table import print_floor, print_rows, print_title
+from bench_table import print_rows, print_title
 from bench_team import WORKER, Contestant, FailedError, Sample, environment, run_json, watch_memory
 from mace_bounds.examples import example_files
 from mace_bounds.structures import Crystal, read
@@ -66,20 +66,15 @@ def pick(crystals: Sequence[Crystal], n: int, seed: int) -> list[Crystal]:
 
 
 def make_sample(crystals: list[Crystal], cutoff_a: float, file: Path) -> Sample:
-    """Write the crystals for the workers; count edges, and those that differ in elements or (float32) length."""
+    """Write the crystals for the workers; count atoms and edges."""
     from matscipy.neighbours import neighbour_list
 
-    edges, lengths = [], []
-    for c in crystals:
-        i, j, length = neighbour_list(
-            "ijd", pbc=[True] * 3, cell=c.cell, positions=c.positions, cutoff=cutoff_a
-        )
-        pair = np.sort([c.numbers[i], c.numbers[j]], axis=0)
-        edges.append(len(i))
-        lengths.append(np.unique([*pair, length.astype(np.float32)], axis=1).shape[1])
+    edges = [
+        len(neighbour_list("i", pbc=[True] * 3, cell=c.cell, positions=c.positions, cutoff=cutoff_a))
+        for c in crystals
+    ]
     file.write_bytes(pickle.dumps(crystals))
-    atoms = [len(c.numbers) for c in crystals]
-    return Sample(crystals, np.array(atoms), np.array(edges), np.array(lengths), file)
+    return Sample(crystals, np.array([len(c.numbers) for c in crystals]), np.array(edges), file)
 
 
 def peak_of_store(checkpoint: Path, crystals: list[Crystal], cores: int, folder: Path) -> float | None:
@@ -96,51 +91,17 @@ def peak_of_store(checkpoint: Path, crystals: list[Crystal], cores: int, folder:
     return peak
 
 
-def floor(stages: list[dict[str, Any]], sample: Sample, cores: int) -> dict[str, Any]:
-    """Counted work per atom of this sample, and what this machine would need for it at its best."""
-    measured = run_json("bench_floor.py", copies=cores)
-    rates = {key: sum(m[key] for m in measured) for key in measured[0]}
-    atoms = sample.n_atoms.sum()
-    per_atom = {
-        "atom": 1.0,
-        "edge": float(sample.n_edges.sum() / atoms),
-        "length": float(sample.n_lengths.sum() / atoms),
-    }
-    total = {
-        what: sum(n * s[f"{what}_per_{unit}"] for s in stages for unit, n in per_atom.items())
-        for what in ("macs", "numbers")
-    }
-    by_dtype = {
-        dtype: {
-            "atoms_per_s_by_macs": rates[f"macs_per_s_{dtype}"] / total["macs"],
-            "atoms_per_s_by_bytes": rates["bytes_per_s"] / (n_bytes * total["numbers"]),
-        }
-        for dtype, n_bytes in (("float64", 8), ("float32", 4))
-    }
-    return {
-        "stages": stages,
-        "edges_per_atom": per_atom["edge"],
-        "lengths_per_atom": per_atom["length"],
-        "macs_per_atom": total["macs"],
-        "numbers_per_atom": total["numbers"],
-        **rates,
-        **by_dtype,
-    }
-
-
 def run_model(model: str, crystals: list[Crystal], args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Everything about one model: rows, floor, peak memory; printed as soon as it is there."""
+    """Everything about one model: rows and peak memory; printed as soon as it is there."""
     checkpoint = folder / f"{model}.model"
     written = run_json("bench_peers.py", "checkpoint", model, str(checkpoint))[0]
-    cutoff_a, stages = written.pop("cutoff_a"), written.pop("stages")
-    sample = make_sample(pick(crystals, args.n, args.seed), cutoff_a, folder / "sample.pickle")
+    sample = make_sample(pick(crystals, args.n, args.seed), written.pop("cutoff_a"), folder / "sample.pickle")
     result: dict[str, Any] = {
         "model": model,
         **written,
         "crystals": args.n,
         "atoms": int(sample.n_atoms.sum()),
         "edges": int(sample.n_edges.sum()),
-        "floor": floor(stages, sample, args.cores),
     }
     print_title(MODELS[model], result, args)
     rows = [enter(c, checkpoint, sample, args.cores) for c in CONTESTANTS if c.letter in args.only]
@@ -152,7 +113,6 @@ def run_model(model: str, crystals: list[Crystal], args: argparse.Namespace, fol
             if row.team is not None:
                 row.team.close()
     print_rows(result["rows"])
-    print_floor(result["floor"], result["rows"])
     if args.peak:
         result["peak_crystals"], result["peak_mb"] = args.peak, None
         many = pick(crystals, args.peak, args.seed)

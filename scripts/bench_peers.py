@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -220,15 +219,14 @@ def work(contestant: str, dtype: str, checkpoint: str, crystals: str, threads: s
 
 
 def write_checkpoint(model: str, path: str) -> None:
-    """A checkpoint as users have it, the whole module; prints its number of parameters and its counted work."""
-    from bench_floor import count_work
+    """A checkpoint as users have it, the whole module; prints its number of parameters."""
     from mace_bounds.backbones.mace import embedded as _embedded
     from mpa0_architecture import MPA_0, build
 
     module = build(MPA_0) if model == "mpa-0" else _embedded.load(_embedded.MINI_FOLDER).module
     torch.save(module, path)
-    about = {"parameters": sum(p.numel() for p in module.parameters()), "cutoff_a": float(module.r_max)}
-    print(json.dumps({**about, "stages": [asdict(work) for work in count_work(module)]}))
+    n_parameters = sum(p.numel() for p in module.parameters())
+    print(json.dumps({"parameters": n_parameters, "cutoff_a": float(module.r_max)}))
 
 
 def store(checkpoint: str, crystals: str, workers: str) -> None:

@@ -73,30 +73,3 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 def times(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def print_floor(floor: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Counted work by stage, the measured rates, and how near ours comes."""
-    units = {"atom": 1.0, "edge": floor["edges_per_atom"], "length": floor["lengths_per_atom"]}
-    print(
-        f"\nfloor: counted multiply-adds of an exact forward; per atom {units['edge']:.1f} edges "
-        f"with {units['length']:.1f} distinct lengths"
-    )
-    print(f"{'':34}" + "".join(f"{'per ' + unit:>12}" for unit in units) + f"{'share':>8}")
-    for stage in floor["stages"]:
-        counts = {unit: stage[f"macs_per_{unit}"] for unit in units}
-        share = sum(counts[unit] * n for unit, n in units.items()) / floor["macs_per_atom"]
-        print(f"{stage['stage']:34}" + "".join(f"{n:12,}" for n in counts.values()) + f"{share:8.1%}")
-    print(f"{'all, for one atom':34}{floor['macs_per_atom']:12,.0f}")
-    bandwidth = floor["bytes_per_s"] / 1e9
-    for dtype, n_bytes in (("float64", 8), ("float32", 4)):
-        gemm, limit = floor[f"macs_per_s_{dtype}"] / 1e9, floor[dtype]
-        print(
-            f"{dtype}: GEMM {gemm:.1f} G multiply-adds/s -> {limit['atoms_per_s_by_macs']:.0f} atoms/s; "
-            f"{floor['numbers_per_atom'] * n_bytes / 1e3:.0f} kB per atom if every stage's result went through memory, "
-            f"copy {bandwidth:.1f} GB/s -> {limit['atoms_per_s_by_bytes']:.0f} atoms/s"
-        )
-        for row in rows:
-            if row["letter"] == "e" and row["dtype"] == dtype and row["reason"] is None:
-                reached = row["atoms_per_s"] / limit["atoms_per_s_by_macs"]
-                print(f"{dtype}: ours reaches {reached:.1%} of the floor by multiply-adds")

@@ -45,12 +45,11 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Sample:
-    """The crystals of a run, their sizes (atoms, edges, distinct lengths), and the file that workers read them from."""
+    """The crystals of a run, their sizes (atoms, edges), and the file that workers read them from."""
 
     crystals: list[Crystal]
     n_atoms: np.ndarray
     n_edges: np.ndarray
-    n_lengths: np.ndarray
     file: Path
 
 
