@@ -9,23 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mace_bounds.columns import (
-    BASIC,
-    BOUNDS,
-    GRADES,
-    MEASURED,
-    PROVENANCE,
-    arrow_schema,
-    level_columns,
-    names,
-    read_table,
-    records,
-    stamped,
-    typed,
-    write_table,
-)
+from mace_bounds.columns import BASIC, BOUNDS, GRADES, MEASURED, PROVENANCE, level_columns, names
 from mace_bounds.errors import StoreError
 from mace_bounds.flags import FLAGS, flag_names
+from mace_bounds.tables import arrow_schema, read_table, records, stamped, typed, write_table
 
 UNITS = {"ev": "eV", "mev_per_atom": "meV/atom", "ev_per_atom": "eV/atom", "a3": "Å³", "g_per_cm3": "g/cm³"}
 IDS = ["0001", "1e5", "NA", "null", "nan", "True", "-0", "0x1F", "1_000", "é", 'a,"b"', "None", " 7", "∞"]

@@ -21,7 +21,18 @@ FLOORS = (
     {"pipeline", "benchmark", "service", "client"},
     {"cli"},
 )
-GROUND = {"_io", "columns", "errors", "flags", "levels", "screen", "settings", "threads", "versions"}
+GROUND = {
+    "_io",
+    "columns",
+    "errors",
+    "flags",
+    "levels",
+    "screen",
+    "settings",
+    "tables",
+    "threads",
+    "versions",
+}
 """Single files under all rooms, which may use each other."""
 
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

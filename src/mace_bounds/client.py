@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mace_bounds.columns import typed
 from mace_bounds.errors import ServiceError, SourceError
 from mace_bounds.structures import Source, source_files
+from mace_bounds.tables import typed
 
 if TYPE_CHECKING:
     import httpx

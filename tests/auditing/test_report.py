@@ -13,11 +13,11 @@ from mace_bounds.auditing import report
 from mace_bounds.auditing.folder import FOR_REPORT, AuditFolder, energies_name
 from mace_bounds.auditing.report import LISTED, N_STATIC, listed_number, write_report
 from mace_bounds.auditing.suspects import entry_url
-from mace_bounds.columns import read_table
 from mace_bounds.errors import StoreError
 from mace_bounds.features import ExtractSettings
 from mace_bounds.fitting import LEFT_OUT_COLUMNS
 from mace_bounds.screen import visible
+from mace_bounds.tables import read_table
 
 PLAIN = AuditConfig(plots=False, extract=ExtractSettings(workers=1))
 ODD = [

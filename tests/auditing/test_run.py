@@ -16,12 +16,13 @@ from ase.io import write
 from mace_bounds import AuditConfig, audit, load_head, plot
 from mace_bounds._io import locked
 from mace_bounds.auditing.report import write_report
-from mace_bounds.columns import PROVENANCE, names, read_table
+from mace_bounds.columns import PROVENANCE, names
 from mace_bounds.errors import HeadError, SourceError, StoreError
 from mace_bounds.features import ExtractSettings
 from mace_bounds.fitting.measured import Measured, evaluation_subset, sentence
 from mace_bounds.flags import FLAGS
 from mace_bounds.levels import Levels
+from mace_bounds.tables import read_table
 
 CONFIG = AuditConfig(extract=ExtractSettings(shard_rows=64, workers=1))
 PLAIN = AuditConfig(plots=False, extract=ExtractSettings(workers=1))

@@ -11,9 +11,9 @@ from mace_bounds import BoundsPredictor
 from mace_bounds.bounds import bounds_of, evaluate, expected_correction
 from mace_bounds.bounds.table import one_row
 from mace_bounds.calibration.centre import Centre
-from mace_bounds.columns import records
 from mace_bounds.features import ExtractSettings
 from mace_bounds.structures import read
+from mace_bounds.tables import records
 
 
 @pytest.fixture(scope="module")

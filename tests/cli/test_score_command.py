@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mace_bounds.columns import BASIC, read_table
+from mace_bounds.columns import BASIC
+from mace_bounds.tables import read_table
 
 
 def test_one_structure_is_a_card(run, crystal_file, pair, labelled_crystals):

@@ -16,12 +16,13 @@ from typer.testing import CliRunner
 
 from mace_bounds.bounds import HullSettings, table_bytes
 from mace_bounds.cli import app as command_line
-from mace_bounds.columns import BOUNDS, names, to_json
+from mace_bounds.columns import BOUNDS, names
 from mace_bounds.examples import example_files
 from mace_bounds.service import Problem
 from mace_bounds.service.results import Results
 from mace_bounds.service.schemas import ASE_EXAMPLE, EXAMPLE
 from mace_bounds.structures import Upload, read
+from mace_bounds.tables import to_json
 
 SEVERAL = ("NaCl", "TiO2", "broken", "Si")
 

@@ -11,11 +11,11 @@ from ase.io import write
 
 from helpers.asking import running
 from mace_bounds.bounds import BoundsPredictor
-from mace_bounds.columns import to_json
 from mace_bounds.examples import example_files
 from mace_bounds.service import Problem, ServiceConfig, create_app
 from mace_bounds.service.energies import GivenTotals, split_json
 from mace_bounds.service.schemas import ASE_EXAMPLE
+from mace_bounds.tables import to_json
 
 HEAD = "mace-mpa-0-published"
 ENERGIES = {"NaCl.cif": -27.1, "Si.cif": -43.2}

@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 
 from mace_bounds.cli import app as command_line
 from mace_bounds.client import Client
-from mace_bounds.columns import to_json
 from mace_bounds.errors import ServiceError
 from mace_bounds.examples import example_files
 from mace_bounds.service import ServiceConfig, serve
 from mace_bounds.service.serving import _Lines
+from mace_bounds.tables import to_json
 
 
 def test_the_client_gives_the_table_of_the_predictor(address, mini):

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from mace_bounds.bounds import HullSettings
-from mace_bounds.columns import to_json
 from mace_bounds.examples import example_files
 from mace_bounds.service import ServiceConfig
 from mace_bounds.structures import Upload
+from mace_bounds.tables import to_json
 
 mcp = pytest.importorskip("mcp", reason="the SDK of the Model Context Protocol is not installed")
 

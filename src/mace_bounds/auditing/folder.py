@@ -13,19 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from mace_bounds._io import atomic, locked, visible, write_json
 from mace_bounds.columns import BOUNDS as BOUNDS_COLUMNS
-from mace_bounds.columns import (
-    GEOMETRY,
-    MEASURED,
-    arrow_schema,
-    level_columns,
-    names,
-    read_table,
-    stamped,
-    write_table,
-)
+from mace_bounds.columns import GEOMETRY, MEASURED, level_columns, names
 from mace_bounds.errors import LabelError, StoreError
 from mace_bounds.features import FeatureStore
 from mace_bounds.levels import Levels
+from mace_bounds.tables import arrow_schema, read_table, stamped, write_table
 
 if TYPE_CHECKING:
     import pandas as pd

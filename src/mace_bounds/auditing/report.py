@@ -14,11 +14,11 @@ from mace_bounds._io import write_text
 from mace_bounds.auditing import folder as _folder
 from mace_bounds.auditing.folder import FILES, FOLDERS, AuditFolder, energies_name
 from mace_bounds.auditing.suspects import ENTRY, PAGE, entry_url
-from mace_bounds.columns import records
 from mace_bounds.fitting import ALL, GROUPINGS, SEEN_IN_TEXT
 from mace_bounds.flags import FLAGS, flag_names
 from mace_bounds.levels import TOLERANCE
 from mace_bounds.screen import visible
+from mace_bounds.tables import records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

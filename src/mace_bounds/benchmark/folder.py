@@ -14,8 +14,8 @@ from mace_bounds.benchmark.config import PRODUCT, PRODUCT_SPLIT, SCALE_PREFIX
 from mace_bounds.benchmark.drawing import method_styles
 from mace_bounds.benchmark.metrics import MIN_STRUCTURES_OF_WORST, RATIO
 from mace_bounds.benchmark.splits import COMPOSITION, SYSTEM
-from mace_bounds.columns import records
 from mace_bounds.errors import StoreError
+from mace_bounds.tables import records
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.bounds.table import provenance
-from mace_bounds.columns import MEV_PER_EV, frame, records
+from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.decisions import (
     NOT_CALIBRATED,
     check_balanced,
@@ -20,6 +20,7 @@ from mace_bounds.decisions import (
     sums,
 )
 from mace_bounds.errors import StructureError
+from mace_bounds.tables import frame, records
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mace_bounds.bounds.geometry import atoms_with_bounds
-from mace_bounds.columns import BASIC, records, write_table
+from mace_bounds.columns import BASIC
 from mace_bounds.screen import markdown_text
 from mace_bounds.structures import Record
+from mace_bounds.tables import records, write_table
 
 if TYPE_CHECKING:
     import pandas as pd

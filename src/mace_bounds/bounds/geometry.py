@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.columns import records
 from mace_bounds.flags import REFIT, flag_names
 from mace_bounds.structures import Crystal
+from mace_bounds.tables import records
 
 if TYPE_CHECKING:
     import pandas as pd

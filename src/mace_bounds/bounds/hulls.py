@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.bounds.table import provenance
-from mace_bounds.columns import frame
 from mace_bounds.decisions import (
     FEWEST_TO_SAY,
     GUARDED_LABEL,
@@ -21,6 +20,7 @@ from mace_bounds.decisions import (
 )
 from mace_bounds.errors import StructureError
 from mace_bounds.features import atomic_fractions
+from mace_bounds.tables import frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

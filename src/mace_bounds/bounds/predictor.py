@@ -17,10 +17,10 @@ from mace_bounds.bounds.library import check_file, find_head, load_head, named_b
 from mace_bounds.bounds.pieces import n_atoms_of, pieces
 from mace_bounds.bounds.table import bounds_table, detailed_table, refuse_labels
 from mace_bounds.calibration import CalibratedHead, readout_coefficients
-from mace_bounds.columns import records
 from mace_bounds.errors import HeadError, ModelError, StructureError
 from mace_bounds.features import LABEL_COLUMNS, ExtractSettings, extract_rows, refused_labels, without_refused
 from mace_bounds.structures import TOTAL_ENERGY, joined_keys, read_compositions
+from mace_bounds.tables import records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

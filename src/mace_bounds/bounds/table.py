@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from mace_bounds.bounds.geometry import geometry_columns
 from mace_bounds.calibration import CalibratedHead, Intervals, energy_over_fixed, residual_ev_per_atom
-from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, frame, level_columns, names
+from mace_bounds.columns import BOUNDS, GRADES, MEASURED, MEV_PER_EV, level_columns, names
 from mace_bounds.features import FeatureRows, Refused, failed_rows, refused_rows
 from mace_bounds.flags import flag_names
 from mace_bounds.levels import ONE_SIGMA, Levels
 from mace_bounds.structures import Record, compositions_in, suspect_label
+from mace_bounds.tables import frame
 from mace_bounds.versions import __version__
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mace_bounds.bounds import Bounds
-from mace_bounds.columns import frame
 from mace_bounds.errors import HeadError, MaceBoundsError
+from mace_bounds.tables import frame
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from mace_bounds.cli import console
 from mace_bounds.cli.options import JsonOption, StoreArgument, TrainedModelOption, takes
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.cli.views import print_labels
-from mace_bounds.columns import records
+from mace_bounds.tables import records
 
 ComparisonArgument = Annotated[
     Path, typer.Argument(metavar="OUT", help="Folder of tables, plots and page; run it again to go on.")

@@ -13,8 +13,8 @@ from mace_bounds.cli import console
 from mace_bounds.cli.options import BOUNDS_OPTIONS, BoundsOptions, SourceArgument, takes
 from mace_bounds.cli.output import Output
 from mace_bounds.cli.sheet import Sheet
-from mace_bounds.columns import records
 from mace_bounds.errors import SourceError
+from mace_bounds.tables import records
 
 if TYPE_CHECKING:
     import pandas as pd

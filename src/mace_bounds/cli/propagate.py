@@ -12,12 +12,12 @@ from ase.data import chemical_symbols
 from mace_bounds.cli import console
 from mace_bounds.cli.options import BoundsOptions, FilesArgument, only, takes
 from mace_bounds.cli.output import Output
-from mace_bounds.columns import records, stamped
 from mace_bounds.errors import SourceError
 from mace_bounds.flags import FLAGS, flag_names
 from mace_bounds.propagation import PropagateSettings, PropertyName
 from mace_bounds.settings import setting
 from mace_bounds.structures import Record
+from mace_bounds.tables import records, stamped
 
 if TYPE_CHECKING:
     import pandas as pd

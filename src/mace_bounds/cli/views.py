@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from mace_bounds.cli.console import say, show
 from mace_bounds.cli.explain import print_why
 from mace_bounds.cli.sheet import Part, Sheet
-from mace_bounds.columns import records
 from mace_bounds.flags import FLAGS, REFIT, flag_names
 from mace_bounds.levels import TOLERANCE, percent
 from mace_bounds.structures import TOTAL_ENERGY
+from mace_bounds.tables import records
 
 if TYPE_CHECKING:
     import pandas as pd

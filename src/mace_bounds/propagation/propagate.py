@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from mace_bounds.columns import PROPERTIES, frame, names
+from mace_bounds.columns import PROPERTIES, names
 from mace_bounds.errors import MaceBoundsError, SourceError
 from mace_bounds.propagation.builders import SHORTEST_A
 from mace_bounds.propagation.defects import (
@@ -23,6 +23,7 @@ from mace_bounds.propagation.measured import MAGNETIC_FLAG, may_be_magnetic
 from mace_bounds.propagation.phases import phase_energies
 from mace_bounds.propagation.phonons import phonon_frequencies
 from mace_bounds.settings import check_settings, setting
+from mace_bounds.tables import frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,7 +16,6 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from mace_bounds.bounds import BoundsPredictor, TableFormat, table_bytes
-from mace_bounds.columns import records, to_json
 from mace_bounds.errors import nearest
 from mace_bounds.examples import example_files
 from mace_bounds.service.asking import Asking
@@ -41,6 +40,7 @@ from mace_bounds.service.results import Results
 from mace_bounds.service.schemas import BODY_WITH_ENERGIES, ERRORS, ROWS
 from mace_bounds.service.worker import Task, Worker, load_predictors
 from mace_bounds.structures import Record, reasons_in_short
+from mace_bounds.tables import records, to_json
 from mace_bounds.versions import __version__
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import UploadFile
 
-from mace_bounds.columns import records as plain_rows
 from mace_bounds.service.energies import LISTED, split_json
 from mace_bounds.service.problems import Problem
 from mace_bounds.structures import Record, Upload
+from mace_bounds.tables import records as plain_rows
 
 if TYPE_CHECKING:
     from fastapi import Request

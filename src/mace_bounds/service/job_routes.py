@@ -9,7 +9,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from mace_bounds.bounds import table_bytes
-from mace_bounds.columns import read_table
 from mace_bounds.service.gate import visit_of
 from mace_bounds.service.parameters import (
     MEDIA,
@@ -21,6 +20,7 @@ from mace_bounds.service.parameters import (
 )
 from mace_bounds.service.problems import Problem
 from mace_bounds.service.schemas import BODY_WITH_ENERGIES, ERRORS
+from mace_bounds.tables import read_table
 
 if TYPE_CHECKING:
     from mace_bounds.service.asking import Asking

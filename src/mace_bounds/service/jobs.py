@@ -27,13 +27,13 @@ from filelock import FileLock, Timeout
 from mace_bounds._io import atomic
 from mace_bounds.backbones import FeatureBlock, FeatureKind
 from mace_bounds.bounds import MOST_STRUCTURES, NO_ENERGY, pieces, with_energies
-from mace_bounds.columns import write_table
 from mace_bounds.errors import MaceBoundsError, ServiceError
 from mace_bounds.features import FeatureRows, extract
 from mace_bounds.service.energies import GivenTotals
 from mace_bounds.service.problems import Problem
 from mace_bounds.service.worker import Task, Worker
 from mace_bounds.structures import Crystal, Upload
+from mace_bounds.tables import write_table
 
 if TYPE_CHECKING:
     from mace_bounds.service.config import ServiceConfig

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
-from mace_bounds.columns import typed
 from mace_bounds.service.problems import Problem
 from mace_bounds.structures import Crystal, Record
+from mace_bounds.tables import typed
 
 if TYPE_CHECKING:
     import pandas as pd
