@@ -17,7 +17,7 @@ from mace_bounds.calibration import FitConfig
 from mace_bounds.cli.app import COMMANDS, app, load_command
 from mace_bounds.cli.options import only, takes, without
 from mace_bounds.errors import MaceBoundsError
-from mace_bounds.features import ExtractSettings
+from mace_bounds.features import STORING_FIELDS, ExtractSettings
 from mace_bounds.features.settings import parse_memory
 from mace_bounds.fitting import CalibrateConfig
 from mace_bounds.pipeline import BuildConfig
@@ -143,7 +143,7 @@ def test_every_knob_of_a_fit_is_there_wherever_heads_are_fitted(command):
         ("features", set()),
         ("audit", {"kind", "atoms", "symmetry", "part"}),
         ("build", {"kind", "atoms", "symmetry", "part"}),
-        ("score", {"kind", "atoms", "symmetry", "part", "shard_rows", "workers", "scheduler"}),
+        ("score", set(STORING_FIELDS)),
     ],
 )
 def test_every_knob_of_extraction_is_there_wherever_structures_are_read(command, missing):

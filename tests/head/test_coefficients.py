@@ -14,7 +14,7 @@ def head():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((400, 5)) * np.array([1.0, 3.0, 0.1, 1.0, 2.0])
     y = np.tanh(x[:, 0]) + 0.2 * x[:, 1] + 0.3 * np.sin(x[:, 3])
-    config = PopsConfig(clip_percent=0.0, also=("ensemble", "ellipsoid"), fit_intercept=False)
+    config = PopsConfig(clip_percent=0.0, also=tuple(NAMES[1:]), fit_intercept=False)
     return fit_pops(array_chunks(x, y), config).head
 
 

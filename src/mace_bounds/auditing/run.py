@@ -20,6 +20,7 @@ from mace_bounds.bounds import BoundsPredictor, detailed_table, find_head, load_
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.errors import HeadError, StoreError
 from mace_bounds.features import (
+    READING_FIELDS,
     ExtractSettings,
     FeatureRows,
     FeatureStore,
@@ -325,10 +326,7 @@ def _settings(config: AuditConfig) -> dict[str, Any]:
     chosen = {
         "level": config.level,
         "cross_fit": config.cross_fit or config.predictions is not None,
-        "energy_key": config.extract.energy_key,
-        "max_atoms": config.extract.max_atoms,
-        "dtype": config.extract.dtype,
-        "device": config.extract.device,
+        **{name: getattr(config.extract, name) for name in READING_FIELDS if name != "memory_bytes"},
     }
     return chosen | ({"fit": asdict(config.fit)} if chosen["cross_fit"] else {})
 

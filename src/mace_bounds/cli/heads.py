@@ -12,7 +12,6 @@ from mace_bounds.calibration import CalibratedHead, FitConfig
 from mace_bounds.cli import console
 from mace_bounds.cli.download import fetch_query
 from mace_bounds.cli.options import (
-    READING_FIELDS,
     BoundsOptions,
     JsonOption,
     StoreArgument,
@@ -23,6 +22,7 @@ from mace_bounds.cli.options import (
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.cli.views import heads_view, models_view, print_fit, print_labels
 from mace_bounds.columns import MEV_PER_EV
+from mace_bounds.features import READING_FIELDS
 from mace_bounds.fitting import CalibrateConfig, CalibrateReport, CardNotes, FitReport
 from mace_bounds.levels import percent
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin, get_type_
 import typer
 
 from mace_bounds.errors import MaceBoundsError
-from mace_bounds.features import ExtractSettings
+from mace_bounds.features import READING_FIELDS, ExtractSettings
 from mace_bounds.levels import level_setting
 from mace_bounds.settings import setting, setting_choices
 from mace_bounds.structures import help_text
@@ -106,13 +106,6 @@ class Selection:
 def only(settings: type, *names: str) -> Selection:
     """Offer these fields."""
     return Selection(settings, lambda name: name in names)
-
-
-READING_FIELDS = ("energy_key", "max_atoms", "device", "dtype", "memory_bytes")
-"""Of :class:`ExtractSettings`, for commands that bound structures at once, without a store."""
-
-STORING_FIELDS = tuple(f.name for f in fields(ExtractSettings) if f.name not in READING_FIELDS)
-"""The others: what a feature store keeps, and who fills it."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from mace_bounds.cli import console
-from mace_bounds.cli.options import READING_FIELDS, STORING_FIELDS, only, takes, without
+from mace_bounds.cli.options import only, takes, without
 from mace_bounds.errors import ServiceError
+from mace_bounds.features import READING_FIELDS, STORING_FIELDS
 from mace_bounds.service import ServiceConfig
 
 NO_FRAMEWORK = (

@@ -19,11 +19,13 @@ from mace_bounds.features.label_guard import (
 from mace_bounds.features.manifest import Manifest, is_store
 from mace_bounds.features.merging import join, merge, store_with_energies, training_keys
 from mace_bounds.features.rows import AtomRows, FeatureRows, atomic_fractions, design_matrix, element_counts
-from mace_bounds.features.settings import ExtractSettings, parse_memory
+from mace_bounds.features.settings import READING_FIELDS, STORING_FIELDS, ExtractSettings, parse_memory
 from mace_bounds.features.store import FeatureStore
 
 __all__ = [
     "LABEL_COLUMNS",
+    "READING_FIELDS",
+    "STORING_FIELDS",
     "AtomRows",
     "ExtractSettings",
     "FeatureRows",

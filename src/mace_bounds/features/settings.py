@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from mace_bounds.backbones import Backbone, load_model
@@ -113,6 +113,10 @@ class ExtractSettings:
     def __post_init__(self) -> None:
         check_settings(self, StoreError)
 
+    def decisive(self) -> dict[str, Any]:
+        """Settings that decide what a build's store holds; not where and in how much memory it is computed."""
+        return {name: getattr(self, name) for name in (*READING_FIELDS, "shard_rows") if name not in _MACHINE}
+
     def load(self, model: Any, head: str | None = None) -> Backbone:
         """Load a model as :func:`mace_bounds.load_model` does: on this device, in this precision and memory."""
         return load_model(
@@ -123,3 +127,12 @@ class ExtractSettings:
         """Read a source as :func:`mace_bounds.read` does, with these labels and limits, for a model's elements."""
         elements = None if backbone is None else frozenset(backbone.atomic_numbers)
         return read(source, energy_key=self.energy_key, max_atoms=self.max_atoms, elements=elements)
+
+
+READING_FIELDS = ("energy_key", "max_atoms", "device", "dtype", "memory_bytes")
+"""Of :class:`ExtractSettings`, for those who bound structures at once, without a store."""
+
+STORING_FIELDS = tuple(f.name for f in fields(ExtractSettings) if f.name not in READING_FIELDS)
+"""The others: what a feature store keeps, and who fills it."""
+
+_MACHINE = ("device", "memory_bytes")

@@ -123,12 +123,9 @@ class BuildConfig:
 
         Device, workers and memory are not among them; sources can be added until the fit is done.
         """
-        read_by = {
-            name: getattr(self.extract, name) for name in ("energy_key", "max_atoms", "dtype", "shard_rows")
-        }
         fit = {**asdict(self.fit), "levels": list(self.fit.levels)}
         return {
-            FEATURES: {"model": self.model, **read_by},
+            FEATURES: {"model": self.model, **self.extract.decisive()},
             FIT: {"sources": list(self.sources), "include_training": self.include_training, **fit},
             AUDIT: {"cross_fit": self.cross_fit, "level": self.level},
         }

@@ -60,10 +60,7 @@ def weights_sha256(config: BuildConfig, sources: list[Source], state: State, not
 
 def features_inputs(source: Source, weights: str, config: BuildConfig) -> str:
     """Digest of what a feature store is made from."""
-    settings = config.extract
-    return digest(
-        source.digest, weights, settings.energy_key, settings.max_atoms, settings.dtype, settings.shard_rows
-    )
+    return digest(source.digest, weights, *config.extract.decisive().values())
 
 
 def extract_features(

@@ -55,7 +55,7 @@ def interval_score_95(name, fit, calibration, test, seed=0):
     return interval_score(test.y, after.centre - reach, after.centre + reach, 0.95).mean()
 
 
-def test_the_names_are_these():
+def test_every_baseline_is_of_one_kind_and_has_its_own_name():
     there = {name for name, package in OPTIONAL.items() if find_spec(package)}
     assert set(BASELINES) == {*OWN_MEAN, *WIDTH_ONLY} | there
     for name, baseline in BASELINES.items():
