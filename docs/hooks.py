@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 import re
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PERCENT = re.compile(r"(<pre.*?</pre>)|(\d) %", re.DOTALL)
 ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):(?=<(?:code|a|span|autoref))")
-NAME = re.compile(r"(<pre.*?</pre>)|(<td>)?<code>([^<\n]{2,36})</code>", re.DOTALL)
+TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
+CELL = re.compile(r"<t([hd])[^>]*>(.*?)</t\1>", re.DOTALL)
+PHONE = 44  # letters beside each other on a phone, in the size of a table
+NAME = re.compile(r"(<pre.*?</pre>)|(<td[^>]*>)?<code>([^<\n]{2,36})</code>", re.DOTALL)
 MARK = re.compile(r"^<!-- make: (\w+) ?(.*?) -->$", re.MULTILINE)
 
 
@@ -25,7 +29,25 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def on_page_content(html: str, **_: Any) -> str:
     """Drop the roles of docstrings, keep a number and its per cent sign on one line; called by mkdocs."""
     html = ROLE.sub("", html)
-    return PERCENT.sub(lambda match: match[0] if match[1] else f"{match[2]}&nbsp;%", html)
+    html = PERCENT.sub(lambda match: match[0] if match[1] else f"{match[2]}&nbsp;%", html)
+    return TABLE.sub(_folding, html)
+
+
+def _folding(match: re.Match[str]) -> str:
+    """A table too wide for a phone, with the title of its column on each cell: style.css makes rows entries there."""
+    rows = [CELL.findall(row) for row in match[0].split("</tr>")]
+    plain = [[unescape(re.sub(r"<[^>]+>", "", content)) for _, content in row] for row in rows if row]
+    titles = plain[0]
+    words = [[word for row in plain for word in row[k].split(" ")] for k in range(len(titles))]
+    longest = [max(map(len, column)) for column in words]
+    if sum(longest) + 2 * len(longest) <= PHONE:
+        return match[0]
+    place = iter(range(len(titles) * len(plain)))
+
+    def titled(cell: re.Match[str]) -> str:
+        return f'<td data-title="{escape(titles[next(place) % len(titles)])}"{cell[1]}>'
+
+    return re.sub(r"<td([^>]*)>", titled, match[0]).replace("<table>", "<table data-folds>")
 
 
 def on_post_page(output: str, **_: Any) -> str:

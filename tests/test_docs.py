@@ -256,6 +256,9 @@ def test_the_site_builds_without_warnings_and_fetches_nothing(tmp_path):
     assert "energy_model_ev" in columns.replace("<wbr>", "")
     assert "<!-- make:" not in columns
     fetched = re.compile(r"<(?:script|link|img)[^>]+(?:src|href)=\"?https?://(?!mace-bounds)[^\">]*")
+    assert (
+        '<td data-title="meaning">' in columns
+    )  # which names the cells where a phone has no room for columns
     for path in (tmp_path / "site").rglob("*.html"):
         found = [tag for tag in fetched.findall(path.read_text(encoding="utf-8")) if "canonical" not in tag]
         assert not found, path.name

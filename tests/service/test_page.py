@@ -164,6 +164,15 @@ def test_fifty_files(page):
     page.get_by_label("Filter").fill("salt-1")
     page.get_by_text("10 of 50 shown").wait_for()
     picture(page, "fifty")
+    page.set_viewport_size(
+        {"width": 390, "height": 844}
+    )  # rows are cards there: nothing is beside the screen
+    assert overflow(page) <= 0
+    assert (
+        page.evaluate("(e => e.scrollWidth - e.clientWidth)(document.querySelector('#results .scroll'))") <= 0
+    )
+    assert page.get_by_role("cell", name="lower, meV/atom").first.is_visible()
+    picture(page, "fifty-phone")
     page.get_by_role("button", name="salt-13.vasp").press("Enter")
     page.get_by_role("heading", name="Why so wide").wait_for()
     assert "salt-13.vasp" in page.locator("#one-title").inner_text()
@@ -185,6 +194,11 @@ def test_which_is_lower_and_the_hull(page):
     page.locator("#hull").get_by_text("0 K").wait_for()
     assert overflow(page) <= 0
     picture(page, "decisions")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate(
+        "[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)"
+    )
+    picture(page, "decisions-phone")
     page.get_by_role("tab", name="Energies").click()
     with page.expect_download() as kept:
         page.get_by_role("button", name="this page").click()

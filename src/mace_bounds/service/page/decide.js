@@ -2,7 +2,7 @@
 
 import { Problem, send } from "./asking.js";
 import { ticks } from "./axis.js";
-import { drawn, el, fixed, formula, signed, svg } from "./dom.js";
+import { crystalTable, drawn, el, fixed, formula, signed, svg } from "./dom.js";
 
 const LEFT_OUT = "Bounds of DFT energies at 0 K: temperature, vibrations and the error of DFT itself are not part of them.";
 
@@ -37,10 +37,11 @@ function picture(rows, { low, high, best, name, unit }, WIDTH) {
   return drawing;
 }
 
-const cell = (content, number = false) => el("td", { class: number ? "number" : "text" }, content);
-function tableOf(caption, titles, rows) {
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, titles.map(([title, number]) => el("th", { scope: "col", class: number ? "number" : null }, title)))), el("tbody", {}, rows.map((cells) => el("tr", {}, cells)))));
+/** A table of rows by their columns: title, content of a row, and whether it is a number. */
+function tableOf(caption, rows, columns) {
+  const heads = columns.map(([title, , number]) => el("th", { role: "columnheader", scope: "col", class: number ? "number" : null }, title));
+  const cells = (row) => columns.map(([title, show, number]) => el("td", { role: "cell", class: number ? "number" : "text", "data-title": title }, show(row)));
+  return crystalTable(caption, caption, heads, el("tbody", { role: "rowgroup" }, rows.map((row) => el("tr", { role: "row" }, cells(row)))));
 }
 
 const words = (flags) => (flags ?? "").replaceAll(";", ", ").replaceAll("_", " ");
@@ -51,8 +52,16 @@ function differences(rows) {
   if (!good.length) return [el("p", {}, rows[0]?.reason ?? "No two of the crystals have one composition.")];
   return [
     bars(good, { low: (r) => r.lower_mev_per_atom, high: (r) => r.upper_mev_per_atom, best: (r) => r.value_mev_per_atom, name: (r) => `${r.id_a} − ${r.id_b}`, unit: "E(first) − E(second), meV per atom" }),
-    tableOf("Left of zero the first is lower.", [["first"], ["second"], ["formula"], ["best guess", 1], ["lower", 1], ["upper", 1], ["probability that the first is lower", 1], ["flags"]],
-      good.map((r) => [cell(r.id_a), cell(r.id_b), cell(formula(r.formula)), cell(signed(r.value_mev_per_atom, 1), true), cell(signed(r.lower_mev_per_atom, 1), true), cell(signed(r.upper_mev_per_atom, 1), true), cell(fixed(r.probability_lower, 2), true), cell(words(r.flags))])),
+    tableOf("Left of zero the first is lower.", good, [
+      ["first", (r) => r.id_a],
+      ["second", (r) => r.id_b],
+      ["formula", (r) => formula(r.formula)],
+      ["best guess", (r) => signed(r.value_mev_per_atom, 1), true],
+      ["lower", (r) => signed(r.lower_mev_per_atom, 1), true],
+      ["upper", (r) => signed(r.upper_mev_per_atom, 1), true],
+      ["probability that the first is lower", (r) => fixed(r.probability_lower, 2), true],
+      ["flags", (r) => words(r.flags)],
+    ]),
     rows.length > SHOWN ? el("p", { class: "quiet" }, `${rows.length - SHOWN} more are not shown.`) : "",
   ];
 }
@@ -62,8 +71,16 @@ function hull(rows) {
   const failed = rows.filter((row) => row.reason);
   return [
     good.length ? bars(good, { low: (r) => r.lower_ev_per_atom, high: (r) => r.upper_ev_per_atom, best: (r) => r.e_above_hull_ev_per_atom, name: (r) => r.id, unit: "above the hull, eV per atom (below 0: stable)" }) : "",
-    good.length ? tableOf("Nearest to the hull first.", [["id"], ["formula"], ["above hull, eV/atom", 1], ["lower", 1], ["upper", 1], ["probability of stable", 1], ["decomposes to"], ["flags"]],
-      good.map((r) => [cell(r.id), cell(formula(r.formula)), cell(signed(r.e_above_hull_ev_per_atom, 3), true), cell(signed(r.lower_ev_per_atom, 3), true), cell(signed(r.upper_ev_per_atom, 3), true), cell(fixed(r.p_stable, 2), true), cell((r.decomposition ?? "").split(";")[0]), cell(words(r.flags))])) : "",
+    good.length ? tableOf("Nearest to the hull first.", good, [
+      ["id", (r) => r.id],
+      ["formula", (r) => formula(r.formula)],
+      ["above hull, eV/atom", (r) => signed(r.e_above_hull_ev_per_atom, 3), true],
+      ["lower", (r) => signed(r.lower_ev_per_atom, 3), true],
+      ["upper", (r) => signed(r.upper_ev_per_atom, 3), true],
+      ["probability of stable", (r) => fixed(r.p_stable, 2), true],
+      ["decomposes to", (r) => (r.decomposition ?? "").split(";")[0]],
+      ["flags", (r) => words(r.flags)],
+    ]) : "",
     ...failed.slice(0, 5).map((row) => el("p", { class: "quiet" }, `${row.id}: ${row.reason}`)),
   ];
 }

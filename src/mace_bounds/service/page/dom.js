@@ -52,3 +52,11 @@ export function keep(blob, name) {
   link.remove();
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
+
+/** A table of crystals in a frame that scrolls. On a narrow screen each row is a card, and every cell stands under its
+ * `data-title`; then the roles say what the elements no longer do. */
+export function crystalTable(name, caption, heads, body) {
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name },
+    el("table", { class: "crystals", role: "table" }, el("caption", {}, caption),
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body));
+}

@@ -1,6 +1,6 @@
 // Several crystals: a table that sorts and filters, and opens one of them.
 
-import { count, el, fixed, formula, signed } from "./dom.js";
+import { count, crystalTable, el, fixed, formula, signed } from "./dom.js";
 
 const COLUMNS = [
   { name: "id", title: "id", text: true },
@@ -17,11 +17,11 @@ const COLUMNS = [
 export function table(rows, open) {
   let sorted = { name: null, down: false };
   let wanted = "";
-  const body = el("tbody");
+  const body = el("tbody", { role: "rowgroup" });
   const said = el("p", { class: "quiet", role: "status" });
   const heads = COLUMNS.map((column) => {
     const button = el("button", { type: "button", onclick: () => sortBy(column) }, column.title);
-    return el("th", { scope: "col", class: column.number ? "number" : null, "aria-sort": "none" }, button);
+    return el("th", { role: "columnheader", scope: "col", class: column.number ? "number" : null, "aria-sort": "none" }, button);
   });
   const value = (column, row) => (column.of ? column.of(row) : row[column.name]);
 
@@ -52,12 +52,12 @@ export function table(rows, open) {
     if (column) shown.sort((a, b) => compared(column, a, b));
     body.replaceChildren(
       ...shown.map((row) => {
-        const line = el("tr", { class: row.reason ? null : "choose" });
+        const line = el("tr", { role: "row", class: row.reason ? "refused" : "choose" });
         COLUMNS.forEach((one, i) => {
           const content = one.show ? one.show(row) : row[one.name];
           const kind = one.number ? "number" : one.text ? "text" : null;
           const cell = i === 0 && !row.reason ? el("button", { type: "button", onclick: () => choose(line, row) }, content) : content;
-          line.append(el("td", { class: kind }, cell));
+          line.append(el("td", { role: "cell", class: kind, "data-title": one.title }, cell));
         });
         if (!row.reason) line.addEventListener("click", (event) => event.target.closest("button") || choose(line, row));
         return line;
@@ -78,7 +78,6 @@ export function table(rows, open) {
     "section",
     { "aria-label": "All crystals" },
     el("div", { class: "tools" }, el("label", { for: "filter" }, "Filter "), search, said),
-    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of crystals" },
-      el("table", {}, el("caption", {}, "Choose a row to see it alone. Bounds of E(DFT) − E(model)."), el("thead", {}, el("tr", {}, heads)), body)),
+    crystalTable("Table of crystals", "Choose a row to see it alone. Bounds of E(DFT) − E(model).", heads, body),
   );
 }
