@@ -23,9 +23,11 @@ import numpy as np
 from build_mini_head import comparison_text
 from mace_bounds import BoundsPredictor, CardNotes, FitConfig, compare, extract, fit, load_model, read
 from mace_bounds.benchmark import CompareConfig
+from mace_bounds.bounds import load_head
 from mace_bounds.calibration import CalibratedHead
+from mace_bounds.decisions import JOINT, joint_model, kept
 from mace_bounds.features import ExtractSettings, FeatureStore
-from mace_bounds.head import read_beside, read_head_folder, write_head
+from mace_bounds.head import read_head_folder, write_head
 from mace_bounds.structures import Record, composition_keys
 
 HEADS = Path(__file__).parent.parent / "src/mace_bounds/data/heads"
@@ -116,8 +118,10 @@ def make_narrow(folder: Path) -> None:
     """Keep long arrays of a head in float32: its bounds change by round-off, and the wheel is smaller."""
     tensors, config = read_head_folder(folder)
     own = {name: value for name, value in config.items() if name not in ("format", "digest", "float32")}
-    card, beside = (folder / "README.md").read_text(), read_beside(folder)
-    write_head(folder, tensors, own, card, overwrite=True, beside=beside, narrow=True)
+    card, before = (folder / "README.md").read_text(), load_head(folder)
+    write_head(folder, tensors, own, card, overwrite=True, narrow=True)
+    if JOINT in before.beside:  # it knows its head by the scores, which round-off has changed
+        (folder / JOINT).write_bytes(kept._to_bytes(joint_model(before), load_head(folder)))
 
 
 def main() -> None:

@@ -179,6 +179,34 @@ def whole_fit(tiny_store, tiny_model_folder, tmp_path_factory):
     return report.save(folder, CardNotes(development="Chosen after looking."))
 
 
+@pytest.fixture(scope="session")
+def published_energies(tiny_store) -> dict[str, float]:
+    """Energies of a model that is wrong by up to 60 meV/atom, by id."""
+    from mace_bounds.features import FeatureStore
+
+    table = FeatureStore(tiny_store).read().table
+    wrong = 0.03 * (1 + np.sin(np.arange(len(table))))
+    return dict(zip(table["id"], table["energy_ev"] - wrong * table["n_atoms"], strict=True))
+
+
+@pytest.fixture(scope="session")
+def published_store(tiny_store, published_energies, tmp_path_factory):
+    """Return the store of the labelled crystals with these energies."""
+    from mace_bounds.features import FeatureStore, store_with_energies
+
+    folder = tmp_path_factory.mktemp("published") / "store"
+    return store_with_energies(FeatureStore(tiny_store), folder, published_energies, "Another")
+
+
+@pytest.fixture(scope="session")
+def published_head(published_store, tmp_path_factory) -> Path:
+    """Folder of a head of these energies, with joint errors."""
+    from mace_bounds import FitConfig, fit
+
+    config = FitConfig(fit_share=0.35, calibration_share=0.35, conformal="split")
+    return fit(published_store, tmp_path_factory.mktemp("published") / "head", config).folder
+
+
 def made_crystals() -> list[Atoms]:
     """Make cells of one to six atoms of ten elements near the sites of a 2 x 2 x 2 grid; no labels."""
     rng = np.random.default_rng(1)

@@ -58,6 +58,11 @@ FLAGS = {
             "too few differences of its kind were among the head's data, so its interval is that of independent errors",
         ),
         Flag("hull_guarded", "flagged phases that were kept from shaping the hull would change its distance"),
+        Flag(
+            "hull_incomplete",
+            "no phase of one of its elements alone is among the competing phases: with all of them it may be farther "
+            "from the hull",
+        ),
         Flag("duplicate_id", "another structure of the source has the same id, so a number was added to it"),
         Flag("charged_cell", "its source gives the cell a charge: the energy is that of no neutral crystal"),
         Flag("isolated_atoms", "holds an atom without a neighbour within 6 Å"),

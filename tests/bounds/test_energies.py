@@ -7,27 +7,20 @@ import numpy as np
 import pytest
 from ase.calculators.calculator import Calculator, all_changes
 
-from mace_bounds import BoundsPredictor, FitConfig, audit, fit, load_model, score
+from mace_bounds import BoundsPredictor, audit, load_model, score
 from mace_bounds.bounds import load_head
 from mace_bounds.errors import HeadError, LabelError
-from mace_bounds.features import FeatureStore, store_with_energies
 from mace_bounds.structures import read
 
 
 @pytest.fixture(scope="module")
-def energies(tiny_store):
-    """Energies of a model that is wrong by up to 60 meV/atom, by id."""
-    table = FeatureStore(tiny_store).read().table
-    wrong = 0.03 * (1 + np.sin(np.arange(len(table))))
-    return dict(zip(table["id"], table["energy_ev"] - wrong * table["n_atoms"], strict=True))
+def energies(published_energies):
+    return published_energies
 
 
 @pytest.fixture(scope="module")
-def head(tiny_store, energies, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("published")
-    store = store_with_energies(FeatureStore(tiny_store), folder / "store", energies, "Another")
-    config = FitConfig(fit_share=0.35, calibration_share=0.35, conformal="split")
-    return fit(store, folder / "head", config).folder
+def head(published_head):
+    return published_head
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from mace_bounds import load_model
 from mace_bounds.bounds import BoundsPredictor, find_head, load_head
 from mace_bounds.bounds.library import SHIPPED
 from mace_bounds.columns import GRADES
+from mace_bounds.decisions import joint_model
 from mace_bounds.errors import HeadError
 from mace_bounds.features import ExtractSettings, FeatureStore
 
@@ -37,6 +38,13 @@ def test_it_is_the_one_that_is_found_for_mini(predictor):
     for row in head.provenance["coverage"]:
         assert row["n"] > 500  # rows of unseen compositions: a standard error of 2 % or less
         assert row["coverage"] > row["level"] - 0.04
+
+
+@pytest.mark.parametrize("name", ["mini", "chgnet", "mace-mpa-0-published", "mace-mp-0-published"])
+def test_joint_errors_of_every_shipped_head_are_its_own(name):
+    model = joint_model(load_head(name))
+    assert {row.likeness for row in model.reliability} == {"independent", "copula", "pops"}
+    assert "reaction" in model.scores
 
 
 def test_it_bounds_crystals(predictor):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from helpers.mp_server import KEY, Project, library, serving
 from mace_bounds.cli.decisions import read_reactions
 from mace_bounds.errors import SourceError
 
@@ -72,3 +73,72 @@ def test_lines_are_reactions(tmp_path):
     path = tmp_path / "r.txt"
     path.write_text("# made\nLi2O + Fe2O3 -> LiFeO2\n\n2 Li -> Li2\n")
     assert read_reactions(path) == ["Li2O + Fe2O3 -> LiFeO2", "2 Li -> Li2"]
+
+
+def test_energies_of_a_table_are_bounded(
+    run, labelled_file, tiny_model_folder, published_head, published_energies, tmp_path
+):
+    table = tmp_path / "energies.csv"
+    rows = "".join(f"{name},{energy}\n" for name, energy in list(published_energies.items())[:-1])
+    table.write_text(f"material_id,total_ev\n{rows}")
+    own = ("--model", tiny_model_folder, "--head", published_head)
+    given = ("--predictions", table, "--energy-column", "total_ev")
+    refused = run("differences", labelled_file, "--polymorphs", *own)
+    assert refused.exit_code == 2
+    assert "--predictions TABLE --energy-column NAME" in refused.stderr
+    done = run("differences", labelled_file, "--polymorphs", *own, *given, "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    rows = {row["id_a"]: row for row in json.loads(done.stdout)}
+    last = list(published_energies)[-1]
+    assert "no energy was given" in rows[last]["reason"]
+    assert f"{last}: no energy was given" in done.stderr
+    assert "Another gives the energy" in done.stderr
+    assert "Errors are" in done.stderr
+    plain = [*own, *given, "--no-corrections", "--n-draws", "50", "--format", "json"]
+    done = run("hull", labelled_file, *plain)
+    assert done.exit_code == 0, done.stderr
+    hull = {row["id"]: row for row in json.loads(done.stdout)}
+    assert len(hull) == 200
+    assert "no energy was given" in hull[last]["reason"]
+    assert {row["model"] for row in hull.values()} == {"Another"}
+    assert done.stderr.count("Another gives the energy") == 1
+
+
+def test_competing_phases_come_from_the_materials_project(run, pair, tmp_path, monkeypatch):
+    """The real download, from a server of our own: a system comes with all its subsystems."""
+    project = Project(library())
+    monkeypatch.setenv("MP_API_KEY", KEY)
+    monkeypatch.setenv("MACE_BOUNDS_CACHE", str(tmp_path / "cache"))
+    entries = [d["entries"][d["energy_type"]] for d in project.documents]
+    system = {"Li", "Fe", "O"}
+    inside = [entry for entry in entries if set(entry["composition"]) <= system]
+    assert len(inside) == 38
+    phases, candidates = tmp_path / "phases.json", tmp_path / "candidates.json"
+    phases.write_text(json.dumps(inside))
+    some = [
+        {**entry, "entry_id": f"new-{k}", "structure": _stretched(entry["structure"])}
+        for k, entry in enumerate(inside[:3] + inside[-3:])
+    ]
+    candidates.write_text(json.dumps(some))
+    options = [*pair, "--n-draws", "100", "--format", "json"]
+    by_file = run("hull", candidates, "--phases", phases, *options)
+    with serving(project) as endpoint:
+        monkeypatch.setenv("MP_API_ENDPOINT", endpoint)
+        by_query = run("hull", candidates, "--phases", "mp:Li-Fe-O", *options)
+    assert by_query.exit_code == by_file.exit_code == 0, by_query.stderr
+    assert project.searches[0]["chemsys"].count(",") == 6
+    assert by_query.stdout == by_file.stdout
+    rows = json.loads(by_query.stdout)
+    assert all(row["reason"] is None and row["e_above_hull_ev_per_atom"] is not None for row in rows)
+    assert not any("hull_incomplete" in (row["flags"] or "") for row in rows)
+    again = run(
+        "hull", candidates, "--phases", "mp:Li-Fe-O", *options
+    )  # the server is gone, the file is here
+    assert again.stdout == by_file.stdout
+
+
+def _stretched(structure):
+    """A structure in a cell of another height."""
+    old = structure["lattice"]
+    longer = {"matrix": [*old["matrix"][:2], [0.0, 0.0, 2.6]], "c": 2.6, "volume": 1.04 * old["volume"]}
+    return {**structure, "lattice": {**old, **longer}}

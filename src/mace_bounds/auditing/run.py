@@ -94,7 +94,7 @@ class _Bounded:
 
     head: CalibratedHead
     tables: Iterable[pd.DataFrame]
-    rows: Iterable[FeatureRows]
+    rows: Callable[[], Iterable[FeatureRows]]
     about_head: dict[str, Any]
     published: dict[str, Any] | None = None
 
@@ -177,8 +177,7 @@ def audit(
             "head": bounded.about_head,
             "published": bounded.published,
             **_findings(folder, bounded, config.level),
-            # heads of folds do not know which of their errors go together
-            "hull": None if cross_fit else write_system_hull(store, bounded.head, config.level, folder),
+            "hull": write_system_hull(bounded.rows(), bounded.head, config.level, folder),
         }
         stages.end("statistics")
         plots = draw_plots(path, summary) if config.plots else []
@@ -290,7 +289,7 @@ def _with_head(store: FeatureStore, opened: _Opened, config: AuditConfig) -> _Bo
         detailed_table(part, head, config.level, opened.training_keys)
         for part in rows(atoms=head.wants_atoms)
     )
-    return _Bounded(head, tables, rows(), about_head(head), _folder.about_energies(store))
+    return _Bounded(head, tables, rows, about_head(head), _folder.about_energies(store))
 
 
 def _cross_fitted(
@@ -312,7 +311,7 @@ def _cross_fitted(
         "folder": f"{_folder.HEADS}/{FULL}",
     }
     energies = made.about or _folder.about_energies(store)
-    return _Bounded(full, made.tables(config.level), made.cross_fitted_rows(), about, energies)
+    return _Bounded(full, made.tables(config.level), made.cross_fitted_rows, about, energies)
 
 
 def _folder_of(path: Path, head: CalibratedHead, level: float) -> AuditFolder:
@@ -335,7 +334,7 @@ def _findings(folder: AuditFolder, bounded: _Bounded, level: float) -> dict[str,
     """Everything that is measured on the bounds table, written and summed up."""
     head = bounded.head
     table = folder.bounds_for_statistics(head.levels)
-    listed = suspects(table, bounded.rows, head.levels, folder)
+    listed = suspects(table, bounded.rows(), head.levels, folder)
     warned = [*head.provenance.get("warnings", ()), *listed.pop("warnings", ())]
     return {
         "warnings": warned,

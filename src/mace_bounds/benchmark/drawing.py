@@ -133,7 +133,7 @@ def write_plots(folder: Path, report: CompareReport, levels: Sequence[float]) ->
             axes["flags"] = plot_flags(methods, caught, TITLES[kind])
         for name, ax in axes.items():
             png, svg = (folder / f"{kind}_{name}{suffix}" for suffix in (".png", ".svg"))
-            plot_style.save(ax, png, svg)
+            plot_style.save_plot(ax, png, svg)
             written.append(png)
     return written
 

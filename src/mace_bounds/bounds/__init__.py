@@ -1,9 +1,10 @@
 """A model and its head together: one predictor, its bounds, the library of heads."""
 
 from mace_bounds.bounds.deciding import LEFT_OUT, Deciding, HullSettings, hull_among
-from mace_bounds.bounds.decision_rows import DecisionRows, element_references
+from mace_bounds.bounds.decision_rows import DecisionRows
 from mace_bounds.bounds.difference_tables import Difference
 from mace_bounds.bounds.energies import NO_ENERGY, Energies, GivenEnergies, energy_note, with_energies
+from mace_bounds.bounds.entries import entries_with_bounds
 from mace_bounds.bounds.evaluating import (
     Committee,
     Evaluated,
@@ -25,7 +26,8 @@ from mace_bounds.bounds.geometry import (
     atoms_with_bounds,
     geometry_columns,
 )
-from mace_bounds.bounds.hulls import Hull, entries_with_bounds
+from mace_bounds.bounds.hull_notes import joint_note
+from mace_bounds.bounds.hulls import Hull
 from mace_bounds.bounds.library import (
     HeadCard,
     find_head,
@@ -87,7 +89,6 @@ __all__ = [
     "committee_of",
     "detailed_table",
     "drawn_corrections",
-    "element_references",
     "energy_note",
     "entries_with_bounds",
     "evaluate",
@@ -96,6 +97,7 @@ __all__ = [
     "geometry_columns",
     "hull_among",
     "install_head",
+    "joint_note",
     "list_heads",
     "load_head",
     "n_atoms_of",

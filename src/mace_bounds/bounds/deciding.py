@@ -19,6 +19,7 @@ from mace_bounds.bounds.difference_tables import (
     polymorphs,
     reactions_of,
 )
+from mace_bounds.bounds.energies import GivenEnergies
 from mace_bounds.bounds.hulls import Hull, HullInputs, PhaseEnergies, hull_of
 from mace_bounds.decisions import (
     JointModel,
@@ -30,11 +31,13 @@ from mace_bounds.decisions import (
 )
 from mace_bounds.errors import HeadError, StructureError
 from mace_bounds.features import AtomRows, FeatureRows, FeatureStore, is_store, without_refused
+from mace_bounds.materials_project import with_subsystems
 from mace_bounds.settings import check_settings, setting
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mace_bounds.bounds.energies import Energies
     from mace_bounds.calibration import CalibratedHead
     from mace_bounds.decisions import Corrections
     from mace_bounds.features import Refused
@@ -73,6 +76,7 @@ class Deciding:
     level: float
     rows: Callable[..., Iterable[FeatureRows]]
     _refused: Callable[[pd.DataFrame], Refused]
+    _given: Callable[[Energies | None], GivenEnergies | None]
     table: Callable[..., pd.DataFrame]
 
     @cached_property
@@ -80,10 +84,19 @@ class Deciding:
         """What the head knows of joint errors; independence where it was made without."""
         return joint_model(self.head)
 
-    def decision_rows(self, structures: Source | FeatureRows, level: float | None = None) -> DecisionRows:
+    def decision_rows(
+        self,
+        structures: Source | FeatureRows,
+        level: float | None = None,
+        *,
+        energies: Energies | None = None,
+    ) -> DecisionRows:
         """Score structures (anything that :meth:`predict` takes, rows of features, or a feature store)."""
+        return self._decision_rows(self._all_rows(structures, energies), level)
+
+    def _decision_rows(self, rows: FeatureRows, level: float | None) -> DecisionRows:
+        """Of rows with the energies that are bounded."""
         level = self.level if level is None else self.head.levels.nearest(level)
-        rows = self._all_rows(structures)
         rows = without_refused(rows, self._refused(rows.table))
         failed = rows.table.loc[rows.table["reason"].notna(), ["id", "formula", "reason"]]
         scored = rows.scored()
@@ -94,21 +107,33 @@ class Deciding:
         table = self.table(scored, level, detailed=True)
         return DecisionRows(scored, table, failed.reset_index(drop=True), self.head, self.joint_model, level)
 
-    def _all_rows(self, structures: Any) -> FeatureRows:
-        if isinstance(structures, FeatureRows):
-            return structures
+    def _all_rows(self, structures: Any, energies: Energies | None) -> FeatureRows:
+        """Rows of all structures with the energies that are bounded, those that have none with their reason."""
         if isinstance(structures, (str, Path)) and is_store(Path(structures)):
             store = FeatureStore(structures)
-            self.head.check_store(store.manifest)
-            return store.read()
-        return _joined(list(self.rows(structures, None)))
+            rows, manifest = store.read(), store.manifest
+            own = manifest.energies_of if energies is None else self.head.identity.model
+            self.head.check_store(replace(manifest, energies_of=own))
+        elif isinstance(structures, FeatureRows):
+            rows = structures
+        else:
+            return _joined(list(self.rows(structures, energies)))
+        if energies is None:
+            return rows
+        given = self._given(energies)
+        assert given is not None
+        rows = given.put(rows)
+        given.check_all_used()
+        return rows
 
-    def draws(self, structures: Source, n: int = 1000, seed: int = 0) -> Array:
+    def draws(
+        self, structures: Source, n: int = 1000, seed: int = 0, *, energies: Energies | None = None
+    ) -> Array:
         """Draw errors of all structures together.
 
         Parameters
         ----------
-        structures
+        structures, energies
             Anything that :meth:`predict` takes.
         n, seed : int
             As of :meth:`mace_bounds.decisions.JointErrors.draws`.
@@ -120,12 +145,14 @@ class Deciding:
             none. Each column is distributed as the calibrated intervals say, columns together as the head's joint
             errors do (independent where the head has none). 10,000 structures and 1,000 draws take 0.3 GB.
         """
-        return self.decision_rows(structures).joint.draws(n, seed)
+        return self.decision_rows(structures, energies=energies).joint.draws(n, seed)
 
     def difference(
         self,
         coefficients: Mapping[Any, float] | Sequence[tuple[StructureLike, float]],
         level: float | None = None,
+        *,
+        energies: Energies | None = None,
     ) -> Difference:
         """Bound a difference of energies, in which shared errors cancel.
 
@@ -137,6 +164,8 @@ class Deciding:
             in pairs.
         level : float, optional
             Another level than the predictor's.
+        energies : optional
+            As of :meth:`predict`, for a head of published energies.
 
         Returns
         -------
@@ -149,7 +178,7 @@ class Deciding:
             If a structure cannot be scored, or an element does not cancel (with what is left over).
         """
         given = list(coefficients.items() if isinstance(coefficients, Mapping) else coefficients)
-        found = self.decision_rows([structure for structure, _ in given], level)
+        found = self.decision_rows([structure for structure, _ in given], level, energies=energies)
         if len(found) != len(given):
             why = found.failed["reason"].tolist() or ["a source holds more than one structure"]
             raise StructureError(f"the difference needs each of its structures: {why[0]}")
@@ -162,6 +191,7 @@ class Deciding:
         *,
         references: Mapping[str, float] | None = None,
         level: float | None = None,
+        energies: Energies | None = None,
     ) -> pd.DataFrame:
         """Bound many differences among the structures of a source.
 
@@ -178,6 +208,8 @@ class Deciding:
             labels of the elements in the source.
         level : float, optional
             Another level than the predictor's.
+        energies : optional
+            As of :meth:`predict`, for a head of published energies; of a feature store by id or in order.
 
         Returns
         -------
@@ -185,14 +217,30 @@ class Deciding:
             One row for each, with the columns of :data:`mace_bounds.columns.DIFFERENCES`; one that cannot be bounded
             has a ``reason``.
         """
-        found = self.decision_rows(structures, level)
-        if of == "polymorphs":
-            return polymorphs(found)
-        if of == "formation":
-            return formation(found, dict(references) if references else element_references(found))
-        if isinstance(of, str):
+        if isinstance(of, str) and of not in ("polymorphs", "formation"):
             raise HeadError(f"{of!r} is no kind of difference; give 'polymorphs', 'formation' or reactions.")
-        return reactions_of(found, of)
+        if of != "formation":
+            found = self.decision_rows(structures, level, energies=energies)
+            return polymorphs(found) if of == "polymorphs" else reactions_of(found, of)
+        given = None if energies is None else self._given(energies)  # elements may have a label alone
+        found = self._decision_rows(self._all_rows(structures, given and given.of_candidates()), level)
+        return formation(found, dict(references) if references else element_references(found))
+
+    def element_references(self, structures: Source | FeatureRows) -> dict[str, float]:
+        """Lowest label of every element among structures, eV/atom: the references of formation energies.
+
+        Raises
+        ------
+        StructureError
+            If no element has a label that can be used.
+        """
+        given = GivenEnergies({}).of_candidates() if self.head.published else None
+        found = element_references(self._decision_rows(self._all_rows(structures, given), None))
+        if not found:
+            raise StructureError(
+                "the references hold no element with a DFT energy; give structures of the elements with labels."
+            )
+        return found
 
     def hull(
         self,
@@ -200,6 +248,8 @@ class Deciding:
         phases: Source | FeatureRows | None = None,
         settings: HullSettings = HullSettings(),
         level: float | None = None,
+        *,
+        energies: Energies | None = None,
     ) -> Hull:
         """Say how far candidates are from the convex hull of competing phases, and how sure that is.
 
@@ -208,11 +258,15 @@ class Deciding:
         candidates
             Anything that :meth:`predict` takes, a feature store, or rows of features. Their energies are the model's.
         phases : optional
-            Competing phases, in the same ways; by default the candidates compete with each other.
+            Competing phases, in the same ways; ``"mp:Li-Fe-P-O"`` is the system with its subsystems. By default the
+            candidates compete with each other.
         settings : HullSettings
             Which energies the phases have, corrections, draws.
         level : float, optional
             Another level than the predictor's.
+        energies : optional
+            As of :meth:`predict`, for a head of published energies. A phase with a label needs none
+            (but for ``settings.energies="model"``); an array has one for each candidate.
 
         Returns
         -------
@@ -224,17 +278,21 @@ class Deciding:
         StructureError
             If no candidate or no phase can be used.
         """
-        first = self._all_rows(candidates)
-        parts = [first] if phases is None else [first, self._all_rows(phases)]
+        given = None if energies is None else self._given(energies)
+        first = self._all_rows(candidates, given and given.of_candidates())
+        parts = [first]
+        if phases is not None:
+            of_phases = given and given.of_phases(labelled=settings.energies == "model")
+            parts.append(self._all_rows(with_subsystems(phases), of_phases))
         rows = _joined(parts)
         own = np.arange(len(rows.table)) < len(first.table)
+        found = self._decision_rows(rows, level)
         scored = rows.table["reason"].isna().to_numpy()
-        found = self.decision_rows(rows, level)
         mine = np.flatnonzero(own[scored])
         others = mine if phases is None else np.flatnonzero(~own[scored])
-        failed = rows.table["id"][~scored & own]
-        found = replace(found, failed=found.failed[found.failed["id"].isin(failed)].reset_index(drop=True))
-        return _hull(found, (mine, others), settings)
+        failed, of_candidate = found.failed, own[~scored]
+        found = replace(found, failed=failed[of_candidate].reset_index(drop=True))
+        return _hull(found, (mine, others), settings, failed["reason"][~of_candidate].tolist())
 
 
 def hull_among(found: DecisionRows, settings: HullSettings = HullSettings()) -> Hull:
@@ -244,11 +302,16 @@ def hull_among(found: DecisionRows, settings: HullSettings = HullSettings()) -> 
 
 
 def _hull(
-    found: DecisionRows, rows: tuple[NDArray[np.int64], NDArray[np.int64]], settings: HullSettings
+    found: DecisionRows,
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    settings: HullSettings,
+    unscored: Sequence[str] = (),
 ) -> Hull:
-    """Of candidates and phases by their rows."""
+    """Of candidates and phases by their rows; ``unscored``: why other phases have none."""
     corrections = _mp2020(found) if settings.corrections else no_corrections(len(found))
-    inputs = HullInputs(found, *rows, corrections, settings.energies, settings.uncertain_corrections)
+    inputs = HullInputs(
+        found, *rows, corrections, settings.energies, settings.uncertain_corrections, tuple(unscored)
+    )
     return hull_of(inputs, settings.n_draws, settings.seed)
 
 

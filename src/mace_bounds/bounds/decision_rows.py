@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_bounds.bounds.energies import ENERGY_REASON
 from mace_bounds.calibration import CalibratedHead, head_inputs
 from mace_bounds.columns import MEV_PER_EV, level_columns, names
-from mace_bounds.decisions import JointErrors, JointModel, Marginals
+from mace_bounds.decisions import GUARDED_LABEL, JointErrors, JointModel, Marginals
 from mace_bounds.errors import StructureError
 from mace_bounds.features import FeatureRows
+from mace_bounds.flags import flag_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +72,13 @@ class DecisionRows:
         return self.table["energy_dft_ev"].to_numpy(dtype=float) / self.n_atoms
 
     @cached_property
+    def energy_reasons(self) -> list[str | None]:
+        """Why a row is without the energy that is bounded, and is here for its label only; None for all others."""
+        if ENERGY_REASON not in self.rows.table:
+            return [None] * len(self)
+        return [why if isinstance(why, str) else None for why in self.rows.table[ENERGY_REASON]]
+
+    @cached_property
     def units(self) -> list[dict[str, float]]:
         """Atoms of each element in one reduced formula unit."""
         from pymatgen.core import Composition
@@ -94,7 +103,8 @@ class DecisionRows:
         if place is None and (formula := canonical_formula(name)) is not None:
             place = self.by_name.get(formula)
         if place is None:
-            why = self.failed.loc[self.failed["id"] == name, "reason"]
+            named = (self.failed["id"] == name) | (self.failed["formula"] == (canonical_formula(name) or ""))
+            why = self.failed.loc[named, "reason"]
             raise StructureError(
                 f"{name} could not be scored: {why.iloc[0]}"
                 if len(why)
@@ -115,10 +125,10 @@ def canonical_formula(text: str) -> str | None:
 
 
 def element_references(found: DecisionRows) -> dict[str, float]:
-    """Lowest label of every element among the structures, eV/atom."""
+    """Lowest label of every element among the structures, eV/atom; of those that may shape a hull."""
     out: dict[str, float] = {}
-    for unit, energy in zip(found.units, found.dft_ev_per_atom, strict=True):
-        if len(unit) == 1 and np.isfinite(energy):
+    for unit, energy, flags in zip(found.units, found.dft_ev_per_atom, found.table["flags"], strict=True):
+        if len(unit) == 1 and np.isfinite(energy) and GUARDED_LABEL.isdisjoint(flag_names(flags)):
             (element,) = unit
             out[element] = min(out.get(element, np.inf), float(energy))
     return out

@@ -82,6 +82,7 @@ def polymorphs(found: DecisionRows) -> pd.DataFrame:
             for b in rows[i + 1 :]:
                 parts.append([(a, 1.0), (b, -1.0)])
                 about.append({"id_a": ids[a], "id_b": ids[b], "formula": formula})
+    _add_failed(found, parts, about)
     return _difference_table(found, parts, np.zeros(len(parts)), about)
 
 
@@ -99,12 +100,18 @@ def formation(found: DecisionRows, references: Mapping[str, float]) -> pd.DataFr
             if missing
             else None
         )
-        about.append({"id_a": name, "formula": formula, "reason": why})
+        about.append({"id_a": name, "formula": formula, "reason": found.energy_reasons[row] or why})
+    _add_failed(found, parts, about)
+    return _difference_table(found, parts, np.pad(fixed, (0, len(parts) - len(fixed))), about)
+
+
+def _add_failed(
+    found: DecisionRows, parts: list[list[tuple[int, float]]], about: list[dict[str, Any]]
+) -> None:
+    """A row for every structure that could not be scored, with its reason."""
     for name, formula, reason in found.failed.itertuples(index=False):
         parts.append([])
-        fixed.append(0.0)
         about.append({"id_a": name, "formula": formula, "reason": reason})
-    return _difference_table(found, parts, np.array(fixed), about)
 
 
 def reactions_of(found: DecisionRows, reactions: Sequence[str]) -> pd.DataFrame:

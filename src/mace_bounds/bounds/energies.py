@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-Energies: TypeAlias = "ArrayLike | Mapping[str, float] | Callable[[Atoms], float] | Calculator"
+Energies: TypeAlias = (
+    "ArrayLike | Mapping[str, float] | Callable[[Atoms], float] | Calculator | GivenEnergies"
+)
 """Total energies of cells, eV: one for each structure in order, by id, a function of ``ase.Atoms``, a calculator."""
 
 NO_ENERGY = "no energy was given for this structure; add it under its id or in its place"
+ENERGY_REASON = "energy_reason"
+"""Column of rows that may be without the energy that is bounded: why they are."""
+
 _WANTED = "it must be the model's total energy of the cell in eV, uncorrected"
 
 
@@ -37,14 +43,16 @@ class GivenEnergies:
     """
 
     def __init__(self, energies: Any) -> None:
-        self._of: Callable[[Record], Any]
-        self._left: deque[Any] | None = None
+        self._by_id: Mapping[str, Any] | None = None
+        self._function: Callable[[Atoms], Any] | None = None
+        self._left: deque[Any] | None = None  # of an array, those for which no structure has come yet
+        self._labels_stay = self._skips_labelled = False
         if isinstance(energies, Mapping):
-            self._of = lambda record: energies.get(record.id)
+            self._by_id = energies
         elif hasattr(energies, "get_potential_energy"):
-            self._of = lambda record: _calculated(energies.get_potential_energy, record)
+            self._function = energies.get_potential_energy
         elif callable(energies):
-            self._of = lambda record: _calculated(energies, record)
+            self._function = energies
         else:
             values = np.atleast_1d(np.asarray(energies, dtype=object))
             if values.ndim != 1:
@@ -52,28 +60,51 @@ class GivenEnergies:
                     f"energies has the shape {values.shape}; give one total energy for each structure, eV."
                 )
             self._left = deque(values.tolist())
-            self._of = self._next
 
-    def put(self, rows: FeatureRows, records: Sequence[Record]) -> FeatureRows:
+    def of_candidates(self) -> GivenEnergies:
+        """The same for the candidates of a hull: one that gets no energy may still compete with its label."""
+        part = copy(self)
+        part._labels_stay = True
+        return part
+
+    def of_phases(self, *, labelled: bool) -> GivenEnergies:
+        """The same for competing phases; ``labelled``: ask for the energies of those with a label too.
+
+        An array has the energies of the candidates, and none for phases.
+        """
+        part = self.of_candidates()
+        part._skips_labelled, part._left = not labelled, None
+        return part
+
+    def put(self, rows: FeatureRows, records: Sequence[Record] | None = None) -> FeatureRows:
         """Put energies where the backbone's are; a row that gets none, or one that cannot be right, gets a reason.
 
         Parameters
         ----------
         rows : FeatureRows
-            Features of ``records``, with the energies of the backbone.
-        records : sequence of Record
+            With the energies of the backbone.
+        records : sequence of Record, optional
+            Whose rows they are; rows of a store have none.
+
+        Raises
+        ------
+        LabelError
+            If an array ends too early, or energies are to be computed of structures that are not there.
         """
-        values, reasons = np.full(len(records), np.nan), np.full(len(records), None, dtype=object)
-        for k, record in enumerate(records):
+        ids, labelled = rows.column("id").tolist(), np.isfinite(rows.numbers("energy_ev"))
+        values, reasons = np.full(len(ids), np.nan), np.full(len(ids), None, dtype=object)
+        for k, name in enumerate(ids):
+            record = None if records is None else records[k]
             try:
-                energy = to_energy(self._of(record))
+                skipped = self._skips_labelled and labelled[k]
+                energy = None if skipped else to_energy(self._energy(str(name), record))
                 values[k] = np.nan if energy is None else energy
                 reasons[k] = NO_ENERGY if energy is None else None
             except LabelError:
                 raise
             except Exception as error:  # whatever a user's function or calculator raises
                 reasons[k] = f"its energy could not be computed: {type(error).__name__}: {one_line(error)}"
-        return with_energies(rows, values, reasons, check=True)
+        return with_energies(rows, values, reasons, check=True, labels_stay=self._labels_stay)
 
     def check_all_used(self) -> None:
         """LabelError if an array had more energies than there were structures."""
@@ -82,18 +113,32 @@ class GivenEnergies:
                 f"energies has {len(self._left):,} more values than there are structures; give one for each, in order."
             )
 
-    def _next(self, record: Record) -> Any:
-        assert self._left is not None
+    def _energy(self, name: str, record: Record | None) -> Any:
+        if self._by_id is not None:
+            return self._by_id.get(name)
+        if self._function is not None:
+            if record is None:
+                raise LabelError(
+                    "energies of the structures of a feature store cannot be computed; give them by id."
+                )
+            return None if record.crystal is None else self._function(record.crystal.to_atoms())
+        if self._left is None:
+            return None
         if not self._left:
             raise LabelError(
-                f"energies ends before the structure {record.id}; give one for each structure, in order, also for "
+                f"energies ends before the structure {name}; give one for each structure, in order, also for "
                 "those that cannot be read, or a mapping by id."
             )
         return self._left.popleft()
 
 
 def with_energies(
-    rows: FeatureRows, energy_ev: NDArray[np.float64], reasons: NDArray[Any], *, check: bool = False
+    rows: FeatureRows,
+    energy_ev: NDArray[np.float64],
+    reasons: NDArray[Any],
+    *,
+    check: bool = False,
+    labels_stay: bool = False,
 ) -> FeatureRows:
     """Rows with other energies in place of the backbone's.
 
@@ -106,6 +151,9 @@ def with_energies(
         Why a row has none; rows that had a reason before keep theirs.
     check : bool
         Give a row a reason too where its energy is no total energy, seen from the backbone's own.
+    labels_stay : bool
+        A row with a label keeps the backbone's energy, from which the label is judged, and its reason is in the column
+        ``energy_reason``: on a hull it may compete with its label.
     """
     before = rows.table["reason"].isna().to_numpy()
     reasons = reasons.copy()
@@ -113,6 +161,13 @@ def with_energies(
         good = np.flatnonzero(before & np.isfinite(energy_ev))
         reasons[good] = _implausible(rows.take(good), energy_ev[good])
     gone = before & (reasons != None)  # noqa: E711 - element by element
+    stays = gone & np.isfinite(rows.numbers("energy_ev")) & labels_stay
+    gone &= ~stays
+    energy_ev = np.where(stays, rows.numbers("energy_model_ev"), energy_ev)
+    if labels_stay:
+        why = np.full(len(reasons), None, dtype=object)
+        why[stays] = reasons[stays]
+        rows = FeatureRows(rows.table.assign(**{ENERGY_REASON: why}), rows.features, rows.atoms)
     table = rows.table.assign(
         energy_model_ev=np.where(before & ~gone, energy_ev, np.nan),
         reason=np.where(gone, reasons, rows.table["reason"].to_numpy(dtype=object)),
@@ -134,10 +189,6 @@ def _implausible(rows: FeatureRows, energy_ev: NDArray[np.float64]) -> NDArray[A
         if suspect_label(off):
             out[k] = f"the given energy is {abs(off):.1f} eV/atom away from any plausible one; {_WANTED}"
     return out
-
-
-def _calculated(function: Callable[[Atoms], Any], record: Record) -> Any:
-    return None if record.crystal is None else function(record.crystal.to_atoms())
 
 
 def energy_note(head: CalibratedHead) -> str:

@@ -109,7 +109,7 @@ class LinearCorrection:
 
 def expected_correction(head: CalibratedHead) -> LinearCorrection:
     """The expected error as a function of positions, K = 1: what takes the model's energy to ``energy_expected_ev``."""
-    correction = _split(head, head.centre.share * head.pops.ridge.coefficients[None])
+    correction = _linear_correction(head, head.centre.share * head.pops.ridge.coefficients[None])
     return LinearCorrection(correction.of_features_ev, correction.of_atoms_ev + head.centre.shifts)
 
 
@@ -117,16 +117,13 @@ def drawn_corrections(head: CalibratedHead, n: int, seed: int = 0) -> LinearCorr
     """Draw ``n`` deviations from the head's POPS posterior, less their mean; not stretched to errors yet."""
     posterior = head.pops.posteriors[head.material.draws] if head.material else head.pops.posterior
     deviations = posterior.sample(n, np.random.default_rng(seed))
-    return _split(head, (deviations - deviations.mean(axis=0)) @ head.pops.axes.T)
+    return _linear_correction(head, (deviations - deviations.mean(axis=0)) @ head.pops.axes.T)
 
 
-def _split(head: CalibratedHead, coefficients: Array) -> LinearCorrection:
+def _linear_correction(head: CalibratedHead, coefficients: Array) -> LinearCorrection:
     """Coefficients on fitted columns per atom (K, m) as weights of sums over the cell."""
-    design, n_features = head.pops.design, len(head.identity.columns)
-    k = len(design.center)
-    raw = np.zeros((len(coefficients), len(design.active)))
-    raw[:, design.active] = coefficients[:, :k] / design.scale
-    constant = coefficients[:, k:].sum(axis=1) - raw[:, design.active] @ design.center
+    raw, constant = head.pops.design.on_raw_columns(coefficients)
+    n_features = len(head.identity.columns)
     of_atoms = np.zeros((len(coefficients), 118))
     if head.identity.composition:
         of_atoms += raw[:, n_features:]

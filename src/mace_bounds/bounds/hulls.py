@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_bounds.bounds.hull_notes import hull_notes, no_phase
 from mace_bounds.bounds.table import provenance
-from mace_bounds.decisions import (
-    FEWEST_TO_SAY,
-    GUARDED_LABEL,
-    LIMITS_MEV,
-    HullDraws,
-    HullPrior,
-    hull_distances,
-)
+from mace_bounds.decisions import GUARDED_LABEL, LIMITS_MEV, HullDraws, HullPrior, hull_distances
 from mace_bounds.errors import StructureError
 from mace_bounds.features import atomic_fractions
+from mace_bounds.flags import flag_names
 from mace_bounds.tables import frame
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
-    from pymatgen.entries.computed_entries import ComputedEntry
 
     from mace_bounds.bounds.decision_rows import DecisionRows
     from mace_bounds.decisions import Corrections
@@ -44,7 +37,11 @@ GUARDED_MODEL = GUARDED_LABEL | {
 """The same for a phase whose energy is the model's."""
 HULL_GUARDED = "hull_guarded"
 """Flag of a candidate whose distance would be another one with the phases that the guard keeps out."""
+HULL_INCOMPLETE = "hull_incomplete"
+"""Flag of a candidate with an element of which there is no phase alone."""
 
+_NO_MIXTURE = "no mixture of the phases has its composition; add phases of its elements."
+_GUARDED_PHASE = "its composition needs a phase that may not shape the hull; add phases of its elements."
 _MATTERS_EV = 1e-3  # eV/atom by which a phase that is kept out must change a distance to be told
 _MOST_NAMED = 3  # decompositions in a cell of the table
 
@@ -92,85 +89,169 @@ class HullInputs:
     corrections: Corrections  # of all rows
     energies: PhaseEnergies
     uncertain_corrections: bool = False
+    unscored: tuple[str, ...] = ()  # why further phases are no rows
+
+    @cached_property
+    def corrected(self) -> NDArray[np.bool_]:
+        """Rows whose energies can be corrected."""
+        return np.isfinite(self.corrections.ev_per_atom)
+
+    @cached_property
+    def by_model(self) -> NDArray[np.bool_]:
+        """Rows with the model's energy; the others are here for their labels."""
+        return np.array([why is None for why in self.found.energy_reasons], dtype=bool)
+
+    @cached_property
+    def fixed(self) -> NDArray[np.bool_]:
+        """Rows that, as phases, have their labels as energies."""
+        return np.isfinite(self.found.dft_ev_per_atom) & (self.energies != "model")
+
+    @cached_property
+    def usable(self) -> NDArray[np.int64]:
+        """Phases that have an energy."""
+        good = self.corrected & (self.fixed | (self.by_model & (self.energies != "dft")))
+        return self.phases[good[self.phases]]
+
+    @cached_property
+    def mean(self) -> Array:
+        """Expected energies by the model with corrections, shape (m,), eV/atom."""
+        errors = self.found.joint.marginals.middle
+        return np.asarray(self.found.model_ev_per_atom + errors + self.corrections.ev_per_atom)
+
+    @cached_property
+    def central(self) -> Array:
+        """Energies of phases without errors, shape (m,), eV/atom."""
+        return np.where(self.fixed, self.found.dft_ev_per_atom + self.corrections.ev_per_atom, self.mean)
+
+    @cached_property
+    def flags(self) -> list[set[str]]:
+        """Flags of each row."""
+        return [set(flag_names(flags)) for flags in self.found.table["flags"]]
+
+    @cached_property
+    def guards(self) -> dict[int, set[str]]:
+        """Flags with which a usable phase may not shape the hull; phases without any have none."""
+        guards = {
+            k: self.flags[k] & (GUARDED_LABEL if self.fixed[k] else GUARDED_MODEL)
+            for k in self.usable.tolist()
+        }
+        return {k: flags for k, flags in guards.items() if flags}
+
+    @cached_property
+    def fractions(self) -> Array:
+        """Atomic fractions of all rows, shape (m, 118)."""
+        table = self.found.rows.table
+        return atomic_fractions(table["elements"].tolist(), table["counts"].tolist())
+
+    @cached_property
+    def crystals(self) -> NDArray[np.int64]:
+        """A number for each row, the same for the same crystal: equal cells."""
+        hashes = self.found.rows.table["structure_hash"].to_numpy(dtype=str)
+        return np.unique(hashes, return_inverse=True)[1].ravel().astype(np.int64)
+
+    def distinct(self, phases: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of each crystal among phases the one with a label, or of several the lowest; in their order."""
+        order = np.lexsort([self.central[phases], ~self.fixed[phases]])
+        _, first = np.unique(self.crystals[phases[order]], return_index=True)
+        return phases[np.sort(order[first])]
+
+    @cached_property
+    def kept(self) -> NDArray[np.int64]:
+        """Phases that shape the hull."""
+        return self.distinct(self.usable[[k not in self.guards for k in self.usable.tolist()]])
+
+    @cached_property
+    def absent(self) -> NDArray[np.bool_]:
+        """Elements of which no phase consists alone, shape (118,)."""
+        return np.asarray(~(self.fractions[self.kept] == 1.0).any(axis=0))
+
+    @cached_property
+    def asked(self) -> NDArray[np.int64]:
+        """Candidates with an energy."""
+        return self.candidates[(self.corrected & self.by_model)[self.candidates]]
+
+    def why_not(self, row: int) -> str:
+        """Why a row cannot be a candidate, or a phase."""
+        no_label = "it has no DFT energy, and only those count"
+        return self.corrections.reasons[row] or self.found.energy_reasons[row] or no_label
 
 
 def hull_of(inputs: HullInputs, n_draws: int = 1000, seed: int = 0) -> Hull:
     """Distances of candidates from the hull of the phases, each without itself; see :meth:`BoundsPredictor.hull`."""
-    found, corrections = inputs.found, inputs.corrections
-    mean = found.model_ev_per_atom + found.joint.marginals.middle + corrections.ev_per_atom
-    fixed = found.dft_ev_per_atom + corrections.ev_per_atom
-    labelled = np.isfinite(found.dft_ev_per_atom) & (inputs.energies != "model")
-    has = np.isfinite(corrections.ev_per_atom)
-    flags = [set(str(f).split(";")) if isinstance(f, str) else set() for f in found.table["flags"]]
-    usable = np.array(
-        [k for k in inputs.phases if has[k] and (labelled[k] or inputs.energies != "dft")], dtype=np.int64
-    )
-    guards = {k: flags[k] & (GUARDED_LABEL if labelled[k] else GUARDED_MODEL) for k in usable.tolist()}
-    kept = np.array([k for k in usable.tolist() if not guards[k]], dtype=np.int64)
+    found, kept, asked = inputs.found, inputs.kept, inputs.asked
     if not len(kept):
-        raise StructureError("there is no phase that may shape a hull; give competing phases (--phases).")
-    fractions = atomic_fractions(found.rows.table["elements"].tolist(), found.rows.table["counts"].tolist())
-    candidates = np.array([k for k in inputs.candidates if has[k]], dtype=np.int64)
-    errors = found.joint.draws(n_draws, seed)
-    energies = found.model_ev_per_atom + errors + corrections.ev_per_atom
-    if inputs.uncertain_corrections:
-        energies = energies + corrections.draws(n_draws, seed)
-        fixed_draws = fixed + corrections.draws(n_draws, seed)
-    else:
-        fixed_draws = np.broadcast_to(fixed, energies.shape)
-    phase_energies = np.where(labelled[kept], fixed_draws[:, kept], energies[:, kept])
-    central = np.where(labelled, fixed, mean)[None, :]
-
-    def distances(draws: Array, of_phases: Array, phases: NDArray[np.int64]) -> HullDraws:
-        same = _itself(found, candidates, phases)
-        return hull_distances(fractions[candidates], draws, fractions[phases], of_phases, same)
-
-    point = distances(mean[None, candidates], central[:, kept], kept)
-    drawn = distances(energies[:, candidates], phase_energies, kept)
-    unguarded = point.distance[0]
-    if len(kept) < len(usable):
-        unguarded = distances(mean[None, candidates], central[:, usable], usable).distance[0]
-    spread = np.where(labelled[kept], 0.0, found.joint.marginals.std[kept])
+        raise StructureError(no_phase(inputs))
+    energies, of_phases = _drawn_energies(inputs, n_draws, seed)
+    point = _distances(inputs, inputs.mean[None], inputs.central[None], kept)
+    drawn = _distances(inputs, energies, of_phases, kept)
+    every = inputs.distinct(inputs.usable)
+    with_guarded = (
+        _distances(inputs, inputs.mean[None], inputs.central[None], every)
+        if len(every) > len(kept)
+        else point
+    )
+    spread = np.where(inputs.fixed, 0.0, found.joint.marginals.std)[kept]
     columns = {
-        "energy_ev_per_atom": mean[candidates],
-        "std_energy_ev_per_atom": found.joint.marginals.std[candidates],
+        "energy_ev_per_atom": inputs.mean[asked],
+        "std_energy_ev_per_atom": found.joint.marginals.std[asked],
         **_columns(found, kept, spread, point, drawn),
+        **_flags_and_reasons(inputs, point.distance[0], with_guarded.distance[0]),
     }
-    moved = np.abs(unguarded - point.distance[0]) > _MATTERS_EV
-    columns["flags"] = [
-        ";".join(sorted(flags[k]) + [HULL_GUARDED] * bool(moved[c])) for c, k in enumerate(candidates)
-    ]
-    columns["reason"] = [
-        None
-        if np.isfinite(d)
-        else "no mixture of the phases has its composition; add phases of its elements."
-        for d in point.distance[0]
-    ]
-    guarded = [k for k in usable.tolist() if guards[k]]
-    farther = (drawn.distance.mean(axis=0) - point.distance[0])[np.isfinite(point.distance[0])]
+    there = np.isfinite(point.distance[0])
+    farther = (drawn.distance.mean(axis=0) - point.distance[0])[there]
     bias = float(farther.mean()) if len(farther) else 0.0
     return Hull(
-        table=_table(found, inputs, candidates, columns),
-        distance_ev_per_atom=drawn.distance,
+        table=_table(inputs, columns),
+        distance_ev_per_atom=drawn.distance[:, there],
         phases=found.table.iloc[kept][["id", "formula"]]
-        .assign(energy_ev_per_atom=central[0, kept], std_ev_per_atom=spread)
+        .assign(energy_ev_per_atom=inputs.central[kept], std_ev_per_atom=spread)
         .reset_index(drop=True),
-        guarded=found.table.iloc[guarded][["id", "formula"]]
-        .assign(flags=[";".join(sorted(guards[k])) for k in guarded])
+        guarded=found.table.iloc[list(inputs.guards)][["id", "formula"]]
+        .assign(flags=[";".join(sorted(flags)) for flags in inputs.guards.values()])
         .reset_index(drop=True),
         bias_ev_per_atom=bias,
-        notes=_notes(inputs, len(kept), int(labelled[kept].sum()), guarded, bias),
+        notes=hull_notes(inputs, bias),
     )
 
 
-def _itself(
-    found: DecisionRows, candidates: NDArray[np.int64], phases: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Place among the phases of each candidate itself, by id or by structure; -1 where it is none."""
-    hashes = found.rows.table["structure_hash"].tolist()
-    place = {hashes[k]: p for p, k in reversed(list(enumerate(phases)))}
-    row = {int(k): p for p, k in enumerate(phases)}
-    return np.array([row.get(int(k), place.get(hashes[k], -1)) for k in candidates], dtype=np.int64)
+def _distances(
+    inputs: HullInputs, of_candidates: Array, of_phases: Array, phases: NDArray[np.int64]
+) -> HullDraws:
+    """Of all that are asked for; energies of all rows as candidates and as phases, shape (n, m) each, eV/atom."""
+    place = {crystal: p for p, crystal in enumerate(inputs.crystals[phases].tolist())}
+    itself = [place.get(crystal, -1) for crystal in inputs.crystals[inputs.asked].tolist()]
+    return hull_distances(
+        inputs.fractions[inputs.asked],
+        of_candidates[:, inputs.asked],
+        inputs.fractions[phases],
+        of_phases[:, phases],
+        np.array(itself, dtype=np.int64),
+    )
+
+
+def _drawn_energies(inputs: HullInputs, n_draws: int, seed: int) -> tuple[Array, Array]:
+    """Energies of all rows in every draw, as candidates and as phases, shape (n_draws, m) each, eV/atom."""
+    found, corrections = inputs.found, inputs.corrections
+    energies = found.model_ev_per_atom + found.joint.draws(n_draws, seed) + corrections.ev_per_atom
+    fixed = inputs.central
+    if inputs.uncertain_corrections:
+        errors = corrections.draws(n_draws, seed)
+        energies, fixed = energies + errors, fixed + errors
+    return energies, np.where(inputs.fixed, fixed, energies)
+
+
+def _flags_and_reasons(inputs: HullInputs, distance: Array, with_guarded: Array) -> dict[str, list[Any]]:
+    """What is to be known of candidates; ``with_guarded``: distances if all phases shaped the hull."""
+    there, needed = np.isfinite(distance), np.isnan(distance) & np.isfinite(with_guarded)
+    raised = {
+        HULL_GUARDED: needed | (np.abs(with_guarded - distance) > _MATTERS_EV),
+        HULL_INCOMPLETE: there & (inputs.fractions[inputs.asked][:, inputs.absent] > 0).any(axis=1),
+    }
+    flags, reasons = list[str](), list[str | None]()
+    for c, k in enumerate(inputs.asked):
+        flags.append(";".join(sorted(inputs.flags[k]) + [flag for flag, mask in raised.items() if mask[c]]))
+        reasons.append(None if there[c] else _GUARDED_PHASE if needed[c] else _NO_MIXTURE)
+    return {"flags": flags, "reason": reasons}
 
 
 def _columns(
@@ -226,15 +307,13 @@ def _decompositions(
     return "; ".join(f"{name} ({100 * n / total:.0f} %)" for name, n in seen.most_common(_MOST_NAMED) if name)
 
 
-def _table(
-    found: DecisionRows, inputs: HullInputs, candidates: NDArray[np.int64], columns: dict[str, Any]
-) -> pd.DataFrame:
-    """All candidates in their order, those that cannot have a distance with the reason."""
+def _table(inputs: HullInputs, columns: dict[str, Any]) -> pd.DataFrame:
+    """All candidates, behind those that were scored the others with the reason."""
     import pandas as pd
 
-    base = found.table.iloc[candidates]
+    found = inputs.found
+    base, bad = found.table.iloc[inputs.asked], np.setdiff1d(inputs.candidates, inputs.asked).tolist()
     good = frame({"id": base["id"].tolist(), "formula": base["formula"].tolist(), **columns})
-    bad = [int(k) for k in inputs.candidates if not np.isfinite(inputs.corrections.ev_per_atom[k])]
     names = [*found.table["id"].iloc[bad], *found.failed["id"]]
     failed = frame(
         {
@@ -244,90 +323,8 @@ def _table(
             "id": names,
             "formula": [*found.table["formula"].iloc[bad], *found.failed["formula"]],
             "flags": [*found.table["flags"].iloc[bad], *([None] * len(found.failed))],
-            "reason": [*(inputs.corrections.reasons[k] for k in bad), *found.failed["reason"]],
+            "reason": [*(inputs.why_not(k) for k in bad), *found.failed["reason"]],
         }
     )
     table = pd.concat([good, failed], ignore_index=True) if len(names) else good
     return table.assign(**provenance(found.head, found.level))
-
-
-def _notes(
-    inputs: HullInputs, n_phases: int, n_labelled: int, guarded: Sequence[int], bias: float
-) -> tuple[str, ...]:
-    found = inputs.found
-    n_model = n_phases - n_labelled
-    notes = [
-        f"{n_phases} competing phases, {n_labelled} with DFT energies (fixed) and {n_model} with energies of the model "
-        f"(joint errors: {found.model.likeness.name}).",
-    ]
-    if n_model:  # a hull of fixed energies has no noise
-        notes.append(
-            "The hull of noisy energies lies lower: over the draws, candidates are "
-            f"{1000 * bias:+.1f} meV/atom farther from it on average than without errors."
-        )
-    prior = found.model.prior
-    if prior is None:
-        notes.append(
-            "No probability is said: too few distances from a hull were known among the head's data to measure one; "
-            "fit it with labels of whole chemical systems."
-        )
-    else:
-        few = prior.n_compositions < FEWEST_TO_SAY
-        parts = [
-            f"{f'within {mev} meV/atom' if mev else 'stable'} {b:.3f} ({base:.3f})"
-            for mev, b, base in zip(LIMITS_MEV, prior.brier, prior.base_rate_brier, strict=True)
-        ]
-        notes.append(
-            f"Probabilities were measured on {len(prior.distances)} left-out crystals of {prior.n_compositions} "
-            f"compositions. Brier score (of their share): {', '.join(parts)}. What was no better is not said"
-            f"{f', nor anything measured on fewer than {FEWEST_TO_SAY} compositions' if few else ''}."
-        )
-    if guarded:
-        some = ", ".join(str(found.table["id"].iloc[k]) for k in guarded[:5])
-        more = f" and {len(guarded) - 5} more" if len(guarded) > 5 else ""
-        notes.append(f"kept from shaping the hull by their flags: {some}{more}.")
-    return tuple(notes)
-
-
-def entries_with_bounds(found: DecisionRows, corrections: Corrections | None = None) -> list[ComputedEntry]:
-    """Entries of pymatgen whose adjustments hold the expected error with its uncertainty, and the corrections.
-
-    Parameters
-    ----------
-    found : DecisionRows
-    corrections : Corrections, optional
-        Of the same structures.
-
-    Returns
-    -------
-    list of ComputedEntry
-        The energy is the model's; ``correction_uncertainty`` is the calibrated standard deviation, eV.
-    """
-    from pymatgen.core import Composition
-    from pymatgen.entries.computed_entries import ComputedEntry, ConstantEnergyAdjustment
-
-    marginals, out = found.joint.marginals, []
-    for k, (name, formula) in enumerate(zip(found.table["id"], found.table["formula"], strict=True)):
-        n, unit = found.n_atoms[k], Composition(formula)
-        adjustments = [
-            ConstantEnergyAdjustment(
-                float(marginals.middle[k] * n),
-                float(marginals.std[k] * n),
-                name="mace-bounds",
-                description="expected error of the model and its calibrated standard deviation",
-            )
-        ]
-        if corrections is not None and np.isfinite(corrections.ev_per_atom[k]):
-            spread = float(np.sqrt(sum(s[k] ** 2 for s in corrections.shared.values())) * n)
-            adjustments.append(
-                ConstantEnergyAdjustment(float(corrections.ev_per_atom[k] * n), spread, name="MP2020")
-            )
-        out.append(
-            ComputedEntry(
-                unit * (n / unit.num_atoms),
-                float(found.model_ev_per_atom[k] * n),
-                energy_adjustments=adjustments,
-                entry_id=name,
-            )
-        )
-    return out

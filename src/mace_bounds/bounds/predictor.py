@@ -358,14 +358,15 @@ class BoundsPredictor(Deciding):
                 f"the head {self.head.name} bounds the energies that {own.model} computes itself, no given ones; for "
                 "those of another model use a head of its energies (mace-bounds heads lists what there is)."
             )
-        given = None if energies is None else GivenEnergies(energies)
-        if given is None and self.energy_model is None:
+        if energies is None and self.energy_model is None:
             raise HeadError(
                 f"the head {self.head.name} bounds energies of {own.model}, and {own.backbone} gives only features: "
                 "give the energies (--predictions TABLE --energy-column NAME, in Python energies=), or the model "
                 "itself (--model)."
             )
-        return given
+        return (
+            energies if energies is None or isinstance(energies, GivenEnergies) else GivenEnergies(energies)
+        )
 
     def rows(self, structures: Source, energies: Energies | None = None) -> Iterator[FeatureRows]:
         """Features of structures as :meth:`predict` takes them, with the energies that are bounded, some at a time."""

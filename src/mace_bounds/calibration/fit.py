@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -143,25 +144,7 @@ def fit_head(
     if cross:
         splits[splits == "calibration"] = "fit"
     fit, calibration = kept.take(splits == "fit"), kept.take(splits == "calibration")
-    if len(fit.table) < MINIMUM_FIT_ROWS or (not cross and len(calibration.table) < MINIMUM_CALIBRATION_ROWS):
-        why = "".join(f", {n} left out ({reason})" for reason, n in left_out.items())
-        remedy = (
-            ", or keep those of the model's training (--include-training)"
-            if SEEN_IN_TRAINING in left_out
-            else ""
-        )
-        of = f"{len(fit.table)} labelled rows to fit"
-        needed, in_all = str(MINIMUM_FIT_ROWS), MINIMUM_FIT_ROWS / max(config.fit_share, 1e-9)
-        if cross:
-            in_all = MINIMUM_FIT_ROWS / (config.fit_share + config.calibration_share)
-        else:
-            of += f" and {len(calibration.table)} to calibrate"
-            needed += f" and {MINIMUM_CALIBRATION_ROWS}"
-            in_all = max(in_all, MINIMUM_CALIBRATION_ROWS / max(config.calibration_share, 1e-9))
-        raise HeadError(
-            f"there are {of}, as some measure coverage{why}; {needed} are needed, which takes about "
-            f"{math.ceil(in_all)} in all: give more labelled ones{remedy}."
-        )
+    _check_enough(len(fit.table), None if cross else len(calibration.table), left_out, config)
     with kept_warnings() as stopped_early:
         study = study_sources(fit, config, trained, measure=measure_sources)
         parts = _Parts(config, study, trained)
@@ -171,20 +154,8 @@ def fit_head(
         else:
             layer, folds = split_layer(FoldHead(pops, centre, scale), calibration, config, study), ()
     energies = energy_over_fixed(kept)[splits != "test"]
-    identity = HeadIdentity(
-        model=manifest.energies_of or manifest.model,
-        model_digest=manifest.model_digest,
-        model_head=manifest.model_head,
-        kind=manifest.kind,
-        columns=manifest.columns,
-        composition=config.composition,
-        model_file_sha256=manifest.model_file_sha256,
-        quantity=config.quantity,
-        features_of=manifest.model if manifest.energies_of else "",
-        golden=manifest.golden,
-    )
     head = CalibratedHead(
-        identity=identity,
+        identity=_identity(manifest, config),
         pops=pops,
         centre=centre,
         scale=scale,
@@ -212,6 +183,46 @@ def fit_head(
     if config.kept_rows:
         head = replace(head, kept_rows=kept_rows(head, kept, splits, config))
     return FitResult(head, kept, splits, left_out)
+
+
+def _check_enough(
+    n_fit: int, n_calibration: int | None, left_out: Mapping[str, int], config: FitConfig
+) -> None:
+    """HeadError if there are too few rows; ``n_calibration`` is None where the rows of the fit calibrate too."""
+    cross = n_calibration is None
+    if n_fit >= MINIMUM_FIT_ROWS and (n_calibration is None or n_calibration >= MINIMUM_CALIBRATION_ROWS):
+        return
+    why = "".join(f", {n} left out ({reason})" for reason, n in left_out.items())
+    remedy = (
+        ", or keep those of the model's training (--include-training)" if SEEN_IN_TRAINING in left_out else ""
+    )
+    of, needed = f"{n_fit} labelled rows to fit", str(MINIMUM_FIT_ROWS)
+    share = config.fit_share + config.calibration_share * cross
+    in_all = MINIMUM_FIT_ROWS / max(share, 1e-9)
+    if not cross:
+        of += f" and {n_calibration} to calibrate"
+        needed += f" and {MINIMUM_CALIBRATION_ROWS}"
+        in_all = max(in_all, MINIMUM_CALIBRATION_ROWS / max(config.calibration_share, 1e-9))
+    raise HeadError(
+        f"there are {of}, as some measure coverage{why}; {needed} are needed, which takes about "
+        f"{math.ceil(in_all)} in all: give more labelled ones{remedy}."
+    )
+
+
+def _identity(manifest: Manifest, config: FitConfig) -> HeadIdentity:
+    """Which features and energies a head takes."""
+    return HeadIdentity(
+        model=manifest.energies_of or manifest.model,
+        model_digest=manifest.model_digest,
+        model_head=manifest.model_head,
+        kind=manifest.kind,
+        columns=manifest.columns,
+        composition=config.composition,
+        model_file_sha256=manifest.model_file_sha256,
+        quantity=config.quantity,
+        features_of=manifest.model if manifest.energies_of else "",
+        golden=manifest.golden,
+    )
 
 
 def split_layer(head: FoldHead, rows: FeatureRows, config: FitConfig, study: SourceStudy) -> ConformalLayer:

@@ -125,8 +125,8 @@ def readout_coefficients(
 
 def raw_coefficients(head: CalibratedHead) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean correction (P,) on features and atomic fractions, eV, and the axes (P, m) of its deviations."""
-    design = head.pops.design
-    mean, axes = np.zeros(len(design.active)), np.zeros((len(design.active), design.size))
-    mean[design.active] = head.pops.ridge.coefficients / design.scale
-    axes[design.active] = head.pops.axes / design.scale[:, None]
-    return head.centre.share * mean, axes
+    mean, axes = (
+        head.pops.design.on_raw_columns(rows)[0]
+        for rows in (head.pops.ridge.coefficients[None], head.pops.axes.T)
+    )
+    return head.centre.share * mean[0], axes.T

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from mace_bounds.bounds import BoundsPredictor
+
 SECONDS_BETWEEN_LINES = 5.0
 UNLIMITED = 10_000
 """Cells of a line that goes to a file or a program, where nothing is folded."""
@@ -69,6 +71,15 @@ def note_labels(table: pd.DataFrame, energy: str = "energy_ev", *, always: bool 
     if always or summary["taken"] or summary["refused"]:
         for line in label_sentences(summary):
             note(line)
+
+
+def note_models(predictor: BoundsPredictor, *, given: bool) -> None:
+    """Say on standard error what is odd about the models; ``given``: energies were, so that one only gives features."""
+    models = [predictor.model]
+    if not given and (other := predictor.energy_model) is not None and other is not predictor.model:
+        models.append(other)
+    for warning in [warning for loaded in models for warning in loaded.warnings]:
+        note(f"note: {warning}")
 
 
 def note_failures(table: pd.DataFrame) -> None:

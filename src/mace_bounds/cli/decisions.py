@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,33 +16,46 @@ from mace_bounds.cli.options import BOUNDS_OPTIONS, BoundsOptions, SourceArgumen
 from mace_bounds.cli.output import Output
 from mace_bounds.cli.sheet import Sheet
 from mace_bounds.errors import SourceError
+from mace_bounds.fitting import PredictionTable
+from mace_bounds.settings import setting
+from mace_bounds.structures import read_element_energies
 from mace_bounds.tables import records
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PolymorphsOption = Annotated[
-    bool, typer.Option("--polymorphs", help="Every pair of structures of one composition: which is lower.")
-]
-FormationOption = Annotated[bool, typer.Option("--formation", help="Each structure less the elements.")]
-ReactionsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--reactions",
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which differences, as settings: one of the first three."""
+
+    polymorphs: bool = setting(False, "Every pair of structures of one composition: which is lower.")
+    formation: bool = setting(False, "Each structure less the elements.")
+    reactions: Path | None = setting(
+        None,
+        "Reactions between ids or formulas of the source, such as Li2O + Fe2O3 -> 2 LiFeO2: one a line, or the column "
+        "reaction of a CSV. Without numbers they are balanced.",
         metavar="FILE",
-        help="Reactions between ids or formulas of the source, such as Li2O + Fe2O3 -> 2 LiFeO2: one a line, or the "
-        "column reaction of a CSV. Without numbers they are balanced.",
-    ),
-]
-ReferencesOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--references",
+    )
+    references: Path | None = setting(
+        None,
+        "For --formation: structures of the elements with labels, or JSON of eV/atom by element; the same energy in "
+        "DFT and model. Default: the lowest labels of the elements in the source.",
         metavar="FILE",
-        help="For --formation: structures of the elements with labels, or JSON of eV/atom by element; the same energy "
-        "in DFT and model. Default: the lowest labels of the elements in the source.",
-    ),
-]
+    )
+
+    def __post_init__(self) -> None:
+        if sum((self.polymorphs, self.formation, self.reactions is not None)) != 1:
+            raise SourceError("say which differences: one of --polymorphs, --formation and --reactions FILE.")
+        if self.references is not None and not self.formation:
+            raise SourceError("--references belong to --formation; leave them out.")
+
+    def kind(self) -> Literal["polymorphs", "formation"] | list[str]:
+        """As :meth:`BoundsPredictor.differences` takes it."""
+        if self.reactions is not None:
+            return read_reactions(self.reactions)
+        return "polymorphs" if self.polymorphs else "formation"
+
 
 _SHOWN = (
     ("id_a", "a"), ("id_b", "b"), ("reaction", "reaction"), ("formula", "formula"), ("value_mev_per_atom", "value"),
@@ -50,60 +65,47 @@ _SHOWN = (
 _MOST_SHOWN = 40
 
 
-@takes(options=BOUNDS_OPTIONS, output=Output)
+@takes(wanted=Wanted, options=BOUNDS_OPTIONS, output=Output, predictions=PredictionTable)
 def differences(
     source: SourceArgument,
-    polymorphs: PolymorphsOption = False,
-    formation: FormationOption = False,
-    reactions: ReactionsOption = None,
-    references: ReferencesOption = None,
     *,
+    wanted: Wanted,
     options: BoundsOptions,
     output: Output,
+    predictions: PredictionTable,
 ) -> None:
     """Bound differences of energies, in which errors cancel: polymorphs, formation energies, reactions.
 
     Energies are per atom, of reactions per atom of what is made. Exit code 0 if at least one difference was bounded, 1
     if none was.
     """
-    from mace_bounds.bounds import LEFT_OUT
+    from mace_bounds.bounds import LEFT_OUT, joint_note
 
-    if sum((polymorphs, formation, reactions is not None)) != 1:
-        raise SourceError("say which differences: one of --polymorphs, --formation and --reactions FILE.")
-    if references is not None and not formation:
-        raise SourceError("--references belong to --formation; leave them out.")
-    kind = output.kind()
-    several = read_reactions(reactions) if reactions is not None else []
+    kind, of, energies = output.kind(), wanted.kind(), predictions.by_id()
     predictor = options.predictor()
-    given = _references(references, predictor) if references is not None else None
-    table = predictor.differences(
-        source, several or ("polymorphs" if polymorphs else "formation"), references=given
-    )
+    console.note_models(predictor, given=energies is not None)
+    given = _references(wanted.references, predictor) if wanted.references is not None else None
+    table = predictor.differences(source, of, references=given, energies=energies)
+    failed = table["reason"].notna()
     if kind == "table":
-        if table["reason"].isna().any():
+        if not failed.all():
             _show_differences(table)
         console.say(LEFT_OUT, wrap=True)
     else:
         output.write(table, kind)
         console.note(LEFT_OUT)
-    if not predictor.joint_model.reliability:
-        console.note(
-            f"note: the head {predictor.head.name} knows nothing of joint errors, which were taken as independent; fit "
-            "it again to have them."
-        )
-    failed = table[table["reason"].notna()]
-    for row in records(failed.head(console.MAX_NAMED)):
-        console.note(f"{row['reaction'] or row['id_a']}: {row['reason']}")
-    if not len(table):
+    for sentence in (predictor.note, joint_note(predictor.joint_model)):
+        if sentence:
+            console.note(f"note: {sentence}")
+    console.note_failures(table.assign(id=table["reaction"].fillna(table["id_a"])))
+    if failed.all() and wanted.polymorphs:
         console.note("no two structures of the source have one composition.")
-    if len(table) == len(failed):
+    if failed.all():
         raise typer.Exit(1)
 
 
 def read_reactions(path: Path) -> list[str]:
     """Reactions of a file: a line each, or the column ``reaction`` of a CSV; ``#`` begins a comment."""
-    import csv
-
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -124,21 +126,14 @@ def read_reactions(path: Path) -> list[str]:
 
 def _references(path: Path, predictor: BoundsPredictor) -> dict[str, float]:
     """Energies of the elements from JSON of numbers, or from labelled structures."""
-    from mace_bounds.bounds import element_references
-
     if path.suffix == ".json":
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             raise SourceError(f"{path} cannot be read as JSON of reference energies; check it.") from None
-        if isinstance(values, dict) and values and all(isinstance(v, (int, float)) for v in values.values()):
-            return {str(element): float(value) for element, value in values.items()}
-    found = element_references(predictor.decision_rows(str(path)))
-    if not found:
-        raise SourceError(
-            f"{path} holds no element with a DFT energy; give structures of the elements with labels."
-        )
-    return found
+        if isinstance(values, dict) and not any(isinstance(v, (dict, list)) for v in values.values()):
+            return dict(read_element_energies(path))
+    return predictor.element_references(path)
 
 
 def _show_differences(table: pd.DataFrame) -> None:
@@ -171,13 +166,14 @@ PhasesOption = Annotated[
 ]
 
 
-@takes(options=BOUNDS_OPTIONS, output=Output, settings=HullSettings)
+@takes(options=BOUNDS_OPTIONS, output=Output, predictions=PredictionTable, settings=HullSettings)
 def hull(
     candidates: SourceArgument,
     phases: PhasesOption = None,
     *,
     options: BoundsOptions,
     output: Output,
+    predictions: PredictionTable,
     settings: HullSettings,
 ) -> None:
     """Bound the distance of crystals from the convex hull of competing phases.
@@ -187,8 +183,10 @@ def hull(
     """
     from mace_bounds.bounds import LEFT_OUT
 
-    kind = output.kind()
-    found = options.predictor().hull(candidates, phases, settings)
+    kind, energies = output.kind(), predictions.by_id()
+    predictor = options.predictor()
+    console.note_models(predictor, given=energies is not None)
+    found = predictor.hull(candidates, phases, settings, energies=energies)
     if kind == "table":
         _show_hull(found.table)
         console.say(LEFT_OUT, wrap=True)

@@ -148,8 +148,8 @@ def _show(table: pd.DataFrame) -> None:
 
 
 def _draw(table: pd.DataFrame, path: Path) -> None:
-    from mace_bounds.plots import plot_properties, save
+    from mace_bounds.plots import plot_properties, save_plot
 
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise SourceError(f"--plot {path.name} has no suffix of a picture; use .png, .svg or .pdf.")
-    save(plot_properties(table), path)
+    save_plot(plot_properties(table), path)

@@ -19,7 +19,7 @@ from mace_bounds.structures import Record, usable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mace_bounds.bounds import BoundsPredictor, Explanation
+    from mace_bounds.bounds import Explanation
 
 ColumnsOption = Annotated[
     Literal["basic", "all"] | None,
@@ -76,8 +76,7 @@ def score(
         kept = list(options.extract.read(source)) if holds_crystals else []
         table = _from_service(server, files, options)
     else:
-        series = predictions.energies()
-        energies = None if series is None else {str(key): energy for key, energy in series.items()}
+        energies = predictions.by_id()
         # a source that names nothing, or holds nothing, is answered before the model is loaded
         any_usable, structures = usable(options.extract.read(source))
         kept = list(structures) if holds_crystals or not any_usable else []
@@ -85,7 +84,9 @@ def score(
             table = unscored_table(kept)
         else:
             predictor = options.predictor(quantity=known.quantity, trained_on=known.trained_on)
-            _note_models(predictor, given=energies is not None, on_screen=kind == "table")
+            console.note_models(predictor, given=energies is not None)
+            if predictor.note and kind != "table":  # the table has it
+                console.note(f"note: {predictor.note}")
             head = predictor.head
             first = list(islice(structures, 2)) if kind == "table" else []
             if len(first) == 1:
@@ -102,17 +103,6 @@ def score(
     console.note_failures(table)
     if table["reason"].notna().all():
         raise typer.Exit(1)
-
-
-def _note_models(predictor: BoundsPredictor, *, given: bool, on_screen: bool) -> None:
-    """Say what is odd about the models; ``given``: energies were, so that only features are computed."""
-    models = [predictor.model]
-    if not given and (other := predictor.energy_model) is not None and other is not predictor.model:
-        models.append(other)
-    for warning in [warning for loaded in models for warning in loaded.warnings]:
-        console.note(f"note: {warning}")
-    if predictor.note and not on_screen:
-        console.note(f"note: {predictor.note}")
 
 
 def _from_service(server: str, files: list[str], options: BoundsOptions) -> pd.DataFrame:

@@ -65,6 +65,11 @@ class PredictionTable:
             return None
         return read_predictions(self.predictions, self.energy_column, self.id_column)
 
+    def by_id(self) -> dict[str, float] | None:
+        """The same as :meth:`BoundsPredictor.predict` takes it."""
+        energies = self.energies()
+        return None if energies is None else {str(key): float(energy) for key, energy in energies.items()}
+
 
 def read_predictions(
     path: str | Path | Upload, column: str, id_column: str | None = None

@@ -52,6 +52,13 @@ class Design:
         z[:, k:] = 1.0
         return z
 
+    def on_raw_columns(self, coefficients: Array) -> tuple[Array, Array]:
+        """Coefficients (K, m) of fitted columns as those of raw ones (K, P), and the constant (K,) beside these."""
+        k = len(self.center)
+        raw = np.zeros((len(coefficients), len(self.active)))
+        raw[:, self.active] = coefficients[:, :k] / self.scale
+        return raw, np.asarray(coefficients[:, k:].sum(axis=1) - raw[:, self.active] @ self.center)
+
     def transform_factor(self, r: Array) -> Array:
         """Return [Z y] up to an orthogonal transformation, (rows, m + 1), from the R factor of [1 X y]."""
         k = len(self.center)

@@ -15,7 +15,7 @@ from mace_bounds.materials_project.downloading import (
     preview,
 )
 from mace_bounds.materials_project.guard import check_entry, entry_of
-from mace_bounds.materials_project.query import Query, is_query, parse_query
+from mace_bounds.materials_project.query import Query, is_query, parse_query, with_subsystems
 
 __all__ = [
     "KEY_ADDRESS",
@@ -33,4 +33,5 @@ __all__ = [
     "is_query",
     "parse_query",
     "preview",
+    "with_subsystems",
 ]

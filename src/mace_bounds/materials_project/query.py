@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -92,6 +92,22 @@ class Query:
 def is_query(source: object) -> bool:
     """Tell whether a source names a subset of the Materials Project rather than a path."""
     return isinstance(source, str) and source.startswith(PREFIX)
+
+
+def with_subsystems(source: Any) -> Any:
+    """A query of one chemical system with all its subsystems, as a convex hull needs it; other sources as they are.
+
+    Examples
+    --------
+    >>> with_subsystems("mp:Li-Fe-O,hull=0.1")
+    'mp:within=Fe-Li-O,hull=..0.1'
+    """
+    if not is_query(source):
+        return source
+    query = parse_query(source)
+    if len(query.chemsys) != 1 or "*" in query.chemsys[0]:
+        return source
+    return str(replace(query, chemsys=(), within=tuple(query.chemsys[0].split("-"))))
 
 
 def parse_query(text: str) -> Query:

@@ -16,8 +16,7 @@ from mace_bounds.plots.intervals import (
 )
 from mace_bounds.plots.periodic_table import plot_periodic_map
 from mace_bounds.plots.phase_diagram import plot_binary_hull, plot_phase_diagram, plot_ternary_hull
-from mace_bounds.plots.style import save
-from mace_bounds.plots.style import save as save_plot
+from mace_bounds.plots.style import save_plot
 
 __all__ = [
     "plot_binary_hull",
@@ -34,6 +33,5 @@ __all__ = [
     "plot_residuals",
     "plot_ternary_hull",
     "plot_widths",
-    "save",
     "save_plot",
 ]

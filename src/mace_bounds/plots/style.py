@@ -64,7 +64,7 @@ def plain_log(ax: Axes, axis: str = "both") -> None:
             scale.set_minor_formatter(NullFormatter())
 
 
-def save(ax: Axes, *paths: Path, dpi: int = 300) -> None:
+def save_plot(ax: Axes, *paths: Path, dpi: int = 300) -> None:
     """Write the figure of ``ax`` to every path; the suffix (.png, .svg, .pdf) chooses the format.
 
     It is laid out once, for all formats alike. Equal plots, equal bytes.

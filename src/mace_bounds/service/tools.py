@@ -61,6 +61,93 @@ class _Asker:
             raise ToolError(f"{said['error']['sentence']} {said['error']['remedy']}".strip())
 
 
+class _Tools:
+    """What an assistant can call: the names and descriptions that it sees are those of the methods."""
+
+    def __init__(self, ask: _Asker) -> None:
+        self._ask = ask
+
+    async def score(
+        self, content: str, name: str = "pasted", level: float = 0.95, head: str | None = None
+    ) -> dict[str, Any]:
+        """Bound the DFT energy of the crystals in the text of a file: CIF, POSCAR, extended XYZ or JSON.
+
+        ``name`` says the format where the text does not, as NaCl.cif; no file is opened. Energies are total energies of
+        the cell in eV, errors E_DFT - E_model in meV/atom; a row with a ``reason`` could not be scored.
+        """
+        rows = await self._ask(
+            "POST", "/v1/score", files=_file(name, content), params=_given(level, head, columns="basic")
+        )
+        return {"rows": rows}
+
+    async def explain(
+        self, content: str, name: str = "pasted", level: float = 0.95, head: str | None = None
+    ) -> dict[str, Any]:
+        """Say why the bounds of the one crystal in the text of a file are as wide as they are.
+
+        A verdict in words, the nearest labelled crystals with the model's errors there, what the width is made of, and
+        the atoms with the newest surroundings.
+        """
+        answer: dict[str, Any] = await self._ask(
+            "POST", "/v1/explain", files=_file(name, content), params=_given(level, head)
+        )
+        return answer
+
+    async def differences(
+        self,
+        files: dict[str, str],
+        of: Literal["polymorphs", "formation", "reactions"] = "polymorphs",
+        reactions: list[str] | None = None,
+        level: float = 0.95,
+        head: str | None = None,
+    ) -> dict[str, Any]:
+        """Bound differences of energies between crystals, in which errors cancel: which is lower, formation, reactions.
+
+        ``files`` are texts of files by their names; no file is opened. ``reactions``, for that kind only, are written
+        between ids or formulas: Li2O + Fe2O3 -> 2 LiFeO2. Left of zero the first of two is lower.
+        """
+        given: dict[str, Any] = {
+            **_given(level, head, of=of),
+            **({"reaction": reactions} if reactions else {}),
+        }
+        return {
+            "rows": await self._ask("POST", "/v1/differences", files=_files("files", files), params=given)
+        }
+
+    async def hull(
+        self,
+        files: dict[str, str],
+        phases: dict[str, str] | None = None,
+        energies: Literal["mixed", "dft", "model"] = "mixed",
+        level: float = 0.95,
+        head: str | None = None,
+    ) -> dict[str, Any]:
+        """Bound the distances of crystals from the convex hull of competing phases.
+
+        ``files`` and ``phases`` are texts of files by their names, phases best as entries of the Materials Project in
+        JSON; without phases the crystals compete with each other. Repeat the ``notes`` beside the numbers.
+        """
+        sent = _files("files", files) + _files("phases", phases or {})
+        answer = await self._ask.answer(
+            "POST", "/v1/hull", files=sent, params=_given(level, head, energies=energies)
+        )
+        return {"rows": answer.json(), "notes": json.loads(answer.headers["x-notes"])}
+
+    async def models(self) -> dict[str, Any]:
+        """List the models that are served, with the elements that they know."""
+        return {"models": await self._ask("GET", "/v1/models")}
+
+    async def heads(self) -> dict[str, Any]:
+        """List the heads that can be named: what they bound, their levels, and the coverage that was measured."""
+        cards = await self._ask("GET", "/v1/heads")
+        return {"heads": [{k: v for k, v in card.items() if k != "errors"} for card in cards]}
+
+    async def flags(self) -> dict[str, Any]:
+        """Say what the flags of rows mean."""
+        meanings: dict[str, Any] = await self._ask("GET", "/v1/flags")
+        return meanings
+
+
 def mcp_server(
     config: ServiceConfig, url: str | None = None, predictors: Mapping[str, BoundsPredictor] | None = None
 ) -> MCPServer[None]:
@@ -96,90 +183,11 @@ def mcp_server(
     server: MCPServer[None] = MCPServer(
         "mace-bounds", instructions=ABOUT, version=__version__, lifespan=lifespan
     )
-
-    @server.tool()
-    async def score(
-        content: str, name: str = "pasted", level: float = 0.95, head: str | None = None
-    ) -> dict[str, Any]:
-        """Bound the DFT energy of the crystals in the text of a file: CIF, POSCAR, extended XYZ or JSON.
-
-        ``name`` says the format where the text does not, as NaCl.cif; no file is opened. Energies are total energies of
-        the cell in eV, errors E_DFT - E_model in meV/atom; a row with a ``reason`` could not be scored.
-        """
-        rows = await ask(
-            "POST", "/v1/score", files=_file(name, content), params=_given(level, head, columns="basic")
-        )
-        return {"rows": rows}
-
-    @server.tool()
-    async def explain(
-        content: str, name: str = "pasted", level: float = 0.95, head: str | None = None
-    ) -> dict[str, Any]:
-        """Say why the bounds of the one crystal in the text of a file are as wide as they are.
-
-        A verdict in words, the nearest labelled crystals with the model's errors there, what the width is made of, and
-        the atoms with the newest surroundings.
-        """
-        answer: dict[str, Any] = await ask(
-            "POST", "/v1/explain", files=_file(name, content), params=_given(level, head)
-        )
-        return answer
-
-    @server.tool()
-    async def differences(
-        files: dict[str, str],
-        of: Literal["polymorphs", "formation", "reactions"] = "polymorphs",
-        reactions: list[str] | None = None,
-        level: float = 0.95,
-        head: str | None = None,
-    ) -> dict[str, Any]:
-        """Bound differences of energies between crystals, in which errors cancel: which is lower, formation, reactions.
-
-        ``files`` are texts of files by their names; no file is opened. ``reactions``, for that kind only, are written
-        between ids or formulas: Li2O + Fe2O3 -> 2 LiFeO2. Left of zero the first of two is lower.
-        """
-        given: dict[str, Any] = {
-            **_given(level, head, of=of),
-            **({"reaction": reactions} if reactions else {}),
-        }
-        return {"rows": await ask("POST", "/v1/differences", files=_files("files", files), params=given)}
-
-    @server.tool()
-    async def hull(
-        files: dict[str, str],
-        phases: dict[str, str] | None = None,
-        energies: Literal["mixed", "dft", "model"] = "mixed",
-        level: float = 0.95,
-        head: str | None = None,
-    ) -> dict[str, Any]:
-        """Bound the distances of crystals from the convex hull of competing phases.
-
-        ``files`` and ``phases`` are texts of files by their names, phases best as entries of the Materials Project in
-        JSON; without phases the crystals compete with each other. Repeat the ``notes`` beside the numbers.
-        """
-        sent = _files("files", files) + _files("phases", phases or {})
-        answer = await ask.answer(
-            "POST", "/v1/hull", files=sent, params=_given(level, head, energies=energies)
-        )
-        return {"rows": answer.json(), "notes": json.loads(answer.headers["x-notes"])}
-
-    @server.tool()
-    async def models() -> dict[str, Any]:
-        """List the models that are served, with the elements that they know."""
-        return {"models": await ask("GET", "/v1/models")}
-
-    @server.tool()
-    async def heads() -> dict[str, Any]:
-        """List the heads that can be named: what they bound, their levels, and the coverage that was measured."""
-        cards = await ask("GET", "/v1/heads")
-        return {"heads": [{k: v for k, v in card.items() if k != "errors"} for card in cards]}
-
-    @server.tool()
-    async def flags() -> dict[str, Any]:
-        """Say what the flags of rows mean."""
-        meanings: dict[str, Any] = await ask("GET", "/v1/flags")
-        return meanings
-
+    tools = _Tools(ask)
+    for tool in (
+        tools.score, tools.explain, tools.differences, tools.hull, tools.models, tools.heads, tools.flags,
+    ):  # fmt: skip
+        server.add_tool(tool)
     return server
 
 
