@@ -148,6 +148,7 @@ def test_in_one_source_what_has_a_label_alone_competes_and_is_no_candidate(predi
     known = {name: energy for name, energy in energies.items() if name.startswith("part")}
     found = predictor.hull(some, None, PLAIN, energies=known)
     table = found.table.set_index("id")
+    assert table.index.tolist() == [atoms.info["id"] for atoms in some]
     assert table["reason"].isna().sum() == 3
     assert table["reason"].dropna().str.contains("no energy was given").all()
     assert len(found.phases) == len(some)

@@ -292,7 +292,10 @@ class Deciding:
         others = mine if phases is None else np.flatnonzero(~own[scored])
         failed, of_candidate = found.failed, own[~scored]
         found = replace(found, failed=failed[of_candidate].reset_index(drop=True))
-        return _hull(found, (mine, others), settings, failed["reason"][~of_candidate].tolist())
+        out = _hull(found, (mine, others), settings, failed["reason"][~of_candidate].tolist())
+        place = {name: k for k, name in enumerate(first.table["id"])}
+        order = np.argsort([place[name] for name in out.table["id"]], kind="stable")
+        return replace(out, table=out.table.iloc[order].reset_index(drop=True))
 
 
 def hull_among(found: DecisionRows, settings: HullSettings = HullSettings()) -> Hull:
