@@ -12,7 +12,7 @@ from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
 from mace_bounds import BoundsPredictor
-from mace_bounds.bounds import HullSettings, entries_with_bounds
+from mace_bounds.bounds import HullSettings
 from mace_bounds.columns import HULLS, names
 from mace_bounds.decisions import HullPrior, mp2020_corrections, oxide_types_of
 from mace_bounds.features import FeatureRows, FeatureStore
@@ -181,14 +181,3 @@ def test_corrections_of_oxides_are_those_of_their_structure(formula, bond):
     found = mp2020_corrections([formula], ["GGA"], oxide_types_of([flags]))
     assert found.ev_per_atom[0] == pytest.approx(done.correction_per_atom, abs=1e-12)
     assert found.ev_per_atom[0] != 0
-
-
-def test_entries_have_the_width_for_pymatgen(predictor, rows):
-    found = predictor.decision_rows(rows)
-    made = entries_with_bounds(found)
-    single = predictor.table(rows)
-    for entry, (_, row) in zip(made, single.iterrows(), strict=True):
-        assert entry.energy == pytest.approx(row["energy_expected_ev"], abs=1e-9)
-        std = row["std_mev_per_atom"] * row["n_atoms"] / 1000
-        assert entry.correction_uncertainty == pytest.approx(std, abs=1e-9)
-        assert entry.composition.num_atoms == row["n_atoms"]

@@ -11,14 +11,11 @@ from starlette.datastructures import UploadFile
 from mace_bounds.service.energies import LISTED, split_json
 from mace_bounds.service.problems import Problem
 from mace_bounds.structures import Record, Upload
-from mace_bounds.tables import records as plain_rows
 
 if TYPE_CHECKING:
     from fastapi import Request
 
     from mace_bounds.service.config import ServiceConfig
-
-__all__ = ["Reading", "plain_rows", "uploads_of"]
 
 _HOW = "Send files as multipart/form-data (curl -F files=@NaCl.cif), or a JSON body of pymatgen or ASE structures."
 JSON_NAME, JSON_LABEL = "structures.json", "structure"

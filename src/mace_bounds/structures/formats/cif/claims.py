@@ -14,7 +14,6 @@ from ase.data import atomic_masses, atomic_numbers, covalent_radii
 from mace_bounds.structures.formats.cif.grammar import Block, optional_number, quote
 from mace_bounds.structures.formats.cif.sites import SYMBOLS, WATER
 
-_TOKEN = re.compile(r"([A-Z][a-z]?|[a-z]{1,2})(\d+\.?\d*|\.\d+)?")
 _MAX_READINGS = 16
 _VOLUME_TOLERANCE, _DENSITY_TOLERANCE = 0.01, 0.04
 _GAS = (
