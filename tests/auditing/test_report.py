@@ -15,7 +15,7 @@ from mace_bounds.auditing.report import LISTED, N_STATIC, listed_number, write_r
 from mace_bounds.auditing.suspects import entry_url
 from mace_bounds.errors import StoreError
 from mace_bounds.features import ExtractSettings
-from mace_bounds.fitting import LEFT_OUT_COLUMNS
+from mace_bounds.fitting import sources_left_out
 from mace_bounds.screen import visible
 from mace_bounds.tables import read_table
 
@@ -30,6 +30,8 @@ ODD = [
     "mp-149-GGA+U",
     "Σ🙂" + 60 * "x",
 ]
+
+LEFT_OUT_COLUMNS = list(sources_left_out({}).columns)
 
 
 class Page(HTMLParser):
@@ -113,7 +115,7 @@ def page_of(folder, table, **more):
             "quantity": "x",
             "promise": "Promised for every source.",
             "sources_left_out": {
-                "columns": list(LEFT_OUT_COLUMNS),
+                "columns": LEFT_OUT_COLUMNS,
                 "lines": [["W<B>M", "768", "94.0 % at 95 %", "521", "0.95"]],
                 "sentence": "Measured without the source.",
             },
@@ -225,8 +227,8 @@ def test_of_very_many_structures_the_most_remarkable_are_kept(tmp_path, monkeypa
 
 def test_the_promise_and_the_sources_left_out_are_shown(tmp_path):
     page = page_of(tmp_path, made_bounds(3))
-    lines = [table for table in page.tables.values() if table[0] == list(LEFT_OUT_COLUMNS)]
-    assert lines == [[list(LEFT_OUT_COLUMNS), ["W<B>M", "768", "94.0 % at 95 %", "521", "0.95"]]]
+    lines = [table for table in page.tables.values() if table[0] == LEFT_OUT_COLUMNS]
+    assert lines == [[LEFT_OUT_COLUMNS, ["W<B>M", "768", "94.0 % at 95 %", "521", "0.95"]]]
     text = (tmp_path / "report.html").read_text()
     assert "Promised for every source." in text
     assert "Measured without the source." in text

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mace_bounds.fitting import Measured, left_out_lines
-from mace_bounds.fitting.promise import flagged_coverage, flagged_lines, left_out_sentence
+from mace_bounds.fitting import Measured, sources_left_out
+from mace_bounds.fitting.promise import flagged_coverage, left_out_sentence
+from mace_bounds.fitting.text_tables import flagged_and_others
 from mace_bounds.levels import Levels
 
 STUDY = {
@@ -27,12 +28,12 @@ STUDY = {
 
 
 def test_the_table_has_a_line_for_each_source_and_one_for_their_mean():
-    assert left_out_lines({"sources_left_out": STUDY}) == [
+    assert sources_left_out({"sources_left_out": STUDY}).rows == [
         ("WBM", "1,768", "91.2 % at 90 %, 94.0 % at 95 %", "521", "0.90"),
         ("MPtrj", "209", "91.2 % at 90 %, 92.3 % at 95 %", "521", "0.50"),
         ("mean over sources", "1,977", "", "", "0.70"),
     ]
-    assert left_out_lines({}) == left_out_lines({"sources_left_out": {"left_out": []}}) == []
+    assert sources_left_out({}).rows == sources_left_out({"sources_left_out": {"left_out": []}}).rows == []
     assert "kind and power" in left_out_sentence({"sources_left_out": STUDY})
 
 
@@ -47,7 +48,7 @@ def test_flagged_rows_are_counted_by_source():
         }
     )
     rows = flagged_coverage([Measured(table, Levels((0.95,)))], 0.95)
-    assert flagged_lines(rows) == [
+    assert flagged_and_others(rows).rows == [
         ("", "0", "", "1", "100.0 %"),
         ("a", "1", "0.0 %", "2", "50.0 %"),
         ("b", "1", "100.0 %", "0", ""),

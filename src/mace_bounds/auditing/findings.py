@@ -12,7 +12,6 @@ from mace_bounds.calibration import CalibratedHead
 from mace_bounds.features import label_sentences, label_summary
 from mace_bounds.fitting import (
     ALL,
-    LEFT_OUT_COLUMNS,
     MIN_ROWS_PER_GROUP,
     Measured,
     coverage,
@@ -20,12 +19,12 @@ from mace_bounds.fitting import (
     evaluation_subset,
     exposure_of,
     labelled,
-    left_out_lines,
     left_out_sentence,
     metrics,
     overall,
     promise,
     sentence,
+    sources_left_out,
     violation_table,
 )
 from mace_bounds.flags import flag_names
@@ -41,6 +40,7 @@ _MAX_REASONS = 20
 
 def about_head(head: CalibratedHead) -> dict[str, Any]:
     """What a summary says of the head."""
+    elsewhere = sources_left_out(head.provenance)
     return {
         "name": head.name,
         "digest": head.digest,
@@ -54,8 +54,8 @@ def about_head(head: CalibratedHead) -> dict[str, Any]:
         "guarantee": head.guarantee,
         "promise": promise(head),
         "sources_left_out": {
-            "columns": list(LEFT_OUT_COLUMNS),
-            "lines": [list(line) for line in left_out_lines(head.provenance)],
+            "columns": list(elsewhere.columns),
+            "lines": [list(line) for line in elsewhere.rows],
             "sentence": left_out_sentence(head.provenance),
         },
     }

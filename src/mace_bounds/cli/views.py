@@ -10,7 +10,7 @@ from mace_bounds.cli.console import say, show
 from mace_bounds.cli.explain import print_why
 from mace_bounds.cli.sheet import Part, Sheet
 from mace_bounds.flags import FLAGS, REFIT, flag_names
-from mace_bounds.levels import TOLERANCE, percent
+from mace_bounds.levels import percent
 from mace_bounds.structures import TOTAL_ENERGY
 from mace_bounds.tables import records
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mace_bounds.auditing import AuditResult
     from mace_bounds.bounds import Explanation, HeadCard
     from mace_bounds.calibration import CalibratedHead
-    from mace_bounds.fitting import FitReport
+    from mace_bounds.fitting import FitReport, TextTable
     from mace_bounds.pipeline import BuildResult, Plan
 
 MAX_GROUPS = 16
@@ -149,38 +149,31 @@ def _flags(row: dict[str, Any]) -> Part:
 
 def coverage_view(rows: Sequence[dict[str, float]], title: str) -> Sheet:
     """Overall coverage at each level, with confidence interval, count and widths."""
-    columns = ("level", "covered", "95 % confidence", "n", "median width (meV/atom)")
-    view = Sheet(*columns, numbers=columns, title=title)
-    for row in rows:
-        view.add(
-            f"{percent(row['level'])} %",
-            _share(row),
-            f"{100 * row['coverage_low']:.1f} to {100 * row['coverage_high']:.1f} %",
-            f"{row['n']:,}",
-            f"{row['median_width_mev_per_atom']:.0f}",
-        )
-    return view
+    from mace_bounds.fitting import coverage_by_level
+
+    return text_view(coverage_by_level(rows), title, rows)
 
 
 def groups_view(coverage: pd.DataFrame, level: float, by: Sequence[str]) -> Sheet | None:
     """Coverage of groups at one level, lowest first; None where there are no groups."""
-    picked = coverage[((coverage["level"] - level).abs() < TOLERANCE) & coverage["by"].isin(list(by))]
+    from mace_bounds.fitting import at_level, coverage_by_group
+
+    picked = at_level(coverage[coverage["by"].isin(list(by))], level)
     if len(picked) == 0:
         return None
-    columns = ("group", f"covered at {percent(level)} %", "95 % confidence", "n")
-    view = Sheet(*columns, numbers=columns[1:])
-    for row in records(picked.sort_values(["coverage", "n"], kind="stable").head(MAX_GROUPS)):
-        view.add(
-            f"{row['by'].replace('_', ' ')}: {row['group']}",
-            _share(row),
-            f"{100 * row['coverage_low']:.1f} to {100 * row['coverage_high']:.1f} %",
-            f"{row['n']:,}",
-        )
+    rows = records(picked.sort_values(["coverage", "n"], kind="stable").head(MAX_GROUPS))
+    return text_view(coverage_by_group(rows, level), rows=rows)
+
+
+def text_view(table: TextTable, title: str = "", rows: Sequence[dict[str, Any]] | None = None) -> Sheet:
+    """A table of text; with the ``rows`` that it was made from, coverage stands out, red where it is too low."""
+    view = Sheet(*table.columns, numbers=table.numbers, title=title)
+    for k, line in enumerate(table.rows):
+        cells: list[Part] = [*line]
+        if rows is not None:
+            cells[1] = (line[1], "red" if rows[k]["coverage_high"] < rows[k]["level"] else "bold")
+        view.add(*cells)
     return view
-
-
-def _share(row: dict[str, float]) -> Part:
-    return f"{100 * row['coverage']:.1f} %", "red" if row["coverage_high"] < row["level"] else "bold"
 
 
 def _print_groups(coverage: pd.DataFrame, level: float) -> None:
@@ -191,7 +184,7 @@ def _print_groups(coverage: pd.DataFrame, level: float) -> None:
 
 def print_fit(report: FitReport, head: Path) -> None:
     """Print a fitted head: its rows, its coverage over splits and by group, its centre and scale."""
-    from mace_bounds.fitting import UNSEEN, TrainingExposure, promise
+    from mace_bounds.fitting import UNSEEN, TrainingExposure, coverage_over_splits, promise, sources_left_out
 
     about = report.head.provenance
     rows = ", ".join(f"{n:,} {name}" for name, n in report.splits.items() if n)
@@ -208,32 +201,16 @@ def print_fit(report: FitReport, head: Path) -> None:
         say((warning, "dim"), wrap=True)
     n_splits = int(report.repeats["n_splits"].iloc[0]) if len(report.repeats) else 0
     if n_splits > 1:
-        numbers = ("level", "mean", "± over splits", "lowest", "highest")
-        view = Sheet(*numbers, numbers=numbers, title=f"Over {n_splits} splits")
-        for row in records(report.repeats):
-            shares = (row[name] for name in ("level", "mean", "std", "minimum", "maximum"))
-            view.add(*(f"{100 * share:.1f} %" for share in shares))
-        show(view)
+        show(text_view(coverage_over_splits(records(report.repeats)), f"Over {n_splits} splits"))
     levels = list(report.head.levels)
     _print_groups(report.coverage, SHOWN_LEVEL if SHOWN_LEVEL in levels else levels[-1])
-    _print_left_out(about)
+    if (elsewhere := sources_left_out(about)).rows:
+        show(text_view(elsewhere, "On sources left out"))
     _print_verdict(about["verdict"])
     say((promise(report.head), "bold"), wrap=True)
     centre = report.head.centre.describe()
     say((f"Centred on {centre}; scale {report.head.scale.describe()}.", "dim"), wrap=True)
     say((f"Use it: mace-bounds score FILE --head {head}", "dim"))
-
-
-def _print_left_out(about: dict[str, Any]) -> None:
-    """Coverage on sources left out, where there are enough of them."""
-    from mace_bounds.fitting import LEFT_OUT_COLUMNS, left_out_lines
-
-    if lines := left_out_lines(about):
-        numbers = set(LEFT_OUT_COLUMNS) - {LEFT_OUT_COLUMNS[0], LEFT_OUT_COLUMNS[2]}
-        view = Sheet(*LEFT_OUT_COLUMNS, numbers=numbers, title="On sources left out")
-        for line in lines:
-            view.add(*line)
-        show(view)
 
 
 def _print_verdict(values: dict[str, Any]) -> None:

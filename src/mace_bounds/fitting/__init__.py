@@ -50,8 +50,6 @@ from mace_bounds.fitting.predictions import (
     with_predictions,
 )
 from mace_bounds.fitting.promise import (
-    LEFT_OUT_COLUMNS,
-    left_out_lines,
     left_out_sentence,
     measured_sentence,
     promise,
@@ -69,6 +67,14 @@ from mace_bounds.fitting.run import (
     fitted_before,
     inputs_sha256,
 )
+from mace_bounds.fitting.text_tables import (
+    TextTable,
+    at_level,
+    coverage_by_group,
+    coverage_by_level,
+    coverage_over_splits,
+    sources_left_out,
+)
 from mace_bounds.fitting.verdict import Verdict
 
 __all__ = [
@@ -78,7 +84,6 @@ __all__ = [
     "FAMILY_LEFT_OUT_COLUMNS",
     "FULL",
     "GROUPINGS",
-    "LEFT_OUT_COLUMNS",
     "MIN_ROWS_PER_GROUP",
     "NEW_TO_HEAD",
     "SEEN_IN_TEXT",
@@ -95,12 +100,17 @@ __all__ = [
     "MaterialReport",
     "Measured",
     "PredictionTable",
+    "TextTable",
     "TrainingExposure",
     "Verdict",
+    "at_level",
     "calibrate",
     "calibrated_before",
     "check_predictions",
     "coverage",
+    "coverage_by_group",
+    "coverage_by_level",
+    "coverage_over_splits",
     "cross_fit_store",
     "cross_fitted",
     "curve",
@@ -115,7 +125,6 @@ __all__ = [
     "groupings",
     "inputs_sha256",
     "labelled",
-    "left_out_lines",
     "left_out_sentence",
     "measured_sentence",
     "metrics",
@@ -124,6 +133,7 @@ __all__ = [
     "read_frames",
     "read_predictions",
     "sentence",
+    "sources_left_out",
     "violation_table",
     "with_predictions",
 ]

@@ -10,18 +10,20 @@ from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.features import label_sentences
 from mace_bounds.fitting.exposure import TrainingExposure
 from mace_bounds.fitting.measured import GROUPINGS
-from mace_bounds.fitting.promise import (
-    FLAGGED_COLUMNS,
-    LEFT_OUT_COLUMNS,
-    flagged_lines,
-    left_out_lines,
-    left_out_sentence,
-    promise,
+from mace_bounds.fitting.promise import left_out_sentence, promise
+from mace_bounds.fitting.text_tables import (
+    at_level,
+    coverage_by_group,
+    coverage_by_level,
+    coverage_over_splits,
+    flagged_and_others,
+    sources_left_out,
 )
 from mace_bounds.fitting.verdict import Verdict
 from mace_bounds.flags import FLAGS
 from mace_bounds.levels import TOLERANCE, percent
 from mace_bounds.screen import markdown_text, visible
+from mace_bounds.tables import records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +57,7 @@ def head_card(name: str, head: CalibratedHead, coverage: pd.DataFrame) -> str:
         f"On {about['rows']['test']:,} structures of compositions that neither {others} nor {last} has seen"
         f"{exposure.clause()}. Intervals are 95 % confidence, clustered by composition.",
         *([f"**{warning}**"] if warning else []),
-        _overall_table(about["coverage"]),
+        coverage_by_level(about["coverage"]).markdown(),
         *_over_splits(about["coverage_over_splits"]),
         *_verdict(about.get("verdict")),
         *_left_out(about),
@@ -119,9 +121,9 @@ def recalibrated_card(name: str, head: CalibratedHead) -> str:
         "are 95 % confidence, clustered by composition.",
         *([f"**{warning}**"] if warning else []),
         "Before:",
-        _overall_table(about["before"]),
+        coverage_by_level(about["before"]).markdown(),
         "After:",
-        _overall_table(about["after"]),
+        coverage_by_level(about["after"]).markdown(),
         gain_sentence(about),
     ]
     return _card(name, head, text)
@@ -283,9 +285,9 @@ def _novelty(head: CalibratedHead) -> str:
 
 def _left_out(about: dict[str, Any]) -> list[str]:
     """Coverage and scores on sources that no label came from."""
-    lines = left_out_lines(about)
+    table = sources_left_out(about)
     title = "### On sources left out"
-    return [title, left_out_sentence(about), _table(LEFT_OUT_COLUMNS, lines)] if lines else []
+    return [title, left_out_sentence(about), table.markdown()] if table.rows else []
 
 
 def _flagged(about: dict[str, Any], level: float) -> list[str]:
@@ -295,41 +297,13 @@ def _flagged(about: dict[str, Any], level: float) -> list[str]:
         return []
     title = f"### Rows flagged as novel, at the level {percent(level)} %"
     text = "Flags `extrapolates`, `unseen_element` or `unseen_pair` on the test rows of all splits."
-    return [title, text, _table(FLAGGED_COLUMNS, flagged_lines(rows))]
-
-
-def _overall_table(rows: list[dict[str, float]]) -> str:
-    return _table(
-        ("level", "measured coverage", "95 % confidence", "n", "median width (meV/atom)"),
-        (
-            (
-                f"{100 * r['level']:g} %",
-                f"{100 * r['coverage']:.1f} %",
-                f"{100 * r['coverage_low']:.1f} to {100 * r['coverage_high']:.1f} %",
-                f"{r['n']:,}",
-                f"{r['median_width_mev_per_atom']:.0f}",
-            )
-            for r in rows
-        ),
-    )
+    return [title, text, flagged_and_others(rows).markdown()]
 
 
 def _over_splits(rows: list[dict[str, float]]) -> list[str]:
     if not rows or rows[0]["n_splits"] < 2:
         return []
-    table = _table(
-        ("level", "mean coverage", "standard deviation", "lowest to highest"),
-        (
-            (
-                f"{100 * r['level']:g} %",
-                f"{100 * r['mean']:.1f} %",
-                f"{100 * r['std']:.1f}",
-                f"{100 * r['minimum']:.1f} to {100 * r['maximum']:.1f} %",
-            )
-            for r in rows
-        ),
-    )
-    return [f"Over {rows[0]['n_splits']} splits with other seeds:", table]
+    return [f"Over {rows[0]['n_splits']} splits with other seeds:", coverage_over_splits(rows).markdown()]
 
 
 def _verdict(values: dict[str, Any] | None) -> list[str]:
@@ -340,23 +314,9 @@ def _verdict(values: dict[str, Any] | None) -> list[str]:
 
 
 def _group_table(coverage: pd.DataFrame, level: float) -> str:
-    picked = coverage[(coverage["level"] - level).abs() < TOLERANCE]
-    rows = [
-        (
-            f"{title}: {row['group']}",
-            f"{100 * row['coverage']:.1f} %",
-            f"{100 * row['coverage_low']:.1f} to {100 * row['coverage_high']:.1f} %",
-            f"{row['n']:,}",
-        )
-        for by, title in ((by, GROUPINGS[by]) for by in _SHOWN)
-        for row in picked[picked["by"] == by].to_dict("records")
-    ]
-    return _table(("group", "measured coverage", "95 % confidence", "n"), rows)
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    texts = [[markdown_text(cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *texts])
+    picked = at_level(coverage, level)
+    rows = [row for by in _SHOWN for row in records(picked[picked["by"] == by])]
+    return coverage_by_group(rows, level, GROUPINGS).markdown()
 
 
 def _facts(facts: dict[str, str]) -> str:

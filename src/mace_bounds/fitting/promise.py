@@ -1,8 +1,8 @@
-"""What a head promises, in words, and how it did on sources left out and on flagged rows, as lines of tables."""
+"""What a head promises, in words, and how it did on sources left out and on flagged rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,21 +10,13 @@ import numpy as np
 from mace_bounds.calibration import EVERY_SOURCE, CalibratedHead
 from mace_bounds.fitting.exposure import TrainingExposure
 from mace_bounds.flags import flag_names
-from mace_bounds.levels import TOLERANCE, percent
+from mace_bounds.levels import TOLERANCE
 
 if TYPE_CHECKING:
     from mace_bounds.fitting.measured import Measured
 
 NOVEL = ("extrapolates", "unseen_element", "unseen_pair")
 """Flags that call a structure unlike the head's data."""
-LEFT_OUT_COLUMNS = (
-    "source left out",
-    "n",
-    "covered",
-    "median width (meV/atom)",
-    "interval score, of one constant width",
-)
-FLAGGED_COLUMNS = ("source", "flagged", "covered of these", "others", "covered of these")
 
 
 def promise(head: CalibratedHead) -> str:
@@ -35,7 +27,7 @@ def promise(head: CalibratedHead) -> str:
             f"Promised for every source: a structure whose source is named as one of the head's ({names}) gets the "
             "bounds that hold there, any other the widest that one of them asks for."
         )
-    why = str(_study(head.provenance).get("why") or "")
+    why = str(source_study(head.provenance).get("why") or "")
     return (
         f"Promised for the sources taken together, in the shares of the labels{f' ({why})' if why else ''}."
     )
@@ -54,30 +46,9 @@ def measured_sentence(head: CalibratedHead, level: float) -> str:
     return promised
 
 
-def left_out_lines(about: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Lines under :data:`LEFT_OUT_COLUMNS`, from a head's provenance; none where no source was left out."""
-    rows: list[dict[str, Any]] = list(_study(about).get("left_out", ()))
-    lines: list[tuple[str, ...]] = []
-    for row in rows:
-        covered = ", ".join(
-            f"{100 * share:.1f} % at {percent(float(x))} %" for x, share in row["coverage"].items()
-        )
-        ratio = row["interval_score_mev_per_atom"] / max(row["constant_score_mev_per_atom"], 1e-9)
-        width = f"{row['median_width_mev_per_atom']:.0f}"
-        lines.append((str(row["source"]), f"{row['n']:,}", covered, width, f"{ratio:.2f}"))
-    if rows:
-        mean, flat = (
-            float(np.mean([row[f"{name}_score_mev_per_atom"] for row in rows]))
-            for name in ("interval", "constant")
-        )
-        n = sum(int(row["n"]) for row in rows)
-        lines.append(("mean over sources", f"{n:,}", "", "", f"{mean / max(flat, 1e-9):.2f}"))
-    return lines
-
-
 def left_out_sentence(about: dict[str, Any]) -> str:
-    """Say how the lines of :func:`left_out_lines` were measured."""
-    study = _study(about)
+    """Say how coverage on sources left out was measured."""
+    study = source_study(about)
     how = (
         "kind and power of the scale chosen"
         if study.get("guarantee") == EVERY_SOURCE
@@ -128,25 +99,7 @@ def flagged_coverage(tests: Sequence[Measured], level: float) -> list[dict[str, 
     return out
 
 
-def flagged_lines(rows: Iterable[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Lines under :data:`FLAGGED_COLUMNS`."""
-    return [
-        (
-            row["source"],
-            *(
-                text
-                for part in ("flagged", "others")
-                for text in (f"{row[f'n_{part}']:,}", _share(row[f"{part}_coverage"]))
-            ),
-        )
-        for row in rows
-    ]
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f} %"
-
-
-def _study(about: dict[str, Any]) -> dict[str, Any]:
+def source_study(about: dict[str, Any]) -> dict[str, Any]:
+    """Return the study of sources left out in a head's provenance; empty where there is none."""
     study = about.get("sources_left_out")
     return study if isinstance(study, dict) else {}
