@@ -55,7 +55,7 @@ def no_phase(inputs: HullInputs) -> str:
 def _probabilities(prior: HullPrior | None) -> str:
     if prior is None:
         return (
-            "No probability is said: too few distances from a hull were known among the head's data to measure one; "
+            "No probability is given: too few distances from a hull were known among the head's data to measure one; "
             "fit it with labels of whole chemical systems."
         )
     few = prior.n_compositions < FEWEST_TO_SAY

@@ -66,7 +66,7 @@ class FitConfig:
         A row of several gets the widest, so that what is promised holds for each, and more than that overall.
     guarantee : {"every-source", "pooled"}
         What is promised. ``every-source``: coverage in every source of labels by itself, and for a structure from
-        elsewhere the widest that any of them asks for, with the scale that does best on sources left out; it takes
+        elsewhere the widest of these bounds, with the scale that does best on sources left out; it takes
         three sources of 100 labelled rows, and without these it is ``pooled``: coverage over all that resembles the
         labels taken together, in the shares in which they come.
     quantity : str
@@ -127,8 +127,8 @@ class FitConfig:
     )
     guarantee: Literal["every-source", "pooled"] = setting(
         "every-source",
-        "Promise coverage in each source of labels, and for structures from elsewhere the widest that any of them asks "
-        "for (with 3 sources of 100 rows or more), or for all of them together.",
+        "Promise coverage in each source of labels, with the widest of these bounds for structures from elsewhere "
+        "(needs 3 sources of 100 rows or more), or over all sources together.",
     )
     kept_rows: int = setting(
         3000,

@@ -176,7 +176,8 @@ def heads(
         console.show(heads_view(cards))
         if without := [card.name for card in cards if not card.golden and not card.reason]:
             console.note(
-                f"without golden energies, so that their models are told by tensors alone: {', '.join(without)}"
+                "without golden energies, so that their models are identified by their tensors alone: "
+                + ", ".join(without)
             )
     else:
         console.say("No heads found.")

@@ -205,7 +205,7 @@ def _card(name: str, head: CalibratedHead, coverage: list[str]) -> str:
                 "Golden energies": f"of {len(golden.energies_ev_per_atom)} built-in cells, in {golden.dtype}: a "
                 "model that gives others is refused"
                 if (golden := identity.golden)
-                else "none: the model is told by its tensors alone",
+                else "none: the model is identified by its tensors alone",
                 "Data fingerprint": f"`{about['data_sha256']}`",
                 "Notes": about["notes"],
                 "Licence": about["licence"] or "not stated; that of the data applies",

@@ -25,7 +25,7 @@ def promise(head: CalibratedHead) -> str:
         names = ", ".join(head.conformal.sources)
         return (
             f"Promised for every source: a structure whose source is named as one of the head's ({names}) gets the "
-            "bounds that hold there, any other the widest that one of them asks for."
+            "bounds calibrated on that source, any other the widest of these."
         )
     why = str(source_study(head.provenance).get("why") or "")
     return (

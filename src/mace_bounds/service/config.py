@@ -119,7 +119,7 @@ class ServiceConfig:
     )
     max_slowdown: float = setting(
         3.0,
-        "Requests that would wait so many times as long as a small one alone takes are told to come again.",
+        "Refuse requests (503, Retry-After) that would wait this many times as long as a small one alone takes.",
         minimum=1.0,
         maximum=1e6,
         metavar="TIMES",

@@ -71,7 +71,7 @@ def material_card(name: str, head: CalibratedHead) -> str:
                 "Envelope": "the box of all POPS corrections, unclipped (`support_lower/upper_mev_per_atom`)",
                 "Draws": f"uniform on an ellipsoid ({material.draws})",
                 "Intervals": "split conformal on errors of folds of frames, for each family by itself; a structure "
-                "from elsewhere gets the widest that any family asks for",
+                "from elsewhere gets the widest of these bounds",
                 "Novelty": "structures and single atoms graded" if head.wants_atoms else "structures graded",
                 "Seed": str(settings["seed"]),
                 "Data fingerprint": f"`{about['data_sha256']}`",
