@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from mace_bounds.bounds import BoundsPredictor, TableFormat, table_bytes
 from mace_bounds.errors import nearest
 from mace_bounds.examples import example_files
-from mace_bounds.service.asking import Asking
+from mace_bounds.service.handling import Asking
 from mace_bounds.service.cards import flags_said, head_card, models_of
 from mace_bounds.service.config import ServiceConfig
 from mace_bounds.service.decision_routes import DecisionRoutes

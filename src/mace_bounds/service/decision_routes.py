@@ -27,7 +27,7 @@ from mace_bounds.structures import Record
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mace_bounds.service.asking import Asking
+    from mace_bounds.service.handling import Asking
 
 PHASES = "phases"
 _MOST_REACTIONS = 1000

@@ -23,7 +23,7 @@ from mace_bounds.service.schemas import BODY_WITH_ENERGIES, ERRORS
 from mace_bounds.tables import read_table
 
 if TYPE_CHECKING:
-    from mace_bounds.service.asking import Asking
+    from mace_bounds.service.handling import Asking
     from mace_bounds.service.jobs import Jobs
 
 _LINKS = {
