@@ -24,8 +24,8 @@ ENERGIES = {"NaCl.cif": -27.1, "Si.cif": -43.2}
 @pytest.fixture(scope="module")
 def client(both, tmp_path_factory):
     config = ServiceConfig(heads=("mini", HEAD), state=tmp_path_factory.mktemp("state"), window_ms=50)
-    with running(create_app(config, both)) as asking:
-        yield asking.wait_ready()
+    with running(create_app(config, both)) as client:
+        yield client.wait_ready()
 
 
 @pytest.fixture(scope="module")

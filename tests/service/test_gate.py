@@ -13,9 +13,9 @@ from mace_bounds.service.gate import HEADERS, Visit
 from mace_bounds.service.schemas import EXAMPLE
 
 
-def house_of(app):
+def state_of(app):
     """What the parts of a service share."""
-    return next(middleware.kwargs["house"] for middleware in app.user_middleware)
+    return next(middleware.kwargs["state"] for middleware in app.user_middleware)
 
 
 def test_every_answer_has_the_headers_that_keep_a_browser_safe(service):
@@ -115,9 +115,9 @@ def test_nothing_is_taken_before_the_model_is_there(predictors):
     let_go = threading.Event()
 
     app = create_app(ServiceConfig(), predictors)
-    house = house_of(app)
-    load = house.worker._load
-    house.worker._load = lambda: (let_go.wait(30), load())[1]
+    state = state_of(app)
+    load = state.worker._load
+    state.worker._load = lambda: (let_go.wait(30), load())[1]
     with running(app) as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/readyz").json() == {"status": "loading"}
@@ -129,7 +129,7 @@ def test_nothing_is_taken_before_the_model_is_there(predictors):
 
 def test_a_model_that_cannot_be_loaded_is_said():
     with running(create_app(ServiceConfig(model="no-such-model"))) as client:
-        assert house_of(client.app).worker.loaded.wait(30)
+        assert state_of(client.app).worker.loaded.wait(30)
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (503, "failed")
         assert "no-such-model" in ready.json()["reason"]
@@ -177,8 +177,8 @@ def test_a_fault_is_one_sentence_without_what_it_was_about(predictors, caplog):
 def test_who_leaves_costs_nothing_more(serve):
     """A client that goes away before its turn: its structure never goes through the model."""
     client = serve(window_ms=1000)
-    house = house_of(client.app)
-    model = house.worker.predictors["mini"].model
+    state = state_of(client.app)
+    model = state.worker.predictors["mini"].model
     lattice = {"matrix": [[5.71, 0, 0], [0, 5.72, 0], [0, 0, 5.73]]}  # that no other test has
     messages = [{"type": "http.request", "body": json.dumps({**EXAMPLE, "lattice": lattice}).encode()}]
     sent = []
@@ -198,9 +198,9 @@ def test_who_leaves_costs_nothing_more(serve):
         "scheme": "http", "server": ("localhost", 80), "client": ("127.0.0.1", 1), "root_path": "",
     }  # fmt: skip
     before = model.misses
-    house.visits[0] = Visit("another that is on its way")  # for which the worker waits
+    state.visits[0] = Visit("another that is on its way")  # for which the worker waits
     client.run(client.app(scope, receive, send))
-    del house.visits[0]
+    del state.visits[0]
     client.post("/v1/score", json=EXAMPLE)
     assert not sent
     assert model.misses - before <= 1  # of the second request, whose answer comes after the turn of the first

@@ -18,11 +18,11 @@ from starlette.exceptions import HTTPException
 from mace_bounds.bounds import BoundsPredictor, TableFormat, table_bytes
 from mace_bounds.errors import nearest
 from mace_bounds.examples import example_files
-from mace_bounds.service.handling import Asking
 from mace_bounds.service.cards import flags_said, head_card, models_of
 from mace_bounds.service.config import ServiceConfig
 from mace_bounds.service.decision_routes import DecisionRoutes
-from mace_bounds.service.gate import Gate, House, n_coming, visit_of
+from mace_bounds.service.gate import Gate, ServiceState, n_coming, visit_of
+from mace_bounds.service.handling import RequestHandler
 from mace_bounds.service.job_routes import JobRoutes
 from mace_bounds.service.jobs import Jobs
 from mace_bounds.service.keys import Keyring, read_keys
@@ -85,7 +85,7 @@ def create_app(config: ServiceConfig, predictors: Mapping[str, BoundsPredictor] 
     load = partial(load_predictors, config) if predictors is None else lambda: predictors
     worker = Worker(load, config.window_ms / 1000, lambda: n_coming(visits), metrics)
     jobs = None if config.state is None else Jobs(config.state, worker, config, metrics)
-    house = House(config, keyring, worker, metrics, visits)
+    state = ServiceState(config, keyring, worker, metrics, visits)
     results = Results(config.shared_folder("results"), 3600 * config.keep_hours, config.kept_bytes)
     readers = ThreadPoolExecutor(_READERS, "reader")
 
@@ -110,14 +110,14 @@ def create_app(config: ServiceConfig, predictors: Mapping[str, BoundsPredictor] 
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.add_middleware(Gate, house=house)
+    app.add_middleware(Gate, state=state)
     app.add_exception_handler(HTTPException, _http_problem)
     _add_validation(app)
-    asking = Asking(house, readers)
-    Routes(asking, results).add_to(app)
-    DecisionRoutes(asking).add_to(app)
+    handler = RequestHandler(state, readers)
+    Routes(handler, results).add_to(app)
+    DecisionRoutes(handler).add_to(app)
     if jobs is not None:
-        JobRoutes(jobs, asking).add_to(app)
+        JobRoutes(jobs, handler).add_to(app)
     _add_page(app)
     return app
 
@@ -125,10 +125,10 @@ def create_app(config: ServiceConfig, predictors: Mapping[str, BoundsPredictor] 
 class Routes:
     """The routes of energies and of what the service says of itself."""
 
-    def __init__(self, asking: Asking, results: Results) -> None:
+    def __init__(self, handler: RequestHandler, results: Results) -> None:
         self._results = results
-        self._asking, self._house, self._config = asking, asking.house, asking.house.config
-        self._worker = asking.house.worker
+        self._handler, self._state, self._config = handler, handler.state, handler.state.config
+        self._worker = handler.state.worker
 
     def add_to(self, app: FastAPI) -> None:
         """Add them to an application."""
@@ -163,12 +163,12 @@ class Routes:
     ) -> Response:
         """Bound the DFT energy of structures: the rows that `mace-bounds score --format json` writes."""
         only(request, "head", "level", "format", "columns", "energy_column", "id_column")
-        name, number = self._asking.head_and_level(head, level)
-        structures, energies = await self._asking.brought(request, name, given)
+        name, number = self._handler.head_and_level(head, level)
+        structures, energies = await self._handler.brought(request, name, given)
         task = Task(name, structures, number, energies=energies)
-        table: pd.DataFrame = await self._asking.from_worker(request, task)
+        table: pd.DataFrame = await self._handler.from_worker(request, task)
         failed = table["reason"].notna()
-        self._house.metrics.structures(int((~failed).sum()), int(failed.sum()))
+        self._state.metrics.structures(int((~failed).sum()), int(failed.sum()))
         visit_of(request.scope).about |= {"structures": len(table), "failed": int(failed.sum())}
         if failed.all():
             raise Problem(
@@ -182,7 +182,7 @@ class Routes:
             plain = format == "json" and columns == "all"
             return rows if plain else _written(table, format, structures, columns), link
 
-        body, link = await self._asking.in_thread(written)
+        body, link = await self._handler.in_thread(written)
         answer = Response(body, media_type=MEDIA[format])
         if link is not None:
             answer.headers["x-result"] = f"/v1/results/{link}"
@@ -202,7 +202,7 @@ class Routes:
             kept = self._results.get(name)
             return _written(kept.table, format, kept.structures, columns)
 
-        return Response(await self._asking.in_thread(written), media_type=MEDIA[format])
+        return Response(await self._handler.in_thread(written), media_type=MEDIA[format])
 
     async def explain(
         self,
@@ -215,14 +215,14 @@ class Routes:
     ) -> JSONResponse:
         """Say why the bounds of one structure are as wide as they are, as `mace-bounds explain --format json` does."""
         only(request, "head", "level", "neighbours", "energy_column", "id_column")
-        name, number = self._asking.head_and_level(head, level)
-        structures, energies = await self._asking.brought(request, name, given)
+        name, number = self._handler.head_and_level(head, level)
+        structures, energies = await self._handler.brought(request, name, given)
         if len(structures) != 1:
             raise Problem(
                 422, f"The request holds {len(structures)} structures, and explain takes one", "Send one."
             )
         task = Task(name, structures, number, neighbours, energies)
-        table, explained = await self._asking.from_worker(request, task)
+        table, explained = await self._handler.from_worker(request, task)
         visit_of(request.scope).about |= {"structures": 1, "failed": int(isinstance(explained, str))}
         if isinstance(explained, str):
             raise Problem(422, explained, rows=records(table))
@@ -230,11 +230,11 @@ class Routes:
 
     async def models(self) -> list[dict[str, Any]]:
         """List the models that the service was started with, and their heads."""
-        return models_of(self._asking.predictors)
+        return models_of(self._handler.predictors)
 
     async def heads(self) -> list[dict[str, Any]]:
         """List the heads that requests may name: what they bound, and the coverage that was measured."""
-        return [head_card(predictor) for predictor in self._asking.predictors.values()]
+        return [head_card(predictor) for predictor in self._handler.predictors.values()]
 
     async def flags(self) -> dict[str, str]:
         """List every flag of a row with what it means."""
@@ -268,7 +268,7 @@ class Routes:
 
     async def metrics(self) -> Response:
         """Counters for Prometheus."""
-        return Response(self._house.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self._state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _written(table: pd.DataFrame, kind: TableFormat, structures: Sequence[Record], columns: str) -> bytes:

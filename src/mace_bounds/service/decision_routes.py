@@ -27,7 +27,7 @@ from mace_bounds.structures import Record
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mace_bounds.service.handling import Asking
+    from mace_bounds.service.handling import RequestHandler
 
 PHASES = "phases"
 _MOST_REACTIONS = 1000
@@ -70,12 +70,12 @@ class DecisionRoutes:
 
     Parameters
     ----------
-    asking : Asking
+    handler : RequestHandler
         What reads requests and asks the worker.
     """
 
-    def __init__(self, asking: Asking) -> None:
-        self._asking = asking
+    def __init__(self, handler: RequestHandler) -> None:
+        self._handler = handler
 
     def add_to(self, app: FastAPI) -> None:
         """Add them to an application."""
@@ -98,17 +98,17 @@ class DecisionRoutes:
             raise Problem(422, "Reactions and of=reactions belong together", "Give both, or neither.")
         if len(reaction or ()) > _MOST_REACTIONS:
             raise Problem(413, f"There are more than {_MOST_REACTIONS} reactions", "Send fewer at a time.")
-        name, number = self._asking.head_and_level(head, level)
-        structures = await self._asking.read(request, [upload for _, upload in await self._uploads(request)])
+        name, number = self._handler.head_and_level(head, level)
+        structures = await self._handler.read(request, [upload for _, upload in await self._uploads(request)])
         kind: Any = reaction if of == "reactions" else of
 
         def bounded() -> pd.DataFrame:
-            predictor = self._asking.predictors[name]
+            predictor = self._handler.predictors[name]
             return predictor.differences(structures, kind, level=number)
 
         table = await self._decided(request, name, structures, bounded)
         return Response(
-            await self._asking.in_thread(lambda: table_bytes(table, format)), media_type=MEDIA[format]
+            await self._handler.in_thread(lambda: table_bytes(table, format)), media_type=MEDIA[format]
         )
 
     async def hull(
@@ -126,24 +126,24 @@ class DecisionRoutes:
         are in the header X-Notes, as a list in JSON.
         """
         only(request, "head", "level", "energies", "corrections", "draws", "format")
-        name, number = self._asking.head_and_level(head, level)
+        name, number = self._handler.head_and_level(head, level)
         uploads = await self._uploads(request)
-        first = await self._asking.read(request, [upload for field, upload in uploads if field != PHASES])
+        first = await self._handler.read(request, [upload for field, upload in uploads if field != PHASES])
         competing = [upload for field, upload in uploads if field == PHASES]
-        phases = await self._asking.read(request, competing) if competing else None
+        phases = await self._handler.read(request, competing) if competing else None
         notes: list[str] = []
 
         def bounded() -> pd.DataFrame:
-            found = self._asking.predictors[name].hull(first, phases, settings, number)
+            found = self._handler.predictors[name].hull(first, phases, settings, number)
             notes.extend(found.notes)
             return found.table
 
         table = await self._decided(request, name, [*first, *(phases or ())], bounded)
-        body = await self._asking.in_thread(lambda: table_bytes(table, format))
+        body = await self._handler.in_thread(lambda: table_bytes(table, format))
         return Response(body, media_type=MEDIA[format], headers={"x-notes": json.dumps(notes)})
 
     async def _uploads(self, request: Request) -> list[Any]:
-        uploads = await self._asking.uploads(request)
+        uploads = await self._handler.uploads(request)
         if not any(field != PHASES for field, _ in uploads):
             raise Problem(422, "The request holds no structures", "Send them in the field files.")
         return uploads
@@ -154,15 +154,15 @@ class DecisionRoutes:
         """Features piece by piece, so that none waits long; then what is decided from them, which are remembered."""
         if all(record.reason is not None for record in structures):
             raise Problem(422, str(structures[0].reason))
-        if (predictor := self._asking.predictors[name]).energy_model is None:
+        if (predictor := self._handler.predictors[name]).energy_model is None:
             raise Problem(
                 422,
                 f"The head {name} bounds energies of {predictor.head.identity.model}, which does not run here",
                 "Name a head whose model does; GET /v1/heads says of each whether it needs_energies.",
             )
-        await self._asking.from_worker(request, Task(name, structures, self._asking.predictors[name].level))
+        await self._handler.from_worker(request, Task(name, structures, self._handler.predictors[name].level))
         try:
-            table: pd.DataFrame = await self._asking.from_worker(request, Task(name, [], 0.0, call=bounded))
+            table: pd.DataFrame = await self._handler.from_worker(request, Task(name, [], 0.0, call=bounded))
         except StructureError as error:
             raise Problem(422, str(error)) from None
         visit_of(request.scope).about["structures"] = len(structures)

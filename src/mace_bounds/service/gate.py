@@ -72,7 +72,7 @@ def visit_of(scope: Any) -> Visit:
 
 
 @dataclass
-class House:
+class ServiceState:
     """What the gate and the routes of one service share."""
 
     config: ServiceConfig
@@ -119,8 +119,8 @@ def n_coming(visits: Mapping[int, Visit]) -> int:
 class Gate:
     """ASGI middleware around all routes."""
 
-    def __init__(self, app: ASGIApp, house: House) -> None:
-        self._app, self._house, self._config = app, house, house.config
+    def __init__(self, app: ASGIApp, state: ServiceState) -> None:
+        self._app, self._state, self._config = app, state, state.config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or say why not."""
@@ -166,7 +166,7 @@ class Gate:
                 "Report it with the number of the request.",
             )
         finally:
-            self._house.let_out(visit)
+            self._state.let_out(visit)
         if problem is not None and not visit.status:
             await send_problem(problem, visit, answer)
         self._put_down(scope, visit)
@@ -176,36 +176,36 @@ class Gate:
         if "content-length" in headers and "transfer-encoding" in headers:
             # servers differ in which one they believe: what one takes for a body is a request for another
             raise Problem(400, "The request says its length in two ways", "Send Content-Length alone.")
-        if self._house.keyring is None:
+        if self._state.keyring is None:
             self._only_from_here(headers, posts)
         elif path == "/metrics" or (path.startswith("/v1/") and not path.startswith(_OPEN)):
-            self._known(self._house.keyring, headers, visit)
+            self._known(self._state.keyring, headers, visit)
         if scope["method"] != "POST" or not path.startswith("/v1/"):
             return
         length = headers.get("content-length", "")
         n_bytes = int(length[:20]) if length.isascii() and length.isdecimal() else 0
         if n_bytes > self._limits(path)[0]:
             raise self._too_large(path)
-        if not self._house.worker.loaded.is_set():
+        if not self._state.worker.loaded.is_set():
             raise Problem(503, "The model is being loaded", "Ask again in a few seconds.", retry_after_s=3)
-        if self._house.worker.failure:
+        if self._state.worker.failure:
             raise Problem(
-                503, f"The model cannot be loaded: {self._house.worker.failure}", "Tell who runs the service."
+                503, f"The model cannot be loaded: {self._state.worker.failure}", "Tell who runs the service."
             )
-        n = len(self._house.visits)
-        too_long = self._house.pace.too_long(n, self._house.work_ahead(), self._config.max_slowdown)
+        n = len(self._state.visits)
+        too_long = self._state.pace.too_long(n, self._state.work_ahead(), self._config.max_slowdown)
         if n >= self._config.queue or too_long:
             raise Problem(
                 503,
                 f"{n} requests are under way, as many as the service can answer soon",
                 "Ask again later.",
-                retry_after_s=self._house.retry_after_s(),
+                retry_after_s=self._state.retry_after_s(),
             )
         visit.makes_job = path == "/v1/jobs"
-        if visit.makes_job and sum(v.makes_job for v in self._house.visits.values()) >= _JOBS_AT_ONCE:
+        if visit.makes_job and sum(v.makes_job for v in self._state.visits.values()) >= _JOBS_AT_ONCE:
             raise Problem(503, "Other jobs are being sent", "Ask again later.", retry_after_s=5)
         visit.work = 0.0 if visit.makes_job else work_of(n_bytes / BYTES_PER_ATOM)
-        self._house.let_in(visit)
+        self._state.let_in(visit)
 
     @staticmethod
     def _only_from_here(headers: Headers, posts: bool) -> None:
@@ -291,7 +291,7 @@ class Gate:
     def _put_down(self, scope: Scope, visit: Visit) -> None:
         route = getattr(scope.get("route"), "path", None) or "other"
         took = time.monotonic() - visit.since
-        self._house.metrics.request(route, visit.status, took)
+        self._state.metrics.request(route, visit.status, took)
         line = {
             "event": "request",
             "id": visit.id,

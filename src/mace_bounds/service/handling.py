@@ -13,7 +13,7 @@ from mace_bounds.bounds import BoundsPredictor, n_atoms_of
 from mace_bounds.errors import LabelError, MaceBoundsError, nearest
 from mace_bounds.levels import parse_level
 from mace_bounds.service.energies import GivenTotals, check_wanted, energies_of
-from mace_bounds.service.gate import ClientGone, House, visit_of
+from mace_bounds.service.gate import ClientGone, ServiceState, visit_of
 from mace_bounds.service.intake import Reading, uploads_of
 from mace_bounds.service.pace import work_of
 from mace_bounds.service.problems import Problem
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Asking:
+class RequestHandler:
     """What the routes of a service share.
 
     Parameters
     ----------
-    house : House
+    state : ServiceState
     readers : ThreadPoolExecutor
         Threads that parse and write.
     """
 
-    def __init__(self, house: House, readers: ThreadPoolExecutor) -> None:
-        self.house, self._config, self._worker = house, house.config, house.worker
+    def __init__(self, state: ServiceState, readers: ThreadPoolExecutor) -> None:
+        self.state, self._config, self._worker = state, state.config, state.worker
         self._readers = readers
 
     @property
@@ -139,7 +139,7 @@ class Asking:
                 503,
                 f"The answer was not there within {left:g} s",
                 "Send fewer structures at a time, or ask again later.",
-                retry_after_s=self.house.retry_after_s(),
+                retry_after_s=self.state.retry_after_s(),
             )
         finally:
             gone.cancel()

@@ -23,7 +23,7 @@ from mace_bounds.service.schemas import BODY_WITH_ENERGIES, ERRORS
 from mace_bounds.tables import read_table
 
 if TYPE_CHECKING:
-    from mace_bounds.service.handling import Asking
+    from mace_bounds.service.handling import RequestHandler
     from mace_bounds.service.jobs import Jobs
 
 _LINKS = {
@@ -39,12 +39,12 @@ class JobRoutes:
     Parameters
     ----------
     jobs : Jobs
-    asking : Asking
+    handler : RequestHandler
         What reads requests.
     """
 
-    def __init__(self, jobs: Jobs, asking: Asking) -> None:
-        self._jobs, self._asking = jobs, asking
+    def __init__(self, jobs: Jobs, handler: RequestHandler) -> None:
+        self._jobs, self._handler = jobs, handler
 
     def add_to(self, app: FastAPI) -> None:
         """Add them to an application."""
@@ -68,9 +68,9 @@ class JobRoutes:
     ) -> JSONResponse:
         """Make a job of files or JSON: any number of structures, scored beside all other requests."""
         only(request, "head", "level", "energy_column", "id_column")
-        name, number = self._asking.head_and_level(head, level)
-        files, totals = await self._asking.parted(request, name, given, many=True)
-        predictor = self._asking.predictors[name]
+        name, number = self._handler.head_and_level(head, level)
+        files, totals = await self._handler.parted(request, name, given, many=True)
+        predictor = self._handler.predictors[name]
         if totals is None and predictor.energy_model is not predictor.model:
             raise Problem(
                 422,
