@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class RequestHandler:
-    """What the routes of a service share.
+    """Reads what a request brings and waits for the answer of the worker: what all routes share.
 
     Parameters
     ----------
