@@ -19,12 +19,7 @@ from mace_bounds.bounds.evaluating import (
 from mace_bounds.bounds.explanation import Bounds, Contribution, Explanation, Neighbour, NovelAtom
 from mace_bounds.bounds.files import OF_CRYSTALS, SUFFIXES, TableFormat, table_bytes
 from mace_bounds.bounds.geometry import (
-    DENSITY,
-    HULL,
     SPACE_GROUP,
-    VOLUME,
-    atoms_with_bounds,
-    geometry_columns,
 )
 from mace_bounds.bounds.hull_notes import joint_note
 from mace_bounds.bounds.hulls import Hull
@@ -34,7 +29,6 @@ from mace_bounds.bounds.library import (
     install_head,
     list_heads,
     load_head,
-    named_head,
     read_card,
     remove_head,
 )
@@ -52,8 +46,6 @@ from mace_bounds.bounds.table import (
 )
 
 __all__ = [
-    "DENSITY",
-    "HULL",
     "IN_TRAINING",
     "LEFT_OUT",
     "MOST_ATOMS",
@@ -63,7 +55,6 @@ __all__ = [
     "SPACE_GROUP",
     "SUFFIXES",
     "SUSPECT",
-    "VOLUME",
     "Bounds",
     "BoundsPredictor",
     "Committee",
@@ -83,7 +74,6 @@ __all__ = [
     "NovelAtom",
     "PropertyPotential",
     "TableFormat",
-    "atoms_with_bounds",
     "bounds_of",
     "bounds_table",
     "committee_of",
@@ -94,14 +84,12 @@ __all__ = [
     "evaluate",
     "expected_correction",
     "find_head",
-    "geometry_columns",
     "hull_among",
     "install_head",
     "joint_note",
     "list_heads",
     "load_head",
     "n_atoms_of",
-    "named_head",
     "pieces",
     "property_potential",
     "provenance",

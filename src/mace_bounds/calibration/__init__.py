@@ -1,6 +1,6 @@
 """Residuals to intervals with stated coverage: centre, scale, conformal layer, novelty."""
 
-from mace_bounds.calibration.calibrated import CalibratedHead, FoldHead, load_head
+from mace_bounds.calibration.calibrated import CalibratedHead, load_head
 from mace_bounds.calibration.centre import Centre, select_centre
 from mace_bounds.calibration.config import FitConfig
 from mace_bounds.calibration.conformal import (
@@ -31,7 +31,7 @@ from mace_bounds.calibration.inputs import (
 from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_layer, source_groups
 from mace_bounds.calibration.material import Material, raw_coefficients, readout_coefficients
-from mace_bounds.calibration.novelty import GRADES, Novelty, NoveltyGrades
+from mace_bounds.calibration.novelty import Novelty, NoveltyGrades
 from mace_bounds.calibration.novelty_fit import fit_novelty, measured_novelty
 from mace_bounds.calibration.recalibrate import (
     MINIMUM_COMPOSITIONS,
@@ -43,16 +43,14 @@ from mace_bounds.calibration.recalibrate import (
 from mace_bounds.calibration.scale import ScaleModel, fit_scale, select_scale
 from mace_bounds.calibration.scale_kinds import KINDS
 from mace_bounds.calibration.schema import HeadIdentity, read_config
-from mace_bounds.calibration.sources import EVERY_SOURCE, POOLED, SourceStudy, study_sources
+from mace_bounds.calibration.sources import EVERY_SOURCE, study_sources
 from mace_bounds.calibration.splits import assign_splits, group_folds
 from mace_bounds.calibration.trained import TrainedRows
 
 __all__ = [
     "EVERY_SOURCE",
-    "GRADES",
     "KINDS",
     "MINIMUM_COMPOSITIONS",
-    "POOLED",
     "SEEN_IN_TRAINING",
     "Adjustment",
     "CalibratedHead",
@@ -61,7 +59,6 @@ __all__ = [
     "DesignRows",
     "FitConfig",
     "FitResult",
-    "FoldHead",
     "HeadIdentity",
     "Intervals",
     "KeptRows",
@@ -72,7 +69,6 @@ __all__ = [
     "NoveltyGrades",
     "ScaleInputs",
     "ScaleModel",
-    "SourceStudy",
     "TrainedRows",
     "assign_splits",
     "conformal_layer",

@@ -9,7 +9,6 @@ from mace_bounds.fitting.cross_fit import (
 )
 from mace_bounds.fitting.exposure import (
     ALL,
-    NEW_TO_HEAD,
     SEEN_IN_TEXT,
     UNSEEN,
     TrainingExposure,
@@ -85,7 +84,6 @@ __all__ = [
     "FULL",
     "GROUPINGS",
     "MIN_ROWS_PER_GROUP",
-    "NEW_TO_HEAD",
     "SEEN_IN_TEXT",
     "UNSEEN",
     "CalibrateConfig",

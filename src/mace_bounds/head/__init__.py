@@ -16,8 +16,8 @@ from mace_bounds.head.folder import (
     tensors_under,
     write_head,
 )
-from mace_bounds.head.linear import Design, LinearFit, factorise, fit_linear, make_design
-from mace_bounds.head.maximum_volume import DOMINANT, ActiveSet, active_set
+from mace_bounds.head.linear import Design, factorise, fit_linear, make_design
+from mace_bounds.head.maximum_volume import ActiveSet, active_set
 from mace_bounds.head.numerics import MAD_TO_STD, FitWarning, kept_warnings, minimise, weighted_quantile
 from mace_bounds.head.pops_fit import fit_pops, fit_robust, huber_weights
 from mace_bounds.head.pops_head import Coefficients, PopsFit, PopsHead, PopsPrediction, Ridge, predict
@@ -26,7 +26,6 @@ from mace_bounds.head.posteriors import POSTERIORS, Posterior, PosteriorRows
 __all__ = [
     "BESIDE",
     "CONFIG",
-    "DOMINANT",
     "MAD_TO_STD",
     "POSTERIORS",
     "SMALLEST",
@@ -36,7 +35,6 @@ __all__ = [
     "Coefficients",
     "Design",
     "FitWarning",
-    "LinearFit",
     "PopsConfig",
     "PopsFit",
     "PopsHead",

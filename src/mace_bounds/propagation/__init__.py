@@ -1,6 +1,6 @@
 """From uncertain readout weights to uncertain properties: curves, implicit differentiation, resampling."""
 
-from mace_bounds.propagation.cells import at_volume, at_volumes, deformed, rotated
+from mace_bounds.propagation.cells import at_volumes, deformed, rotated
 from mace_bounds.propagation.defects import (
     interstitial_formation,
     relaxed_positions,
@@ -25,16 +25,15 @@ from mace_bounds.propagation.implicit import Minimum, minimum
 from mace_bounds.propagation.measured import ErrorModel, MeasuredErrors, measured_errors
 from mace_bounds.propagation.phases import phase_energies, transition_pressures_gpa
 from mace_bounds.propagation.phonons import ForceConstants, force_constants, phonon_frequencies
-from mace_bounds.propagation.potential import NOT_CALIBRATED, Potential, Rows
+from mace_bounds.propagation.potential import Potential, Rows
 from mace_bounds.propagation.propagate import PropagateSettings, PropertyName, propagate
 from mace_bounds.propagation.resample import resample
-from mace_bounds.propagation.result import EV_A3_IN_GPA, PropertyBounds, property_bounds
+from mace_bounds.propagation.result import EV_A3_IN_GPA, PropertyBounds
 from mace_bounds.propagation.stencil import Stencil, central_stencil
 from mace_bounds.propagation.surface import EnergySurface
 
 __all__ = [
     "EV_A3_IN_GPA",
-    "NOT_CALIBRATED",
     "ElasticConstants",
     "EnergySurface",
     "EquationsOfState",
@@ -48,7 +47,6 @@ __all__ = [
     "PropertyName",
     "Rows",
     "Stencil",
-    "at_volume",
     "at_volumes",
     "central_stencil",
     "curves",
@@ -68,7 +66,6 @@ __all__ = [
     "phase_energies",
     "phonon_frequencies",
     "propagate",
-    "property_bounds",
     "relaxed_positions",
     "resample",
     "rotated",

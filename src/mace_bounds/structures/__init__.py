@@ -13,7 +13,7 @@ from mace_bounds.structures.crystal import Crystal, Record
 from mace_bounds.structures.files import expand as source_files
 from mace_bounds.structures.files import source_digest
 from mace_bounds.structures.formats import cell_of, help_text, load_json
-from mace_bounds.structures.label_checks import MINIMUM_ROWS, Trouble, label_trouble
+from mace_bounds.structures.label_checks import MINIMUM_ROWS, label_trouble
 from mace_bounds.structures.labels import (
     REFUSED,
     TOTAL_ENERGY,
@@ -53,7 +53,6 @@ __all__ = [
     "Source",
     "StructureLike",
     "Symmetry",
-    "Trouble",
     "Upload",
     "as_mapping",
     "as_text",

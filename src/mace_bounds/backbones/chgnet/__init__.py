@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ChgnetBackbone", "ChgnetFamily", "load_chgnet", "mp2020_correction_ev"]
+__all__ = ["ChgnetBackbone", "ChgnetFamily", "mp2020_correction_ev"]
 
 
 class ChgnetFamily:

@@ -15,7 +15,7 @@ from mace_bounds.features.engines.processes import Processes
 from mace_bounds.features.engines.run import Engine, InProcess, run_shards
 from mace_bounds.features.engines.work import Shard, pack_model
 
-__all__ = ["Engine", "Shard", "open_engine", "run_shards", "usable_cores"]
+__all__ = ["Shard", "open_engine", "run_shards", "usable_cores"]
 
 
 def open_engine(model: Backbone, *, workers: int | None = 1, scheduler: str | None = None) -> Engine:

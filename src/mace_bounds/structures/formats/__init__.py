@@ -69,7 +69,6 @@ def help_text() -> str:
 
 
 __all__ = [
-    "CONTAINERS",
     "FORMATS",
     "Format",
     "ReadOptions",
