@@ -33,6 +33,7 @@ T = TypeVar("T")
 CACHE_VARIABLE = "MACE_BOUNDS_CACHE"
 HEADS_VARIABLE = "MACE_BOUNDS_HEADS"
 LOCK = ".lock"
+SUMMARY_ENDING = ".summary.json"
 _WORK, _HELD, _NEW, _OLD = ".mace-bounds", ".held", ".new", ".old"
 _WORKING = re.compile(r"\.(.+)\.[0-9a-f]{8}" + re.escape(_WORK), re.DOTALL)
 
@@ -208,6 +209,11 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, values: Any) -> None:
     """Write JSON atomically: indented, UTF-8, no NaN (ValueError)."""
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def summary_path(made: Path) -> Path:
+    """Where it stands how a file or folder was made: beside it."""
+    return made.with_name(f"{made.name}{SUMMARY_ENDING}")
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:

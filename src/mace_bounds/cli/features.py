@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mace_bounds._io import write_json
+from mace_bounds._io import summary_path, write_json
 from mace_bounds.cli import console
 from mace_bounds.cli.download import fetch_query
 from mace_bounds.cli.options import BoundsOptions, SourceArgument, only, takes
@@ -74,7 +74,7 @@ def features(
         store = run(records, out, backbone, extract, progress=note)
     suffix = f".part-{part[0]}-of-{part[1]}" if part else ""
     write_json(
-        out.with_name(f"{out.name}{suffix}.summary.json"),
+        summary_path(out.with_name(f"{out.name}{suffix}")),
         {
             "command": "features",
             "source": source,

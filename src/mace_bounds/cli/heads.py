@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mace_bounds._io import heads_folder, write_json
+from mace_bounds._io import heads_folder, summary_path, write_json
 from mace_bounds.calibration import CalibratedHead, FitConfig
 from mace_bounds.cli import console
 from mace_bounds.cli.download import fetch_query
@@ -112,7 +112,7 @@ def _finish(
 ) -> None:
     """Write the summary beside a head, and show what was measured, or that it was there before."""
     summary = _summary(fitted, head, store)
-    write_json(head.with_name(f"{head.name}.summary.json"), summary)
+    write_json(summary_path(head), summary)
     if as_json:
         console.write_json(summary)
     elif report is not None:
@@ -266,7 +266,7 @@ def calibrate(
         **report.head.provenance["recalibrated"],
         "verdict": report.sentence,
     }
-    write_json(out.with_name(f"{out.name}.summary.json"), summary)
+    write_json(summary_path(out), summary)
     if as_json:
         console.write_json(summary)
     else:

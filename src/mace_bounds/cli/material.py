@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mace_bounds._io import write_json
+from mace_bounds._io import summary_path, write_json
 from mace_bounds.cli import console
 from mace_bounds.cli.heads import OverwriteOption
 from mace_bounds.cli.options import JsonOption, only, takes
@@ -77,7 +77,7 @@ def fit_material(
         )
     report = report.save(head, card, overwrite=overwrite)
     summary = _summary(report, files, head)
-    write_json(head.with_name(f"{head.name}.summary.json"), summary)
+    write_json(summary_path(head), summary)
     if as_json:
         console.write_json(summary)
     else:

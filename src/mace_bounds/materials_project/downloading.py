@@ -16,7 +16,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mace_bounds._io import cache_folder, file_sha256, locked, remove_leftovers, visible, write_json
+from mace_bounds._io import (
+    cache_folder,
+    file_sha256,
+    locked,
+    remove_leftovers,
+    summary_path,
+    visible,
+    write_json,
+)
 from mace_bounds.errors import DatabaseChanged, NothingFound, SourceError
 from mace_bounds.materials_project.connection import Connection, require_client, silent
 from mace_bounds.materials_project.entries_file import Tally, entries_file
@@ -128,9 +136,9 @@ def download(
             "started": started,
             "finished": now(),
         }
-        write_json(_summary_path(path), summary)
+        write_json(summary_path(path), summary)
         _clear(folder)
-    return Download(path, _summary_path(path), summary, fresh=True)
+    return Download(path, summary_path(path), summary, fresh=True)
 
 
 def out_path(out: str | os.PathLike[str]) -> Path:
@@ -145,18 +153,18 @@ def out_path(out: str | os.PathLike[str]) -> Path:
 
 def finished(query: Query, path: Path) -> Download | None:
     """Return the download if it is complete; raises :class:`SourceError` if the file holds something else."""
-    summary_path, folder = _summary_path(path), _parts_folder(path)
+    about, folder = summary_path(path), _parts_folder(path)
     if not path.exists():
         return None
     try:
-        summary = json.loads(summary_path.read_text(encoding="utf-8"))
+        summary = json.loads(about.read_text(encoding="utf-8"))
         fits = summary["query"] == str(query) and summary["sha256"] == file_sha256(path)
     except (OSError, ValueError, KeyError, TypeError):
         fits = False
     if fits:
         shutil.rmtree(folder, ignore_errors=True)
         remove_leftovers(path.parent)
-        return Download(path, summary_path, summary, fresh=False)
+        return Download(path, about, summary, fresh=False)
     if not folder.is_dir():  # a run that was killed at the very end leaves its pages beside the file
         raise SourceError(
             f"{clean(path)} is not a finished download of {clean(query)}; delete it or choose another name."
@@ -289,10 +297,6 @@ def _provenance(query: Query, address: str, server: ServerVersion) -> dict[str, 
 
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("mace-bounds", "mp-api", "emmet-core", "pymatgen")}
-
-
-def _summary_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.summary.json")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from contextlib import closing
 from glob import glob, has_magic
 from pathlib import Path
 
+from mace_bounds._io import SUMMARY_ENDING
 from mace_bounds.errors import SourceError, StructureError
 from mace_bounds.structures.containers import open_file
 from mace_bounds.structures.formats import FORMATS, bare_name, format_of, help_text
@@ -85,7 +86,7 @@ def _rank(path: Path) -> int:
 
 
 def _is_summary(path: Path) -> bool:
-    return path.name.endswith(".summary.json")
+    return path.name.endswith(SUMMARY_ENDING)
 
 
 def expand(items: Sequence[str | os.PathLike[str]]) -> list[tuple[Path, str]]:
