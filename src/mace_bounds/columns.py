@@ -174,7 +174,11 @@ DIFFERENCES = (
     _text("id_a", "First structure: the interval is of E_a - E_b."),
     _text("id_b", "Second structure; empty for formation energies and reactions."),
     _text("reaction", "The balanced reaction; energies are those of the right side less the left one."),
-    _text("kind", "`polymorph`, `reaction`, or `single`: one structure against references without error."),
+    _text(
+        "kind",
+        "`polymorph`, `strained` (one crystal at two volumes), `reaction`, or `single`: one structure against "
+        "references without error.",
+    ),
     _number("model_mev_per_atom", "meV/atom", "The difference by the model, per atom of one side."),
     _number("value_mev_per_atom", "meV/atom", "Best guess of the DFT difference."),
     _number(

@@ -8,7 +8,8 @@ import pytest
 
 from mace_bounds import BoundsPredictor
 from mace_bounds.columns import DIFFERENCES, names
-from mace_bounds.errors import StructureError
+from mace_bounds.decisions.choosing import DifferenceScores
+from mace_bounds.errors import HeadError, StructureError
 from mace_bounds.features import FeatureRows, FeatureStore
 
 
@@ -112,3 +113,50 @@ def test_one_difference_and_its_balance(predictor, labelled_crystals):
         predictor.difference([(a, 1), (b, -2)])
     draws = predictor.draws([a, b], n=300, seed=1)
     assert draws.shape == (300, 2)
+
+
+def scan(rows, n=4):
+    """Some crystals, each at its volume and at one that is smaller by a tenth."""
+    many = polymorphs(rows, n)
+    many.table.loc[n:, "volume_a3"] *= 0.9
+    return many
+
+
+def taught(predictor):
+    """The same predictor, whose head knows that 95 % of errors of strained crystals are below three widths."""
+    scores = DifferenceScores(np.linspace(0.01, 3.0, 400), np.ones(400), 400)
+    model = predictor.joint_model
+    out = BoundsPredictor(predictor.model, head=predictor.head)
+    out.__dict__["joint_model"] = replace(model, scores={**model.scores, "strained": scores})
+    return out, scores
+
+
+def test_volumes_of_one_crystal_have_widths_by_strain(predictor, rows):
+    known, scores = taught(predictor)
+    table = known.differences(scan(rows), "volumes")
+    own = scan(rows).table
+    expected = own.groupby(["formula", "n_atoms"]).size()
+    assert len(table) == int((expected * (expected - 1) // 2).sum())
+    assert set(table["kind"]) == {"strained"}
+    std = dict(zip(own["id"], known.decision_rows(scan(rows)).joint.marginals.std, strict=True))
+    pair = table[(table["id_a"].str[1:] == table["id_b"].str[1:])].iloc[0]
+    smaller = min(std[pair["id_a"]], std[pair["id_b"]])
+    half = 1000 * scores.half_width(0.95) * smaller * np.hypot(np.log(0.9), 0.05)
+    assert 0.5 * (pair["upper_mev_per_atom"] - pair["lower_mev_per_atom"]) == pytest.approx(half, rel=1e-9)
+    apart = known.differences(scan(rows), "polymorphs").set_index(["id_a", "id_b"])
+    assert set(apart["kind"]) == {"polymorph"}  # unless they are said to be one crystal
+
+
+def test_volumes_that_are_not_known_or_taught_are_not_strained(predictor, rows):
+    known, _ = taught(predictor)
+    old = scan(rows)
+    old.table["volume_a3"] = np.nan
+    assert set(known.differences(old, "volumes")["kind"]) == {"polymorph"}
+    table = predictor.differences(scan(rows), "volumes")
+    assert table["flags"].str.contains("difference_not_calibrated").all()
+    np.testing.assert_allclose(table["upper_mev_per_atom"], table["independent_upper_mev_per_atom"])
+
+
+def test_another_kind_of_difference_is_refused(predictor, rows):
+    with pytest.raises(HeadError, match="'volumes'"):
+        predictor.differences(polymorphs(rows), "isomers")

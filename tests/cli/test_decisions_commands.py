@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from ase import Atoms
+from ase.io import read, write
 
 from helpers.mp_server import KEY, Project, library, serving
 from mace_bounds.cli.decisions import read_reactions
@@ -28,6 +30,20 @@ def test_polymorphs_and_reactions(run, options, labelled_file, tmp_path):
     shown = run("differences", labelled_file, "--polymorphs", *options)
     assert "P(<0)" in shown.stdout
     assert "at 0 K" in " ".join(shown.stdout.split())
+
+
+def test_volumes(run, options, labelled_file, tmp_path):
+    (atoms,) = read(labelled_file, ":1")
+    scan = [Atoms(atoms.numbers, atoms.positions * s, cell=atoms.cell * s, pbc=True) for s in (1, 0.98, 0.95)]
+    write(
+        tmp_path / "scan.extxyz", [*scan, scan[0].repeat((2, 1, 1))]
+    )  # another size: it is not said to be the same
+    done = run("differences", tmp_path / "scan.extxyz", "--volumes", *options, "--format", "json")
+    rows = json.loads(done.stdout)
+    assert [row["kind"] for row in rows] == ["strained"] * 3
+    done = run("differences", tmp_path / "scan.extxyz", "--volumes", "--polymorphs", *options)
+    assert done.exit_code == 2
+    assert "--volumes" in done.stderr
 
 
 def test_formation_needs_references(run, options, labelled_file, tmp_path):

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mace_bounds.calibration import DesignRows, head_inputs, load_head
-from mace_bounds.decisions import JOINT, Copula, JointErrors, Marginals, joint_model
+from mace_bounds.calibration import DesignRows, FitConfig, head_inputs, load_head
+from mace_bounds.decisions import JOINT, Copula, JointErrors, Marginals, joint_model, with_strained
 from mace_bounds.decisions.likeness import likeness_from
 from mace_bounds.errors import HeadError
-from mace_bounds.features import FeatureStore
+from mace_bounds.features import FeatureRows, FeatureStore
 
 
 def test_fit_writes_it_and_the_folder_gives_it_back(tiny_fit):
@@ -60,3 +60,28 @@ def test_damaged_and_foreign_files_are_refused(tiny_fit, whole_fit):
             joint_model(replace(tiny_fit.head, beside={JOINT: wrong}))
     with pytest.raises(HeadError, match="another head"):
         joint_model(replace(whole_fit.head, beside={JOINT: data}))
+
+
+def test_a_head_is_taught_of_strained_crystals_and_keeps_all_else(tiny_fit, tiny_store):
+    rows = FeatureStore(tiny_store).read().labelled()
+    smaller = rows.table.assign(
+        id=rows.table["id"] + "@",
+        structure_hash=rows.table["structure_hash"] + "@",
+        volume_a3=0.8 * rows.table["volume_a3"],
+        energy_ev=rows.table["energy_ev"] + 0.01 * rows.table["n_atoms"],
+    )
+    both = FeatureRows.join([rows, FeatureRows(smaller, rows.features)])
+    both.table["space_group"] = "001 P1"
+    config = FitConfig(**tiny_fit.head.provenance["settings"])
+    head = replace(tiny_fit.head, beside=with_strained(tiny_fit.head, config, both))
+    before, after = joint_model(tiny_fit.head), joint_model(head)
+    assert set(after.scores) == {*before.scores, "strained"}
+    for kind, scores in before.scores.items():
+        np.testing.assert_array_equal(scores.scores, after.scores[kind].scores)
+    fit = set(tiny_fit.head.fit_compositions.tolist())
+    assert 0 < after.scores["strained"].n_compositions <= len(fit)
+    # every error is the same 10 meV/atom, less what the model gives the two, which is one energy
+    assert after.scores["strained"].joint
+    again = with_strained(head, config, both)[JOINT]
+    assert again == head.beside[JOINT]
+    assert with_strained(tiny_fit.head, config, both.take(np.zeros(len(both.table), dtype=bool)))[JOINT]

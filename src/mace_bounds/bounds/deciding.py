@@ -18,6 +18,7 @@ from mace_bounds.bounds.difference_tables import (
     one_difference,
     polymorphs,
     reactions_of,
+    volumes,
 )
 from mace_bounds.bounds.energies import GivenEnergies
 from mace_bounds.bounds.hulls import Hull, HullInputs, PhaseEnergies, hull_of
@@ -187,7 +188,7 @@ class Deciding:
     def differences(
         self,
         structures: Source | FeatureRows,
-        of: Literal["polymorphs", "formation"] | Sequence[str],
+        of: Literal["polymorphs", "volumes", "formation"] | Sequence[str],
         *,
         references: Mapping[str, float] | None = None,
         level: float | None = None,
@@ -199,10 +200,11 @@ class Deciding:
         ----------
         structures
             Anything that :meth:`predict` takes, a feature store, or rows of features.
-        of : "polymorphs", "formation", or sequence of str
-            Every pair of structures of one reduced formula, the lower by the model first; each structure less the
-            elements; or reactions (:func:`mace_bounds.decisions.parse_reaction`) between ids or formulas of the
-            source, a formula being its lowest structure by the model.
+        of : "polymorphs", "volumes", "formation", or sequence of str
+            Every pair of structures of one reduced formula, the lower by the model first; the same of those of one
+            number of atoms, which you say are one crystal at several volumes, whose errors cancel more; each
+            structure less the elements; or reactions (:func:`mace_bounds.decisions.parse_reaction`) between ids or
+            formulas of the source, a formula being its lowest structure by the model.
         references : mapping of str to float, optional
             For formation energies: energy of each element, eV/atom, the same in DFT and model. By default the lowest
             labels of the elements in the source.
@@ -217,10 +219,14 @@ class Deciding:
             One row for each, with the columns of :data:`mace_bounds.columns.DIFFERENCES`; one that cannot be bounded
             has a ``reason``.
         """
-        if isinstance(of, str) and of not in ("polymorphs", "formation"):
-            raise HeadError(f"{of!r} is no kind of difference; give 'polymorphs', 'formation' or reactions.")
+        if isinstance(of, str) and of not in ("polymorphs", "volumes", "formation"):
+            raise HeadError(
+                f"{of!r} is no kind of difference; give 'polymorphs', 'volumes', 'formation' or reactions."
+            )
         if of != "formation":
             found = self.decision_rows(structures, level, energies=energies)
+            if of == "volumes":
+                return volumes(found)
             return polymorphs(found) if of == "polymorphs" else reactions_of(found, of)
         given = None if energies is None else self._given(energies)  # elements may have a label alone
         found = self._decision_rows(self._all_rows(structures, given and given.of_candidates()), level)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mace_bounds.bounds.energies import ENERGY_REASON
 from mace_bounds.calibration import CalibratedHead, head_inputs
 from mace_bounds.columns import MEV_PER_EV, level_columns, names
-from mace_bounds.decisions import GUARDED_LABEL, JointErrors, JointModel, Marginals
+from mace_bounds.decisions import GUARDED_LABEL, JointErrors, JointModel, Marginals, log_volumes
 from mace_bounds.errors import StructureError
 from mace_bounds.features import FeatureRows
 from mace_bounds.flags import flag_names
@@ -77,6 +77,11 @@ class DecisionRows:
         if ENERGY_REASON not in self.rows.table:
             return [None] * len(self)
         return [why if isinstance(why, str) else None for why in self.rows.table[ENERGY_REASON]]
+
+    @cached_property
+    def log_volume(self) -> Array:
+        """Logarithm of the volume per atom of each, Å³; NaN where a store does not know it."""
+        return log_volumes(self.rows.table)
 
     @cached_property
     def units(self) -> list[dict[str, float]]:

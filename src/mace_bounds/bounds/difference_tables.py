@@ -1,4 +1,4 @@
-"""Tables of differences: polymorphs, formation energies and reactions among structures that were scored."""
+"""Tables of differences: polymorphs, volumes, formation energies and reactions among structures that were scored."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from mace_bounds.bounds.table import provenance
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.decisions import (
     NOT_CALIBRATED,
+    STRAINED,
+    EnergySums,
     check_balanced,
     difference_bounds,
     kinds_of,
@@ -70,20 +72,32 @@ def _per_atom(
 
 def polymorphs(found: DecisionRows) -> pd.DataFrame:
     """Every pair of structures of one reduced formula, the lower by the model first."""
-    order = np.argsort(found.model_ev_per_atom, kind="stable")
+    names = found.table["formula"].astype(str).tolist()
+    return _pair_table(found, names, strained=False)
+
+
+def volumes(found: DecisionRows) -> pd.DataFrame:
+    """Every pair of structures of one formula and number of atoms, taken as one crystal; the lower first."""
+    columns = (found.table["formula"], found.table["n_atoms"])
+    return _pair_table(
+        found, [f"{formula} {n:06d}" for formula, n in zip(*columns, strict=True)], strained=True
+    )
+
+
+def _pair_table(found: DecisionRows, names: Sequence[str], *, strained: bool) -> pd.DataFrame:
+    """Pairs of structures of one name."""
     groups: dict[str, list[int]] = {}
-    for row in order:
-        groups.setdefault(str(found.table["formula"].iloc[row]), []).append(int(row))
+    for row in np.argsort(found.model_ev_per_atom, kind="stable"):
+        groups.setdefault(names[row], []).append(int(row))
     parts, about = list[list[tuple[int, float]]](), list[dict[str, Any]]()
-    ids = found.table["id"].tolist()
-    for formula in sorted(groups):
-        rows = groups[formula]
+    ids, formulas = found.table["id"].tolist(), found.table["formula"].tolist()
+    for name in sorted(groups):
+        rows = groups[name]
         for i, a in enumerate(rows):
             for b in rows[i + 1 :]:
                 parts.append([(a, 1.0), (b, -1.0)])
-                about.append({"id_a": ids[a], "id_b": ids[b], "formula": formula})
-    _add_failed(found, parts, about)
-    return _difference_table(found, parts, np.zeros(len(parts)), about)
+                about.append({"id_a": ids[a], "id_b": ids[b], "formula": formulas[a]})
+    return _difference_table(found, parts, np.zeros(len(parts)), about, strained=strained)
 
 
 def formation(found: DecisionRows, references: Mapping[str, float]) -> pd.DataFrame:
@@ -145,14 +159,24 @@ def _difference_table(
     parts: Sequence[Sequence[tuple[int, float]]],
     fixed: Array,
     about: Sequence[Mapping[str, Any]],
+    *,
+    strained: bool = False,
 ) -> pd.DataFrame:
-    """Table of sums Σ c_i E_i + fixed, eV/atom; a row with a reason has no numbers."""
+    """Table of sums Σ c_i E_i + fixed, eV/atom; a row with a reason has no numbers.
+
+    ``strained``: every sum is E_a - E_b of one crystal; where a volume is not known they are polymorphs.
+    """
     matrix = sums(parts, len(found))
     matrix.data[np.abs(matrix.data) < 1e-14] = 0.0
     matrix.eliminate_zeros()
-    kinds = kinds_of(matrix, found.table["formula"].tolist())
+    kinds, strain = kinds_of(matrix, found.table["formula"].tolist()), np.zeros(len(parts))
+    if strained and len(parts):
+        first, second = np.array([[a, b] for (a, _), (b, _) in parts]).T
+        strain = np.abs(found.log_volume[first] - found.log_volume[second])
+        kinds[np.isfinite(strain)] = STRAINED
     by_model = matrix @ found.model_ev_per_atom + fixed
-    said = difference_bounds(by_model, matrix, kinds, found.joint, found.model, found.bounds, found.level)
+    whole = EnergySums(matrix, kinds, strain)
+    said = difference_bounds(by_model, whole, found.joint, found.model, found.bounds, found.level)
     reasons = np.array([row.get("reason") for row in about], dtype=object)
     good = np.array([reason is None for reason in reasons], dtype=bool)
     given = [flags if isinstance(flags, str) else "" for flags in found.table["flags"]]

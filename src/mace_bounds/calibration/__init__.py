@@ -18,6 +18,7 @@ from mace_bounds.calibration.fit import (
     fit_head,
     kept_rows,
     outer_folds,
+    split_rows,
     usable_rows,
 )
 from mace_bounds.calibration.inputs import (
@@ -99,6 +100,7 @@ __all__ = [
     "select_centre",
     "select_scale",
     "source_groups",
+    "split_rows",
     "square_distances",
     "study_sources",
     "usable_rows",

@@ -247,8 +247,7 @@ class CalibratedHead:
         sigma = self.scale.sigma(inputs)
         centre = self.centre.residual(pops.mean, design.fractions)
         cells = chemistry_classes(rows.column("elements").tolist())
-        sources = source_groups(rows.column("source").tolist(), self.conformal.sources)
-        groups = conformal_groups(cells, design.fractions, sources=sources)
+        groups = self._groups(rows, cells, design)
         by_fold = [fold.centre_and_sigma(design) for fold in self.folds] or [(centre, sigma)]
         fold_centre, fold_sigma = (np.stack(part) for part in zip(*by_fold, strict=True))
         levels = self.levels if levels is None else levels
@@ -269,6 +268,14 @@ class CalibratedHead:
             fold_sigma=fold_sigma,
             novelty=None if self.novelty is None else self.novelty.grade(rows, design.x),
         )
+
+    def _groups(self, rows: FeatureRows, cells: NDArray[np.str_], design: DesignRows) -> Membership:
+        sources = source_groups(rows.column("source").tolist(), self.conformal.sources)
+        return conformal_groups(cells, design.fractions, sources=sources)
+
+    def groups(self, rows: FeatureRows, design: DesignRows) -> Membership:
+        """Which scores give rows their intervals: those of their source and chemistry, where it has some of its own."""
+        return self._groups(rows, chemistry_classes(rows.column("elements").tolist()), design)
 
     def min_covering_level(self, intervals: Intervals, residual: NDArray[np.float64]) -> NDArray[np.float64]:
         """Level above which a row's intervals hold its residual, shape (n,); NaN without one."""

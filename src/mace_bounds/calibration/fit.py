@@ -137,12 +137,7 @@ def fit_head(
     # In one order whatever they came in: optimisers make more of round-off than it is.
     kept = kept.take(np.argsort(kept.table["id"].to_numpy(dtype=str), kind="stable"))
     groups = kept.table[config.split_by].to_numpy(dtype=str) if len(kept.table) else np.empty(0, dtype=str)
-    shares = {"fit": config.fit_share, "calibration": config.calibration_share}
-    shares["test"] = 1.0 - sum(shares.values())
-    splits = assign_splits(groups, shares, config.seed)
-    cross = config.conformal == "cross"
-    if cross:
-        splits[splits == "calibration"] = "fit"
+    splits, cross = split_rows(groups, config), config.conformal == "cross"
     fit, calibration = kept.take(splits == "fit"), kept.take(splits == "calibration")
     _check_enough(len(fit.table), None if cross else len(calibration.table), left_out, config)
     with kept_warnings() as stopped_early:
@@ -225,6 +220,16 @@ def _identity(manifest: Manifest, config: FitConfig) -> HeadIdentity:
     )
 
 
+def split_rows(groups: NDArray[np.str_], config: FitConfig) -> NDArray[np.str_]:
+    """Which part of a fit rows of these groups belong to, shape (n,): one of :data:`SPLITS`."""
+    shares = {"fit": config.fit_share, "calibration": config.calibration_share}
+    shares["test"] = 1.0 - sum(shares.values())
+    splits = assign_splits(groups, shares, config.seed)
+    if config.conformal == "cross":
+        splits[splits == "calibration"] = "fit"
+    return splits
+
+
 def split_layer(head: FoldHead, rows: FeatureRows, config: FitConfig, study: SourceStudy) -> ConformalLayer:
     """Scores of labelled rows that a head has not been fitted on (split conformal)."""
     centre, sigma = head.centre_and_sigma(head_inputs(rows, composition=config.composition))
@@ -274,9 +279,7 @@ def kept_rows(
     if head.folds:
         by = np.full(len(error), -1)
         by[fit] = outer_folds(rows.table[config.split_by].to_numpy(dtype=str)[fit], config)
-        chemistry = chemistry_classes(rows.table["elements"].tolist())
-        sources = source_groups(rows.table["source"].tolist(), head.conformal.sources)
-        groups = conformal_groups(chemistry, design.fractions, sources=sources)
+        groups = head.groups(rows, design)
         for k, fold in enumerate(head.folds):
             held = by == k
             centre, sigma[held] = fold.centre_and_sigma(design.take(held))

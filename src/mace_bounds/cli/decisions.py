@@ -27,9 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which differences, as settings: one of the first three."""
+    """Which differences, as settings: one of the first four."""
 
     polymorphs: bool = setting(False, "Every pair of structures of one composition: which is lower.")
+    volumes: bool = setting(
+        False,
+        "Every pair of structures of one composition and number of atoms, which you say are one crystal at several "
+        "volumes: errors cancel more.",
+    )
     formation: bool = setting(False, "Each structure less the elements.")
     reactions: Path | None = setting(
         None,
@@ -45,15 +50,19 @@ class Wanted:
     )
 
     def __post_init__(self) -> None:
-        if sum((self.polymorphs, self.formation, self.reactions is not None)) != 1:
-            raise SourceError("say which differences: one of --polymorphs, --formation and --reactions FILE.")
+        if sum((self.polymorphs, self.volumes, self.formation, self.reactions is not None)) != 1:
+            raise SourceError(
+                "say which differences: one of --polymorphs, --volumes, --formation and --reactions FILE."
+            )
         if self.references is not None and not self.formation:
             raise SourceError("--references belong to --formation; leave them out.")
 
-    def kind(self) -> Literal["polymorphs", "formation"] | list[str]:
+    def kind(self) -> Literal["polymorphs", "volumes", "formation"] | list[str]:
         """As :meth:`BoundsPredictor.differences` takes it."""
         if self.reactions is not None:
             return read_reactions(self.reactions)
+        if self.volumes:
+            return "volumes"
         return "polymorphs" if self.polymorphs else "formation"
 
 
@@ -74,7 +83,7 @@ def differences(
     output: Output,
     predictions: PredictionTable,
 ) -> None:
-    """Bound differences of energies, in which errors cancel: polymorphs, formation energies, reactions.
+    """Bound differences of energies, in which errors cancel: polymorphs, volumes, formation energies, reactions.
 
     Energies are per atom, of reactions per atom of what is made. Exit code 0 if at least one difference was bounded, 1
     if none was.
@@ -98,8 +107,9 @@ def differences(
         if sentence:
             console.note(f"note: {sentence}")
     console.note_failures(table.assign(id=table["reaction"].fillna(table["id_a"])))
-    if failed.all() and wanted.polymorphs:
-        console.note("no two structures of the source have one composition.")
+    if failed.all() and (wanted.polymorphs or wanted.volumes):
+        size = " and number of atoms" if wanted.volumes else ""
+        console.note(f"no two structures of the source have one composition{size}.")
     if failed.all():
         raise typer.Exit(1)
 

@@ -11,11 +11,12 @@ from mace_bounds.decisions.differences import (
     NOT_CALIBRATED,
     SINGLE,
     DifferenceBounds,
+    EnergySums,
     difference_bounds,
     kinds_of,
     sums,
 )
-from mace_bounds.decisions.groups import POLYMORPH, REACTION
+from mace_bounds.decisions.groups import POLYMORPH, REACTION, STRAINED, log_volumes
 from mace_bounds.decisions.hull import HullDraws, Mixtures, cheapest_mixtures, hull_distances
 from mace_bounds.decisions.hull_prior import (
     FEWEST_TO_SAY,
@@ -25,7 +26,7 @@ from mace_bounds.decisions.hull_prior import (
     cells,
 )
 from mace_bounds.decisions.joint import JointErrors, Marginals
-from mace_bounds.decisions.kept import JOINT, joint_bytes, joint_model, measured_groups
+from mace_bounds.decisions.kept import JOINT, joint_bytes, joint_model, measured_groups, with_strained
 from mace_bounds.decisions.likeness import Copula, Independent, Likeness, PopsLikeness
 from mace_bounds.decisions.reactions import Reaction, check_balanced, parse_reaction
 
@@ -38,9 +39,11 @@ __all__ = [
     "POLYMORPH",
     "REACTION",
     "SINGLE",
+    "STRAINED",
     "Copula",
     "Corrections",
     "DifferenceBounds",
+    "EnergySums",
     "HullDraws",
     "HullPrior",
     "Independent",
@@ -60,10 +63,12 @@ __all__ = [
     "joint_bytes",
     "joint_model",
     "kinds_of",
+    "log_volumes",
     "measured_groups",
     "mp2020_corrections",
     "no_corrections",
     "oxide_types_of",
     "parse_reaction",
     "sums",
+    "with_strained",
 ]

@@ -12,9 +12,17 @@ from scipy.optimize import nnls
 from scipy.special import ndtri
 
 from mace_bounds.calibration import DesignRows, conformal_quantile, group_folds, square_distances
-from mace_bounds.decisions.groups import POLYMORPH, REACTION, Differences, polymorph_pairs, syntheses
+from mace_bounds.decisions.groups import (
+    POLYMORPH,
+    REACTION,
+    STRAINED,
+    Differences,
+    Strained,
+    polymorph_pairs,
+    syntheses,
+)
 from mace_bounds.decisions.hull_prior import HullPrior
-from mace_bounds.decisions.joint import JointErrors, difference_std
+from mace_bounds.decisions.joint import JointErrors, difference_std, strained_std
 from mace_bounds.decisions.likeness import Copula, Independent, Likeness, PopsLikeness
 from mace_bounds.head import PopsHead
 from mace_bounds.levels import LEVELS
@@ -40,6 +48,7 @@ class LeftOutErrors:
     hashes: NDArray[np.str_]  # shape (m,): of the structures
     error: Array  # shape (m,): E_DFT - E_model less the centre, eV/atom
     std: Array  # shape (m,): calibrated standard deviation, eV/atom
+    strained: Strained | None = None  # which are one crystal at several volumes, where that is known
 
     def sample(self, most: int, seed: int) -> LeftOutErrors:
         """At most so many rows, of compositions at random, each whole."""
@@ -54,6 +63,7 @@ class LeftOutErrors:
             self.hashes[chosen],
             self.error[chosen],
             self.std[chosen],
+            None if self.strained is None else self.strained.take(chosen),
         )
 
     @property
@@ -71,7 +81,9 @@ class DifferenceScores:
     scores: Array  # shape (k,), growing
     weights: Array  # shape (k,): such that every structure of a composition counts once
     n_compositions: int
-    joint: bool = True  # whether the standard deviation is that of the joint errors, or of independent ones
+    # whether the standard deviation is that of the joint errors (of a crystal at two volumes that of the strain), or
+    # of independent ones
+    joint: bool = True
 
     def __repr__(self) -> str:
         return f"DifferenceScores({len(self.scores)} of {self.n_compositions} compositions)"
@@ -83,9 +95,13 @@ class DifferenceScores:
         n = len(np.unique(differences.clusters))
         return cls(scores[order], differences.weights[order], n, joint)
 
-    def widths(self, errors: JointErrors, coefficients: csr_matrix) -> Array:
-        """Standard deviations that the scores are multiples of, shape (k,), eV/atom."""
-        return errors.std(coefficients) if self.joint else errors.independent_std(coefficients)
+    def widths(self, errors: JointErrors, coefficients: csr_matrix, strain: Array | None = None) -> Array:
+        """Standard deviations that the scores are multiples of, shape (k,), eV/atom; ``strain`` of one crystal."""
+        if not self.joint:
+            return errors.independent_std(coefficients)
+        if strain is not None:
+            return strained_std(coefficients, errors.marginals.std, strain)
+        return errors.std(coefficients)
 
     @property
     def room(self) -> float:
@@ -154,7 +170,7 @@ def _pairs(
     random = np.random.default_rng(seed)
     m = len(left_out.error)
     parts: list[tuple[NDArray[np.int64], NDArray[np.int64], Array]] = []
-    pairs = polymorph_pairs(left_out.formulas.tolist(), left_out.hashes.tolist())
+    pairs = polymorph_pairs(left_out.formulas.tolist(), left_out.hashes.tolist(), left_out.strained)
     if len(pairs):
         ends = pairs.coefficients.indices.reshape(-1, 2).astype(np.int64)
         parts.append((ends[:, 0], ends[:, 1], pairs.weights))
@@ -216,14 +232,40 @@ def fit_joint(left_out: LeftOutErrors, pops: PopsHead, seed: int = 0) -> JointMo
         else replace(scores[Independent.name][kind], joint=False)
         for kind, joint in scores.get(chosen.name, {}).items()
     }
-    return JointModel(chosen, kept, tuple(tried))
+    strained, also = fit_strained(left_out, seed)
+    return JointModel(chosen, kept | strained, (*tried, *also))
+
+
+def fit_strained(
+    left_out: LeftOutErrors, seed: int = 0
+) -> tuple[dict[str, DifferenceScores], list[Reliability]]:
+    """Calibrate differences of one crystal at two volumes, by strain or, where that is no better, as independent ones.
+
+    Nothing where there are none. What the strain is worth does not say what is worth most for other differences.
+    """
+    if left_out.strained is None or not len(group := left_out.strained.pairs(left_out.formulas.tolist())):
+        return {}, []
+    error, log_volume = group.coefficients @ left_out.error, left_out.strained.log_volume
+    ends = group.coefficients.indices.reshape(-1, 2)
+    strain = np.abs(log_volume[ends[:, 0]] - log_volume[ends[:, 1]])
+    none = np.zeros((len(left_out.std), 0))
+    widths = {
+        STRAINED: strained_std(group.coefficients, left_out.std, strain),
+        Independent.name: difference_std(group.coefficients, left_out.std, none),
+    }
+    tried = [
+        row for name, width in widths.items() for row in measured(STRAINED, name, error, width, group, seed)
+    ]
+    joint = _scores_by_kind(tried, STRAINED).get(STRAINED, 1.0) < 1.0
+    size = np.abs(error) / np.maximum(widths[STRAINED if joint else Independent.name], 1e-12)
+    return {STRAINED: DifferenceScores.of(size, group, joint=joint)}, tried
 
 
 def difference_groups(left_out: LeftOutErrors, seed: int = 0) -> dict[str, Differences]:
     """Differences of every kind among labelled rows."""
     formulas = left_out.formulas.tolist()
     groups = {
-        POLYMORPH: polymorph_pairs(formulas, left_out.hashes.tolist()),
+        POLYMORPH: polymorph_pairs(formulas, left_out.hashes.tolist(), left_out.strained),
         REACTION: syntheses(formulas, left_out.rows.fractions, seed),
     }
     return {kind: group for kind, group in groups.items() if len(group)}

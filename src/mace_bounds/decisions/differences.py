@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.special import ndtr
 
-from mace_bounds.decisions.groups import POLYMORPH, REACTION
+from mace_bounds.decisions.groups import POLYMORPH, REACTION, STRAINED
 from mace_bounds.levels import ONE_SIGMA
 
 if TYPE_CHECKING:
@@ -25,6 +25,20 @@ SINGLE = "single"
 
 NOT_CALIBRATED = "difference_not_calibrated"
 """Flag of a sum whose interval is that of independent errors, because nothing better was measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class EnergySums:
+    """Sums Σ c_i E_i, k of them over m structures."""
+
+    coefficients: csr_matrix  # shape (k, m): of the energies per atom
+    kinds: NDArray[np.str_]  # shape (k,): from :func:`kinds_of`, or ``strained``
+    strain: Array  # shape (k,): change of ln V where they are strained
+
+    def of_kind(self, kind: str) -> tuple[NDArray[np.int64], csr_matrix, Array | None]:
+        """Places, coefficients and, where they are strained, strains of one kind."""
+        rows = np.flatnonzero(self.kinds == kind)
+        return rows, self.coefficients[rows], self.strain[rows] if kind == STRAINED else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +71,7 @@ def kinds_of(coefficients: csr_matrix, formulas: Sequence[str]) -> NDArray[np.st
 
 def difference_bounds(
     model_ev_per_atom: Array,
-    coefficients: csr_matrix,
-    kinds: NDArray[np.str_],
+    sums: EnergySums,
     joint: JointErrors,
     model: JointModel,
     bounds: tuple[Array, Array],
@@ -70,10 +83,8 @@ def difference_bounds(
     ----------
     model_ev_per_atom : ndarray, shape (k,)
         The sums by the model's energies, with references that have no error.
-    coefficients : sparse, shape (k, m)
-        Of the energies per atom of m structures.
-    kinds : ndarray of str, shape (k,)
-        From :func:`kinds_of`.
+    sums : EnergySums
+        Over the energies per atom of m structures.
     joint : JointErrors
         Of the m structures.
     model : JointModel
@@ -87,14 +98,14 @@ def difference_bounds(
     -------
     DifferenceBounds
     """
-    middle = joint.marginals.middle
+    coefficients, middle = sums.coefficients, joint.marginals.middle
     value = model_ev_per_atom + coefficients @ middle
     lower, upper = bounds
     positive, negative = coefficients.maximum(0), -(coefficients.minimum(0))
     down = positive @ (middle - lower) + negative @ (upper - middle)
     up = positive @ (upper - middle) + negative @ (middle - lower)
     half = np.sqrt(coefficients.power(2) @ np.square(0.5 * (upper - lower)))
-    alone = kinds == SINGLE
+    alone = sums.kinds == SINGLE
     independent_down, independent_up = np.where(alone, down, half), np.where(alone, up, half)
     apart = joint.independent_std(coefficients)
     std, low, high = apart.copy(), independent_down.copy(), independent_up.copy()
@@ -106,11 +117,12 @@ def difference_bounds(
         under = joint.marginals.cdf(int(place), float(-model_ev_per_atom[k] / share))
         probability[k] = under if share > 0 else 1.0 - under
     for kind, scores in model.scores.items():
-        rows, reach = kinds == kind, scores.half_width(level)
-        if not rows.any() or not np.isfinite(reach):
+        rows, some, strain = sums.of_kind(kind)
+        reach = scores.half_width(level)
+        if not len(rows) or not np.isfinite(reach):
             continue
-        calibrated |= rows
-        width = scores.widths(joint, coefficients[np.flatnonzero(rows)])
+        calibrated[rows] = True
+        width = scores.widths(joint, some, strain)
         low[rows] = high[rows] = reach * width
         one = scores.half_width(ONE_SIGMA)
         std[rows] = (one if np.isfinite(one) else 1.0) * width

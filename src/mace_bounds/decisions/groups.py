@@ -1,19 +1,31 @@
-"""Differences among labelled rows, on which joint errors are chosen and calibrated: polymorphs and reactions."""
+"""Differences among labelled rows, on which joint errors are chosen and calibrated.
+
+Polymorphs, one crystal at two volumes, reactions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix, vstack
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    import pandas as pd
 
-POLYMORPH, REACTION = "polymorph", "reaction"
-KINDS = (POLYMORPH, REACTION)
-"""Differences within one composition, and balanced sums over several."""
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+POLYMORPH, STRAINED, REACTION = "polymorph", "strained", "reaction"
+KINDS = (POLYMORPH, STRAINED, REACTION)
+"""Differences within one composition, of one crystal at two volumes, and balanced sums over several compositions."""
+
+SMALLEST_STRAIN = 0.05
+"""Change of ln V below which labelled structures are not known to be one crystal at two volumes: polymorphs and
+magnetic orders of one crystal differ by as much."""
 
 PARTNERS = 3
 
@@ -45,31 +57,85 @@ class Differences:
         )
 
 
-def polymorph_pairs(formulas: Sequence[str], hashes: Sequence[str]) -> Differences:
+def polymorph_pairs(
+    formulas: Sequence[str], hashes: Sequence[str], strained: Strained | None = None
+) -> Differences:
     """Every pair of different structures of one composition, the first minus the second.
 
     Parameters
     ----------
     formulas, hashes : sequences of str, shape (m,)
         Reduced formula and hash of each structure; equal hashes are one structure.
+    strained : Strained, optional
+        Which pairs are one crystal at two volumes, and no polymorphs.
     """
-    _, code = np.unique(np.asarray(formulas, dtype=str), return_inverse=True)
-    order = np.argsort(code, kind="stable")
-    blocks = np.split(order, np.flatnonzero(np.diff(code[order])) + 1)
-    first, second, weights = list[Array](), list[Array](), list[Array]()
     same = np.asarray(hashes, dtype=str)
-    for block in blocks:
+
+    def differ(i: Places, j: Places) -> NDArray[np.bool_]:
+        apart = np.asarray(same[i] != same[j])
+        return apart if strained is None else apart & ~strained.are(i, j)
+
+    names = np.asarray(formulas, dtype=str)
+    return _pairs(names, names, differ)
+
+
+@dataclass(frozen=True, eq=False)
+class Strained:
+    """Which of m labelled structures are one crystal at several volumes."""
+
+    crystals: NDArray[np.str_]  # shape (m,): equal for one crystal; empty where that is not known
+    log_volume: Array  # shape (m,): ln of Å³ per atom; NaN where that is not known
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Strained:
+        """One crystal are structures of one formula, size of the cell and space group, where a store knows that."""
+        known = [str(group)[:1].isdigit() for group in table["space_group"]]  # neither missing nor unknown
+        columns = (table["formula"], table["n_atoms"], table["space_group"])
+        names = [" ".join(map(str, row)) for row in zip(*columns, strict=True)]
+        return cls(np.where(known, np.array(names, dtype=str), ""), log_volumes(table))
+
+    def take(self, rows: NDArray[np.bool_]) -> Strained:
+        """Those of some structures."""
+        return Strained(self.crystals[rows], self.log_volume[rows])
+
+    def are(self, i: Places, j: Places) -> NDArray[np.bool_]:
+        """Whether structures i and j are one crystal at two volumes."""
+        one = (self.crystals[i] == self.crystals[j]) & (self.crystals[i] != "")
+        return np.asarray(one & (np.abs(self.log_volume[i] - self.log_volume[j]) >= SMALLEST_STRAIN))
+
+    def pairs(self, formulas: Sequence[str]) -> Differences:
+        """Every pair of them, the first minus the second."""
+        return _pairs(np.asarray(formulas, dtype=str), self.crystals, self.are)
+
+
+def log_volumes(table: pd.DataFrame) -> Array:
+    """Logarithm of the volume per atom in Å³ of rows of a store, shape (m,); NaN where it is not known."""
+    volume = table["volume_a3"].to_numpy(dtype=np.float64) / table["n_atoms"].to_numpy(dtype=np.float64)
+    return np.log(np.where(volume > 0, volume, np.nan))
+
+
+def _pairs(
+    formulas: NDArray[np.str_],
+    blocks: NDArray[np.str_],
+    wanted: Callable[[Places, Places], NDArray[np.bool_]],
+) -> Differences:
+    """Pairs within blocks; weights such that every structure of a block counts once."""
+    _, code = np.unique(blocks, return_inverse=True)
+    order = np.argsort(code, kind="stable")
+    first, second, weights = list[Places](), list[Places](), list[Array]()
+    for block in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
+        if not len(block) or blocks[block[0]] == "":
+            continue
         i, j = (block[side] for side in np.triu_indices(len(block), 1))
-        differ = same[i] != same[j]
-        first, second = [*first, i[differ]], [*second, j[differ]]
-        weights.append(np.full(int(differ.sum()), 1.0 / max(len(block) - 1, 1)))
-    a, b = (np.concatenate(side).astype(np.int64) for side in (first, second))
+        some = wanted(i, j)
+        first, second = [*first, i[some]], [*second, j[some]]
+        weights.append(np.full(int(some.sum()), 1.0 / max(len(block) - 1, 1)))
+    a, b = (np.concatenate([np.empty(0, dtype=np.int64), *side]) for side in (first, second))
     pair = np.arange(len(a))
     coefficients = coo_matrix(
         (np.repeat([1.0, -1.0], len(a)), (np.tile(pair, 2), np.concatenate([a, b]))), (len(a), len(formulas))
     )
-    names = np.asarray(formulas, dtype=str)[a]
-    return Differences(csr_matrix(coefficients), names, np.concatenate(weights))
+    return Differences(csr_matrix(coefficients), formulas[a], np.concatenate([np.empty(0), *weights]))
 
 
 def syntheses(formulas: Sequence[str], fractions: Array, seed: int = 0) -> Differences:

@@ -208,3 +208,31 @@ def difference_std(coefficients: csr_matrix, std: Array, factors: Array) -> Arra
     for start in range(0, scaled.shape[0], step):
         variance[start : start + step] += np.square(scaled[start : start + step] @ factors).sum(axis=1)
     return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
+
+
+STRAIN_FLOOR = 0.05
+"""Change of ln V below which errors of a crystal at two volumes are not taken to shrink any further."""
+
+
+def strained_std(pairs: csr_matrix, std: Array, strain: Array) -> Array:
+    """Width of the error of a crystal's energy at one volume less that at another, up to a factor; shape (k,).
+
+    The error of a pressure times the change of volume: in proportion to the strain, and to the smaller of the two
+    standard deviations, which is that nearer to equilibrium.
+
+    Parameters
+    ----------
+    pairs : sparse, shape (k, m)
+        1 and -1 in each row.
+    std : ndarray, shape (m,)
+        Of each error.
+    strain : ndarray, shape (k,)
+        Change of ln V.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        min(σ_a, σ_b)·√(Δln V² + 0.05²), in the unit of ``std``.
+    """
+    ends = std[pairs.indices].reshape(-1, 2)
+    return np.asarray(ends.min(axis=1, initial=np.inf) * np.hypot(strain, STRAIN_FLOOR))

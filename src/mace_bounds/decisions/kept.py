@@ -18,6 +18,8 @@ from mace_bounds.calibration import (
     head_inputs,
     outer_folds,
     residual_ev_per_atom,
+    split_rows,
+    usable_rows,
 )
 from mace_bounds.decisions.choosing import (
     UNKNOWN,
@@ -27,15 +29,23 @@ from mace_bounds.decisions.choosing import (
     Reliability,
     difference_groups,
     fit_joint,
+    fit_strained,
 )
-from mace_bounds.decisions.groups import KINDS, POLYMORPH, REACTION, Differences, polymorph_pairs, syntheses
+from mace_bounds.decisions.groups import (
+    KINDS,
+    POLYMORPH,
+    REACTION,
+    Differences,
+    Strained,
+    polymorph_pairs,
+    syntheses,
+)
 from mace_bounds.decisions.hull_prior import LIMITS_MEV, HullPrior, hull_prior, known_distances
 from mace_bounds.decisions.joint import difference_std
 from mace_bounds.decisions.likeness import likeness_from
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows
 from mace_bounds.head import BESIDE, read_tensor, tensors_named, tensors_under
-from mace_bounds.levels import ONE_SIGMA
 from mace_bounds.structures import TOTAL_ENERGY
 
 (JOINT,) = BESIDE
@@ -69,28 +79,65 @@ def joint_bytes(result: FitResult, config: FitConfig, rows: FeatureRows) -> dict
 
 def left_out_errors(result: FitResult, config: FitConfig) -> LeftOutErrors | None:
     """Rows that the head of a fold, or the head itself, has not seen, with their errors and calibrated widths."""
-    head, cross = result.head, bool(result.head.folds)
-    rows = result.rows.take(result.splits == _left_out_split(result))
+    return _errors(result.head, config, result.rows.take(result.splits == _left_out_split(result)))
+
+
+def _errors(head: CalibratedHead, config: FitConfig, rows: FeatureRows) -> LeftOutErrors | None:
+    """Of labelled rows whose composition the head of their fold, or the head itself, has not seen."""
+    cross = bool(head.folds)
     design, error = head_inputs(rows, composition=head.identity.composition), residual_ev_per_atom(rows)
     centre, sigma = np.zeros((2, len(error)))
-    by = (
-        outer_folds(rows.table[config.split_by].to_numpy(dtype=str), config)
-        if cross
-        else np.zeros(len(error))
-    )
+    by = np.zeros(len(error), dtype=np.int64)
+    if cross:
+        by = outer_folds(rows.table[config.split_by].to_numpy(dtype=str), config)
+        if by.max(initial=-1) + 1 != len(head.folds):  # too few compositions to tell which fold is whose
+            return None
     for k, fold in enumerate(head.folds or (head.as_fold(),)):
         held = by == k
         centre[held], sigma[held] = fold.centre_and_sigma(design.take(held))
-    width = head.conformal.half_width(ONE_SIGMA)
-    if not np.isfinite(width):
+    # as the interval of a new row of its source and chemistry: the widths that differences are made of
+    tiled = np.tile(sigma, (max(len(head.folds), 1), 1))
+    lower, upper = head.conformal.bounds(
+        np.zeros_like(tiled), tiled, head.groups(rows, design), head.levels[0]
+    )
+    if not np.isfinite(upper - lower).all():
         return None
     return LeftOutErrors(
         design,
         rows.table["formula"].to_numpy(dtype=str),
         rows.table["structure_hash"].to_numpy(dtype=str),
         error - centre,
-        sigma * width,
+        0.5 * (upper - lower),
+        Strained.of(rows.table),
     )
+
+
+def with_strained(head: CalibratedHead, config: FitConfig, rows: FeatureRows) -> dict[str, bytes]:
+    """Add differences of one crystal at two volumes to the joint errors of a head that was fitted without them.
+
+    Parameters
+    ----------
+    head : CalibratedHead
+        Fitted with ``config``, with heads of folds; its bounds stay as they are.
+    config : FitConfig
+        What it was fitted with: which head has not seen a composition follows from it.
+    rows : FeatureRows
+        Crystals at several volumes, labelled, with their space groups. Those of compositions that the model's training
+        or the head's test rows have do not count.
+
+    Returns
+    -------
+    dict of str to bytes
+        The file of joint errors, in which all else is as it was.
+    """
+    model = joint_model(head)
+    usable, _ = usable_rows(rows, head.training_compositions)
+    splits = split_rows(usable.table[config.split_by].to_numpy(dtype=str), config)
+    errors = _errors(head, config, usable.take(splits == "fit"))
+    scores, tried = ({}, []) if errors is None else fit_strained(errors, config.seed)
+    others = [row for row in model.reliability if row.kind not in scores]
+    model = replace(model, scores={**model.scores, **scores}, reliability=(*others, *tried))
+    return {JOINT: _to_bytes(model, head)}
 
 
 def _left_out_split(result: FitResult) -> str:

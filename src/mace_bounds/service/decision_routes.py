@@ -34,9 +34,10 @@ _MOST_REACTIONS = 1000
 _MOST_DRAWS = 5000
 
 OfParameter = Annotated[
-    Literal["polymorphs", "formation", "reactions"],
+    Literal["polymorphs", "volumes", "formation", "reactions"],
     Query(
-        description="Pairs of one composition, structures less the elements, or the reactions that are given."
+        description="Pairs of one composition; of one crystal at several volumes (one composition and number of "
+        "atoms); structures less the elements; or the reactions that are given."
     ),
 ]
 ReactionParameter = Annotated[

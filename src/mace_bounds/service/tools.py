@@ -96,7 +96,7 @@ class _Tools:
     async def differences(
         self,
         files: dict[str, str],
-        of: Literal["polymorphs", "formation", "reactions"] = "polymorphs",
+        of: Literal["polymorphs", "volumes", "formation", "reactions"] = "polymorphs",
         reactions: list[str] | None = None,
         level: float = 0.95,
         head: str | None = None,
@@ -104,7 +104,8 @@ class _Tools:
         """Bound differences of energies between crystals, in which errors cancel: which is lower, formation, reactions.
 
         ``files`` are texts of files by their names; no file is opened. ``reactions``, for that kind only, are written
-        between ids or formulas: Li2O + Fe2O3 -> 2 LiFeO2. Left of zero the first of two is lower.
+        between ids or formulas: Li2O + Fe2O3 -> 2 LiFeO2. ``volumes`` takes structures of one formula and number of
+        atoms as one crystal at several volumes. Left of zero the first of two is lower.
         """
         given: dict[str, Any] = {
             **_given(level, head, of=of),
