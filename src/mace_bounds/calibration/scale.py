@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mace_bounds.calibration.conformal import conformal_quantile
 from mace_bounds.calibration.inputs import ScaleInputs
-from mace_bounds.calibration.scale_kinds import KINDS, TrainingRows, kinds_for, rows_for, size_of
+from mace_bounds.calibration.scale_kinds import KINDS, SINGLE, TrainingRows, kinds_for, rows_for, size_of
 from mace_bounds.calibration.splits import group_folds, hashed_order
 from mace_bounds.errors import HeadError
 from mace_bounds.head import weighted_quantile
@@ -114,7 +114,8 @@ class ScaleModel:
 
     def to_tensors(self) -> dict[str, NDArray[np.generic]]:
         """Arrays for safetensors; the kind and the scores go to :meth:`to_config`."""
-        return {**self.parameters, **{name: np.asarray(getattr(self, name)) for name in _COMMON}}
+        own = {k: v.astype(np.float32) if k in SINGLE else v for k, v in self.parameters.items()}
+        return {**own, **{name: np.asarray(getattr(self, name)) for name in _COMMON}}
 
     def to_config(self) -> dict[str, object]:
         """Plain values for config.json."""

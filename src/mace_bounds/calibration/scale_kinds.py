@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_bounds.calibration.inputs import Arrays, KernelSpace, ScaleInputs, kernel, landmarks
+from mace_bounds.calibration.neighbours import errors_nearby, place
 from mace_bounds.calibration.splits import hashed_order
 from mace_bounds.head import minimise, weighted_quantile
 
@@ -39,10 +40,23 @@ _KERNEL: Shapes = {
     "feature_coefficients": ("features",),
     "kernel_coefficients": ("landmarks",),
 }
+_NEIGHBOURS: Shapes = {
+    "low": ("widths+3",),
+    "high": ("widths+3",),
+    "coefficients": ("widths+4",),
+    "neighbour_axes": ("features", "axes"),
+    "neighbour_points": ("neighbours", "axes"),
+    "neighbour_sizes": ("neighbours",),
+    "neighbour_compositions": ("neighbours",),
+}
+SINGLE = ("neighbour_points", "neighbour_sizes")
+"""Arrays of many rows, which heads keep in float32."""
 _LARGEST_LOG = 300.0  # the ceiling of the scale cuts long before; this only keeps exp finite
 WIDTH = "width of the posterior"
-# widths that measure the same, whose coefficients share one effect
+NEAREST = "nearest crystals"
+# columns that measure the same, whose coefficients share one effect
 _GROUPS = {"support_width": WIDTH, "box_std": WIDTH, "ellipsoid_std": WIDTH}
+_LOGS = ("leverage", NEAREST, NEAREST)  # of the columns behind the widths
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +69,15 @@ class TrainingRows:
     order: NDArray[np.int64]
     # shape (n,): 1 for rows of the model's own training, which come last; None where there are none
     trained: NDArray[np.float64] | None = None
+
+    def comparable_size(self) -> NDArray[np.float64]:
+        """|residual|, shape (n,), those of the model's own training brought to the mean of the others."""
+        if self.trained is None:
+            return self.size
+        of_training = self.trained > 0
+        means = (float(self.size[part].mean()) for part in (~of_training, of_training))
+        new, known = (max(mean, 1e-300) for mean in means)
+        return np.where(of_training, self.size * (new / known), self.size)
 
 
 class Kind(Protocol):
@@ -135,28 +158,33 @@ class LogLinear:
     # whether the model's features, and Gaussian kernels around training rows in them, join the rest
     with_kernel: bool
     minimum: int  # fewest rows for which it is tried
-    # whether rows of the model's own training teach it too, with one more coefficient that says how much smaller
-    # errors are there
+    # whether rows of the model's own training teach it too: with one more coefficient that says how much smaller errors
+    # are there, and as neighbours, whose errors are two more columns
     of_training: bool = False
     strengths: ClassVar[tuple[float, ...]] = (1.0, 0.3, 0.1, 0.03)
 
     @property
     def arrays(self) -> Shapes:
-        """Coefficients, the training range, the space and, with kernels, where these sit."""
-        return {**_LOG_LINEAR, **_KERNEL} if self.with_kernel else _LOG_LINEAR
+        """Coefficients, the training range, the space, where kernels sit, and the rows that are neighbours."""
+        shapes = {**_LOG_LINEAR, **_KERNEL} if self.with_kernel else _LOG_LINEAR
+        return {**shapes, **_NEIGHBOURS} if self.of_training else shapes
 
     def fit(self, rows: TrainingRows, strengths: Sequence[float]) -> list[Arrays]:
         """Laplace likelihood with a ridge, see :func:`laplace_path`."""
         space, floors = KernelSpace.fit(rows.inputs), rows.inputs.floors()
         distance = 0.5 * np.log(space.left_out_leverage(rows.inputs))
         logs = np.column_stack([rows.inputs.log_columns(floors), distance])
-        spread = logs.std(axis=0)
-        unit = np.where(spread > 1e-12, spread, np.inf)  # a column that does not vary gets no coefficient
         points = space.features(rows.inputs)
         placed: Arrays = {}
+        if self.of_training:
+            placed = place(points, rows.inputs.fractions, rows.comparable_size(), rows.order)
+            logs = np.column_stack([logs, errors_nearby(placed, points, rows.inputs.fractions)])
+        spread = logs.std(axis=0)
+        unit = np.where(spread > 1e-12, spread, np.inf)  # a column that does not vary gets no coefficient
         blocks, modes = [logs / unit, rows.inputs.fractions], np.empty((0, 0))
         if self.with_kernel:
-            placed, modes = landmarks(points, rows.order)
+            centres, modes = landmarks(points, rows.order)
+            placed |= centres
             blocks += [points, kernel(placed, points) @ modes]
         if rows.trained is not None:
             blocks.append(rows.trained[:, None])
@@ -176,15 +204,18 @@ class LogLinear:
         """Parts of the linear predictor; logarithms clamped a factor of two beyond the training range."""
         space = KernelSpace.of(arrays)
         intercept, slopes = arrays["coefficients"][0], arrays["coefficients"][1:]
+        points = space.features(inputs)
         logs = np.column_stack([inputs.log_columns(arrays["floors"]), 0.5 * np.log(space.leverage(inputs))])
+        if self.of_training:
+            logs = np.column_stack([logs, errors_nearby(arrays, points, inputs.fractions)])
         logs = np.clip(logs, arrays["low"], arrays["high"])
         out: Arrays = {}
-        for name, column, slope in zip([*inputs.width_names(), "leverage"], logs.T, slopes, strict=True):
+        names = [*inputs.width_names(), *_LOGS][: logs.shape[1]]
+        for name, column, slope in zip(names, logs.T, slopes, strict=True):
             group = _GROUPS.get(name, name)
             out[group] = out.get(group, 0.0) + slope * column
         out["composition"] = inputs.fractions @ arrays["element_coefficients"] + intercept
         if self.with_kernel:
-            points = space.features(inputs)
             out["features"] = points @ arrays["feature_coefficients"]
             out["neighbourhood"] = kernel(arrays, points) @ arrays["kernel_coefficients"]
         return out

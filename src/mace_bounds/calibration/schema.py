@@ -15,7 +15,7 @@ from mace_bounds.backbones import Golden
 from mace_bounds.calibration.kept_rows import ARRAYS, TEXTS, UNKNOWN
 from mace_bounds.calibration.layer import SOURCE_CELL
 from mace_bounds.calibration.material import ENVELOPE, Material
-from mace_bounds.calibration.scale_kinds import KINDS, Shapes
+from mace_bounds.calibration.scale_kinds import KINDS, SINGLE, Shapes
 from mace_bounds.errors import HeadError
 from mace_bounds.head import SMALLEST, read_tensor, tensors_under
 from mace_bounds.structures import TOTAL_ENERGY
@@ -27,7 +27,7 @@ _DIVISORS = ("space_spread", "kernel_width")
 _KINDS = dict.fromkeys(("members", "seen_pairs", "seen_elements"), "b") | dict.fromkeys(
     ("folds", "rows"), "i"
 )
-_KINDS |= dict.fromkeys(TEXTS, "u") | dict.fromkeys(("points", "error_ev_per_atom", *UNKNOWN), "f4")
+_KINDS |= dict.fromkeys(TEXTS, "u") | dict.fromkeys(("points", "error_ev_per_atom", *UNKNOWN, *SINGLE), "f4")
 
 _SCALE: Shapes = {"seen_elements": ("elements",), "factor": (), "bounds": (2,)}
 _LAYER: Shapes = {
