@@ -49,7 +49,7 @@ class ScaleModel:
     # A name in :data:`KINDS`: ``"constant"``; ``"pops"``: c0 + c1·support; ``"log_ridge"``: log-linear in log
     # widths, log distance to the training rows and atomic fractions; ``"kernel"``: the same with the model's
     # features and Gaussian kernels around training rows; ``"training_kernel"``: that, fitted to rows of the model's
-    # own training as well
+    # own training as well, with the errors of the nearest rows
     kind: str
     parameters: dict[str, NDArray[np.float64]]  # arrays of the kind
     seen_elements: NDArray[np.bool_]  # shape (n_elements,): elements present in the training rows
