@@ -86,7 +86,14 @@ def test_heads_keep_neighbours(tmp_path):
     rng = np.random.default_rng(6)
     formulas = [f"F{k}" for k in range(300)]
     elements = [[20 + int(z), 40] for z in rng.integers(0, 5, 300)]
-    table = toy_table(0.1 * rng.normal(size=300), np.full(300, 2), elements, formula=formulas, source="x", structure_hash=formulas)
+    table = toy_table(
+        0.1 * rng.normal(size=300),
+        np.full(300, 2),
+        elements,
+        formula=formulas,
+        source="x",
+        structure_hash=formulas,
+    )
     rows = FeatureRows(table, rng.normal(size=(300, 3)))
     manifest = Manifest("toy", "d" * 64, "Default", "readout", tuple("abc"), (0.0,) * 4, "float64", 8, {})
     head = fit_head(rows, manifest, FitConfig(conformal="split", ellipsoid=False, scale="constant")).head
