@@ -26,8 +26,17 @@ HEAVY = (
     "mace_bounds.fitting",
     "mace_bounds.plots",
     "mace_bounds.materials_project",
+    "mace_bounds.benchmark",
+    "mace_bounds.cli.app",
+    "mace_bounds.cli.output",
+    "mace_bounds.cli.views",
     "mp_api.client",
     "scipy.stats",
+    "jinja2.filters",
+    "rich.progress",
+    "rich.traceback",
+    "safetensors.torch",
+    "typer.rich_utils",
 )
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "build",
     "calculator_energies",
     "calculator_results",
+    "evaluated_energies",
     "mace_calculator",
     "real_crystals",
 ]
@@ -67,6 +68,26 @@ def calculator_results(module: torch.nn.Module, crystals: list[Crystal], head: s
         with _mace.quiet():
             results.append((atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress(voigt=False)))
     return results
+
+
+def evaluated_energies(module: torch.nn.Module, crystals: list[Crystal], head: str | None) -> np.ndarray:
+    """Energies as ``mace_eval_configs`` computes them: mace's own neighbours, batches and forward, in float64."""
+    _mace.import_mace()
+    with _mace.default_dtype(torch.float64), _mace.quiet(), torch.no_grad():
+        from mace import data, tools
+
+        table = tools.AtomicNumberTable([int(z) for z in module.atomic_numbers])
+        cutoff, heads = float(module.r_max), getattr(module, "heads", None)
+        configs = [
+            data.config_from_atoms(crystal.to_atoms(), head_name=head or "Default") for crystal in crystals
+        ]
+        dataset = [data.AtomicData.from_config(c, z_table=table, cutoff=cutoff, heads=heads) for c in configs]
+        loader = tools.torch_geometric.dataloader.DataLoader(
+            dataset=dataset, batch_size=16, shuffle=False, drop_last=False
+        )
+        return np.concatenate(
+            [module(batch.to_dict(), compute_force=False)["energy"].numpy() for batch in loader]
+        )
 
 
 def calculator_energies(module: torch.nn.Module, crystals: list[Crystal], head: str | None) -> np.ndarray:
