@@ -54,7 +54,7 @@ def service(*options, port=None):
         end = time.monotonic() + 300
         while True:
             try:
-                if httpx.get(f"{url}/readyz").status_code == 200:
+                if httpx.get(f"{url}/readyz", verify=False).status_code == 200:
                     break
             except httpx.TransportError:
                 pass

@@ -92,5 +92,6 @@ def test_a_command_that_is_killed_and_run_again_leaves_the_same(studies, name):
         return
     operations, whole = study.operations()
     assert len(operations) > 8
-    for k in kills.chosen(operations, NAMES[name]):
-        assert study.killed_before(k) == whole, f"killed before {operations[k - 1]}"
+    places = kills.chosen(operations, NAMES[name])
+    told = [operations[k - 1] for k in places]
+    assert study.killed_before(*places) == whole, f"killed before {' and, run again, '.join(told)}"

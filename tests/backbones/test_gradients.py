@@ -44,14 +44,20 @@ def crystals():
     return [*made, Crystal(skewed.numbers, skewed.positions + skewed.cell[0] * 4, cell)]
 
 
+@pytest.fixture(scope="module")
+def columns(mini, crystals):
+    """Derivatives of all columns of all crystals."""
+    return list(mini.feature_gradients(crystals))
+
+
 @pytest.mark.parametrize(
     ("options", "heads"),
-    [(MPA_0, None), (MPA_0, ["Default", "other"]), (TINY | {"pair_repulsion": False}, ["a", "b", "c"])],
+    [(MPA_0, None), (TINY, ["Default", "other"]), (TINY | {"pair_repulsion": False}, ["a", "b", "c"])],
 )
 def test_forces_and_stress_are_those_of_the_calculator(options, heads, crystals):
     """Issue 15: 1e-8 eV/Å and 1e-8 eV/Å³ in float64, one and several heads."""
     module, head = build(options, heads), heads[-1] if heads else None
-    some = [min(crystals, key=lambda c: len(c.numbers))] if options is MPA_0 else crystals
+    some = [min(crystals, key=lambda c: len(c.numbers))] if options is MPA_0 else crystals[::3]
     model = load_model(copy.deepcopy(module), head=head, dtype="float64", device="cpu")
     for crystal, (energy, forces, stress) in zip(some, calculator_results(module, some, head), strict=True):
         got = model.evaluate(crystal)
@@ -61,12 +67,11 @@ def test_forces_and_stress_are_those_of_the_calculator(options, heads, crystals)
         assert np.abs(own.stress_ev_a3[0] - stress).max() <= 1e-8
 
 
-def test_all_columns_give_the_forces_of_mini(mini, crystals):
-    found = list(mini.feature_gradients(crystals))
+def test_all_columns_give_the_forces_of_mini(mini, crystals, columns):
     calculated = calculator_results(mini.module, crystals)
     block = mini.extract(crystals)
     theta0 = mini.theta0_ev[:-1]
-    for k, (got, (energy, forces, stress)) in enumerate(zip(found, calculated, strict=True)):
+    for k, (got, (energy, forces, stress)) in enumerate(zip(columns, calculated, strict=True)):
         assert np.allclose(got.features, block.features[k], rtol=1e-11, atol=1e-12)
         assert got.fixed_energy_ev == pytest.approx(block.fixed_energy_ev[k], rel=1e-12)
         assert got.energy_ev == pytest.approx(energy, abs=1e-8)
@@ -115,19 +120,17 @@ def test_heads_without_a_second_call_of_the_model(mini, crystals):
         table.derivatives(np.zeros(47))
 
 
-def test_batches_do_not_change_numbers(mini, crystals):
-    together = list(mini.feature_gradients(crystals))
-    alone = [next(mini.feature_gradients([c])) for c in crystals]
-    for a, b in zip(together, alone, strict=True):
+def test_batches_do_not_change_numbers(mini, crystals, columns):
+    alone = [next(mini.feature_gradients([c])) for c in crystals[::3]]
+    for a, b in zip(columns[::3], alone, strict=True):
         assert np.allclose(a.d_positions, b.d_positions, rtol=1e-10, atol=1e-12)
         assert np.allclose(a.d_strain, b.d_strain, rtol=1e-10, atol=1e-11)
         assert np.allclose(a.fixed_forces_ev_a, b.fixed_forces_ev_a, atol=1e-12)
 
 
-def test_float32_is_close(crystals):
+def test_float32_is_close(crystals, columns):
     model = load_model("mini", dtype="float32", device="cpu")
-    precise = load_model("mini", dtype="float64", device="cpu")
-    for a, b in zip(model.feature_gradients(crystals), precise.feature_gradients(crystals), strict=True):
+    for a, b in zip(model.feature_gradients(crystals[::3]), columns[::3], strict=True):
         assert a.d_positions.dtype == np.float64
         assert np.abs(a.forces_ev_a - b.forces_ev_a).max() < 1e-4
 

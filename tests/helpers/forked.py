@@ -32,6 +32,8 @@ HEAVY = (
     "mace_bounds.cli.views",
     "mp_api.client",
     "scipy.stats",
+    "helpers.warm_model",
+    "filelock",
     "jinja2.filters",
     "rich.progress",
     "rich.traceback",

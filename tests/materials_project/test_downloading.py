@@ -206,12 +206,12 @@ def test_a_query_is_a_source_that_is_downloaded_once(project, tmp_path, monkeypa
 def test_real_entries_come_through_unchanged(shared_data, tmp_path):
     if shared_data is None:
         pytest.skip("the folder of real data is not here")
-    entries = json.loads(gzip.decompress((shared_data / "mp_entries.json.gz").read_bytes()))
+    entries = json.loads(gzip.decompress((shared_data / "mp_entries.json.gz").read_bytes()))[::5]
     documents = [document_of(one) for one in entries]
     with serving(Project(documents, faults=["", "429:0", "cut", "", "500"])) as endpoint:
-        connection = Connection(KEY, endpoint, page_size=200, backoff_s=0.01)
+        connection = Connection(KEY, endpoint, page_size=50, backoff_s=0.01)
         result = download("mp:hull=0", tmp_path / "out", connection)
-    assert result.summary["counts"]["labelled"] == len(entries) > 1000
+    assert result.summary["counts"]["labelled"] == len(entries) > 200
     path = tmp_path / "plain.json"
     path.write_text(json.dumps(entries))
     direct = {record.id: record for record in read(path)}

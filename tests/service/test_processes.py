@@ -17,11 +17,13 @@ from load_study import crystal, service
 
 pytestmark = pytest.mark.slow
 N_JOB = 130
+ASKED = {"verify": False, "headers": {"connection": "close"}, "timeout": 120}
+"""Each request on a connection of its own, which either process may take; certificates take longer than an answer."""
 
 
 def counts(url):
     found = {}
-    for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").text):
+    for family in text_string_to_metric_families(httpx.get(f"{url}/metrics", **ASKED).text):
         for sample in family.samples:
             found[(sample.name, *sorted(sample.labels.items()))] = sample.value
     return found
@@ -32,7 +34,7 @@ async def at_once(url, n, process=None):
     seen = Counter()
 
     async def ask(k):
-        async with httpx.AsyncClient(timeout=120) as client:
+        async with httpx.AsyncClient(**ASKED) as client:
             answer = await client.post(f"{url}/v1/score", json=crystal(5000 + k))
         own = answer.status_code == 200 and answer.json()[0]["id"] == f"salt-{5000 + k}"
         seen["own answer" if own else str(answer.status_code)] += 1
@@ -53,20 +55,20 @@ def test_two_processes_are_one_service(tmp_path):
         while counts(url).get(("mace_bounds_ready",)) != 2:
             assert time.monotonic() < end
             time.sleep(0.2)
-        first = httpx.post(f"{url}/v1/score", json=crystal(0), timeout=60)
+        first = httpx.post(f"{url}/v1/score", json=crystal(0), **ASKED)
         for _ in range(12):  # each time a new connection: either process answers
-            assert httpx.get(url + first.headers["x-result"]).content == first.content
+            assert httpx.get(url + first.headers["x-result"], **ASKED).content == first.content
         jobs = [
-            httpx.post(f"{url}/v1/jobs", json=[crystal(k) for k in range(N_JOB)], timeout=60).json()["id"]
+            httpx.post(f"{url}/v1/jobs", json=[crystal(k) for k in range(N_JOB)], **ASKED).json()["id"]
             for _ in range(3)
         ]
         seen = asyncio.run(at_once(url, 20))
         assert seen == {"own answer": 20}
         for name in jobs:
-            while (job := httpx.get(f"{url}/v1/jobs/{name}").json())["status"] in ("waiting", "running"):
+            while (job := httpx.get(f"{url}/v1/jobs/{name}", **ASKED).json())["status"] in ("waiting", "running"):
                 time.sleep(0.1)
             assert (job["status"], job["done"], job["failed"]) == ("done", N_JOB, 0)
-        results = [httpx.get(f"{url}/v1/jobs/{name}/result").content for name in jobs]
+        results = [httpx.get(f"{url}/v1/jobs/{name}/result", **ASKED).content for name in jobs]
         tables = [pd.read_parquet(io.BytesIO(result)) for result in results]
         assert [len(table) for table in tables] == [N_JOB] * 3
         told = counts(url)
