@@ -69,8 +69,13 @@ def test_names_are_text_in_markdown(name):
 
 SURROUNDINGS = (
     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    {"PYTHONIOENCODING": "iso-8859-1", "TZ": "Pacific/Kiritimati", "TERM": "dumb"},
-    {"LANG": "tr_TR.UTF-8", "LC_ALL": ""},
+    {
+        "LANG": "tr_TR.UTF-8",
+        "LC_ALL": "",
+        "PYTHONIOENCODING": "iso-8859-1",
+        "TZ": "Pacific/Kiritimati",
+        "TERM": "dumb",
+    },
 )
 
 

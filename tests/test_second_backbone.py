@@ -31,7 +31,7 @@ from mace_bounds.errors import HeadError
 from mace_bounds.features import ExtractSettings
 
 IN_PROCESS = ExtractSettings(shard_rows=40, symmetry=True, workers=1)
-CONFIG = FitConfig(fit_share=0.5, calibration_share=0.3)
+CONFIG = FitConfig(fit_share=0.5, calibration_share=0.3, ellipsoid=False, n_folds=3)
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def test_a_cross_fitted_audit_shows_the_hull_by_the_heads_of_folds(published, ti
         plots=False,
         cross_fit=True,
         level=0.68,
-        fit=FitConfig(conformal="split", n_folds=2, robust=False, groups="none"),
+        fit=FitConfig(conformal="split", n_folds=2, robust=False, ellipsoid=False, groups="none"),
     )
     bounded = model
     if published:

@@ -26,14 +26,18 @@ KINDS: dict[str, dict[str, Any]] = {
     "the architecture of MACE-MPA-0, narrower": MPA_0 | {"hidden_irreps": "8x0e+8x1o"},
     "scalars alone": {"hidden_irreps": "6x0e", "max_ell": 3, "correlation": 3},
     "L = 2": {"hidden_irreps": "4x0e+4x1o+4x2e", "max_ell": 3, "correlation": 3},
-    "one layer": {"num_interactions": 1},
-    "three layers": {"num_interactions": 3},
-    "correlation 1": {"correlation": 1},
-    "no pair repulsion, no transform": {"pair_repulsion": False, "distance_transform": "None"},
-    "soft transform": {"distance_transform": "Soft"},
-    "gaussian basis": {"radial_type": "gaussian", "distance_transform": "None"},
-    "chebyshev basis": {"radial_type": "chebyshev"},
-    "cutoff after the radial network": {"apply_cutoff": False},
+    "one layer, gaussian basis, no transform": {
+        "num_interactions": 1,
+        "radial_type": "gaussian",
+        "distance_transform": "None",
+    },
+    "three layers, soft transform": {"num_interactions": 3, "distance_transform": "Soft"},
+    "correlation 1, no pair repulsion, no transform": {
+        "correlation": 1,
+        "pair_repulsion": False,
+        "distance_transform": "None",
+    },
+    "chebyshev basis, cutoff after the radial network": {"radial_type": "chebyshev", "apply_cutoff": False},
     "plain blocks": {
         "interaction_cls_first": "RealAgnosticInteractionBlock",
         "interaction_cls": "RealAgnosticInteractionBlock",
@@ -113,7 +117,7 @@ def test_several_heads(dtype):
     r_max=st.floats(3.0, 5.0),
     seed=st.integers(0, 2**16),
 )
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_any_configuration_equals_mace(
     layers, hidden, max_ell, correlation, blocks, transform, pair, r_max, seed
 ):
@@ -195,8 +199,14 @@ def test_invariances(model, transformed):
     assert np.abs(a - b).max() <= TOLERANCE[model.dtype] * np.abs(a).max()
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("kind", ["L = 2", "the architecture of MACE-MPA-0, narrower"])
+@pytest.mark.parametrize(
+    "kind, dtype",
+    [
+        ("L = 2", "float64"),
+        ("the architecture of MACE-MPA-0, narrower", "float64"),
+        ("the architecture of MACE-MPA-0, narrower", "float32"),
+    ],
+)
 def test_compiled_sums_equal_mace(kind, dtype, monkeypatch):
     pytest.importorskip("numba")
     monkeypatch.setattr(_forward, "COMPILED_FROM_PAIRS", 0)

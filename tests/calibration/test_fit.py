@@ -27,6 +27,9 @@ from mace_bounds.structures import composition_keys
 
 MANIFEST = Manifest("toy", "d" * 64, "Default", "readout", tuple("abcdef"), (0.0,) * 7, "float64", 8, {})
 
+PLAIN = FitConfig(conformal="split", robust=False, ellipsoid=False)  # where the fit is not the subject
+CROSSED = FitConfig(seed=3, n_folds=3, ellipsoid=False)
+
 
 def toy_rows(n: int, seed: int, wide: float = 4.0) -> FeatureRows:
     """Rows whose residual is linear in the features plus noise that is ``wide`` times larger with oxygen."""
@@ -55,7 +58,7 @@ def fitted():
 
 @pytest.fixture(scope="module")
 def crossed():
-    return fit_head(toy_rows(600, 0), MANIFEST, FitConfig(seed=3, n_folds=3))
+    return fit_head(toy_rows(600, 0), MANIFEST, CROSSED)
 
 
 def test_refit_finds_the_linear_part(fitted):
@@ -83,9 +86,7 @@ def test_coverage_on_new_rows_is_nominal_on_average():
     """
     measured = []
     for seed in range(12):
-        config = FitConfig(
-            fit_share=0.3, calibration_share=0.6, seed=seed, robust=False, n_folds=2, conformal="split"
-        )
+        config = replace(PLAIN, fit_share=0.3, calibration_share=0.6, seed=seed, n_folds=2)
         head = fit_head(toy_rows(500, 100 + seed), MANIFEST, config).head
         new = toy_rows(500, 200 + seed)
         said, truth = head.intervals(new), residual_ev_per_atom(new)
@@ -188,16 +189,13 @@ def test_balanced_weights():
     small = (rows.table["source"] == "small").to_numpy()
     assert weights[small].sum() == pytest.approx(weights[~small].sum())
     assert weights.mean() == pytest.approx(1.0)
-    assert (
-        fit_head(rows, MANIFEST, FitConfig(balance=True, robust=False, conformal="split")).head.levels[0]
-        == 0.68
-    )
+    assert fit_head(rows, MANIFEST, replace(PLAIN, balance=True)).head.levels[0] == 0.68
 
 
 @pytest.mark.parametrize(("n", "seed"), [(120, 0), (300, 1), (900, 2), (1800, 3)])
 def test_a_level_needs_enough_calibration_compositions(n, seed):
     """K compositions reach a level only if K / (K + 1) >= level: 19 for 95 %, 99 for 99 %."""
-    result = fit_head(toy_rows(n, seed), MANIFEST, FitConfig(robust=False, conformal="split"))
+    result = fit_head(toy_rows(n, seed), MANIFEST, PLAIN)
     n_compositions = len(set(result.rows.table["formula"][result.splits == "calibration"]))
     reachable = tuple(x for x in (0.68, 0.90, 0.95, 0.99) if n_compositions >= round(x / (1 - x), 6))
     assert result.head.levels.values == reachable
@@ -270,7 +268,7 @@ def test_folds_calibrate_with_every_row_that_fits(crossed):
     assert len(head.folds) == 3
     assert head.calibration_compositions.size == 0
     assert np.array_equal(np.where(head.roles(formulas) == "unknown", "test", "fit"), crossed.splits)
-    apart = fit_head(toy_rows(600, 0), MANIFEST, FitConfig(seed=3, conformal="split", robust=False))
+    apart = fit_head(toy_rows(600, 0), MANIFEST, replace(PLAIN, seed=3))
     assert np.array_equal(apart.splits == "test", crossed.splits == "test")
 
 
@@ -280,12 +278,11 @@ POOLED = SourceStudy("pooled", None, ())
 def test_a_score_comes_from_the_head_that_left_its_row_out(crossed):
     """By hand: the folds of the compositions, and what the fold's head says of its rows."""
     fit = crossed.rows.take(crossed.splits == "fit")
-    config = FitConfig(seed=3, n_folds=3)
     folds = group_folds(fit.table["formula"].to_numpy(str), 3, 3 + 7919)
     design = head_inputs(fit, composition=True)
     for k, head in enumerate(crossed.head.folds):
         held = folds == k
-        parts = _Parts(config, SourceStudy("pooled", None, ()), TrainedRows.of(fit, None, config))
+        parts = _Parts(CROSSED, SourceStudy("pooled", None, ()), TrainedRows.of(fit, None, CROSSED))
         unseen = parts.fit(fit.take(~held), fit.table["formula"].to_numpy(str)[~held])
         np.testing.assert_allclose(
             head.pops.ridge.coefficients, unseen[0].ridge.coefficients, rtol=1e-8, atol=1e-12
@@ -312,7 +309,7 @@ def test_cross_conformal_coverage_on_new_rows():
     """More than the guaranteed 1 - 2α, and near the level: folds that know two thirds of the rows err a little more."""
     measured = []
     for seed in range(2):
-        config = FitConfig(seed=seed, robust=False, n_folds=3)
+        config = replace(PLAIN, seed=seed, n_folds=3, conformal="cross")
         head = fit_head(toy_rows(600, 300 + seed), MANIFEST, config).head
         new = toy_rows(2000, 400 + seed)
         said, truth = head.intervals(new), residual_ev_per_atom(new)
@@ -325,15 +322,14 @@ def test_cross_conformal_coverage_on_new_rows():
 
 def test_signed_bounds_by_groups():
     """About 720 calibration rows: 430 of metals, 290 oxides, 260 and 390 of two sizes; ten metals with 72 each."""
-    config = FitConfig(
+    config = replace(
+        PLAIN,
         fit_share=0.2,
         calibration_share=0.6,
         seed=3,
-        conformal="split",
         signed=True,
         groups="all",
         levels=(0.68, 0.9, 0.95),
-        robust=False,
     )
     head = fit_head(toy_rows(1200, 12), MANIFEST, config).head
     assert head.conformal.signed
@@ -385,5 +381,5 @@ def test_rows_that_every_head_has_seen_say_nothing_of_bounds(fitted):
     kept = fitted.head.kept_rows
     assert np.isnan(kept.sigma_ev_per_atom).tolist() == (fitted.splits == "fit").tolist()
     assert np.isnan(kept.covered_above_level).tolist() == (fitted.splits == "fit").tolist()
-    few = FitConfig(seed=3, conformal="split", kept_rows=0, robust=False)
+    few = replace(PLAIN, seed=3, kept_rows=0)
     assert fit_head(toy_rows(200, 0), MANIFEST, few).head.kept_rows is None

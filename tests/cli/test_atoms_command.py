@@ -35,7 +35,7 @@ def store(labelled_file, options, run, tmp_path_factory):
 def pair(store, options, run):
     """Options that name the tiny model and a head of that store."""
     head = store.with_name("head")
-    shares = ["--fit-share", 0.35, "--calibration-share", 0.35, "--conformal", "split"]
+    shares = ["--fit-share", 0.35, "--calibration-share", 0.35, "--conformal", "split", "--no-ellipsoid"]
     done = run("fit", store, head, *options, *shares)
     assert done.exit_code == 0, done.stderr
     return [*options, "--head", str(head)]

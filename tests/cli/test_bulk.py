@@ -92,7 +92,7 @@ def test_a_head_that_includes_the_models_training_says_so_on_the_screen(
 ):
     folder, _ = bulk
     model = ["--model", tiny_model_folder]
-    shares = ["--fit-share", 0.35, "--calibration-share", 0.35, "--conformal", "split"]
+    shares = ["--fit-share", 0.35, "--calibration-share", 0.35, "--conformal", "split", "--no-ellipsoid"]
     made = run("fit", folder / "store", tmp_path / "head", *model, *shares, "--include-training")
     assert made.exit_code == 0
     summary = json.loads((tmp_path / "head.summary.json").read_text())

@@ -18,7 +18,7 @@ STRAIN = "strain energy (WIEN2k)"
 def strain(tiny_store, tiny_model_folder, run, tmp_path_factory):
     """A head whose labels are called strain energies, and what fit said."""
     head = tmp_path_factory.mktemp("quantity") / "strain"
-    options = ["--fit-share", 0.35, "--calibration-share", 0.35, "--conformal", "split"]
+    options = ["--fit-share", 0.35, "--calibration-share", 0.35, "--conformal", "split", "--no-ellipsoid"]
     fitted = run("fit", tiny_store, head, "--model", tiny_model_folder, *options, "--quantity", STRAIN)
     assert fitted.exit_code == 0, fitted.stderr
     return head, fitted

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from mace_bounds import load_head
 
-SHARES = ["--fit-share", 0.35, "--calibration-share", 0.35, "--conformal", "split"]
+SHARES = ["--fit-share", 0.35, "--calibration-share", 0.35, "--conformal", "split", "--no-ellipsoid"]
 
 
 @pytest.fixture(scope="module")

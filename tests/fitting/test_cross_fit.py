@@ -16,7 +16,7 @@ from mace_bounds.features import FeatureRows, FeatureStore
 from mace_bounds.fitting.cross_fit import cross_fitted, inputs_digest
 from mace_bounds.structures import compositions_in
 
-CONFIG = FitConfig(n_folds=2, robust=False)
+CONFIG = FitConfig(n_folds=2, robust=False, ellipsoid=False)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from mace_bounds.benchmark import CompareConfig, compare
 from mace_bounds.benchmark.splits import make_splits
 from mace_bounds.calibration import fit_head
 
-CONFIG = FitConfig(fit_share=0.4, calibration_share=0.3, conformal="cross", n_folds=2)
+CONFIG = FitConfig(fit_share=0.4, calibration_share=0.3, conformal="cross", n_folds=2, ellipsoid=False)
 
 
 QUICK = replace(CONFIG, conformal="split")

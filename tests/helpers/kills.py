@@ -282,7 +282,8 @@ def studies(
     project = {"MP_API_KEY": KEY, "MP_API_ENDPOINT": endpoint}
     own = {"MACE_BOUNDS_HEADS": "heads"}
     compare = ("--n-splits", "1", "--system-folds", "0", "--methods", "llpr", "--conformal", "split")
-    split = ("--conformal", "split", "--fit-share", "0.35", "--calibration-share", "0.35")
+    plain = ("--conformal", "split", "--no-robust", "--no-ellipsoid")
+    split = (*plain, "--fit-share", "0.35", "--calibration-share", "0.35")
     made = frozenset
     return {
         "features": Study(
@@ -306,9 +307,7 @@ def studies(
             ("calibrate", str(head), source, "h", "--include-training"), made({"h", "h.summary.json"})
         ),
         "audit": Study(("audit", source, "a", "--head", str(head), "--no-plots"), made({"a"})),
-        "audit --cross-fit": Study(
-            ("audit", source, "a", "--cross-fit", "--no-plots", "--conformal", "split"), made({"a"})
-        ),
+        "audit --cross-fit": Study(("audit", source, "a", "--cross-fit", "--no-plots", *plain), made({"a"})),
         "audit of structures": Study(
             ("audit", str(crystals), "a", "--model", str(model), "--head", str(head), "--no-plots", *small),
             made({"a"}),

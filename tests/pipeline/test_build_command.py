@@ -18,7 +18,8 @@ from mace_bounds.features import FeatureStore
 
 pytestmark = pytest.mark.slow
 
-QUERY = ("--source", "mp:hull=1", "--workers", "1", "--shard-rows", "8", "--no-plots")
+SMALL = ("--workers", "1", "--shard-rows", "8", "--no-plots", "--no-ellipsoid", "--n-folds", "3")
+QUERY = ("--source", "mp:hull=1", *SMALL)
 SAME = (
     "head/head.safetensors",
     "head/config.json",

@@ -65,7 +65,10 @@ def test_two_processes_are_one_service(tmp_path):
         seen = asyncio.run(at_once(url, 20))
         assert seen == {"own answer": 20}
         for name in jobs:
-            while (job := httpx.get(f"{url}/v1/jobs/{name}", **ASKED).json())["status"] in ("waiting", "running"):
+            while (job := httpx.get(f"{url}/v1/jobs/{name}", **ASKED).json())["status"] in (
+                "waiting",
+                "running",
+            ):
                 time.sleep(0.1)
             assert (job["status"], job["done"], job["failed"]) == ("done", N_JOB, 0)
         results = [httpx.get(f"{url}/v1/jobs/{name}/result", **ASKED).content for name in jobs]
