@@ -246,7 +246,7 @@ def test_rows_that_were_all_used_before_do_not_pass_for_a_measurement(
 def whole_result(tiny_store, tiny_model_folder, whole_fit, tmp_path_factory):
     """Audit with a head that was also fitted on compositions of the model's training."""
     out = tmp_path_factory.mktemp("audit") / "whole"
-    return audit(tiny_store, out, model=tiny_model_folder, head=whole_fit.folder)
+    return audit(tiny_store, out, model=tiny_model_folder, head=whole_fit.folder, config=PLAIN)
 
 
 def test_a_head_that_knows_the_models_training_is_measured_on_what_it_has_not_used(whole_result, whole_fit):

@@ -66,7 +66,7 @@ def test_cells_without_enough_rows_or_clusters_fall_back():
 def test_coverage_within_every_overlapping_cell():
     """Two kinds of rows, one three times as wide, one group across both: split conformal, mean over many draws."""
     rng = np.random.default_rng(5)
-    n, repeats, level = 150, 400, 0.9
+    n, repeats, level = 150, 150, 0.9
     covered = {"wide": [], "across": [], "rest": []}
     for _ in range(repeats):
         wide, across = rng.random(n + 300) < 0.3, rng.random(n + 300) < 0.5

@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture(scope="module")
 def options(tiny_model_folder):
     shares = ["--fit-share", "0.4", "--calibration-share", "0.3"]
-    return ["--model", str(tiny_model_folder), *shares, "--methods", "llpr, scale_pops"]
+    return ["--model", str(tiny_model_folder), *shares, "--methods", "llpr, scale_pops", "--no-robust"]
 
 
 def test_the_table_on_the_screen_is_the_one_in_the_folder_and_nothing_is_computed_again(
