@@ -35,9 +35,10 @@ from typing import Any
 
 import numpy as np
 
+from bench_peers import write_checkpoint
 from bench_rounds import enter, run_rounds, summary
 from bench_table import print_rows, print_title
-from bench_team import WORKER, Contestant, FailedError, Sample, environment, run_json, watch_memory
+from bench_team import WORKER, Contestant, FailedError, Sample, environment, watch_memory
 from mace_bounds.examples import example_files
 from mace_bounds.structures import Crystal, read
 
@@ -94,7 +95,7 @@ def peak_of_store(checkpoint: Path, crystals: list[Crystal], cores: int, folder:
 def run_model(model: str, crystals: list[Crystal], args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything about one model: rows and peak memory; printed as soon as it is there."""
     checkpoint = folder / f"{model}.model"
-    written = run_json("bench_peers.py", "checkpoint", model, str(checkpoint))[0]
+    written = write_checkpoint(model, checkpoint)
     sample = make_sample(pick(crystals, args.n, args.seed), written.pop("cutoff_a"), folder / "sample.pickle")
     result: dict[str, Any] = {
         "model": model,

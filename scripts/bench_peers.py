@@ -1,6 +1,5 @@
 """A worker of the benchmark: one contestant in a process of its own, driven by bench_features.py.
 
-    python scripts/bench_peers.py checkpoint MODEL PATH            write mpa-0 (random weights) or mini as mace would
     python scripts/bench_peers.py work CONTESTANT DTYPE CHECKPOINT CRYSTALS THREADS
     python scripts/bench_peers.py store CHECKPOINT CRYSTALS WORKERS   fill a feature store, for its peak memory
 
@@ -218,15 +217,15 @@ def work(contestant: str, dtype: str, checkpoint: str, crystals: str, threads: s
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def write_checkpoint(model: str, path: str) -> None:
-    """A checkpoint as users have it, the whole module; prints its number of parameters."""
+def write_checkpoint(model: str, path: Path) -> dict[str, float]:
+    """A checkpoint as users have it, the whole module; its number of parameters, and its cutoff, Å."""
     from mace_bounds.backbones.mace import embedded as _embedded
     from mpa0_architecture import MPA_0, build
 
     module = build(MPA_0) if model == "mpa-0" else _embedded.load(_embedded.MINI_FOLDER).module
     torch.save(module, path)
     n_parameters = sum(p.numel() for p in module.parameters())
-    print(json.dumps({"parameters": n_parameters, "cutoff_a": float(module.r_max)}))
+    return {"parameters": n_parameters, "cutoff_a": float(module.r_max)}
 
 
 def store(checkpoint: str, crystals: str, workers: str) -> None:
@@ -247,4 +246,4 @@ def store(checkpoint: str, crystals: str, workers: str) -> None:
 
 
 if __name__ == "__main__":
-    {"work": work, "checkpoint": write_checkpoint, "store": store}[sys.argv[1]](*sys.argv[2:])
+    {"work": work, "store": store}[sys.argv[1]](*sys.argv[2:])

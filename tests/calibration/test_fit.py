@@ -308,7 +308,10 @@ def test_a_head_with_folds_is_saved_whole(crossed, tmp_path):
 def test_cross_conformal_coverage_on_new_rows(crossed):
     """More than the guaranteed 1 - 2α, and near the level: folds that know two thirds of the rows err a little more."""
     measured = []
-    heads = [crossed.head, fit_head(toy_rows(600, 300), MANIFEST, replace(CROSSED, seed=0, robust=False)).head]
+    heads = [
+        crossed.head,
+        fit_head(toy_rows(600, 300), MANIFEST, replace(CROSSED, seed=0, robust=False)).head,
+    ]
     for seed, head in enumerate(heads):
         new = toy_rows(2000, 400 + seed)
         said, truth = head.intervals(new), residual_ev_per_atom(new)
