@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 SPELLED = "mace_bounds.spelled"
@@ -43,6 +44,12 @@ def markdown_text(text: object) -> str:
     """Return text that stands for itself in Markdown and in tables of it: no HTML, link or emphasis, one line."""
     plain = visible(text).replace("&", "&amp;").replace("<", "&lt;")
     return _MARKDOWN.sub(r"\\\g<0>", plain).replace("|", "&#124;")
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table in Markdown; what is in its cells stands for itself."""
+    lines = [columns, ["---"] * len(columns), *([markdown_text(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def tell(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mace_bounds.bounds.geometry import atoms_with_bounds
 from mace_bounds.columns import BASIC
-from mace_bounds.screen import markdown_text
+from mace_bounds.screen import markdown_table
 from mace_bounds.structures import Record
 from mace_bounds.tables import records, write_table
 
@@ -105,8 +105,8 @@ def _cif(table: pd.DataFrame, structures: Iterable[Record]) -> bytes:
 
 def _markdown(table: pd.DataFrame) -> str:
     """Rows of a table as a Markdown table, numbers to four decimals; names in it are text, whatever they hold."""
-    lines = [[str(name) for name in table.columns], ["---"] * len(table.columns)]
-    for row in records(table):
-        cells = ["" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()]
-        lines.append([markdown_text(cell) for cell in cells])
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    rows = (
+        ["" if v is None else f"{v:.4f}" if isinstance(v, float) else v for v in row.values()]
+        for row in records(table)
+    )
+    return markdown_table([str(name) for name in table.columns], rows) + "\n"

@@ -10,7 +10,7 @@ import numpy as np
 
 from mace_bounds.fitting.promise import source_study
 from mace_bounds.levels import TOLERANCE, percent
-from mace_bounds.screen import markdown_text
+from mace_bounds.screen import markdown_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,9 +33,7 @@ class TextTable:
 
     def markdown(self) -> str:
         """The table in Markdown; what is in its cells is never read as markup."""
-        texts = [[markdown_text(cell) for cell in row] for row in self.rows]
-        lines = [self.columns, ["---"] * len(self.columns), *texts]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return markdown_table(self.columns, self.rows)
 
 
 def share_text(value: float | None) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
-
 from mace_bounds.calibration import CalibratedHead
 from mace_bounds.levels import percent
-from mace_bounds.screen import markdown_text, visible
+from mace_bounds.screen import markdown_table, markdown_text, visible
 
 FAMILY_COLUMNS = (
     "family", "fitted", "measured", "MAE, meV/atom", "MAE of forces, eV/Å", "in 95 %", "width, meV/atom", "in envelope",
@@ -49,10 +46,10 @@ def material_card(name: str, head: CalibratedHead) -> str:
         "## Measured on frames that took no part",
         f"{about['rows']['test']:,} frames, chosen by the hash of their ids. Frames of one family resemble each other, "
         "so this is what holds for more frames of the same families; for structures of other kinds see the next table.",
-        _table(FAMILY_COLUMNS, family_lines(head)),
+        markdown_table(FAMILY_COLUMNS, family_lines(head)),
         "## Families that took no part",
         "Each family in turn was left out of the fit, and its frames bounded by the others:",
-        _table(FAMILY_LEFT_OUT_COLUMNS, families_left_out(head)),
+        markdown_table(FAMILY_LEFT_OUT_COLUMNS, families_left_out(head)),
         f"Deviations of draws are multiplied by {material.stretch:.2f}: with this factor, or a smaller one, 95 % of "
         "the frames of the worst of these families are within 1.96 standard deviations.",
         *_given("## How these numbers were developed", about.get("development", "")),
@@ -93,7 +90,7 @@ def family_lines(head: CalibratedHead) -> list[list[str]]:
     """What was measured of each family, in the order of :data:`FAMILY_COLUMNS`."""
     return [
         [
-            markdown_text(row["family"]),
+            str(row["family"]),
             f"{row['n_fit']:,}",
             f"{row['n_test']:,}",
             _number(row["mae_mev_per_atom"], ".1f"),
@@ -110,7 +107,7 @@ def families_left_out(head: CalibratedHead) -> list[list[str]]:
     """What was measured of families left out, in the order of :data:`FAMILY_LEFT_OUT_COLUMNS`."""
     return [
         [
-            markdown_text(row["family"]),
+            str(row["family"]),
             f"{row['n']:,}",
             _number(row["mae_mev_per_atom"], ".1f"),
             _number(row["mean_error_over_std"], ".2f"),
@@ -131,8 +128,3 @@ def _share(value: float | None) -> str:
 
 def _given(title: str, text: str) -> list[str]:
     return [title, text] if text else []
-
-
-def _table(columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    rows = [list(columns), ["---"] * len(columns), *([str(part) for part in line] for line in lines)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
