@@ -2,6 +2,7 @@
 
     python scripts/measure_volumes.py mini --data ../shared/data
     python scripts/measure_volumes.py FOLDER_OF_PACKAGE_MINI --data ../shared/data
+    python scripts/measure_volumes.py chgnet --data ../shared/data --only oxides --keep runs/volumes.json
 
 Not counted: magnetic elements, f elements and oxygen by itself (the reference is not spin-polarised). A system counts as
 right within x % if E(V), on a grid of 1 % in volume, has a local minimum there.
@@ -20,6 +21,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from mace_bounds import load_model
+from mace_bounds._io import write_json
 from mace_bounds.backbones import Backbone
 from mace_bounds.backbones.mace import embedded
 from mace_bounds.structures import Crystal
@@ -56,17 +58,33 @@ def minimum(energy_ev: np.ndarray) -> float:
     return float(RELATIVE_VOLUMES[inner[np.abs(RELATIVE_VOLUMES[inner] - 1).argmin()]])
 
 
+def minima(model: Backbone, systems: list[dict[str, Any]], keep: Path | None) -> np.ndarray:
+    """Relative volumes of the minima; those that are kept are not computed again."""
+    known = json.loads(keep.read_text()) if keep and keep.is_file() else {}
+    for done, system in enumerate(systems, 1):
+        if system["id"] not in known:
+            place = minimum(curve_ev(model, system))
+            known[system["id"]] = None if np.isnan(place) else place  # JSON has no NaN
+        if keep and (done % 10 == 0 or done == len(systems)):
+            write_json(keep, known)
+            print(f"{done} of {len(systems)}", flush=True)
+    return np.array([known[system["id"]] for system in systems], dtype=np.float64)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--only", choices=("oxides", "unaries"))
+    parser.add_argument("--keep", type=Path, help="file of minima, to go on from after an interruption")
     args = parser.parse_args()
     folder = Path(args.model)
     model = load_model(embedded.load(folder).module if folder.is_dir() else args.model, device="cpu")
     with gzip.open(args.data / "acwf" / "acwf_pbe.jsonl.gz", "rt") as handle:
         systems = [system for system in map(json.loads, handle) if counted(system)]
     systems = [s for s in systems if {atomic_numbers[x] for x in s["symbols"]} <= set(model.atomic_numbers)]
-    found = np.array([minimum(curve_ev(model, system)) for system in systems])
+    systems = [s for s in systems if args.only in (None, s["set"])]
+    found = minima(model, systems, args.keep)
     kinds = np.array([system["set"] for system in systems])
     for kind in ("all", *np.unique(kinds)):
         error = np.abs(found[(kinds == kind) | (kind == "all")] - 1)

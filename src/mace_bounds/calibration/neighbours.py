@@ -64,24 +64,35 @@ def errors_nearby(
 
     Rows of a row's own composition do not count, neither where a scale is fitted nor for new rows.
     """
-    own, codes = points @ arrays["neighbour_axes"], _codes(fractions)
+    own = points @ arrays["neighbour_axes"]
     kept, sizes, known = (arrays[f"neighbour_{name}"] for name in ("points", "sizes", "compositions"))
+    same = _of_one_composition(_codes(fractions), known)
     n_nearest = min(N_NEIGHBOURS, len(kept))
+    rough, rough_kept = own.astype(np.float32), kept.astype(np.float32)
     out = np.empty((len(own), 2))
     for start in range(0, len(own), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        square = square_distances(own[rows], kept)
-        square[np.abs(codes[rows, None] - known) < _SAME] = np.inf
-        nearest = np.argpartition(square, n_nearest - 1, axis=1)[:, :n_nearest]
-        near = np.take_along_axis(square, nearest, axis=1)
-        reach = np.maximum(np.where(np.isfinite(near), near, 0.0).max(axis=1, keepdims=True), _TINY)
-        weight = np.maximum(1.0 - near / reach, 0.0) ** 2 + _TINY * np.isfinite(near)
+        rough_square = square_distances(rough[rows], rough_kept)
+        for square, left_out in zip(rough_square, same[rows], strict=True):
+            square[left_out] = np.inf
+        nearest = np.argpartition(rough_square, n_nearest - 1, axis=1)[:, :n_nearest]
+        counts = np.isfinite(np.take_along_axis(rough_square, nearest, axis=1))
+        near = ((own[rows, None] - kept[nearest]) ** 2).sum(axis=2)  # without the round-off of float32
+        reach = np.maximum(np.where(counts, near, 0.0).max(axis=1, keepdims=True), _TINY)
+        weight = counts * (np.maximum(1.0 - near / reach, 0.0) ** 2 + _TINY)
         total = weight.sum(axis=1)
         mean = np.where(
             total > 0, (weight * sizes[nearest]).sum(axis=1) / np.maximum(total, _TINY), sizes.mean()
         )
         out[rows] = np.log(np.column_stack([mean, np.sqrt(reach[:, 0])]))
     return out
+
+
+def _of_one_composition(codes: NDArray[np.float64], known: NDArray[np.float64]) -> list[NDArray[np.int64]]:
+    """For each code the places of those that are the same."""
+    order = np.argsort(known)
+    ends = [np.searchsorted(known[order], codes + shift) for shift in (-_SAME, _SAME)]
+    return [order[first:last] for first, last in zip(*ends, strict=True)]
 
 
 def _codes(fractions: NDArray[np.float64]) -> NDArray[np.float64]:
