@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ _SMALLEST_MODE = 1e-3  # of the largest: kernel modes below it are round-off and
 _MIN_REST = 1e-3  # smallest 1 - h
 
 Arrays = dict[str, NDArray[np.float64]]
+_Float = TypeVar("_Float", np.float32, np.float64)
 _TABLES = ("fractions", "features")
 _OPTIONAL = ("features", "ellipsoid_std")
 
@@ -226,10 +227,10 @@ def kernel(arrays: Mapping[str, NDArray[np.float64]], points: NDArray[np.float64
     return np.asarray(np.exp(-0.5 * square / float(arrays["kernel_width"]) ** 2))
 
 
-def square_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared distances between rows of two tables, shape (n, m)."""
-    square = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * a @ b.T
-    return np.asarray(np.maximum(square, 0.0))
+def square_distances(a: NDArray[_Float], b: NDArray[_Float]) -> NDArray[_Float]:
+    """Squared distances between rows of two tables, shape (n, m), in the dtype of both."""
+    square: NDArray[_Float] = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * a @ b.T
+    return np.maximum(square, 0.0, out=square)
 
 
 @dataclass(frozen=True, eq=False)
