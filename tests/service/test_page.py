@@ -110,6 +110,9 @@ def test_one_crystal(page, mini):
     picture(page, "one-dark")
     page.set_viewport_size({"width": 390, "height": 844})
     assert overflow(page) <= 0
+    assert page.evaluate(
+        "[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)"
+    )
     picture(page, "one-phone")
     with page.expect_download() as kept:
         page.get_by_role("button", name="JSON").click()

@@ -2,7 +2,7 @@
 
 import { Problem, send } from "./asking.js";
 import { ticks } from "./axis.js";
-import { crystalTable, drawn, el, fixed, formula, signed, svg } from "./dom.js";
+import { drawn, el, fixed, formula, signed, svg, tableOf } from "./dom.js";
 
 const LEFT_OUT = "Bounds of DFT energies at 0 K: temperature, vibrations and the error of DFT itself are not part of them.";
 
@@ -35,13 +35,6 @@ function picture(rows, { low, high, best, name, unit }, WIDTH) {
   });
   drawing.append(svg("text", { class: "small", x: (LEFT + WIDTH) / 2, y: height - 6, "text-anchor": "middle" }, unit));
   return drawing;
-}
-
-/** A table of rows by their columns: title, content of a row, and whether it is a number. */
-function tableOf(caption, rows, columns) {
-  const heads = columns.map(([title, , number]) => el("th", { role: "columnheader", scope: "col", class: number ? "number" : null }, title));
-  const cells = (row) => columns.map(([title, show, number]) => el("td", { role: "cell", class: number ? "number" : "text", "data-title": title }, show(row)));
-  return crystalTable(caption, caption, heads, el("tbody", { role: "rowgroup" }, rows.map((row) => el("tr", { role: "row" }, cells(row)))));
 }
 
 const words = (flags) => (flags ?? "").replaceAll(";", ", ").replaceAll("_", " ");

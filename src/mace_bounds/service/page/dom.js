@@ -60,3 +60,10 @@ export function crystalTable(name, caption, heads, body) {
     el("table", { class: "crystals", role: "table" }, el("caption", {}, caption),
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body));
 }
+
+/** Such a table of rows by their columns: title, content of a row, and whether it is a number. */
+export function tableOf(caption, rows, columns, name = caption) {
+  const heads = columns.map(([title, , number]) => el("th", { role: "columnheader", scope: "col", class: number ? "number" : null }, title));
+  const cells = (row) => columns.map(([title, show, number]) => el("td", { role: "cell", class: number ? "number" : "text", "data-title": title }, show(row)));
+  return crystalTable(name, caption, heads, el("tbody", { role: "rowgroup" }, rows.map((row) => el("tr", { role: "row" }, cells(row)))));
+}

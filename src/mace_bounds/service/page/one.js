@@ -1,7 +1,7 @@
 // One crystal: its interval, how far it is from the data, and why the interval is so wide.
 
 import { axis } from "./axis.js";
-import { count, el, fixed, formula, percent, signed } from "./dom.js";
+import { count, el, fixed, formula, percent, signed, tableOf } from "./dom.js";
 import { noveltyBar } from "./novelty.js";
 
 const list = (name, rows) => rows.filter(([, value]) => value !== null).flatMap(([what, value]) => [el("dt", {}, what), el("dd", {}, value)]);
@@ -56,7 +56,7 @@ export function noveltyCard(row) {
 /** Why so wide. */
 export function whyCard(explanation) {
   const e = explanation;
-  const rows = (cells) => el("tr", {}, cells.map(([content, kind], i) => el(i ? "td" : "td", { class: kind ?? null }, content)));
+  const rows = (cells) => el("tr", {}, cells.map(([content, kind]) => el("td", { class: kind ?? null }, content)));
   const parts = e.contributions.length
     ? el("table", {}, el("caption", {}, "What the width is made of"), el("tbody", {},
         rows([["typical width of the head's data, σ"], [`${fixed(e.typical_sigma_mev_per_atom, 1)} meV/atom`, "number"]]),
@@ -65,9 +65,12 @@ export function whyCard(explanation) {
         rows([["half of the width"], [`${fixed(e.half_width_mev_per_atom, 1)} meV/atom`, "number"]])))
     : "";
   const near = e.neighbours.length
-    ? el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Nearest labelled crystals" }, el("table", {}, el("caption", {}, "Nearest labelled crystals of the head's data, and how far the model is off there"),
-        el("thead", {}, el("tr", {}, [["crystal"], ["distance", "number"], ["error, meV/atom", "number"], ["inside its bounds"]].map(([title, kind]) => el("th", { scope: "col", class: kind ?? null }, title)))),
-        el("tbody", {}, e.neighbours.map((n) => rows([[el("span", {}, formula(n.formula), ` ${n.id}`), "text"], [fixed(n.distance, 2), "number"], [signed(n.error_mev_per_atom, 0), "number"], [n.inside === null ? "not measured" : n.inside ? "yes" : "no"]])))))
+    ? tableOf("Nearest labelled crystals of the head's data, and how far the model is off there", e.neighbours, [
+        ["crystal", (n) => el("span", {}, formula(n.formula), ` ${n.id}`)],
+        ["distance", (n) => fixed(n.distance, 2), true],
+        ["error, meV/atom", (n) => signed(n.error_mev_per_atom, 0), true],
+        ["inside its bounds", (n) => (n.inside === null ? "not measured" : n.inside ? "yes" : "no")],
+      ], "Nearest labelled crystals")
     : "";
   const unseen = [["Elements", e.unseen_elements], ["Pairs of elements", e.unseen_pairs]].filter(([, names]) => names.length);
   return el("section", { class: "card wide", "aria-labelledby": "why-title" },
