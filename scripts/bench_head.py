@@ -5,7 +5,7 @@
 
 Every measurement has a process of its own with one BLAS thread, and rounds interleave the contestants, so that noise on a
 shared machine hits all alike. Times are medians over rounds, in CPU seconds of the one thread (wall seconds beside them: the
-same on an idle machine), ratios medians of those in each round. The rows (see ``_head_data``)
+same on an idle machine), ratios medians of those in each round. The rows (see ``bench_head_data``)
 are float64, made once and read by all. Ours is measured with the rows in memory, as the reference needs them, and with the
 rows on disk, read anew in each of its passes: that is the one the ratios of the last line are for, time and memory alike.
 Memory is the peak of resident memory over what the process had after its imports (and with the test rows in hand), so the
@@ -28,8 +28,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from _head_data import RowFile
-from _head_merge import merge_study
+from bench_head_data import RowFile
+from bench_head_merge import merge_study
 from bench_team import run_json
 
 WHO = {
@@ -78,7 +78,7 @@ def arguments() -> argparse.Namespace:
 def measure(who: str, rows: RowFile, n: int, *test: str) -> dict[str, Any]:
     """One measurement in a process of its own."""
     words = [who, str(rows.folder), rows.dtype, str(n), str(rows.columns), *test]
-    answer: dict[str, Any] = run_json("_head_worker.py", *words)[0]
+    answer: dict[str, Any] = run_json("bench_head_worker.py", *words)[0]
     return answer
 
 

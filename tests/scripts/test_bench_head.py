@@ -37,7 +37,7 @@ def test_last_line_has_the_four_numbers(tmp_path):
 
 
 def test_rows_are_the_same_however_they_are_read(tmp_path):
-    from _head_data import BLOCK_ROWS, RowFile, make_blocks
+    from bench_head_data import BLOCK_ROWS, RowFile, make_blocks
 
     n = BLOCK_ROWS + 100
     rows = RowFile(tmp_path / "rows", 5, "float32")
@@ -52,7 +52,7 @@ def test_rows_are_the_same_however_they_are_read(tmp_path):
 
 
 def test_made_up_rows_are_ill_conditioned_and_misspecified():
-    from _head_data import CONDITION, make_blocks
+    from bench_head_data import CONDITION, make_blocks
 
     x, y = next(make_blocks(20, seed=0))
     singular = np.linalg.svd(x, compute_uv=False)
@@ -66,7 +66,7 @@ def test_made_up_rows_are_ill_conditioned_and_misspecified():
 
 
 def test_memory_is_that_of_this_process():
-    from _head_worker import resident_mb
+    from bench_head_worker import resident_mb
 
     before, peak = resident_mb("VmRSS"), resident_mb("VmHWM")
     assert peak >= before > 10.0
@@ -77,7 +77,7 @@ def test_memory_is_that_of_this_process():
 
 
 def test_batches_of_the_reference_are_all_its_rows():
-    from _head_worker import Reference
+    from bench_head_worker import Reference
 
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((300, 4)), rng.standard_normal(300)
@@ -107,8 +107,8 @@ def test_ratios_are_medians_over_rounds():
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 10**6), st.lists(st.integers(1, 80), min_size=8, max_size=8))
 def test_factors_of_eight_workers_give_one_head_in_any_grouping_and_order(seed, sizes):
-    from _head_data import make_blocks
-    from _head_merge import difference, merge_in_any_order
+    from bench_head_data import make_blocks
+    from bench_head_merge import difference, merge_in_any_order
 
     n = sum(sizes) + 100  # the last worker has as many rows as a fit of eight columns wants
     x, y = (part[:n] for part in next(make_blocks(8, seed)))
@@ -126,8 +126,8 @@ def test_factors_of_eight_workers_give_one_head_in_any_grouping_and_order(seed, 
 
 
 def test_a_missing_worker_shows():
-    from _head_data import make_blocks
-    from _head_merge import difference
+    from bench_head_data import make_blocks
+    from bench_head_merge import difference
 
     x, y = next(make_blocks(6, seed=1))
     whole, rest = (fit_pops(array_chunks(x[:n], y[:n])).head for n in (2000, 1990))

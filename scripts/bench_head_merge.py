@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from _head_data import BLOCK_ROWS, make_blocks
+from bench_head_data import BLOCK_ROWS, make_blocks
 from mace_bounds.head import PopsHead, TsqrFactor, array_chunks, factorise, fit_pops, predict
 
 

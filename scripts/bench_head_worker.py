@@ -1,6 +1,6 @@
 """One measurement of the head's benchmark, in a process of its own; prints one JSON object.
 
-    python scripts/_head_worker.py WHO FOLDER DTYPE N P [TEST_FOLDER M REFERENCE_MB]
+    python scripts/bench_head_worker.py WHO FOLDER DTYPE N P [TEST_FOLDER M REFERENCE_MB]
 
 WHO: ``reference`` (popsregression, rows in memory), ``ours`` (rows in memory) or ``ours-disk`` (rows read at each pass).
 """
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from _head_data import RowFile
+from bench_head_data import RowFile
 
 Array = NDArray[np.float64]
 
