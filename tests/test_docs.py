@@ -237,6 +237,11 @@ def test_links_between_files_of_the_repository():
             assert target.startswith("https://") or (page.parent / target).is_file(), target
 
 
+def test_every_script_is_explained():
+    told = (ROOT / "docs" / "dev" / "house.md").read_text(encoding="utf-8").partition("## Scripts")[2]
+    assert [path.name for path in (ROOT / "scripts").iterdir() if path.suffix and path.name not in told] == []
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_warnings_and_fetches_nothing(tmp_path):
     command = [
