@@ -174,6 +174,7 @@ DIFFERENCES = (
     _text("id_a", "First structure: the interval is of E_a - E_b."),
     _text("id_b", "Second structure; empty for formation energies and reactions."),
     _text("reaction", "The balanced reaction; energies are those of the right side less the left one."),
+    _text("structures", "Ids of the structures of the reaction, in its order, with `;` between them."),
     _text(
         "kind",
         "`polymorph`, `strained` (one crystal at two volumes), `reaction`, or `single`: one structure against "

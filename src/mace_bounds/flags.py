@@ -57,6 +57,11 @@ FLAGS = {
             "difference_not_calibrated",
             "too few differences of its kind were among the head's data, so its interval is that of independent errors",
         ),
+        Flag(
+            "mixed_hubbard",
+            "takes energies of a metal with U from those without: only corrected energies can be compared so, and the "
+            "bounds are of the difference as it is",
+        ),
         Flag("hull_guarded", "flagged phases that were kept from shaping the hull would change its distance"),
         Flag(
             "hull_incomplete",

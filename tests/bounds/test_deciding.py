@@ -85,6 +85,27 @@ def test_formation_energies_have_the_bounds_of_the_structures(predictor, rows):
     assert len(less) == len(rows.table)
 
 
+def test_structures_behind_formulas_are_named_and_u_is_not_mixed_in_silence(predictor, rows):
+    few = rows.take(np.arange(3))
+    table = few.table.assign(
+        formula=["Fe", "O2", "FeO"],
+        id=["iron", "oxygen", "oxide"],
+        elements=[np.array([26]), np.array([8]), np.array([8, 26])],
+        counts=[np.array([2]), np.array([2]), np.array([2, 2])],
+        n_atoms=[2, 2, 4],
+        run_type=[None, "GGA", "GGA+U"],
+    )
+    found = predictor.differences(
+        FeatureRows(table, few.features), ["2Fe + O2 -> 2FeO", "oxide -> oxide", "O2 -> O2"]
+    )
+    assert found["structures"].tolist() == ["iron;oxygen;oxide", "oxide;oxide", "oxygen;oxygen"]
+    assert ["mixed_hubbard" in flags for flags in found["flags"]] == [True, False, False]
+    formation = predictor.differences(
+        FeatureRows(table, few.features), "formation", references={"Fe": -8.0, "O": -4.9}
+    )
+    assert ["mixed_hubbard" in flags for flags in formation["flags"]] == [False, False, True]
+
+
 def test_a_bad_reaction_is_a_row_with_its_reason(predictor, rows):
     table = predictor.differences(polymorphs(rows), ["a0 -> nothing", "a0 + a1", "a0 -> b0"])
     assert table["reason"].notna().tolist() == [True, True, False]

@@ -182,3 +182,22 @@ def test_energies_cannot_be_computed_of_a_store(predictor, tiny_store):
 def test_draws_of_given_energies(predictor, crystals):
     some, energies = crystals
     assert predictor.draws(some, 50, energies=energies).shape == (50, len(some))
+
+
+def test_a_candidate_does_not_compete_with_itself_in_another_cell_or_with_fewer_digits(
+    tiny_model_folder, tiny_fit, crystals
+):
+    predictor, (phases, _) = BoundsPredictor(tiny_model_folder, tiny_fit.folder), crystals
+    exact = alone(phases)[2:5]
+    rounded = [atoms.copy() for atoms in exact]
+    for atoms in rounded:
+        atoms.set_cell(np.round(atoms.cell[:], 4), scale_atoms=True)
+    forms = [exact, rounded, [atoms * (1, 1, 2) for atoms in exact]]
+    wanted, *others = (predictor.hull(form, phases, PLAIN).table for form in forms)
+    assert (wanted["decomposition"] != "1 MgAl (100 %)").any()
+    for table in others:
+        np.testing.assert_allclose(
+            table["e_above_hull_ev_per_atom"], wanted["e_above_hull_ev_per_atom"], atol=1e-4
+        )
+    twice = predictor.hull(exact, [*phases, *(atoms * (2, 1, 1) for atoms in phases[:2])], PLAIN)
+    assert len(twice.phases) == len(phases)

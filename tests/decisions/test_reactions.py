@@ -11,7 +11,22 @@ from mace_bounds.errors import StructureError
 
 
 def unit(name):
-    return {str(e): float(n) for e, n in Composition(name).items()}
+    try:
+        return {str(e): float(n) for e, n in Composition(name).items()}
+    except ValueError:
+        raise StructureError(f"{name} is unknown") from None
+
+
+def test_an_id_may_begin_with_a_number():
+    known = {"2D-1": {"C": 1.0}, "C": {"C": 1.0}}
+
+    def of(name):
+        if name not in known:
+            raise StructureError(name)
+        return known[name]
+
+    assert parse_reaction("2D-1 -> C", of).names == ("2D-1", "C")
+    assert parse_reaction("2 2D-1 -> 2C", of).coefficients == (-2.0, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +36,7 @@ def unit(name):
         ("Fe + O2 = Fe2O3", "4 Fe + 3 O2 -> 2 Fe2O3"),
         ("2 Fe + 3/2 O2 → Fe2O3", "2 Fe + 1.5 O2 -> Fe2O3"),
         ("TiO2 -> TiO2", "TiO2 -> TiO2"),
+        ("2Fe + 1.5O2 -> Fe2O3", "2 Fe + 1.5 O2 -> Fe2O3"),
         ("0.5 * Li2O + 0.5 Fe2O3 => LiFeO2", "0.5 Li2O + 0.5 Fe2O3 -> LiFeO2"),
     ],
 )
@@ -34,6 +50,8 @@ def test_reactions_are_balanced(text, expected):
         ("Li2O + Fe2O3", "no reaction"),
         ("A -> B -> C", "no reaction"),
         ("-> Li", "no reaction"),
+        ("1/0 Li2O -> Li2O", "no number"),
+        (f"{10**400} Li2O -> Li2O", "no number"),
         ("Li2O -> Fe2O3", "in no way"),
         ("Fe + O2 -> FeO + Fe2O3", "several ways"),
         ("2 Fe + O2 -> Fe2O3", "do not balance"),

@@ -13,6 +13,9 @@ def test_energies_by_symbol(tmp_path):
     path = tmp_path / "elements.json"
     path.write_text(json.dumps({"O": -4.95, "Li": -2}))
     assert read_element_energies(path) == (("Li", -2.0), ("O", -4.95))
+    path.write_text(json.dumps({"Ne": {"mp_id": "mp-111-GGA", "energy_eV": -0.05, "per_atom": -0.025}}))
+    assert read_element_energies(path) == (("Ne", -0.025),)
+    path.write_text(json.dumps({"O": -4.95, "Li": -2}))
     assert FitConfig(references=read_element_energies(path)).references[0] == ("Li", -2.0)
 
 
@@ -27,7 +30,8 @@ def test_energies_by_symbol(tmp_path):
         ('{"Li": "-1"}', "gives 'Li' no energy"),
         ('{"Li": NaN}', "gives 'Li' no energy"),
         ('{"Li": true}', "gives 'Li' no energy"),
-        ('{"Li": {"per_atom": -1}}', "gives 'Li' no energy"),
+        ('{"Li": {"per_atom": null}}', "gives 'Li' no energy"),
+        ('{"Li": {"energy": -1}}', "gives 'Li' no energy"),
     ],
 )
 def test_what_is_no_such_file_is_refused(tmp_path, text, said):

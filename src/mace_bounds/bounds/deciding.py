@@ -34,6 +34,7 @@ from mace_bounds.errors import HeadError, StructureError
 from mace_bounds.features import AtomRows, FeatureRows, FeatureStore, is_store, without_refused
 from mace_bounds.materials_project import with_subsystems
 from mace_bounds.settings import check_settings, setting
+from mace_bounds.structures import reasons_in_short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,9 +103,8 @@ class Deciding:
         failed = rows.table.loc[rows.table["reason"].notna(), ["id", "formula", "reason"]]
         scored = rows.scored()
         if not len(scored.table):
-            raise StructureError(
-                "none of the structures could be scored; mace-bounds score says why of each."
-            )
+            why = reasons_in_short([str(reason) for reason in failed["reason"]])
+            raise StructureError(f"none of the structures can be used: {why}")
         table = self.table(scored, level, detailed=True)
         return DecisionRows(scored, table, failed.reset_index(drop=True), self.head, self.joint_model, level)
 

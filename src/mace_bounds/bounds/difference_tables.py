@@ -13,6 +13,7 @@ from mace_bounds.bounds.table import provenance
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.decisions import (
     NOT_CALIBRATED,
+    SINGLE,
     STRAINED,
     EnergySums,
     check_balanced,
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from mace_bounds.bounds.decision_rows import DecisionRows
 
 Array = NDArray[np.float64]
+
+
+MIXED_HUBBARD = "mixed_hubbard"
+"""Flag of a difference between energies with and without U."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ def _pair_table(found: DecisionRows, names: Sequence[str], *, strained: bool) ->
             for b in rows[i + 1 :]:
                 parts.append([(a, 1.0), (b, -1.0)])
                 about.append({"id_a": ids[a], "id_b": ids[b], "formula": formulas[a]})
+    _add_failed(found, parts, about)
     return _difference_table(found, parts, np.zeros(len(parts)), about, strained=strained)
 
 
@@ -137,7 +143,8 @@ def reactions_of(found: DecisionRows, reactions: Sequence[str]) -> pd.DataFrame:
             rows = [found.row_of(name) for name in reaction.names]
             units = [_unit_of(found, name) for name in reaction.names]
             parts.append(_per_atom(reaction.coefficients, units, rows))
-            about.append({"reaction": str(reaction)})
+            ids = ";".join(str(found.table["id"].iloc[row]) for row in rows)
+            about.append({"reaction": str(reaction), "structures": ids})
         except StructureError as error:
             parts.append([])
             about.append({"reaction": text, "reason": str(error)})
@@ -171,9 +178,12 @@ def _difference_table(
     matrix.eliminate_zeros()
     kinds, strain = kinds_of(matrix, found.table["formula"].tolist()), np.zeros(len(parts))
     if strained and len(parts):
-        first, second = np.array([[a, b] for (a, _), (b, _) in parts]).T
-        strain = np.abs(found.log_volume[first] - found.log_volume[second])
-        kinds[np.isfinite(strain)] = STRAINED
+        pairs = np.array([len(part) == 2 for part in parts])  # the others could not be scored
+        first, second = (
+            np.array([[part[0][0], part[1][0]] for part in parts if len(part) == 2], int).reshape(-1, 2).T
+        )
+        strain[pairs] = np.abs(found.log_volume[first] - found.log_volume[second])
+        kinds[pairs & np.isfinite(strain)] = STRAINED
     by_model = matrix @ found.model_ev_per_atom + fixed
     whole = EnergySums(matrix, kinds, strain)
     said = difference_bounds(by_model, whole, found.joint, found.model, found.bounds, found.level)
@@ -184,6 +194,8 @@ def _difference_table(
     for k, part in enumerate(parts):
         of_parts = {flag for i, _ in part for flag in given[i].split(";") if flag}
         extra = set() if said.calibrated[k] or not good[k] else {NOT_CALIBRATED}
+        if good[k] and _mixes_hubbard(found, [i for i, c in part if c], kinds[k] == SINGLE):
+            extra.add(MIXED_HUBBARD)
         flags.append(";".join(sorted(of_parts) + sorted(extra)))
     numbers = {
         "model_mev_per_atom": by_model,
@@ -199,7 +211,10 @@ def _difference_table(
     labelled = (abs(matrix) @ unlabelled == 0) & good
     numbers["dft_mev_per_atom"] = np.where(labelled, numbers["dft_mev_per_atom"], np.nan)
     inside = (said.lower <= numbers["dft_mev_per_atom"]) & (numbers["dft_mev_per_atom"] <= said.upper)
-    texts = {name: [row.get(name) for row in about] for name in ("id_a", "id_b", "reaction", "formula")}
+    texts = {
+        name: [row.get(name) for row in about]
+        for name in ("id_a", "id_b", "reaction", "structures", "formula")
+    }
     return frame(
         {
             **texts,
@@ -212,3 +227,9 @@ def _difference_table(
             **{name: [value] * len(parts) for name, value in provenance(found.head, found.level).items()},
         }
     )
+
+
+def _mixes_hubbard(found: DecisionRows, rows: Sequence[int], single: bool) -> bool:
+    """Whether a metal has an energy with U in one structure and without in another, or as an element."""
+    with_u, without = (frozenset[str]().union(*(found.hubbard[row][k] for row in rows)) for k in (0, 1))
+    return bool(with_u if single else with_u & without)

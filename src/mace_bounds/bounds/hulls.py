@@ -143,16 +143,10 @@ class HullInputs:
         table = self.found.rows.table
         return atomic_fractions(table["elements"].tolist(), table["counts"].tolist())
 
-    @cached_property
-    def crystals(self) -> NDArray[np.int64]:
-        """A number for each row, the same for the same crystal: equal cells."""
-        hashes = self.found.rows.table["structure_hash"].to_numpy(dtype=str)
-        return np.unique(hashes, return_inverse=True)[1].ravel().astype(np.int64)
-
     def distinct(self, phases: NDArray[np.int64]) -> NDArray[np.int64]:
         """Of each crystal among phases the one with a label, or of several the lowest; in their order."""
         order = np.lexsort([self.central[phases], ~self.fixed[phases]])
-        _, first = np.unique(self.crystals[phases[order]], return_index=True)
+        _, first = np.unique(self.found.crystals[phases[order]], return_index=True)
         return phases[np.sort(order[first])]
 
     @cached_property
@@ -184,12 +178,10 @@ def hull_of(inputs: HullInputs, n_draws: int = 1000, seed: int = 0) -> Hull:
     energies, of_phases = _drawn_energies(inputs, n_draws, seed)
     point = _distances(inputs, inputs.mean[None], inputs.central[None], kept)
     drawn = _distances(inputs, energies, of_phases, kept)
-    every = inputs.distinct(inputs.usable)
-    with_guarded = (
-        _distances(inputs, inputs.mean[None], inputs.central[None], every)
-        if len(every) > len(kept)
-        else point
-    )
+    with_guarded = point
+    if inputs.guards:
+        every = inputs.distinct(inputs.usable)
+        with_guarded = _distances(inputs, inputs.mean[None], inputs.central[None], every)
     spread = np.where(inputs.fixed, 0.0, found.joint.marginals.std)[kept]
     columns = {
         "energy_ev_per_atom": inputs.mean[asked],
@@ -218,8 +210,8 @@ def _distances(
     inputs: HullInputs, of_candidates: Array, of_phases: Array, phases: NDArray[np.int64]
 ) -> HullDraws:
     """Of all that are asked for; energies of all rows as candidates and as phases, shape (n, m) each, eV/atom."""
-    place = {crystal: p for p, crystal in enumerate(inputs.crystals[phases].tolist())}
-    itself = [place.get(crystal, -1) for crystal in inputs.crystals[inputs.asked].tolist()]
+    place = {crystal: p for p, crystal in enumerate(inputs.found.crystals[phases].tolist())}
+    itself = [place.get(crystal, -1) for crystal in inputs.found.crystals[inputs.asked].tolist()]
     return hull_distances(
         inputs.fractions[inputs.asked],
         of_candidates[:, inputs.asked],

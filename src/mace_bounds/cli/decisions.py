@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from ase.data import atomic_numbers
 
 from mace_bounds.bounds import BoundsPredictor, HullSettings
 from mace_bounds.cli import console
@@ -141,7 +142,7 @@ def _references(path: Path, predictor: BoundsPredictor) -> dict[str, float]:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             raise SourceError(f"{path} cannot be read as JSON of reference energies; check it.") from None
-        if isinstance(values, dict) and not any(isinstance(v, (dict, list)) for v in values.values()):
+        if isinstance(values, dict) and not atomic_numbers.keys().isdisjoint(values):
             return dict(read_element_energies(path))
     return predictor.element_references(path)
 

@@ -3,6 +3,7 @@
 from mace_bounds.decisions.choosing import JointModel, Reliability
 from mace_bounds.decisions.corrections import (
     Corrections,
+    metals_by_hubbard,
     mp2020_corrections,
     no_corrections,
     oxide_types_of,
@@ -65,6 +66,7 @@ __all__ = [
     "kinds_of",
     "log_volumes",
     "measured_groups",
+    "metals_by_hubbard",
     "mp2020_corrections",
     "no_corrections",
     "oxide_types_of",

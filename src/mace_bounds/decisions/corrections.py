@@ -44,6 +44,19 @@ def no_corrections(m: int) -> Corrections:
     return Corrections(np.zeros(m), {}, (None,) * m)
 
 
+def metals_by_hubbard(
+    composition: Composition, run_type: str | None
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Metals of a structure whose energies are with U and without it, of those that the Materials Project gives one.
+
+    ``run_type``: ``GGA`` or ``GGA+U``; where it is not known, what the Materials Project would run.
+    """
+    symbols = {element.symbol for element in composition.elements}
+    metals = frozenset(symbols & set(HUBBARD_EV))
+    with_u = run_type == "GGA+U" if run_type else not symbols.isdisjoint({"O", "F"})
+    return (metals, frozenset()) if with_u else (frozenset(), metals)
+
+
 def oxide_types_of(flags: Iterable[Iterable[str]]) -> list[str | None]:
     """Kind of oxide of each structure by the flags that reading gave it; None where they do not say."""
     out: list[str | None] = []

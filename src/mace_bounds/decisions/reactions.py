@@ -13,6 +13,7 @@ from mace_bounds.errors import StructureError
 
 _ARROW = re.compile(r"\s*(?:<?-+>|<?=+>|=|→|⟶|⇌|↔)\s*")
 _TERM = re.compile(r"(?:(\d+/\d+|\d+(?:\.\d*)?|\.\d+)(?:\s*\*\s*|\s+))?(\S.*)", re.DOTALL)
+_TOUCHING = re.compile(r"(\d+/\d+|\d+(?:\.\d*)?|\.\d+)([A-Z(].*)", re.DOTALL)
 _LARGEST_DENOMINATOR = 10_000
 _BALANCED = 1e-8  # atoms that may be missing, relative to the atoms of a side
 
@@ -46,7 +47,7 @@ def parse_reaction(text: str, composition_of: Callable[[str], Counts]) -> Reacti
     ----------
     text : str
         ``"Li2O + Fe2O3 -> 2 LiFeO2"``, ``"mp-1 = mp-2"``: names between ``+`` with blanks around it, with a number
-        of formula units before each or before none.
+        of formula units before each or before none. A name without one beside others with numbers counts once.
     composition_of : callable
         Atoms of each element in a formula unit of a name; raises :class:`StructureError` where it knows none.
 
@@ -74,8 +75,9 @@ def parse_reaction(text: str, composition_of: Callable[[str], Counts]) -> Reacti
             found = _TERM.fullmatch(term.strip())
             if found is None:
                 raise StructureError(f"{text!r} has an empty part; write A + B -> C.")
-            numbers.append(None if found[1] is None else Fraction(found[1]))
-            names.append(found[2].strip())
+            number, name = _number_and_name(found[1], found[2].strip(), composition_of)
+            numbers.append(number)
+            names.append(name)
             signs.append(sign)
     counts = [composition_of(name) for name in names]
     if any(number is not None for number in numbers):
@@ -84,6 +86,28 @@ def parse_reaction(text: str, composition_of: Callable[[str], Counts]) -> Reacti
         given = _balanced(text, counts, signs)
     check_balanced(given, counts, names)
     return Reaction(tuple(names), tuple(given))
+
+
+def _number_and_name(
+    number: str | None, name: str, composition_of: Callable[[str], Counts]
+) -> tuple[Fraction | None, str]:
+    """The number before a name, also where it touches it (``2TiO2``) and the whole is no name itself."""
+    touching = _TOUCHING.fullmatch(name)
+    if number is None and touching is not None:
+        try:
+            composition_of(name)
+        except StructureError:
+            number, name = touching.groups()
+    if number is None:
+        return None, name
+    try:
+        value = Fraction(number)
+        float(value)
+    except (ZeroDivisionError, OverflowError):
+        raise StructureError(
+            f"{number} is no number of formula units of {name}; write another one."
+        ) from None
+    return value, name
 
 
 def check_balanced(coefficients: Sequence[float], counts: Sequence[Counts], names: Sequence[str]) -> None:

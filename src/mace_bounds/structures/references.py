@@ -17,7 +17,8 @@ def read_element_energies(path: str | Path) -> tuple[tuple[str, float], ...]:
     Parameters
     ----------
     path : path
-        JSON object of eV/atom by symbol, ``{"Li": -1.91, "O": -4.95}``.
+        JSON object of eV/atom by symbol, ``{"Li": -1.91, "O": -4.95}``, or of objects with ``per_atom``, as Matbench
+        Discovery keeps those of the Materials Project.
 
     Returns
     -------
@@ -34,6 +35,8 @@ def read_element_energies(path: str | Path) -> tuple[tuple[str, float], ...]:
     except (OSError, ValueError, RecursionError):
         raise LabelError(f"{path} cannot be read as JSON of energies of elements; check it.") from None
     good = isinstance(found, dict) and found
+    if good:
+        found = {k: v.get("per_atom") if isinstance(v, dict) else v for k, v in found.items()}
     for symbol, energy in found.items() if good else ():
         number = isinstance(energy, (int, float)) and not isinstance(energy, bool) and abs(energy) < 1e3
         good = good and number and atomic_numbers.get(symbol, 0) > 0
