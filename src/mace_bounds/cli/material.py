@@ -11,7 +11,7 @@ from mace_bounds._io import summary_path, write_json
 from mace_bounds.cli import console
 from mace_bounds.cli.heads import OverwriteOption
 from mace_bounds.cli.options import JsonOption, only, takes
-from mace_bounds.cli.sheet import Sheet
+from mace_bounds.cli.views import text_view
 from mace_bounds.features import ExtractSettings
 from mace_bounds.fitting import CardNotes, MaterialConfig, MaterialReport
 
@@ -112,18 +112,12 @@ def _summary(report: MaterialReport, files: list[Path], head: Path) -> dict[str,
 
 def _print(report: MaterialReport, head: Path) -> None:
     from mace_bounds.bounds import energy_note
-    from mace_bounds.fitting import FAMILY_COLUMNS, FAMILY_LEFT_OUT_COLUMNS, families_left_out, family_lines
+    from mace_bounds.fitting import families, families_left_out
 
     fitted = report.head
     rows = ", ".join(f"{n:,} {name}" for name, n in fitted.provenance["rows"].items())
     console.say((str(head), "bold"), (f"  {fitted!r}: {rows}", "dim"), wrap=True)
-    for columns, lines, title in (
-        (FAMILY_COLUMNS, family_lines(fitted), "On frames that took no part"),
-        (FAMILY_LEFT_OUT_COLUMNS, families_left_out(fitted), "Families left out of the fit"),
-    ):
-        view = Sheet(*columns, numbers=columns[1:], title=title)
-        for line in lines:
-            view.add(*line)
-        console.show(view)
+    console.show(text_view(families(fitted), "On frames that took no part"))
+    console.show(text_view(families_left_out(fitted), "Families left out of the fit"))
     console.say((energy_note(fitted), "dim"), wrap=True)
     console.say((f"Use it: mace-bounds score FILE --head {head}", "dim"))

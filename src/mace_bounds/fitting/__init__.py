@@ -14,13 +14,11 @@ from mace_bounds.fitting.exposure import (
     TrainingExposure,
 )
 from mace_bounds.fitting.material import (
-    FAMILY_COLUMNS,
-    FAMILY_LEFT_OUT_COLUMNS,
     Frame,
     MaterialConfig,
     MaterialReport,
+    families,
     families_left_out,
-    family_lines,
     fit_material,
     frames_of,
     read_frames,
@@ -79,8 +77,6 @@ from mace_bounds.fitting.verdict import Verdict
 __all__ = [
     "ALL",
     "CURVE_LEVELS",
-    "FAMILY_COLUMNS",
-    "FAMILY_LEFT_OUT_COLUMNS",
     "FULL",
     "GROUPINGS",
     "MIN_ROWS_PER_GROUP",
@@ -114,8 +110,8 @@ __all__ = [
     "curve",
     "evaluation_subset",
     "exposure_of",
+    "families",
     "families_left_out",
-    "family_lines",
     "fit",
     "fit_material",
     "fitted_before",

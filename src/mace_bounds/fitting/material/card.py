@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 from mace_bounds.calibration import CalibratedHead
-from mace_bounds.levels import percent
-from mace_bounds.screen import markdown_table, markdown_text, visible
-
-FAMILY_COLUMNS = (
-    "family", "fitted", "measured", "MAE, meV/atom", "MAE of forces, eV/Å", "in 95 %", "width, meV/atom", "in envelope",
-)  # fmt: skip
-FAMILY_LEFT_OUT_COLUMNS = (
-    "family",
-    "frames",
-    "MAE, meV/atom",
-    "mean abs(error) / std",
-    "factor for 95 %",
-    "in envelope",
-)
+from mace_bounds.fitting.text_tables import TextTable, share_text
+from mace_bounds.screen import markdown_text, visible
 
 
 def material_card(name: str, head: CalibratedHead) -> str:
@@ -46,10 +34,10 @@ def material_card(name: str, head: CalibratedHead) -> str:
         "## Measured on frames that took no part",
         f"{about['rows']['test']:,} frames, chosen by the hash of their ids. Frames of one family resemble each other, "
         "so this is what holds for more frames of the same families; for structures of other kinds see the next table.",
-        markdown_table(FAMILY_COLUMNS, family_lines(head)),
+        families(head).markdown(),
         "## Families that took no part",
         "Each family in turn was left out of the fit, and its frames bounded by the others:",
-        markdown_table(FAMILY_LEFT_OUT_COLUMNS, families_left_out(head)),
+        families_left_out(head).markdown(),
         f"Deviations of draws are multiplied by {material.stretch:.2f}: with this factor, or a smaller one, 95 % of "
         "the frames of the worst of these families are within 1.96 standard deviations.",
         *_given("## How these numbers were developed", about.get("development", "")),
@@ -86,44 +74,45 @@ def material_card(name: str, head: CalibratedHead) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def family_lines(head: CalibratedHead) -> list[list[str]]:
-    """What was measured of each family, in the order of :data:`FAMILY_COLUMNS`."""
-    return [
-        [
+def families(head: CalibratedHead) -> TextTable:
+    """What was measured of each family, on frames that took no part."""
+    columns = ("family", "fitted", "measured", "MAE, meV/atom", "MAE of forces, eV/Å", "in 95 %", "width, meV/atom",
+               "in envelope")  # fmt: skip
+    lines = [
+        (
             str(row["family"]),
             f"{row['n_fit']:,}",
             f"{row['n_test']:,}",
             _number(row["mae_mev_per_atom"], ".1f"),
             _number(row["mae_forces_ev_per_a"], ".3f"),
-            _share(row["covered"]),
+            share_text(row["covered"]),
             _number(row["median_width_mev_per_atom"], ".0f"),
-            _share(row["in_envelope"]),
-        ]
+            share_text(row["in_envelope"]),
+        )
         for row in head.provenance["families"]
     ]
+    return TextTable(columns, lines, texts=("family",))
 
 
-def families_left_out(head: CalibratedHead) -> list[list[str]]:
-    """What was measured of families left out, in the order of :data:`FAMILY_LEFT_OUT_COLUMNS`."""
-    return [
-        [
+def families_left_out(head: CalibratedHead) -> TextTable:
+    """What was measured of families left out."""
+    columns = ("family", "frames", "MAE, meV/atom", "mean abs(error) / std", "factor for 95 %", "in envelope")
+    lines = [
+        (
             str(row["family"]),
             f"{row['n']:,}",
             _number(row["mae_mev_per_atom"], ".1f"),
             _number(row["mean_error_over_std"], ".2f"),
             _number(row["stretch"], ".2f"),
-            _share(row["in_envelope"]),
-        ]
+            share_text(row["in_envelope"]),
+        )
         for row in head.provenance["left_out_families"]
     ]
+    return TextTable(columns, lines, texts=("family",))
 
 
 def _number(value: float | None, how: str) -> str:
     return "" if value is None else format(value, how)
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{percent(round(value, 3))} %"
 
 
 def _given(title: str, text: str) -> list[str]:
