@@ -338,7 +338,7 @@ def _clauses(e: Explanation) -> Iterator[str]:
             "head's crystals have a labelled one"
         )
     if (e.bounds.novelty or 0.0) > 1.0:
-        yield f"unlike the head's data (novelty {e.bounds.novelty:.1f})"
+        yield f"unlike the head's data (novelty {e.bounds.novelty:.3g})"
     p = e.sigma_percentile
     if p is not None and NARROW < p < WIDE:
         yield f"ordinary: width at the {_ordinal(p)} percentile of the head's data"

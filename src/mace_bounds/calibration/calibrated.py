@@ -110,7 +110,7 @@ class CalibratedHead:
     material : Material or None
         What it is beside its bounds where it is of one chemistry; None for a head of all.
     beside : dict of str to bytes
-        Further files of its folder, by name: what rooms above keep of it; none where there are none.
+        Further files of its folder, by name, such as its joint errors; none where there are none.
     name, digest : str
         Name of its folder and SHA-256 of what is in it; ``"in memory"`` and empty where it was not read from one.
     """

@@ -19,7 +19,7 @@ FORMAT = 1
 """The one format of a head folder that this version writes and reads."""
 TENSORS, CONFIG, CARD = "head.safetensors", "config.json", "README.md"
 BESIDE = ("joint.safetensors",)
-"""Files that a head folder may have besides, of rooms above: a head without them is whole."""
+"""Further files that a head folder may have; a head without them is whole."""
 _MAX_TENSOR_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 16 << 20
 _DTYPES = ("float64", "float32", "int64", "int32", "uint8", "bool")
