@@ -10,6 +10,7 @@ check() { # all of them run; the last line is pytest's if nothing failed
     "$VENV_PYTHON" -m "$@" || failed+="${failed:+, }$1"
 }
 
+unset PYTHONDONTWRITEBYTECODE # else each of a hundred processes compiles the package anew
 export OMP_NUM_THREADS=1 # tests run on all cores, each on one; they build the documentation too
 check ruff check .
 check ruff format --check .
