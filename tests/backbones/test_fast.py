@@ -107,7 +107,7 @@ def test_several_heads(dtype):
 
 
 @given(
-    layers=st.integers(1, 3),
+    layers=st.integers(1, 2),
     hidden=st.sampled_from(["3x0e", "3x0e+3x1o", "2x0e+2x1o+2x2e"]),
     max_ell=st.integers(1, 3),
     correlation=st.integers(1, 3),
