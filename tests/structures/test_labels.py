@@ -146,7 +146,6 @@ def test_suspect_label():
     assert not suspect_label(2.9)
     assert suspect_label(-12.0)
     assert suspect_label(float("nan"))
-    assert suspect_label(0.6, limit_ev_per_atom=0.5)
 
 
 def hull_distances(source):

@@ -76,11 +76,11 @@ def range_bins(values: Array, unit: str) -> list[str | None]:
     return bins
 
 
-def atlas_table(rows: Measured, *, minimum: int = MIN_ROWS_PER_GROUP) -> pd.DataFrame:
+def atlas_table(rows: Measured) -> pd.DataFrame:
     """Coverage, width and bias by group at every level.
 
     ``rows``: labelled rows; columns of :data:`mace_bounds.columns.GEOMETRY` that are not empty join the
-    groupings; ``minimum``: groups with fewer rows are left out.
+    groupings. Groups of fewer than :data:`~mace_bounds.fitting.MIN_ROWS_PER_GROUP` rows are left out.
     Returns :func:`mace_bounds.metrics.coverage_table` with ``bias_mev_per_atom``, the mean signed error
     E_DFT - E_model, its standard error by the jackknife over compositions, and ``bias_significant``.
 
@@ -90,13 +90,14 @@ def atlas_table(rows: Measured, *, minimum: int = MIN_ROWS_PER_GROUP) -> pd.Data
     by = groupings(rows.table)
     low, high = rows.bounds()
     error, clusters = rows.error, rows.clusters
-    out = coverage_table(error, low, high, rows.levels.values, by=by, clusters=clusters, minimum=minimum)
+    least = MIN_ROWS_PER_GROUP
+    out = coverage_table(error, low, high, rows.levels.values, by=by, clusters=clusters, minimum=least)
     chosen = {("all", "all"): np.arange(len(rows))}
     chosen |= {
         (name, g): members
         for name, groups in by.items()
         for g, members in zip(groups.names, groups.rows, strict=True)
-        if len(members) >= minimum
+        if len(members) >= least
     }
     facts = {key: _bias(error[members], clusters[members]) for key, members in chosen.items()}
     keys = list(zip(out["by"], out["group"], strict=True))
@@ -136,11 +137,10 @@ def worst_slab(rows: Measured, level: float) -> float | None:
     return worst_slab_coverage(inside, columns)
 
 
-def element_bias(formulas: Sequence[str], error: Array, *, seed: int = 0) -> pd.DataFrame:
+def element_bias(formulas: Sequence[str], error: Array) -> pd.DataFrame:
     """Expected error of each element, so that a structure's is the mean over its atoms.
 
-    ``formulas`` (n,): formulas of the labelled rows; ``error`` (n,): E_DFT - E_model per atom, eV/atom;
-    ``seed``: of the bootstrap over compositions.
+    ``formulas`` (n,): formulas of the labelled rows; ``error`` (n,): E_DFT - E_model per atom, eV/atom.
     Returns ``element, n, n_compositions, bias_mev_per_atom, standard_error_mev_per_atom, p_value,
     significant``; elements with little data are shrunk to zero by the penalty, which generalised
     cross-validation chooses; ``significant`` after Benjamini and Hochberg over the elements.
@@ -161,7 +161,7 @@ def element_bias(formulas: Sequence[str], error: Array, *, seed: int = 0) -> pd.
     penalty = rows.penalty(error)
     ones = np.ones(len(names))
     bias = rows.ridge(ones, penalty)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)  # of the bootstrap over compositions
     draws = np.array(
         [rows.ridge(rng.multinomial(len(names), ones / len(names)), penalty) for _ in range(N_BOOTSTRAP)]
     )

@@ -216,14 +216,13 @@ def groupings(table: pd.DataFrame, names: Iterable[str]) -> dict[str, Labels]:
     return by
 
 
-def coverage(rows: Measured, *, minimum: int = MIN_ROWS_PER_GROUP) -> pd.DataFrame:
+def coverage(rows: Measured) -> pd.DataFrame:
     """Coverage at every level, overall and by group, with confidence intervals clustered by composition.
 
     Parameters
     ----------
     rows : Measured
-    minimum : int
-        Groups with fewer rows are left out; the overall lines never are.
+        Groups of fewer than :data:`MIN_ROWS_PER_GROUP` are left out; the overall lines never are.
 
     Returns
     -------
@@ -236,7 +235,8 @@ def coverage(rows: Measured, *, minimum: int = MIN_ROWS_PER_GROUP) -> pd.DataFra
     low, high = rows.bounds()
     clusters, levels = rows.clusters, rows.levels.values
     everything = coverage_table(rows.error, low, high, levels, clusters=clusters)
-    groups = coverage_table(rows.error, low, high, levels, by=by, clusters=clusters, minimum=minimum)
+    least = MIN_ROWS_PER_GROUP
+    groups = coverage_table(rows.error, low, high, levels, by=by, clusters=clusters, minimum=least)
     out = pd.concat([everything, groups[groups["by"] != "all"]], ignore_index=True)
     out.insert(0, "rows", rows.name)
     return out

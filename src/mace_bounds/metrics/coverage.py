@@ -19,17 +19,13 @@ FALSE_DISCOVERIES = 0.05
 """Expected share of chance among the groups that are called significant."""
 
 
-def clopper_pearson(
-    hits: ArrayLike, total: ArrayLike, confidence: float = 0.95
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Exact confidence interval of a binomial share.
+def clopper_pearson(hits: ArrayLike, total: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Exact 95 % confidence interval of a binomial share.
 
     Parameters
     ----------
     hits, total : array_like, broadcastable
         Number of successes (may be fractional, for effective sample sizes) and of trials.
-    confidence : float
-        Two-sided confidence.
 
     Returns
     -------
@@ -45,7 +41,7 @@ def clopper_pearson(
     x, n = np.broadcast_arrays(np.asarray(hits, dtype=np.float64), np.asarray(total, dtype=np.float64))
     if np.any(x < 0) or np.any(x > n):
         raise HeadError("hits are below zero or above the total; count again.")
-    tail = 0.5 * (1.0 - confidence)
+    tail = 0.025  # on either side
     some, all_of_them = x > 0, x >= n
     low = np.where(some, beta.ppf(tail, np.where(some, x, 1.0), n - x + 1.0), 0.0)
     high = np.where(all_of_them, 1.0, beta.ppf(1.0 - tail, x + 1.0, np.where(all_of_them, 1.0, n - x)))

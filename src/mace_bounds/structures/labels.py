@@ -19,6 +19,7 @@ TOTAL_ENERGY = "uncorrected PBE(+U) total energy"
 """The quantity of labels, and of what a head bounds, where nothing else is said."""
 
 _LONGEST_QUANTITY = 120
+_SUSPECT_EV_PER_ATOM = 3.0
 
 DEFAULT_ENERGY_KEYS = ("REF_energy", "dft_energy", "energy")
 """Keys tried for a label where the user names none; ``free_energy`` holds smearing entropy: left out."""
@@ -361,17 +362,15 @@ def potential_titles(parameters: Mapping[str, Any]) -> list[str]:
     return [str(as_mapping(spec).get("titel") or "") for spec in specs] if isinstance(specs, list) else []
 
 
-def suspect_label(residual_ev_per_atom: float, *, limit_ev_per_atom: float = 3.0) -> bool:
+def suspect_label(residual_ev_per_atom: float) -> bool:
     """Tell whether a label is so far from the model that it is rather another quantity than an error.
 
     Parameters
     ----------
     residual_ev_per_atom : float
-        (E_label - E_model) / n_atoms, eV/atom.
-    limit_ev_per_atom : float
-        Distance from which a label is suspect, eV/atom.
+        (E_label - E_model) / n_atoms, eV/atom; beyond 3 eV/atom, and NaN, are suspect.
     """
-    return not abs(residual_ev_per_atom) <= limit_ev_per_atom
+    return not abs(residual_ev_per_atom) <= _SUSPECT_EV_PER_ATOM
 
 
 def canonical(text: str) -> str:
