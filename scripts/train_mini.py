@@ -13,11 +13,11 @@ never shown to the network: they belong to the head (DESIGN 6, three-way split).
 The learning rate is constant for the first part of the budget of processor time and then falls; in the last part
 the teacher is seen less often than DFT.
 
-``--start`` takes the weights of an earlier run of the same architecture: its folder, or a packaged model. So this goes on
+``--weights`` takes the weights of an earlier run of the same architecture: its folder, or a packaged model. So this goes on
 from what ships, with the other three of six hours of processor time::
 
     python -m torch.distributed.run --nproc-per-node 2 scripts/train_mini.py \
-        --data ../shared/data --out runs/mini-4 --start mini --minutes 90
+        --data ../shared/data --out runs/mini-4 --weights mini --minutes 90
 
 The same command again goes on after a kill, from a checkpoint that is at most two minutes of processor time old.
 ``scripts/package_mini.py runs/mini-4`` makes the folder that ships of it, and a head has to be fitted anew.
@@ -313,7 +313,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=100.0, help="processor time of each process")
     parser.add_argument(
-        "--start", help="weights to begin with: mini, a packaged folder, or that of an earlier run"
+        "--weights", help="weights to begin with: mini, a packaged folder, or that of an earlier run"
     )
     args = parser.parse_args()
     ranks, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
@@ -325,7 +325,7 @@ def main() -> None:
     frames = read_frames(args.data) + read_teacher_frames(args.data)
     fraction = np.array([split_fraction(f.formula) for f in frames])
     train = np.flatnonzero(fraction < BACKBONE_FRACTION)
-    trainer = Trainer(frames, train, read_start(args.start) if args.start else None)
+    trainer = Trainer(frames, train, read_start(args.weights) if args.weights else None)
     train = train[trainer.plausible[train]]
     held_out = np.flatnonzero((fraction >= BACKBONE_FRACTION + VALIDATION_FRACTION) & trainer.plausible)
     watched = np.flatnonzero(
