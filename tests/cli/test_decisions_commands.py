@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.io import read, write
 
 from helpers.mp_server import KEY, Project, library, serving
-from mace_bounds.cli.decisions import read_reactions
+from mace_bounds.cli.decisions import _cell, read_reactions
 from mace_bounds.errors import SourceError
 
 
@@ -44,6 +44,11 @@ def test_volumes(run, options, labelled_file, tmp_path):
     done = run("differences", tmp_path / "scan.extxyz", "--volumes", "--polymorphs", *options)
     assert done.exit_code == 2
     assert "--volumes" in done.stderr
+
+
+def test_nothing_is_shown_as_nan():
+    assert [_cell(value, "flags") for value in (None, float("nan"), "a;b")] == ["", "", "a;b"]
+    assert (_cell(1.25, "P(<0)"), _cell(-3.04, "value")) == ("1.25", "-3.0")
 
 
 def test_formation_needs_references(run, options, labelled_file, tmp_path):

@@ -99,6 +99,10 @@ def test_a_phase_diagram_of_tables():
 
 
 def test_a_phase_diagram_needs_a_phase_of_each_element():
-    for formulas in (["Li", "Li2O"], ["Li"], ["Li", "O2", "Fe", "P", "LiFePO4"]):
-        with pytest.raises(ValueError, match="two or three elements"):
+    for formulas, why in (
+        (["Li", "Li2O"], "none is of O alone"),
+        (["Li"], "two or three elements, and this has 1"),
+        (["Li", "O2", "Fe", "P", "LiFePO4"], "two or three elements, and this has 4"),
+    ):
+        with pytest.raises(ValueError, match=why):
             plot_phase_diagram(*tables(formulas, [-1.0] * len(formulas), 0.1))

@@ -161,9 +161,11 @@ def _show_differences(table: pd.DataFrame) -> None:
 
 
 def _cell(value: Any, title: str) -> str:
+    if value is None or value != value:
+        return ""
     if isinstance(value, float):
         return f"{value:.2f}" if title == "P(<0)" else f"{value:+.1f}"
-    return "" if value is None else str(value)
+    return str(value)
 
 
 PhasesOption = Annotated[

@@ -80,9 +80,11 @@ def _formation(
     shares = [np.array([[float(c[e]) for e in elements] for c in part]) for part in parts]
     values = [t["energy_ev_per_atom"].to_numpy(dtype=float) for t in tables]
     pure = [values[0][shares[0][:, k] == 1.0] for k in range(len(elements))]
-    if len(elements) not in (2, 3) or not all(len(energies) for energies in pure):
+    if len(elements) not in (2, 3):
+        raise ValueError(f"a phase diagram has two or three elements, and this has {len(elements)}.")
+    if missing := [e for e, energies in zip(elements, pure, strict=True) if not len(energies)]:
         raise ValueError(
-            f"a phase diagram has two or three elements and a phase of each, and this has {len(elements)}."
+            f"a phase diagram needs a phase of each element, and none is of {' or '.join(missing)} alone."
         )
     references = np.array([energies.min() for energies in pure])
     formed = [v - s @ references for v, s in zip(values, shares, strict=True)]
