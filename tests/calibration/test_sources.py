@@ -28,6 +28,7 @@ from mace_bounds.calibration.sources import (
     best_inside,
     large_sources,
 )
+from mace_bounds.decisions.kept import left_out_errors
 from mace_bounds.errors import HeadError
 from mace_bounds.features import FeatureRows, Manifest
 from mace_bounds.fitting import promise
@@ -237,3 +238,12 @@ def test_a_source_too_small_for_a_level_gets_there_what_all_get():
     level = layer.min_covering_level(0 * one, one, rows, [scores.max() - 1e-9] * 3)
     assert level[0] < 50 * 2.1 / (50 * 2.1 + 2.1)
     assert level[1] > 0.99
+
+
+def test_differences_are_made_of_the_widths_that_a_source_has(fitted):
+    left_out = left_out_errors(fitted, FAST)
+    source = fitted.rows.table["source"].to_numpy(str)[fitted.splits == "fit"]
+    inside = np.abs(left_out.error) <= left_out.std
+    for name in WIDTHS.keys() - {"few"}:
+        assert inside[source == name].mean() == pytest.approx(0.68, abs=0.05)
+    assert left_out.std[source == "wild"].min() > 4 * left_out.std[source == "calm"].max()

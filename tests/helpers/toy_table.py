@@ -24,6 +24,8 @@ def toy_table(residual, n_atoms, elements, **columns) -> pd.DataFrame:
             "label_kind": "made up",
             "energy_model_ev": -3.0 * n_atoms,
             "fixed_energy_ev": 0.0,
+            "volume_a3": float("nan"),
+            "space_group": None,
             "elements": elements,
             "counts": [[1] * len(row) for row in elements],
             **columns,

@@ -27,7 +27,14 @@ from mace_bounds.decisions.hull_prior import (
     cells,
 )
 from mace_bounds.decisions.joint import JointErrors, Marginals
-from mace_bounds.decisions.kept import JOINT, joint_bytes, joint_model, measured_groups, with_strained
+from mace_bounds.decisions.kept import (
+    JOINT,
+    joint_bytes,
+    joint_file,
+    joint_model,
+    measured_groups,
+    with_strained,
+)
 from mace_bounds.decisions.likeness import Copula, Independent, Likeness, PopsLikeness
 from mace_bounds.decisions.reactions import Reaction, check_balanced, parse_reaction
 
@@ -62,6 +69,7 @@ __all__ = [
     "difference_bounds",
     "hull_distances",
     "joint_bytes",
+    "joint_file",
     "joint_model",
     "kinds_of",
     "log_volumes",

@@ -37,6 +37,8 @@ MOST_ROWS = 10_000
 """Left-out rows that joint errors are chosen on: of more, compositions at random."""
 _NEIGHBOURS, _RANDOM, _MOST_ROWS = 10, 60_000, 4000
 _FOLDS = 5
+_WORTHWHILE = 0.98
+"""Interval score over that of independence from which on joint errors are worth having: less may be luck."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,8 +210,8 @@ def fit_joint(left_out: LeftOutErrors, pops: PopsHead, seed: int = 0) -> JointMo
     -------
     JointModel
         With the likeness of the smallest interval scores of differences, on folds of compositions; independence where
-        there is nothing to measure them on, or nothing is better. A kind of difference for which the chosen one is no
-        better has the widths of independent errors.
+        there is nothing to measure them on, or nothing is better by 2 %. A kind of difference for which the chosen one
+        is no better has the widths of independent errors.
     """
     left_out = left_out.sample(MOST_ROWS, seed)
     groups = difference_groups(left_out, seed)
@@ -225,10 +227,13 @@ def fit_joint(left_out: LeftOutErrors, pops: PopsHead, seed: int = 0) -> JointMo
             size = np.abs(error) / np.maximum(width, 1e-12)
             scores.setdefault(likeness.name, {})[kind] = DifferenceScores.of(size, group)
     worth = {likeness.name: _scores_by_kind(tried, likeness.name) for likeness in candidates}
-    chosen = min(candidates, key=lambda likeness: sum(min(v, 1.0) for v in worth[likeness.name].values()))
+    chosen = min(
+        candidates,
+        key=lambda likeness: sum(v if v < _WORTHWHILE else 1.0 for v in worth[likeness.name].values()),
+    )
     kept = {
         kind: joint
-        if worth[chosen.name].get(kind, 1.0) < 1.0
+        if worth[chosen.name].get(kind, 1.0) < _WORTHWHILE
         else replace(scores[Independent.name][kind], joint=False)
         for kind, joint in scores.get(chosen.name, {}).items()
     }
@@ -256,7 +261,7 @@ def fit_strained(
     tried = [
         row for name, width in widths.items() for row in measured(STRAINED, name, error, width, group, seed)
     ]
-    joint = _scores_by_kind(tried, STRAINED).get(STRAINED, 1.0) < 1.0
+    joint = _scores_by_kind(tried, STRAINED).get(STRAINED, 1.0) < _WORTHWHILE
     size = np.abs(error) / np.maximum(widths[STRAINED if joint else Independent.name], 1e-12)
     return {STRAINED: DifferenceScores.of(size, group, joint=joint)}, tried
 

@@ -74,7 +74,7 @@ def joint_bytes(result: FitResult, config: FitConfig, rows: FeatureRows) -> dict
         errors = (left_out.error, left_out.std)
         prior = hull_prior(left_out.formulas, distances, rivals > 0, errors, config.seed)
         model = replace(model, prior=prior)
-    return {JOINT: _to_bytes(model, result.head)}
+    return joint_file(model, result.head)
 
 
 def left_out_errors(result: FitResult, config: FitConfig) -> LeftOutErrors | None:
@@ -137,7 +137,7 @@ def with_strained(head: CalibratedHead, config: FitConfig, rows: FeatureRows) ->
     scores, tried = ({}, []) if errors is None else fit_strained(errors, config.seed)
     others = [row for row in model.reliability if row.kind not in scores]
     model = replace(model, scores={**model.scores, **scores}, reliability=(*others, *tried))
-    return {JOINT: _to_bytes(model, head)}
+    return joint_file(model, head)
 
 
 def _left_out_split(result: FitResult) -> str:
@@ -187,7 +187,8 @@ def joint_model(head: CalibratedHead) -> JointModel:
     return _from_bytes(head.beside[JOINT], head)
 
 
-def _to_bytes(model: JointModel, head: CalibratedHead) -> bytes:
+def joint_file(model: JointModel, head: CalibratedHead) -> dict[str, bytes]:
+    """What a head knows of joint errors as a file of its folder: its name and what is in it."""
     from safetensors.numpy import save
 
     tensors = tensors_named("likeness", model.likeness.to_tensors())
@@ -208,7 +209,7 @@ def _to_bytes(model: JointModel, head: CalibratedHead) -> bytes:
     arrays = {name: np.ascontiguousarray(array) for name, array in sorted(tensors.items())}
     arrays["about"] = np.frombuffer(text.encode(), dtype=np.uint8)
     arrays["head"] = np.frombuffer(_belongs(head), dtype=np.uint8)
-    return bytes(save(arrays))
+    return {JOINT: bytes(save(arrays))}
 
 
 def _from_bytes(data: bytes, head: CalibratedHead) -> JointModel:
