@@ -3,7 +3,7 @@
     python scripts/elastic_study.py --data ../shared/data --out runs/elastic --model mini
 
 Binaries of the Materials Project with Voigt-Reuss-Hill moduli (PBE, spin-polarised), cells of up to ``--atoms`` atoms,
-ions relaxed, measured as ``mace-bounds propagate elastic`` does. Widths are those of ``property_study.py``, chosen and
+ions relaxed, measured as ``mace-bounds propagate elastic`` does. Widths are those of ``property_errors.py``, chosen and
 tried on chemical systems that took no part. One line a crystal is kept in ``--out``, so that a run goes on where it was
 stopped; ``--write`` puts what was found beside the other errors that the package ships.
 """
@@ -31,8 +31,8 @@ from mace_bounds.propagation import (
 )
 from mace_bounds.propagation.measured import SHIPPED
 from mace_bounds.structures import compositions_in
+from property_errors import Table, error_model, measure, print_measured
 from property_rows import F_ELEMENTS, MAGNETIC, crystal, lines
-from property_study import Table, error_model, measure, print_measured
 
 N_DRAWS = 300
 REFERENCE = "DFT values of binaries of the Materials Project with stable lattices"
