@@ -27,15 +27,30 @@ from mace_bounds.backbones import Backbone, load_model
 from mace_bounds.bounds import load_head
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.fitting import Frame, MaterialConfig, MaterialReport, fit_material
-from material_data import LAB, METALS, Metal, energy_ev, fitted_frames, frames_elsewhere, lab_reference
+from mace_bounds.structures import Crystal
+from material_data import (
+    LAB,
+    METALS,
+    Metal,
+    energy_ev,
+    fitted_frames,
+    frames_elsewhere,
+    frames_of_metal,
+    lab_reference,
+)
 
 HEADS = Path(__file__).parent.parent / "src/mace_bounds/data/heads"
+ROUND_OFF = 1e-12  # the frame that others are relative to has an envelope of no width
 LICENCE = "MIT; features by mini; energies, forces and stress from published DFT calculations, of which the head keeps sums"
 DEVELOPMENT = (
     "Choices that were made on the second version of mini, and kept for later ones: the ellipsoid for draws (the ensemble of "
     "corrections spread ten times less than errors) and twice the weight for energies, by frames that took no part; the "
     "stretch of draws by the worst of the left-out families, and never below one, after 73 % of 64 DFT properties of the "
-    "sets below were inside the 95 % interval. Nothing else was chosen on the sets below."
+    "sets below were inside the 95 % interval. Later: intervals of unknown families from families left out in turn, their width "
+    "that of the draws, and the box in place of an ellipsoid that is wider than the envelope, on left-out families of three "
+    "metals. There the box was the sharper for tungsten too (mean interval score, nested, 61 of 73 meV/atom); the ellipsoid was "
+    "kept, as it had been chosen before. The box keeps all its axes, and a difference is compared with the envelope of the "
+    "difference, after another split had left 12 strained cells of the Materials Virtual Lab outside. Nothing else was chosen on the sets below."
 )
 DEVELOPED_ON_TUNGSTEN = "Every choice was made for tungsten, as the card of `tungsten-mini` says; none was made in view of this metal."
 
@@ -51,38 +66,68 @@ def developed(metal: Metal) -> str:
 def elsewhere(data: Path, metal: Metal, predictor: BoundsPredictor) -> Lines:
     """What the head says of frames of sets that took no part.
 
-    Where their energies are of another reference than the head's, each is less its energy for the frame of lowest energy.
+    Where their energies are of another reference than the head's, each is less its energy for the frame of lowest energy;
+    the envelope is then that of the difference, by the same weights. The interval is the one that ``score`` gives.
     """
+    sets = dict(frames_elsewhere(data, metal))
+    if metal.shifted and LAB in sets:
+        factor = same_lattice(data, metal)
+        sets[f"{LAB}, cells times {factor:.4f}"] = [scaled(frame, factor) for frame in sets[LAB]]
     lines: Lines = []
-    theta = predictor.coefficients()
-    for source, frames in frames_elsewhere(data, metal).items():
-        rows = predictor.extract([frame.record for frame in frames])
-        table = predictor.table(rows)
-        n = table["n_atoms"].to_numpy(dtype=float)
-        label = np.array([energy_ev(frame) for frame in frames]) / n
-        a = np.column_stack([rows.features / n[:, None], np.ones(len(n))])
-        error = label - a @ theta.mean - rows.table["fixed_energy_ev"].to_numpy() / n
-        if metal.shifted:
-            error -= error[np.argmin(label)]
-        mean, std = a @ theta.mean, theta.std(a)
-        low, high = (bound - mean for bound in theta.envelope(a))
-        half = (table["upper_mev_per_atom"] - table["lower_mev_per_atom"]).to_numpy() / 2 / MEV_PER_EV
-        families = np.array([frame.record.source for frame in frames])
-        for family in [*np.unique(families), "all"]:
-            own = families == family if family != "all" else np.ones(len(n), dtype=bool)
-            lines.append(
-                {
-                    "set": source,
-                    "family": str(family),
-                    "n": int(own.sum()),
-                    "mae_mev_per_atom": MEV_PER_EV * float(np.abs(error[own]).mean()),
-                    "in_envelope": float(((low <= error) & (error <= high))[own].mean()),
-                    "in_95": float((np.abs(error) <= half)[own].mean()),
-                    "mean_error_over_std": float((np.abs(error) / std)[own].mean()),
-                    "median_envelope_mev_per_atom": MEV_PER_EV * float(np.median((high - low)[own])),
-                }
-            )
+    for source, frames in sets.items():
+        lines += set_lines(metal, predictor, source, frames)
     return lines
+
+
+def set_lines(metal: Metal, predictor: BoundsPredictor, source: str, frames: list[Frame]) -> Lines:
+    """Lines of :func:`elsewhere` of one set, by family."""
+    theta, lines = predictor.coefficients(), []
+    rows = predictor.extract([replace(frame.record, source="") for frame in frames])
+    table = predictor.table(rows)
+    n = table["n_atoms"].to_numpy(dtype=float)
+    label = np.array([energy_ev(frame) for frame in frames]) / n
+    a = np.column_stack([rows.features / n[:, None], np.ones(len(n))])
+    error = label - a @ theta.mean - rows.table["fixed_energy_ev"].to_numpy() / n
+    std, of = theta.std(a), a
+    if metal.shifted:
+        reference = int(np.argmin(label))
+        error, of = error - error[reference], a - a[reference]
+    low, high = (bound - of @ theta.mean for bound in theta.envelope(of))
+    inside = (low <= error + ROUND_OFF) & (error <= high + ROUND_OFF)
+    half = (table["upper_mev_per_atom"] - table["lower_mev_per_atom"]).to_numpy() / 2 / MEV_PER_EV
+    flagged = table["flags"].str.contains("extrapolates").to_numpy()
+    families = np.array([frame.record.source for frame in frames])
+    for family in [*np.unique(families), "all"]:
+        own = families == family if family != "all" else np.ones(len(n), dtype=bool)
+        lines.append(
+            {
+                "set": source,
+                "family": str(family),
+                "n": int(own.sum()),
+                "mae_mev_per_atom": MEV_PER_EV * float(np.abs(error[own]).mean()),
+                "in_envelope": float(inside[own].mean()),
+                "in_95": float((np.abs(error) <= half)[own].mean()),
+                "mean_error_over_std": float((np.abs(error) / std)[own].mean()),
+                "median_envelope_mev_per_atom": MEV_PER_EV * float(np.median((high - low)[own])),
+                "flagged": float(flagged[own].mean()),
+            }
+        )
+    return lines
+
+
+def same_lattice(data: Path, metal: Metal) -> float:
+    """By what cells of the lab are multiplied, so that bcc has the lattice constant of the fitted set's own DFT."""
+    frames = frames_of_metal(data, metal, metal.fitted)
+    lowest = min(frames, key=lambda frame: energy_ev(frame) / frame.n_atoms)
+    volume = lowest.record.crystal.volume / lowest.n_atoms
+    return float(np.cbrt(2.0 * volume) / lab_reference(data, metal)["a0_a"])
+
+
+def scaled(frame: Frame, factor: float) -> Frame:
+    """A frame with its label, in a cell that is so many times as long."""
+    old = frame.record.crystal
+    crystal = Crystal(old.numbers, old.positions * factor, old.cell * factor)
+    return replace(frame, record=replace(frame.record, crystal=crystal))
 
 
 def markdown(columns: tuple[str, ...], rows: list[list[str]]) -> str:
@@ -94,7 +139,7 @@ def elsewhere_text(lines: Lines, metal: Metal) -> str:
     """Markdown of :func:`elsewhere`."""
     if not lines:
         return ""
-    columns = ("set", "family", "frames", "MAE, meV/atom", "in envelope", "envelope, meV/atom", "in 95 %", "mean abs(error) / std")  # fmt: skip
+    columns = ("set", "family", "frames", "MAE, meV/atom", "in envelope", "envelope, meV/atom", "in 95 %", "error / std", "flagged")  # fmt: skip
     rows = [
         [
             f"{x['set']}",
@@ -105,11 +150,15 @@ def elsewhere_text(lines: Lines, metal: Metal) -> str:
             f"{x['median_envelope_mev_per_atom']:.0f}",
             f"{100 * x['in_95']:.1f} %",
             f"{x['mean_error_over_std']:.2f}",
+            f"{100 * x['flagged']:.0f} %",
         ]
         for x in lines
     ]
     relative = ", errors relative to the frame of lowest energy of each set (other settings of DFT, other kinds of frames)"
-    text = f"On sets that took no part{relative if metal.shifted else ''}; the interval is the widest of any family:"
+    text = (
+        f"On sets that took no part{relative if metal.shifted else ''}; the interval is that of unknown families, the "
+        "envelope that of the difference, and `extrapolates` flags what is unlike the head's data:"
+    )
     return f"{text}\n\n{markdown(columns, rows)}"
 
 
@@ -169,7 +218,10 @@ def finished(reports: list[MaterialReport], args: argparse.Namespace, model: Bac
 
 
 def kept_head(frames: list[Frame], model: Backbone, work: Path, config: MaterialConfig) -> MaterialReport:
-    """The head of one split or without one family, which is kept beside its features and not fitted again."""
+    """The head of one split or without one family, which is kept beside its features and not fitted again.
+
+    Delete them (``heads`` in the folder) after a change of how heads are fitted.
+    """
     folder = work / "heads" / f"{config.without or 'split'}-{config.seed}"
     if folder.is_dir():
         head = load_head(folder)
@@ -219,9 +271,7 @@ def main() -> None:
     model = load_model(args.model, device="cpu")
     reports = []
     for seed in range(args.splits):
-        reports.append(
-            fit_material(frames, model, args.work, replace(config, seed=seed), progress=Progress())
-        )
+        reports.append(kept_head(frames, model, args.work, replace(config, seed=seed)))
         print(f"split {seed + 1} of {args.splits}", flush=True)
     finished(reports, args, model, shift)
     for family in args.without:

@@ -46,14 +46,15 @@ class Line:
 
     @property
     def inside(self) -> bool | None:
-        """Whether DFT is within the 95 % interval."""
-        known = self.dft is not None and self.lower is not None
-        return bool(self.lower <= self.dft <= self.upper) if known else None
+        """Whether DFT is within the 95 % interval; not where there is no interval."""
+        if self.dft is None:
+            return None
+        return self.lower is not None and bool(self.lower <= self.dft <= self.upper)
 
     def to_row(self) -> dict[str, object]:
         """Columns of the table."""
         row = asdict(self) | {"inside_95": self.inside, "error_over_std": None, "error_over_range": None}
-        if self.inside is not None:
+        if self.dft is not None and self.lower is not None:
             row["error_over_std"] = abs(self.dft - self.value) / self.std
             if self.range_lower is not None and self.range_upper is not None:
                 side = self.range_upper if self.dft > self.value else self.range_lower
@@ -155,17 +156,19 @@ def lowest(frames: Sequence[Frame]) -> Frame:
 
 
 def summary(lines: list[Line]) -> list[dict[str, object]]:
-    """Share of DFT values inside the interval and mean |error| / std, by group and of all."""
+    """By group and of all: DFT values inside the interval, where a missing one holds nothing, and mean |error| / std."""
     out = []
     for group in [*dict.fromkeys(line.group for line in lines), "all"]:
-        rows = [x.to_row() for x in lines if x.inside is not None and group in ("all", x.group)]
+        rows = [x.to_row() for x in lines if x.dft is not None and group in ("all", x.group)]
         ranges = [r["error_over_range"] for r in rows if r["error_over_range"] is not None]
+        ratios = [r["error_over_std"] for r in rows if r["error_over_std"] is not None]
         out.append(
             {
                 "group": group,
                 "n": len(rows),
+                "n_without_interval": len(rows) - len(ratios),
                 "inside_95": float(np.mean([r["inside_95"] for r in rows])) if rows else None,
-                "mean_error_over_std": float(np.mean([r["error_over_std"] for r in rows])) if rows else None,
+                "mean_error_over_std": float(np.mean(ratios)) if ratios else None,
                 "within_range": float(np.mean(np.array(ranges) <= 1.0)) if ranges else None,
                 "mean_error_over_range": float(np.mean(ranges)) if ranges else None,
             }

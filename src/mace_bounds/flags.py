@@ -43,6 +43,11 @@ FLAGS = {
             "the head is of one chemistry: the energy is that of the refitted readout (`energy_expected_ev`), relative "
             "to the reference that the head's card names",
         ),
+        Flag(
+            "unknown_family",
+            "its `source` names no family that the head of one chemistry was fitted to; its interval is the one that "
+            "held for families left out of the fit, the envelope (`support_lower`, `support_upper`) holds more",
+        ),
         Flag("unseen_pair", "two of its elements never met in a structure that the head was fitted on"),
         Flag(
             "in_training",

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ase.build import bulk
 
@@ -35,6 +36,49 @@ def test_bcc_at_the_lattice_constant_of_dft(predictor):
     assert bounds["energy_lower_ev"] < MVL_BCC["energy"] < bounds["energy_upper_ev"]
     assert bounds["energy_expected_ev"] == pytest.approx(MVL_BCC["energy"], abs=0.02)
     assert "-12.9603 eV/atom" in predictor.note
+
+
+def test_a_frame_of_no_family_gets_what_held_for_families_left_out(predictor):
+    """Its half-width is the multiple of the standard deviation that the head keeps; a family has its own quantiles."""
+    cells = [bulk("W", "bcc", a=3.25), bulk("W", "fcc", a=4.05)]
+    named = [cell.copy() for cell in cells]
+    for cell in named:
+        cell.info["source"] = "slice_sample"
+    table, own = predictor.predict(cells), predictor.predict(named)
+    theta = predictor.coefficients()
+    a = np.column_stack([predictor.model.extract([r.crystal for r in read(cells)]).features, [1, 1]])
+    factor = dict(zip(predictor.head.levels, predictor.head.material.left_out, strict=True))[0.95]
+    half = (table["upper_mev_per_atom"] - table["lower_mev_per_atom"]) / 2
+    std = theta.std(a) / theta.stretch
+    assert half.to_numpy() == pytest.approx(1000 * factor * std, rel=1e-3)
+    assert 1.0 < factor < 4.0
+    assert all("unknown_family" in flags for flags in table["flags"])
+    assert not any("unknown_family" in flags for flags in own["flags"])
+    assert not any("in_training" in flags for flags in table["flags"])
+    assert (own["upper_mev_per_atom"] < table["upper_mev_per_atom"]).all()
+
+
+def test_the_level_that_holds_an_error_is_that_of_its_interval(predictor):
+    """At the ends of every interval of an unknown family the covering level is the interval's own."""
+    (record,) = read([bulk("W", "bcc", a=3.25)])
+    rows = predictor.extract([record])
+    found = predictor.head.intervals(rows)
+    for k, level in enumerate(found.levels):
+        for end in (found.lower[:, k], found.upper[:, k]):
+            assert predictor.head.min_covering_level(found, end)[0] == pytest.approx(level, abs=1e-6)
+
+
+def test_labels_of_another_reference_are_refused_with_the_remedy(predictor):
+    """As those of FitSNAP's sets, in which bcc is at -8.9 eV/atom."""
+    cell = bulk("W", "bcc", a=3.19)
+    cell.info["REF_energy"] = -8.909
+    row = predictor.predict([cell]).iloc[0]
+    assert "4.0" in row["label_reason"]
+    assert "above the head's energies" in row["label_reason"]
+    assert "only differences of energies can be compared" in row["label_reason"]
+    assert np.isnan(row["error_mev_per_atom"])
+    cell.info["REF_energy"] = MVL_BCC["energy"]
+    assert abs(predictor.predict([cell]).iloc[0]["error_mev_per_atom"]) < 200
 
 
 def test_other_elements_are_refused(predictor):

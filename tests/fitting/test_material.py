@@ -18,7 +18,14 @@ from mace_bounds.errors import HeadError, LabelError, SourceError
 from mace_bounds.fitting import fit_material, frames_of, read_frames
 from mace_bounds.fitting.material.config import ENERGIES, MaterialConfig
 from mace_bounds.fitting.material.derivatives import FORCES, STRESS, GradientRows
-from mace_bounds.fitting.material.regression import MaterialRows, fit_rows, row_scales
+from mace_bounds.fitting.material.regression import (
+    LeftOutFamily,
+    MaterialRows,
+    fit_rows,
+    material_of,
+    row_scales,
+)
+from mace_bounds.head import PopsPrediction
 from mace_bounds.structures import read
 
 N_FEATURES, N_ELEMENTS = 4, 118
@@ -119,6 +126,45 @@ def test_the_envelope_holds_every_row_that_made_a_correction():
     assert made.sum() > 20
     assert (low[made] - 1e-12 <= error[made]).all()
     assert (error[made] <= high[made] + 1e-12).all()
+
+
+def family_left_out(name, ratio, std, half):
+    """A family whose errors are multiples of the ellipsoid's standard deviation, in an envelope of a half-width."""
+    ratio = np.asarray(ratio, dtype=float)
+    same = np.full(len(ratio), 1.0)
+    said = PopsPrediction(
+        mean=0 * same, epistemic_std=same, misspecification_std=0.5 * std * same, support_lower=-half * same,
+        support_upper=half * same, leverage=same, ellipsoid_std=std * same, unseen_columns=np.zeros(len(ratio), int),
+    )  # fmt: skip
+    return LeftOutFamily(name, std * ratio, said)
+
+
+def test_intervals_of_unknown_families_are_those_of_the_worst():
+    """Of 99 equidistant ratios the quantile at 95 % is the 95th; 20 have none at 99 %, and give their largest."""
+    even = np.arange(1, 100) / 100
+    families = [family_left_out("a", even, 0.01, 0.1), family_left_out("b", -2 * even, 0.02, 0.2)]
+    few = family_left_out("c", np.linspace(0.1, 1.5, 20), 0.03, 0.3)
+    material, lines = material_of((74,), "x", [*families, few], (0.5, 0.95, 0.99))
+    assert material.draws == "ellipsoid"
+    assert material.left_out == pytest.approx((1.0, 1.9, 1.98))
+    assert material.stretch == pytest.approx(1.0)
+    assert [line["stretch"] for line in lines] == pytest.approx(
+        [0.95 / 1.959964, 1.9 / 1.959964, 1.5 / 1.959964], rel=1e-6
+    )
+    assert material_of((74,), "x", families, (0.5, 0.95))[0].left_out == ()
+
+
+def test_an_ellipsoid_that_is_wider_than_the_envelope_gives_no_draws():
+    """A uniform spread over the envelope has 0.577 of its half-width as standard deviation."""
+    even = np.arange(1, 100) / 100
+    families = [family_left_out(name, even, 0.01, 0.1) for name in "ab"]
+    for half, draws in ((0.01 / 0.57, "ellipsoid"), (0.01 / 0.58, "hypercube")):
+        material, _ = material_of(
+            (74,), "x", [*families, family_left_out("c", 3 * even, 0.01, half)], (0.95,)
+        )
+        assert material.draws == draws
+        assert material.left_out == pytest.approx((2.85 if draws == "ellipsoid" else 5.7,))
+        assert material.stretch == pytest.approx(material.left_out[0] / 1.959964, rel=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from mace_bounds.levels import percent
 from mace_bounds.structures import Record, label_trouble, one_line, suspect_label, to_energy
 
 if TYPE_CHECKING:
+    import pandas as pd
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
@@ -25,6 +26,8 @@ Energies: TypeAlias = (
 )
 """Total energies of cells, eV: one for each structure in order, by id, a function of ``ase.Atoms``, a calculator."""
 
+_SAME_REFERENCE_EV = 0.5
+"""Labels whose median is farther from the model, per atom, are relative to something else."""
 NO_ENERGY = "no energy was given for this structure; add it under its id or in its place"
 ENERGY_REASON = "energy_reason"
 """Column of rows that may be without the energy that is bounded: why they are."""
@@ -237,5 +240,37 @@ def material_note(head: CalibratedHead) -> str:
     n = sum(about.get("rows", {}).values())
     return (
         f"The energy is that of {head.identity.model}'s readout, refitted to {n:,} frames of {material.symbols} "
-        f"(energy_expected_ev); it is relative to {material.reference}."
+        f"(energy_expected_ev); it is relative to {material.reference}: with DFT energies of another reference, or of "
+        "other settings, compare differences."
     )
+
+
+def of_another_reference(labels: pd.DataFrame, head: CalibratedHead) -> dict[tuple[str, str], str]:
+    """Labels that are not relative to what the energies of a head of one chemistry are, with the remedy.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        :data:`mace_bounds.features.LABEL_COLUMNS` of one or several sources.
+    head : CalibratedHead
+        With ``material``.
+
+    Returns
+    -------
+    dict
+        By source and kind of label one sentence, as of :func:`mace_bounds.features.refused_labels`.
+    """
+    assert head.material is not None
+    good = labels[labels["reason"].isna() & labels["energy_ev"].notna()]
+    off = (good["energy_ev"] - good["energy_model_ev"]) / good["n_atoms"]
+    out = {}
+    for (source, kind), rows in off.groupby([good["source"], good["label_kind"]], dropna=False, sort=False):
+        median = float(rows.median())
+        if abs(median) > _SAME_REFERENCE_EV:
+            side = "above" if median > 0 else "below"
+            out[str(source), str(kind)] = (
+                f"the labels of {source} are about {abs(median):.1f} eV/atom {side} the head's "
+                f"energies, which are relative to {head.material.reference}: with another reference only differences "
+                "of energies can be compared; shift the labels to the same reference, or leave them."
+            )
+    return out

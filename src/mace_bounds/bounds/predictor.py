@@ -11,7 +11,7 @@ import numpy as np
 
 from mace_bounds.backbones import DEFAULT_MODEL, Backbone, digest_of
 from mace_bounds.bounds.deciding import Deciding
-from mace_bounds.bounds.energies import GivenEnergies, energy_note, with_energies
+from mace_bounds.bounds.energies import GivenEnergies, energy_note, of_another_reference, with_energies
 from mace_bounds.bounds.explanation import N_NEIGHBOURS, Bounds, Explanation, explain_row
 from mace_bounds.bounds.library import check_file, find_head, load_head, named_by_the_head
 from mace_bounds.bounds.pieces import n_atoms_of, pieces
@@ -323,7 +323,7 @@ class BoundsPredictor(Deciding):
         n_neighbours: int = N_NEIGHBOURS,
     ) -> tuple[pd.DataFrame, Explanation | str]:
         """:meth:`predict_one` of a structure whose features are there, from :meth:`extract`."""
-        table = refuse_labels(self.table(rows, level), refused_labels(rows.table))
+        table = refuse_labels(self.table(rows, level), self._refused(rows.table))
         (row,) = records(table)
         if row["reason"] is not None or structure.crystal is None:
             return table, str(row["reason"])
@@ -348,7 +348,8 @@ class BoundsPredictor(Deciding):
         return bounds_table(rows, self.head, level, training_keys=keys)
 
     def _refused(self, labels: pd.DataFrame) -> Refused:
-        return refused_labels(labels, self.quantity, self.head.identity.quantity)
+        refused = refused_labels(labels, self.quantity, self.head.identity.quantity)
+        return refused if self.head.material is None else refused | of_another_reference(labels, self.head)
 
     def _given(self, energies: Energies | None) -> GivenEnergies | None:
         """The energies that the user brings; HeadError if the head needs some, or has those of its model."""

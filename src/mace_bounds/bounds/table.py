@@ -168,7 +168,9 @@ def _columns(
         columns["chemical_system"] = rows.table["chemical_system"].to_numpy()
         columns |= geometry_columns(rows.table)
     columns |= {name: _filled(column, good) for name, column in values.items()}
-    columns["flags"] = _flags(rows, good, _raised(scored, head, intervals, level, error), training_keys)
+    # what the network saw of a composition says nothing of a readout that was refitted to it
+    trained_on = training_keys if head.material is None else None
+    columns["flags"] = _flags(rows, good, _raised(scored, head, intervals, level, error), trained_on)
     columns |= {name: np.full(len(good), value) for name, value in provenance(head, level).items()}
     return columns, intervals
 
@@ -265,6 +267,7 @@ def _raised(
     energy = energy_over_fixed(scored)
     return {
         "refit_energy": np.full(len(error), head.material is not None),
+        "unknown_family": intervals.unknown_family,
         "unseen_element": intervals.unseen,
         "extrapolates": intervals.extrapolates,
         "unseen_pair": np.zeros(len(error), dtype=bool) if novelty is None else novelty.unseen_pair,

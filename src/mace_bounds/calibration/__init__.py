@@ -31,7 +31,13 @@ from mace_bounds.calibration.inputs import (
 )
 from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_layer, source_groups
-from mace_bounds.calibration.material import Material, raw_coefficients, readout_coefficients
+from mace_bounds.calibration.material import (
+    ELLIPSOID,
+    ENVELOPE,
+    Material,
+    raw_coefficients,
+    readout_coefficients,
+)
 from mace_bounds.calibration.novelty import Novelty, NoveltyGrades
 from mace_bounds.calibration.novelty_fit import fit_novelty, measured_novelty
 from mace_bounds.calibration.recalibrate import (
@@ -49,6 +55,8 @@ from mace_bounds.calibration.splits import assign_splits, group_folds
 from mace_bounds.calibration.trained import TrainedRows
 
 __all__ = [
+    "ELLIPSOID",
+    "ENVELOPE",
     "EVERY_SOURCE",
     "KINDS",
     "MINIMUM_COMPOSITIONS",

@@ -15,7 +15,7 @@ from mace_bounds.calibration.centre import Centre
 from mace_bounds.calibration.inputs import DesignRows, head_inputs, scale_inputs
 from mace_bounds.calibration.kept_rows import KeptRows
 from mace_bounds.calibration.layer import ConformalLayer, Intervals, conformal_groups, source_groups
-from mace_bounds.calibration.material import Material
+from mace_bounds.calibration.material import Material, unknown_families
 from mace_bounds.calibration.novelty import Novelty
 from mace_bounds.calibration.scale import ScaleModel
 from mace_bounds.calibration.schema import HeadIdentity, check_tensors, read_config
@@ -227,7 +227,7 @@ class CalibratedHead:
         self.check_fits(of.model, of.model_digest, of.model_head, of.kind, of.energies_of, of.golden)
 
     def intervals(self, rows: FeatureRows, levels: Levels | None = None) -> Intervals:
-        """Predict rows that have features.
+        """Predict rows that have features, in their order.
 
         Parameters
         ----------
@@ -235,11 +235,6 @@ class CalibratedHead:
             Without failed rows (:meth:`FeatureRows.scored`).
         levels : Levels, optional
             Some of the levels, where the others are not needed.
-
-        Returns
-        -------
-        Intervals
-            In the order of the rows.
         """
         design = head_inputs(rows, composition=self.identity.composition)
         pops = predict(self.pops, design.x)
@@ -252,6 +247,10 @@ class CalibratedHead:
         fold_centre, fold_sigma = (np.stack(part) for part in zip(*by_fold, strict=True))
         levels = self.levels if levels is None else levels
         lower, upper = self.conformal.bounds_at(fold_centre, fold_sigma, groups, [*levels])
+        unknown = unknown_families(self.material, rows.column("source"), self.conformal.sources)
+        if self.material is not None and self.material.left_out and unknown.any():
+            half = self.material.half_widths(pops)[:, [self.levels.index(level) for level in levels]].T
+            lower, upper = np.where(unknown, centre - half, lower), np.where(unknown, centre + half, upper)
         return Intervals(
             centre=centre,
             refit=pops.mean,
@@ -266,6 +265,7 @@ class CalibratedHead:
             groups=groups,
             fold_centre=fold_centre,
             fold_sigma=fold_sigma,
+            unknown_family=unknown,
             novelty=None if self.novelty is None else self.novelty.grade(rows, design.x),
         )
 
@@ -287,6 +287,9 @@ class CalibratedHead:
             Membership(intervals.groups.names, intervals.groups.matrix[known]),
             residual[known],
         )
+        if self.material is not None and self.material.left_out:
+            apart = self.material.covering_level(intervals.pops, residual - intervals.centre, self.levels)
+            out = np.where(known & intervals.unknown_family, apart, out)
         return out
 
     def roles(

@@ -299,6 +299,8 @@ class Intervals:
     # one line where nothing was left out by folds
     fold_centre: NDArray[np.float64]
     fold_sigma: NDArray[np.float64]
+    # shape (n,): with a head of one chemistry, rows that name none of its families with quantiles of their own
+    unknown_family: NDArray[np.bool_]
     novelty: NoveltyGrades | None = None  # how new the rows are; None where the head was made without it
 
     def __repr__(self) -> str:

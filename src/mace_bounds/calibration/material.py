@@ -6,7 +6,7 @@ Its mean is a refit of the frozen readout to energies, forces and stress of one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,18 @@ from numpy.typing import NDArray
 
 from mace_bounds.backbones import Backbone
 from mace_bounds.errors import HeadError
-from mace_bounds.head import Coefficients
+from mace_bounds.head import Coefficients, PopsPrediction
 from mace_bounds.structures import Record
 
 if TYPE_CHECKING:
     from mace_bounds.calibration.calibrated import CalibratedHead
 
+    Array = NDArray[np.float64]
+
 ENVELOPE = "hypercube"
 """The posterior of a material head that is the unclipped box of all corrections: its support is the envelope."""
+ELLIPSOID = "ellipsoid"
+"""The posterior that draws come from, unless it is wider than the envelope."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,17 @@ class Material:
         The posterior that draws of coefficients and their standard deviations come from.
     stretch : float
         By which its deviations are multiplied: see :class:`mace_bounds.head.Coefficients`.
+    left_out : tuple of float
+        For each level of the head the multiple of the standard deviation within which that share of the frames was, of
+        the worst of the families that were left out of the fit in turn: what intervals of unknown families are made of.
+        Empty where there were too few families.
     """
 
     elements: tuple[int, ...]
     reference: str
     draws: str
     stretch: float
+    left_out: tuple[float, ...] = ()
 
     @property
     def symbols(self) -> str:
@@ -68,9 +77,29 @@ class Material:
             return record
         return Record.failed(reason, id=record.id, source=record.source)
 
+    def std(self, pops: PopsPrediction) -> Array:
+        """Standard deviation of energies (n,) under the posterior of the draws, before it is stretched, eV/atom."""
+        return pops.ellipsoid_std if self.draws == ELLIPSOID else pops.misspecification_std
+
+    def half_widths(self, pops: PopsPrediction) -> Array:
+        """Half-widths of the intervals of unknown families, shape (n, n_levels), eV/atom."""
+        return np.outer(self.std(pops), self.left_out)
+
+    def covering_level(self, pops: PopsPrediction, error: Array, levels: Iterable[float]) -> Array:
+        """Level above which these intervals hold errors (n,), interpolated between the levels of the head."""
+        ratio = np.abs(error) / np.maximum(self.std(pops), 1e-12)
+        return np.asarray(np.interp(ratio, [0.0, *self.left_out], [0.0, *levels], right=1.0))
+
     def to_config(self) -> dict[str, Any]:
         """Plain values for config.json."""
-        return {**asdict(self), "elements": list(self.elements)}
+        return {**asdict(self), "elements": list(self.elements), "left_out": list(self.left_out)}
+
+
+def unknown_families(
+    material: Material | None, sources: Iterable[Any], known: Collection[str]
+) -> NDArray[np.bool_]:
+    """Whether rows name no family that has quantiles of its own; none does with a head of all chemistries."""
+    return np.array([material is not None and source not in known for source in sources], dtype=bool)
 
 
 def readout_coefficients(

@@ -236,7 +236,7 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]], config: HeadConfig) -> No
             )
     _check_layer(tensors, config)
     if config.material is not None:
-        _check_material(config.material, config)
+        _check_material(config.material, config, len(tensors["layer.levels"]))
     for name in ("fit_compositions", "calibration_compositions"):
         read_tensor(tensors, name, (None,), "i")
     if "training_compositions" in tensors:
@@ -289,10 +289,13 @@ def _check_layer(tensors: Mapping[str, NDArray[Any]], config: HeadConfig) -> Non
         raise HeadError("the head's left-out scores cannot be used; fit or download it again.")
 
 
-def _check_material(material: Material, config: HeadConfig) -> None:
+def _check_material(material: Material, config: HeadConfig, n_levels: int) -> None:
     kept = {config.pops.get("posterior"), *config.pops.get("also", ())}
     elements = set(material.elements)
     good = elements and elements <= set(range(1, N_ELEMENTS + 1)) and {material.draws, ENVELOPE} <= kept
+    left_out = [0.0, *material.left_out]
+    good = good and len(left_out) - 1 in (0, n_levels) and bool(np.isfinite(left_out).all())
+    good = good and sorted(left_out) == left_out
     if not good or not 0 < material.stretch < np.inf or not config.identity.composition:
         raise HeadError("what the head says of its chemistry cannot be used; fit or download it again.")
 

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from mace_bounds.cli.console import say, show
 from mace_bounds.cli.explain import print_why
+from mace_bounds.cli.row import (
+    NO_BOUND,
+    energy_of,
+    envelope_of,
+    error_of,
+    has_bound,
+    interval_of,
+    is_refitted,
+)
 from mace_bounds.cli.sheet import Part, Sheet
-from mace_bounds.flags import FLAGS, REFIT, flag_names
+from mace_bounds.flags import FLAGS, flag_names
 from mace_bounds.levels import percent
 from mace_bounds.structures import TOTAL_ENERGY
 from mace_bounds.tables import records
@@ -25,7 +34,6 @@ if TYPE_CHECKING:
 
 MAX_GROUPS = 16
 """Groups that a table of coverage shows, those of lowest coverage first."""
-NO_BOUND = "none of use"
 SHOWN_LEVEL = 0.95
 
 
@@ -73,26 +81,25 @@ def _print_card(row: dict[str, Any], level: float) -> None:
     n_atoms = int(row["n_atoms"])
     say((row["formula"], "bold"), (f"  {row['id']}, {n_atoms} atoms", "dim"), wrap=True)
     low, high = row["energy_lower_ev"], row["energy_upper_ev"]
-    name, energy = _energy(row)
+    name, energy = energy_of(row)
     lines: list[tuple[str, Part, str]] = [
         (name, f"{energy:.4f} eV", f"{energy / n_atoms:.4f} eV/atom"),
         (
             f"E_DFT, {percent(level)} % bounds",
-            (f"{low:.4f} to {high:.4f} eV", "bold") if _useful(row) else (NO_BOUND, "bold"),
-            f"{low / n_atoms:.4f} to {high / n_atoms:.4f} eV/atom" if _useful(row) else "",
+            (f"{low:.4f} to {high:.4f} eV", "bold") if has_bound(row) else (NO_BOUND, "bold"),
+            f"{low / n_atoms:.4f} to {high / n_atoms:.4f} eV/atom" if has_bound(row) else "",
         ),
-        ("E_DFT − E_model", (_interval(row, " meV/atom"), "bold"), "lower to upper bound"),
-        (
-            "expected error",
-            f"{row['expected_error_mev_per_atom']:+.1f} meV/atom",
-            "best guess of E_DFT − E_model",
-        ),
+        (f"E_DFT − {name}", (interval_of(row, " meV/atom"), "bold"), "lower to upper bound"),
     ]
+    if is_refitted(row):
+        lines.append(("envelope", f"{envelope_of(row)} meV/atom", f"of E_DFT − {name}: all corrections"))
+    else:
+        expected = f"{row['expected_error_mev_per_atom']:+.1f} meV/atom"
+        lines.append(("expected error", expected, f"best guess of E_DFT − {name}"))
     if row["energy_dft_ev"] is not None:
         where = "inside" if row["inside"] else "outside"
-        lines.append(
-            ("label", f"{row['energy_dft_ev']:.4f} eV", f"{row['error_mev_per_atom']:+.1f} meV/atom, {where}")
-        )
+        aside = f"{error_of(row, 1)[0]} meV/atom, {where}"
+        lines.append(("label", f"{row['energy_dft_ev']:.4f} eV", aside))
     card = Sheet("what", "energy", "aside", numbers=["energy"], headed=False)
     for name, value, aside in lines:
         card.add((name, "dim"), value, (aside, "dim"))
@@ -100,17 +107,12 @@ def _print_card(row: dict[str, Any], level: float) -> None:
     say(("flags  ", "dim"), _flags(row) or "none", wrap=True)
 
 
-def _energy(row: dict[str, Any]) -> tuple[str, float]:
-    """The energy that a row is read for, and its name: of the refitted readout with a head of one chemistry."""
-    if REFIT in flag_names(row["flags"]):
-        return "E_refit", row["energy_expected_ev"]
-    return "E_model", row["energy_model_ev"]
-
-
 def _bounds_sheet(table: pd.DataFrame, level: float) -> Sheet:
     labelled = bool(table["energy_dft_ev"].notna().any())
-    of = _energy(records(table.iloc[:1])[0])[0]
+    first = records(table.iloc[:1])[0]
+    of, refitted = energy_of(first)[0], is_refitted(first)
     numbers = ["atoms", f"{of} (eV)", f"E_DFT, {percent(level)} % (eV)", "error bounds (meV/atom)"]
+    numbers += ["envelope (meV/atom)"] * refitted
     numbers += ["error"] * labelled
     sheet = Sheet("id", "formula", *numbers, "flags", numbers=numbers)
     for row in records(table):
@@ -118,28 +120,14 @@ def _bounds_sheet(table: pd.DataFrame, level: float) -> Sheet:
             str(row["id"]),
             str(row["formula"]),
             f"{int(row['n_atoms'])}",
-            f"{_energy(row)[1]:.3f}",
-            f"{row['energy_lower_ev']:.3f} to {row['energy_upper_ev']:.3f}" if _useful(row) else "",
-            _interval(row),
-            *([_error(row)] if labelled else []),
+            f"{energy_of(row)[1]:.3f}",
+            f"{row['energy_lower_ev']:.3f} to {row['energy_upper_ev']:.3f}" if has_bound(row) else "",
+            interval_of(row),
+            *([envelope_of(row)] if refitted else []),
+            *([error_of(row)] if labelled else []),
             _flags(row),
         )
     return sheet
-
-
-def _error(row: dict[str, Any]) -> Part:
-    error = row["error_mev_per_atom"]
-    return "" if error is None else (f"{error:+.0f}", "" if row["inside"] else "red")
-
-
-def _useful(row: dict[str, Any]) -> bool:
-    return "no_useful_bound" not in flag_names(row["flags"])
-
-
-def _interval(row: dict[str, Any], unit: str = "") -> str:
-    if not _useful(row):
-        return NO_BOUND
-    return f"{row['lower_mev_per_atom']:+.0f} to {row['upper_mev_per_atom']:+.0f}{unit}"
 
 
 def _flags(row: dict[str, Any]) -> Part:

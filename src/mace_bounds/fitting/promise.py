@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_bounds.calibration import EVERY_SOURCE, CalibratedHead
+from mace_bounds.calibration import EVERY_SOURCE, CalibratedHead, Material
 from mace_bounds.fitting.exposure import TrainingExposure
 from mace_bounds.flags import flag_names
 from mace_bounds.levels import TOLERANCE
@@ -21,6 +21,12 @@ NOVEL = ("extrapolates", "unseen_element", "unseen_pair")
 
 def promise(head: CalibratedHead) -> str:
     """Say what a head promises, in one or two sentences."""
+    if head.material is not None and head.conformal.sources:
+        names = ", ".join(head.conformal.sources)
+        return (
+            f"Promised for each family: a structure whose source is the name of one ({names}) gets the bounds that "
+            f"hold there, any other {_unknown_family(head.material)}."
+        )
     if head.guarantee == EVERY_SOURCE:
         names = ", ".join(head.conformal.sources)
         return (
@@ -30,6 +36,15 @@ def promise(head: CalibratedHead) -> str:
     why = str(source_study(head.provenance).get("why") or "")
     return (
         f"Promised for the sources taken together, in the shares of the labels{f' ({why})' if why else ''}."
+    )
+
+
+def _unknown_family(material: Material) -> str:
+    if not material.left_out:
+        return "the widest that one of them asks for"
+    return (
+        "those that held for the worst of the families when each was left out of the fit; that is no promise for what "
+        "is unlike all of them (extrapolates), where only the envelope of all corrections (support) has held"
     )
 
 

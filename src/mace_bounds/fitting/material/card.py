@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mace_bounds.calibration import CalibratedHead
+from mace_bounds.calibration import ELLIPSOID, CalibratedHead, Material
 from mace_bounds.fitting.text_tables import TextTable, share_text
+from mace_bounds.levels import percent
 from mace_bounds.screen import markdown_text, visible
 
 
@@ -54,9 +55,11 @@ def material_card(name: str, head: CalibratedHead) -> str:
                 + f", each after division by its root mean square residual ({residuals})",
                 "Forces and stress": f"of about {settings['atoms_per_family']:,} atoms of every family",
                 "Envelope": "the box of all POPS corrections, unclipped (`support_lower/upper_mev_per_atom`)",
-                "Draws": f"uniform on an ellipsoid ({material.draws})",
-                "Intervals": "split conformal on errors of folds of frames, for each family by itself; a structure "
-                "from elsewhere gets the widest of these bounds",
+                "Draws": "uniform on an ellipsoid"
+                if material.draws == ELLIPSOID
+                else "uniform in the box, as the ellipsoid was wider than the envelope",
+                "Intervals": "split conformal on errors of folds of frames, for each family by itself",
+                "Intervals of unknown families": _unknown(head, material),
                 "Novelty": "structures and single atoms graded" if head.wants_atoms else "structures graded",
                 "Seed": str(settings["seed"]),
                 "Data fingerprint": f"`{about['data_sha256']}`",
@@ -72,6 +75,19 @@ def material_card(name: str, head: CalibratedHead) -> str:
         "`BoundsPredictor(head=...).coefficients()`; their least and largest values are no bounds.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _unknown(head: CalibratedHead, material: Material) -> str:
+    if not material.left_out:
+        return "the widest that any family asks for: too few families to leave out"
+    factors = ", ".join(
+        f"{factor:.2f} at {percent(level)} %"
+        for level, factor in zip(head.levels, material.left_out, strict=True)
+    )
+    return (
+        f"standard deviation of the draws before they are stretched, times {factors}: what the worst of the families "
+        "asks for that were left out in turn; flagged `unknown_family`"
+    )
 
 
 def families(head: CalibratedHead) -> TextTable:

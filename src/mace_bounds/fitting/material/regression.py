@@ -5,14 +5,14 @@ E/N = θ · [φ/N, fractions], F = -θ · [∂φ/∂x, 0] and stress = θ · [�
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_bounds.calibration import conformal_quantile
+from mace_bounds.calibration import ELLIPSOID, ENVELOPE, Material, conformal_quantile
 from mace_bounds.columns import MEV_PER_EV
 from mace_bounds.fitting.material.config import ENERGIES, MaterialConfig
 from mace_bounds.fitting.material.derivatives import GradientShards
@@ -30,18 +30,24 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Mask = NDArray[np.bool_]
 
-DRAWS = "ellipsoid"
-"""The posterior that draws come from: on left-out families its spread was nearest to the errors."""
 MINIMUM_FAMILY = 40
 """Frames that a family needs for conformal quantiles of its own."""
 MINIMUM_FRAMES = 60
+MINIMUM_LEFT_OUT = 19
+"""Frames of a family that is left out, without which there is no quantile of 95 %."""
+MINIMUM_FAMILIES = 3
+"""Families left out that say something of others."""
 _STEPS = 50
 _SAME = 1e-6  # scales that change by less, relatively, have converged
 _TWO_SIDED_95 = 1.959963984540054  # standard deviations of a Gaussian
+_UNIFORM = 1.0 / np.sqrt(3.0)  # standard deviation of a uniform spread, as a share of its half-width
 _CHUNK_ROWS = 4096
 
-POPS = PopsConfig(clip_percent=0.0, also=(DRAWS,), fit_intercept=False)
-"""The box of *all* corrections, whose support is the envelope, and the ellipsoid; fractions are the intercept."""
+POPS = PopsConfig(clip_percent=0.0, mode_threshold=1e-20, also=(ELLIPSOID,), fit_intercept=False)
+"""The box of *all* corrections along *all* axes, whose support is the envelope, and the ellipsoid.
+
+Fractions are the intercept. Axes of the smallest corrections are those along which frames differ most: none is dropped.
+"""
 
 
 _BOX = replace(POPS, also=())
@@ -168,32 +174,73 @@ def left_out(
     return PopsPrediction(**{name: values[fit] for name, values in out.items()})
 
 
-def family_stretch(
-    rows: MaterialRows, fit: Mask, scale: Mapping[str, float]
-) -> tuple[float, list[dict[str, Any]]]:
-    """By what the deviations of draws are multiplied, and errors of families that took no part in the fit.
+@dataclass(frozen=True, eq=False)
+class LeftOutFamily:
+    """The frames of a family, and what a head says of them that was fitted without all of them."""
 
-    Each family is left out in turn. 95 % of its frames would be within 1.96 standard deviations with a factor of its
-    own (a conformal quantile); the largest is taken, since draws are meant for structures unlike those of the fit. It
-    is never below one, and one where there are fewer than three families.
-    """
-    lines: list[dict[str, Any]] = []
+    family: str
+    error: Array  # shape (n,), eV/atom
+    said: PopsPrediction
+
+    @property
+    def in_envelope(self) -> float:
+        """Share of the frames within the envelope."""
+        low, high = self.said.support_lower - self.said.mean, self.said.support_upper - self.said.mean
+        return float(((low <= self.error) & (self.error <= high)).mean())
+
+    def std_of_envelope(self) -> float:
+        """Median of the ellipsoid's standard deviation as a share of half of the envelope."""
+        half = 0.5 * (self.said.support_upper - self.said.support_lower)
+        return float(np.median(self.said.ellipsoid_std / np.maximum(half, 1e-12)))
+
+    def quantile(self, std: Array, level: float) -> float:
+        """Conformal quantile of |error| / std, or the largest where there are too few frames for the level."""
+        ratio = np.abs(self.error) / np.maximum(std, 1e-12)
+        found = conformal_quantile(ratio, level)
+        return found if np.isfinite(found) else float(ratio.max())
+
+
+def left_out_families(rows: MaterialRows, fit: Mask, scale: Mapping[str, float]) -> list[LeftOutFamily]:
+    """Each family in turn left out of the fit; families, or rests, of too few frames are passed over."""
+    found = []
     for family in np.unique(rows.families[fit]):
         own = fit & (rows.families == family)
-        if own.sum() < MINIMUM_FAMILY or (fit & ~own).sum() < MINIMUM_FRAMES:
+        if own.sum() < MINIMUM_LEFT_OUT or (fit & ~own).sum() < MINIMUM_FRAMES:
             continue
         said = predict(fit_rows(rows, fit & ~own, scale), rows.x[own])
-        error = rows.y[own] - said.mean
-        inside = (said.support_lower <= rows.y[own]) & (rows.y[own] <= said.support_upper)
-        ratio = np.abs(error) / np.maximum(said.ellipsoid_std, 1e-12)
+        found.append(LeftOutFamily(str(family), rows.y[own] - said.mean, said))
+    return found
+
+
+def material_of(
+    elements: tuple[int, ...], reference: str, families: list[LeftOutFamily], levels: Sequence[float]
+) -> tuple[Material, list[dict[str, Any]]]:
+    """The posterior of draws, its stretch and the intervals of unknown families, and lines about families left out.
+
+    Draws come from the ellipsoid, unless it is wider on some family than a uniform spread over the envelope would be:
+    then it reaches where no correction does, and draws are uniform in the box. Of every level the multiple of the
+    standard deviation is that of the worst family; draws are stretched so that 95 % of its frames are within 1.96
+    standard deviations, and never by less than one. Fewer than three families tell nothing of others.
+    """
+    wide = any(family.std_of_envelope() > _UNIFORM for family in families)
+    material = Material(elements, reference, ENVELOPE if wide else ELLIPSOID, 1.0)
+    lines, stds = [], [material.std(family.said) for family in families]
+    for family, std in zip(families, stds, strict=True):
+        error = np.abs(family.error)
         lines.append(
             {
-                "family": str(family),
-                "n": int(own.sum()),
-                "mae_mev_per_atom": MEV_PER_EV * float(np.abs(error).mean()),
-                "mean_error_over_std": float(ratio.mean()),
-                "stretch": conformal_quantile(ratio, 0.95) / _TWO_SIDED_95,
-                "in_envelope": float(inside.mean()),
+                "family": family.family,
+                "n": len(error),
+                "mae_mev_per_atom": MEV_PER_EV * float(error.mean()),
+                "mean_error_over_std": float((error / np.maximum(std, 1e-12)).mean()),
+                "stretch": family.quantile(std, 0.95) / _TWO_SIDED_95,
+                "in_envelope": family.in_envelope,
             }
         )
-    return max([1.0, *(line["stretch"] for line in lines)] if len(lines) >= 3 else [1.0]), lines
+    if len(families) < MINIMUM_FAMILIES:
+        return material, lines
+    worst = [max(f.quantile(std, x) for f, std in zip(families, stds, strict=True)) for x in levels]
+    stretch = max(
+        1.0, max(f.quantile(std, 0.95) for f, std in zip(families, stds, strict=True)) / _TWO_SIDED_95
+    )
+    return replace(material, stretch=stretch, left_out=tuple(worst)), lines

@@ -22,7 +22,6 @@ from mace_bounds.calibration import (
     FitConfig,
     HeadIdentity,
     LeftOutScores,
-    Material,
     assign_splits,
     conformal_layer,
     energy_over_fixed,
@@ -49,13 +48,13 @@ from mace_bounds.fitting.material.derivatives import (
 from mace_bounds.fitting.material.frames import Frame, chosen_frames
 from mace_bounds.fitting.material.measuring import measure
 from mace_bounds.fitting.material.regression import (
-    DRAWS,
     MINIMUM_FAMILY,
     MINIMUM_FRAMES,
     MaterialRows,
-    family_stretch,
     fit_rows,
     left_out,
+    left_out_families,
+    material_of,
     row_scales,
 )
 from mace_bounds.fitting.run import CardNotes, about_data
@@ -179,7 +178,7 @@ def fit_features(
         scale = row_scales(rows, fit, config)
         pops = fit_rows(rows, fit, scale)
         left = left_out(rows, fit, group_folds(ids, config.n_folds, config.seed + 1), scale)
-        stretch, without = family_stretch(rows, fit, scale)
+        families_apart = left_out_families(rows, fit, scale)
     # one head gives the widths of calibration and of use: the unclipped boxes of the folds differ by single rows
     inputs = scale_inputs(predict(pops, rows.x[fit]), design.take(fit))
     error = rows.y[fit] - left.mean
@@ -192,6 +191,7 @@ def fit_features(
     layer = conformal_layer(LeftOutScores(scores), groups, LEVELS, minimum_source=MINIMUM_FAMILY)
     energies = energy_over_fixed(found)[fit]
     elements = tuple(int(z) + 1 for z in np.flatnonzero(design.fractions.any(axis=0)))
+    material, without = material_of(elements, config.reference, families_apart, layer.levels.values)
     formulas = found.table["formula"].tolist()
     head = CalibratedHead(
         identity=_identity(manifest),
@@ -205,7 +205,7 @@ def fit_features(
         fit_compositions=composition_keys(formulas),
         calibration_compositions=np.empty(0, dtype=np.uint64),
         novelty=measured_novelty(found, fit, composition=True, seed=config.seed),
-        material=Material(elements, config.reference, DRAWS, stretch),
+        material=material,
         provenance={
             **about_data(found),
             **asdict(CardNotes()),
