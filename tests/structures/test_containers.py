@@ -137,7 +137,7 @@ def test_bombs_end_soon_and_stay_small(tmp_path, name, chunks, words):
 
 
 def test_what_grows_without_end_is_refused(tmp_path, monkeypatch, frames):
-    monkeypatch.setattr(containers, "_BOMB_BYTES", 1_000_000)
+    monkeypatch.setattr(containers, "_BOMB_BYTES", 300_000)
     (tmp_path / "x.extxyz.bz2").write_bytes(bz2.compress(frames * 500))
     *good, last = read(tmp_path / "x.extxyz.bz2")
     assert good

@@ -157,12 +157,13 @@ def test_summary_document_and_energy_key(tmp_path):
 def test_real_entries_agree_with_pymatgen(shared_data, tmp_path):
     path = write(tmp_path / "e.json.gz", [entry().as_dict(), entry(entry_id="mp-2").as_dict()])
     if shared_data is not None:
-        path = shared_data / "mp_entries.json.gz"
+        with gzip.open(shared_data / "mp_entries.json.gz", "rt") as handle:
+            path = write(tmp_path / "e.json.gz", json.load(handle)[::25])
     with gzip.open(path, "rt") as handle:
         dictionaries = json.load(handle)
     records = list(read(path))
     assert len(records) == len(dictionaries)
-    for record, data in list(zip(records, dictionaries, strict=True))[::50]:
+    for record, data in zip(records, dictionaries, strict=True):
         theirs = ComputedStructureEntry.from_dict(data)
         assert record.energy_ev == pytest.approx(theirs.uncorrected_energy, abs=1e-9)
         np.testing.assert_array_equal(record.crystal.numbers, theirs.structure.atomic_numbers)
