@@ -34,7 +34,7 @@ from mace_bounds.features import FeatureRows, Manifest
 from mace_bounds.fitting import promise
 
 MANIFEST = Manifest("toy", "d" * 64, "Default", "readout", tuple("abc"), (0.0,) * 4, "float64", 8, {})
-FAST = FitConfig(n_folds=2, kept_rows=0, scale="constant", composition=False)
+FAST = FitConfig(n_folds=2, kept_rows=0, scale="constant", composition=False, ellipsoid=False)
 NONE = TrainedRows(
     DesignRows(np.empty((0, 3)), np.empty((0, 118)), composition=False),
     np.empty(0),
