@@ -23,17 +23,18 @@ def hull_notes(inputs: HullInputs, bias_ev_per_atom: float) -> tuple[str, ...]:
     """All sentences."""
     n_fixed = int(inputs.fixed[inputs.kept].sum())
     n_model = len(inputs.kept) - n_fixed
+    plural = "phase" if len(inputs.kept) == 1 else "phases"
     notes = [
         energy_note(inputs.found.head),
-        f"{len(inputs.kept)} competing phases, {n_fixed} with DFT energies (fixed) and {n_model} with energies of the "
-        f"model. {joint_note(inputs.found.model)}",
+        f"{len(inputs.kept)} competing {plural}, {n_fixed} with DFT energies (fixed) and {n_model} with energies of "
+        f"the model. {joint_note(inputs.found.model)}",
     ]
     if n_model:  # a hull of fixed energies has no noise
         notes.append(
             "The hull of noisy energies lies lower: over the draws, candidates are "
             f"{1000 * bias_ev_per_atom:+.1f} meV/atom farther from it on average than without errors."
         )
-    notes += [_probabilities(inputs.found.model.prior), *_left_out(inputs)]
+    notes += [_probabilities(inputs.found.model.prior), _incomplete(inputs), *_left_out(inputs)]
     return tuple(note for note in notes if note)
 
 
@@ -70,15 +71,20 @@ def _probabilities(prior: HullPrior | None) -> str:
     )
 
 
+def _incomplete(inputs: HullInputs) -> str:
+    """The elements of candidates of which there is no phase alone."""
+    there = (inputs.fractions[inputs.asked] > 0).any(axis=0) & inputs.absent
+    if not there.any():
+        return ""
+    symbols = ", ".join(chemical_symbols[k + 1] for k in np.flatnonzero(there))
+    return (
+        f"There is no phase of {symbols} alone: candidates that hold it may be farther from the hull than is said "
+        "(flag hull_incomplete); add phases of the whole chemical system."
+    )
+
+
 def _left_out(inputs: HullInputs) -> Iterator[str]:
     """Phases that do not shape the hull, and why."""
-    there = (inputs.fractions[inputs.asked] > 0).any(axis=0)
-    if (there & inputs.absent).any():
-        symbols = ", ".join(chemical_symbols[k + 1] for k in np.flatnonzero(there & inputs.absent))
-        yield (
-            f"There is no phase of {symbols} alone: candidates that hold it may be farther from the hull than is said "
-            "(flag hull_incomplete); add phases of the whole chemical system."
-        )
     guarded = list(inputs.guards)
     if guarded:
         some = ", ".join(str(inputs.found.table["id"].iloc[k]) for k in guarded[:_MOST_NAMED])

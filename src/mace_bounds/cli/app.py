@@ -62,6 +62,7 @@ COMMANDS = {
         (
             "hull crystals.extxyz --phases mp:Li-Fe-P-O",
             "hull crystals.extxyz --phases entries.json --model mini",
+            "hull new.cif --phases mp:Li-O --predictions e.csv --energy-column ev",
         ),
     ),
     "propagate": About(
