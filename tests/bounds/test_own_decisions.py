@@ -88,6 +88,8 @@ def test_ids_without_energies_are_rows_with_their_reason(predictor, crystals):
     assert set(failed["id_a"]) == {"MgAl-rocksalt", "Mg"}
     assert failed["reason"].str.contains("no energy was given").all()
     assert "MgAl-rocksalt" not in {*table["id_b"], *table["id_a"][table["reason"].isna()]}
+    volumes = predictor.differences(some, "volumes", energies=known)
+    assert set(volumes["id_a"][volumes["reason"].notna()]) == {"MgAl-rocksalt", "Mg"}
     table = predictor.differences(
         some, ["MgAl-rocksalt -> MgAl-zincblende", "Mg + Al -> MgAl"], energies=known
     )
