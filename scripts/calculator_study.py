@@ -72,24 +72,24 @@ def relaxation(calculators: dict, steps: int = 200) -> dict:
     }
 
 
-def to_the_threshold(predictor: BoundsPredictor, steps: int = 1500) -> dict:
-    """Langevin dynamics of 8 atoms from 300 K, heated by 2 K a step, until a structure is too new."""
-    limit = Threshold(novelty=0.5, then="stop")
+def to_the_threshold(predictor: BoundsPredictor, steps: int = 1000) -> dict:
+    """Langevin dynamics of 8 atoms of tungsten from 300 K, heated by 10 K a step, until the energy is too uncertain."""
+    limit = Threshold(std_mev_per_atom=15.0, then="stop")
     calculator = BoundsCalculator(predictor, uncertainty_threshold=limit)
-    atoms = rock_salt(8)
+    atoms = bulk("W", "bcc", a=3.18, cubic=True) * (2, 2, 1)
     atoms.calc = calculator
     rng = np.random.default_rng(0)
     dynamics = Langevin(
-        atoms, 2 * units.fs, temperature_K=300, friction=0.01 / units.fs, fixcm=False, rng=rng
+        atoms, 2 * units.fs, temperature_K=300, friction=0.02 / units.fs, fixcm=False, rng=rng
     )
     watch = calculator.watch(dynamics)
-    dynamics.attach(lambda: dynamics.set_temperature(temperature_K=300 + 2 * dynamics.nsteps))
+    dynamics.attach(lambda: dynamics.set_temperature(temperature_K=300 + 10 * dynamics.nsteps))
     dynamics.run(steps)
     return {
         "steps": dynamics.nsteps,
         "temperature_k": float(atoms.get_temperature()),
         "rows": len(watch.table),
-        "novelty_before": float(watch.table["novelty"].iloc[:-1].max()),
+        "std_at_first_mev_per_atom": 1000 * float(watch.table["energy_uncertainty_ev"].iloc[0]) / len(atoms),
         "exceeded": calculator.exceeded,
     } | kept_in_a_file(calculator, atoms)
 
@@ -160,7 +160,7 @@ def main() -> None:
     del vacancy[0]
     parts = {
         "relaxation": lambda: relaxation(both),
-        "threshold": lambda: to_the_threshold(mini),
+        "threshold": lambda: to_the_threshold(tungsten.predictor),
         "nve": lambda: conservation(rock_salt(8), both, args.steps),
         "nve_tungsten": lambda: conservation(vacancy, {"bounds": tungsten}, args.steps, 2.0),
     }
