@@ -18,7 +18,7 @@ import torch
 from e3nn import o3
 
 SOURCE = Path(__file__).with_suffix(".c")
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-fPIC")
 
 
 class Table(ctypes.Structure):
@@ -28,8 +28,11 @@ class Table(ctypes.Structure):
 
 
 def compile_kernel(channels: int) -> ctypes.CDLL:
-    target = Path(tempfile.mkdtemp()) / "kernel.so"
-    subprocess.run(["gcc", *FLAGS, f"-DC={channels}", SOURCE, "-o", target], check=True)
+    folder = Path(tempfile.mkdtemp())
+    target, made = folder / "kernel.so", folder / "kernel.o"
+    # linked without -ffast-math, which would let the library turn subnormal numbers off in the whole process
+    subprocess.run(["gcc", *FLAGS, f"-DC={channels}", "-c", SOURCE, "-o", made], check=True)
+    subprocess.run(["gcc", "-shared", made, "-o", target], check=True)
     return ctypes.CDLL(str(target))
 
 

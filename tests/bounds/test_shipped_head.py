@@ -43,7 +43,7 @@ def test_it_is_the_one_that_is_found_for_mini(predictor):
 @pytest.mark.parametrize("name", ["mini", "chgnet", "mace-mpa-0-published", "mace-mp-0-published"])
 def test_joint_errors_of_every_shipped_head_are_its_own(name):
     model = joint_model(load_head(name))
-    assert {row.likeness for row in model.reliability} == {"independent", "copula", "pops"}
+    assert {row.likeness for row in model.reliability} >= {"independent", "copula", "pops"}
     assert "reaction" in model.scores
 
 

@@ -68,6 +68,10 @@ def test_a_run_goes_on_from_a_checkpoint(trainer, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+def test_the_kernel_leaves_subnormal_numbers_alone(trainer):
+    assert float.fromhex("0x1p-1074") * 1.0 > 0.0
+
+
 def test_a_new_run_stands_at_its_beginning(trainer, tmp_path):
     assert read_checkpoint(tmp_path / "none.pt", trainer) == Place(0.0, 0, 0, 0, False)
     assert EVERY_S <= 120  # what the recipe says of a kill

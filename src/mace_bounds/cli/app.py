@@ -50,7 +50,7 @@ COMMANDS = {
     ),
     "differences": About(
         "decisions",
-        "Bound differences of energies, in which errors cancel: polymorphs, volumes, formation, reactions.",
+        "Bound differences of energies, in which errors cancel: polymorphs, volumes, formation energies, reactions.",
         (
             "differences crystals.extxyz --polymorphs --model mini",
             "differences entries.json --reactions reactions.txt",
