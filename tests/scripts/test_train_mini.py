@@ -68,7 +68,8 @@ def test_a_run_goes_on_from_a_checkpoint(trainer, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_the_kernel_leaves_subnormal_numbers_alone(trainer):
+@pytest.mark.usefixtures("trainer")
+def test_the_kernel_leaves_subnormal_numbers_alone():
     assert float.fromhex("0x1p-1074") * 1.0 > 0.0
 
 

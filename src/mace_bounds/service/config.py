@@ -45,7 +45,7 @@ class ServiceConfig:
         How long a structure waits for others that are on their way, to go through the model with it; what goes together
         differs from what goes alone by round-off. 0: all go alone.
     cache_bytes : float
-        Memory for the features of structures that were scored; 0 for none.
+        Memory for the features of structures that were scored, as they came out beside others; 0 for none.
     keep_hours, kept_bytes : float
         For how long answers can be fetched again by their links, and the bytes that they may take on the disk.
     rate_per_minute : int
