@@ -126,6 +126,7 @@ def test_probabilities_are_said_only_where_distances_are_known(unguarded, rows, 
     none = unguarded.hull(rows, None, SETTINGS)
     assert none.table["p_stable"].isna().all()
     assert any("No probability" in sentence for sentence in none.notes)
+    assert any("missing among them makes distances too small" in sentence for sentence in none.notes)
     prior = HullPrior(
         np.linspace(-0.02, 0.5, 60), np.zeros(60, dtype=bool), 60, np.full(4, 0.1), np.full(4, 0.2)
     )

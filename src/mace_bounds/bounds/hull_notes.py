@@ -27,7 +27,8 @@ def hull_notes(inputs: HullInputs, bias_ev_per_atom: float) -> tuple[str, ...]:
     notes = [
         energy_note(inputs.found.head),
         f"{len(inputs.kept)} competing {plural}, {n_fixed} with DFT energies (fixed) and {n_model} with energies of "
-        f"the model. {joint_note(inputs.found.model)}",
+        "the model. A phase that is missing among them makes distances too small, which nothing here can tell. "
+        f"{joint_note(inputs.found.model)}",
     ]
     if n_model:  # a hull of fixed energies has no noise
         notes.append(
